@@ -1,0 +1,118 @@
+"""The array backend: NumPy on the CPU, CuPy on the GPU. The only file that imports CuPy.
+
+Code elsewhere says `backend.xp.add(a, b, out=c)`, always through the module attribute, so that `use("cupy")` takes
+effect everywhere. Nothing crosses between host and device by itself: `to_device` and `to_host` are the only bridges.
+"""
+import contextlib
+import importlib.util
+import os
+import platform
+
+import numpy as np
+import threadpoolctl
+
+from .errors import BackendError
+
+xp = np
+name = "numpy"
+
+BACKENDS = ("auto", "numpy", "cupy")
+
+
+def use(which="auto"):
+    """Choose the backend for everything built from now on and return its name.
+
+    which: "numpy"; "cupy" (BackendError when there is no working GPU); or "auto": CuPy when it works, else NumPy.
+    """
+    global xp, name
+    if which not in BACKENDS:
+        raise ValueError(f"backend={which!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    if which == "numpy" or (which == "auto" and importlib.util.find_spec("cupy") is None):
+        xp, name = np, "numpy"
+        return name
+    try:
+        xp, name = _working_cupy(), "cupy"
+    except BackendError:
+        if which == "cupy":
+            raise
+        xp, name = np, "numpy"
+    return name
+
+
+def _working_cupy():
+    """The cupy module, once it has computed something; BackendError says which part is missing."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendError(
+            f"backend='cupy' needs CuPy, which cannot be imported ({error}). With an NVIDIA GPU and driver: "
+            "pip install cupy-cuda12x (or cupy-cuda13x); without one use backend='numpy'") from None
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+        float(cupy.ones(2, cupy.float32).sum())
+    except (cupy.cuda.runtime.CUDARuntimeError, ImportError, RuntimeError, OSError) as error:
+        raise BackendError(f"backend='cupy': CuPy is installed but no GPU works ({error}). "
+                           "Check the NVIDIA driver (nvidia-smi), or use backend='numpy'") from None
+    if devices == 0:
+        raise BackendError("backend='cupy': CuPy is installed but finds no CUDA device; use backend='numpy'")
+    return cupy
+
+
+def gemm(a, b, out=None):
+    """out = a @ b for matrices a (M, K) and b (K, N); transposed views go to BLAS as they are, without a copy."""
+    return xp.matmul(a, b, out=out)
+
+
+def to_device(array):
+    """A NumPy array as an array of the backend in use (itself under NumPy)."""
+    return xp.asarray(array)
+
+
+def to_host(array):
+    """An array of any backend as a NumPy array (itself if it already is one)."""
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
+def generator(*seed):
+    """A NumPy random generator from one or more non-negative integers, on every backend.
+
+    Initial weights and the order of the data are drawn with it on the host, so that one seed means one training run.
+    """
+    return np.random.default_rng(list(seed))
+
+
+def blas_threads(count):
+    """A context in which BLAS uses `count` threads."""
+    return threadpoolctl.threadpool_limits(limits=count, user_api="blas")
+
+
+@contextlib.contextmanager
+def temporarily(which):
+    """Use a backend inside a `with` block and return to the previous one after it."""
+    global xp, name
+    before = xp, name
+    use(which)
+    try:
+        yield
+    finally:
+        xp, name = before
+
+
+def describe():
+    """One line for logs and results: the backend, its version, the processor or card."""
+    if name == "cupy":
+        card = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
+        return f"cupy {xp.__version__} on {card}"
+    blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
+                            if lib["user_api"] == "blas"}))
+    return f"numpy {np.__version__} ({blas}) on {processor()}, {os.cpu_count()} cores"
+
+
+def processor():
+    """The processor's model name as the system tells it."""
+    with contextlib.suppress(OSError):
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,60 @@
+"""Arrays and a JSON description in one .npz file: no pickle, whole or not at all, corruption detected.
+
+An .npz is a zip archive, and zip keeps a CRC-32 of every entry, which reading verifies.
+"""
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from .errors import CheckpointError
+
+META = "meta.json"
+
+
+def write_atomically(path, write):
+    """Call write(binary_file) on a temporary file beside `path`, then rename it to `path`.
+
+    Whatever goes wrong, `path` is either the old file or the whole new one, and no temporary file stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; a result is as readable as any other new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_arrays(path, arrays, meta):
+    """Write NumPy arrays by name and a JSON-able description to `path` (.npz). OSError when the disk refuses."""
+    text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
+    write_atomically(path, lambda file: np.savez(file, **{META: text}, **arrays))
+
+
+def read_arrays(path):
+    """(arrays by name, description) of a file that write_arrays wrote. CheckpointError says what is wrong with it."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(arrays.pop(META).tobytes())
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, EOFError, KeyError, AttributeError, OSError,
+            NotImplementedError, TypeError) as error:
+        raise CheckpointError(f"{path} is corrupt or was not written by tinyqae ({error})") from error
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{path} was not written by tinyqae: its description is not an object")
+    return arrays, meta

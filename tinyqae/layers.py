@@ -1,0 +1,191 @@
+"""Layers: thin objects over ops that own parameters, gradients and preallocated buffers.
+
+    setup(input_shape, random, dtype)   draw the parameters; input_shape without the batch axis; returns output_shape
+    build(batch_shape)                  allocate buffers for up to that many examples
+    forward(x, training), backward(dout)
+
+Arrays that a layer returns are its own buffers: they hold until its next call. Parameters are drawn with NumPy's
+generator, so a seed gives the same weights on every backend.
+"""
+import math
+
+from . import backend
+from .ops.activations import relu_backward, relu_forward
+from .ops.dense import dense_backward, dense_forward
+from .ops.norm import batch_norm_backward, batch_norm_forward, batch_norm_inference, update_running
+
+
+class Layer:
+    """A layer with no parameters and no state; the others add theirs to `params`, `grads` and `state` (by name).
+
+    `state` is what inference needs beside the parameters, such as running statistics. `needs_dx` is False for a first
+    layer, whose input gradient nobody reads.
+    """
+
+    def __init__(self):
+        self.params, self.grads, self.state = {}, {}, {}
+        self.needs_dx = True
+        self.capacity = 0
+
+    def setup(self, input_shape, random, dtype):
+        """Draw parameters for inputs of shape (N, *input_shape). Returns the output shape, without N."""
+        self.input_shape, self.dtype = tuple(input_shape), dtype
+        self.output_shape = self.input_shape
+        return self.output_shape
+
+    def build(self, batch_shape):
+        """Allocate buffers for up to batch_shape[0] examples."""
+        self.capacity = batch_shape[0]
+        self.out = backend.xp.empty((self.capacity, *self.output_shape), self.dtype)
+        self.dx = backend.xp.empty((self.capacity, *self.input_shape), self.dtype) if self.needs_dx else None
+
+    def _prepare(self, x):
+        if len(x) > self.capacity:
+            self.build(x.shape)
+
+    def _add_parameter(self, name, values):
+        self.params[name] = backend.to_device(values.astype(self.dtype))
+        self.grads[name] = backend.xp.zeros_like(self.params[name])
+
+
+class Dense(Layer):
+    """Fully connected: (N, D) -> (N, units). Glorot-uniform weights (Glorot and Bengio 2010), zero biases."""
+
+    def __init__(self, units):
+        super().__init__()
+        if not (isinstance(units, int) and units > 0):
+            raise ValueError(f"units={units!r} must be a whole number above 0")
+        self.units = units
+
+    def setup(self, input_shape, random, dtype):
+        """See Layer.setup; input_shape (D,)."""
+        super().setup(input_shape, random, dtype)
+        (features,) = input_shape
+        limit = math.sqrt(6 / (features + self.units))
+        self._add_parameter("w", random.uniform(-limit, limit, (features, self.units)))
+        self._add_parameter("b", random.uniform(0, 0, self.units))
+        self.output_shape = (self.units,)
+        return self.output_shape
+
+    def forward(self, x, training=True):
+        """x (N, D) -> (N, units)."""
+        self._prepare(x)
+        self.x = x
+        return dense_forward(x, self.params["w"], self.params["b"], self.out[:len(x)])
+
+    def backward(self, dout):
+        """dout (N, units) -> dx (N, D), or None for a first layer."""
+        dx = self.dx[:len(dout)] if self.needs_dx else None
+        return dense_backward(dout, self.x, self.params["w"], dx, self.grads["w"], self.grads["b"])
+
+
+class ReLU(Layer):
+    """max(x, 0), any shape."""
+
+    def forward(self, x, training=True):
+        """x (N, ...) -> same shape."""
+        self._prepare(x)
+        return relu_forward(x, self.out[:len(x)])
+
+    def backward(self, dout):
+        """dout (N, ...) -> dx, same shape."""
+        return relu_backward(dout, self.out[:len(dout)], self.dx[:len(dout)])
+
+
+class BatchNorm(Layer):
+    """Batch normalization of the last axis. affine=False leaves out gamma and beta; statistics run with `momentum`."""
+
+    def __init__(self, affine=True, momentum=0.9, eps=1e-5):
+        super().__init__()
+        self.affine, self.momentum, self.eps = affine, momentum, eps
+
+    def setup(self, input_shape, random, dtype):
+        """See Layer.setup; input_shape (..., C)."""
+        super().setup(input_shape, random, dtype)
+        xp, channels = backend.xp, input_shape[-1]
+        self.channels = channels
+        self.state = {"mean": xp.zeros(channels, dtype), "variance": xp.ones(channels, dtype)}
+        if self.affine:
+            self._add_parameter("gamma", random.uniform(1, 1, channels))
+            self._add_parameter("beta", random.uniform(0, 0, channels))
+        self._mean, self._variance, self._rstd, self._dgamma, self._dbeta = (
+            xp.empty(channels, dtype) for _ in range(5))
+        return self.output_shape
+
+    def build(self, batch_shape):
+        """See Layer.build."""
+        super().build(batch_shape)
+        self.xhat = backend.xp.empty_like(self.out)
+
+    def forward(self, x, training=True):
+        """x (N, ..., C) -> same shape, by the batch's statistics in training, by the running ones otherwise."""
+        self._prepare(x)
+        gamma, beta = self.params.get("gamma"), self.params.get("beta")
+        rows, out, xhat = (a.reshape(-1, self.channels) for a in (x, self.out[:len(x)], self.xhat[:len(x)]))
+        if not training:
+            batch_norm_inference(rows, gamma, beta, self.eps, self.state["mean"], self.state["variance"],
+                                 self._rstd, out)
+            return self.out[:len(x)]
+        if len(rows) < 2:
+            raise ValueError(f"batch norm in training needs at least 2 values of each channel, got {len(rows)}; "
+                             "use a larger batch")
+        batch_norm_forward(rows, gamma, beta, self.eps, self._mean, self._variance, self._rstd, xhat, out)
+        update_running(self.state["mean"], self._mean, self.momentum, self._dgamma)
+        unbiased = backend.xp.multiply(self._variance, len(rows) / (len(rows) - 1), out=self._variance)
+        update_running(self.state["variance"], unbiased, self.momentum, self._dgamma)
+        return self.out[:len(x)]
+
+    def backward(self, dout):
+        """dout (N, ..., C) -> dx, same shape."""
+        n = len(dout)
+        rows, xhat, dx = (a.reshape(-1, self.channels) for a in (dout, self.xhat[:n], self.dx[:n]))
+        dgamma, dbeta = self.grads.get("gamma", self._dgamma), self.grads.get("beta", self._dbeta)
+        batch_norm_backward(rows, xhat, self.params.get("gamma"), self._rstd, dx, dgamma, dbeta)
+        return self.dx[:n]
+
+
+class Sequential(Layer):
+    """Layers one after another."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = layers
+
+    def setup(self, input_shape, random, dtype):
+        """Set up every layer, each on the one before."""
+        shape = super().setup(input_shape, random, dtype)
+        for layer in self.layers:
+            shape = layer.setup(shape, random, dtype)
+        self.output_shape = shape
+        return shape
+
+    def forward(self, x, training=True):
+        """x through every layer."""
+        for layer in self.layers:
+            x = layer.forward(x, training)
+        return x
+
+    def backward(self, dout):
+        """dout back through every layer."""
+        for layer in reversed(self.layers):
+            dout = layer.backward(dout)
+        return dout
+
+
+def flatten_parameters(layers):
+    """Move the parameters of `layers` into one vector, their gradients into another; the layers keep views.
+
+    Returns (parameters, gradients), each (P,). One vector means one optimizer update, one norm, one file entry.
+    """
+    xp = backend.xp
+    arrays = [layer.params[name] for layer in layers for name in layer.params]
+    parameters = xp.concatenate([array.ravel() for array in arrays])
+    gradients = xp.zeros_like(parameters)
+    start = 0
+    for layer in layers:
+        for name, array in layer.params.items():
+            piece = slice(start, start + array.size)
+            layer.params[name] = parameters[piece].reshape(array.shape)
+            layer.grads[name] = gradients[piece].reshape(array.shape)
+            start += array.size
+    return parameters, gradients

@@ -1,0 +1,8 @@
+"""Measures of what a codec loses and what it saves.
+
+image.py    PSNR, SSIM, MSE and MAE of uint8 images, by their correct definitions
+rate.py     bits per item, compression ratio, how well the bits of a code are used
+report.py   the image measures as the 2020 report computed them, mistakes included, to check its tables
+
+The modules are imported by name (`from tinyqae.metrics import image`); importing the package alone stays cheap.
+"""

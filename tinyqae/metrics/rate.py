@@ -1,0 +1,148 @@
+"""How much a code saves and how well its bits are used: bits per item, compression ratio, activity, entropy."""
+
+import math
+import operator
+
+import numpy as np
+
+CODE_BITS_PER_VALUE = {"binary": 1, "float32": 32}
+"""Bits that one latent value takes in a code: thresholded to a bit, or stored as it is (the vanilla bottleneck)."""
+
+
+def bits_per_item(latent_size, code):
+    """Size of one item's code in bits: N for a binary code, 32 N for float32 values.
+
+    Args:
+        latent_size: N, the number of latent values, an integer of at least 1.
+        code: "binary" or "float32".
+
+    Returns:
+        int.
+
+    Raises:
+        TypeError: latent_size is not an integer.
+        ValueError: latent_size is below 1, or code is unknown.
+    """
+    if code not in CODE_BITS_PER_VALUE:
+        raise ValueError(f"code is {code!r}, expected one of {', '.join(map(repr, CODE_BITS_PER_VALUE))}")
+    return CODE_BITS_PER_VALUE[code] * _positive_int("latent_size", latent_size)
+
+
+def image_bits(shape):
+    """Size of one uncompressed image in bits: 8 per channel value.
+
+    Args:
+        shape: the image's (H, W, C), or any tuple of integers of at least 1 whose product is the number of values.
+
+    Returns:
+        int. A 28x28 MNIST digit has 6,272 bits, a 32x32 RGB image of CIFAR-10 24,576.
+
+    Raises:
+        TypeError, ValueError: a side is not an integer, or is below 1.
+    """
+    return 8 * math.prod(_positive_int("a side of shape", side) for side in shape)
+
+
+def compression_ratio(original_bits, compressed_bits):
+    """Size of the original over size of the compressed data (report, section 6.2.1, equation 1); higher is smaller.
+
+    Args:
+        original_bits, compressed_bits: sizes in one unit, above 0.
+
+    Returns:
+        float.
+
+    Raises:
+        ValueError: a size is not above 0 or not finite.
+    """
+    for name, size in (("original_bits", original_bits), ("compressed_bits", compressed_bits)):
+        if not 0 < size < math.inf:
+            raise ValueError(f"{name} is {size}, expected a finite size above 0")
+    return original_bits / compressed_bits
+
+
+def bit_activity(bits):
+    """Share of the items in which each bit is 1.
+
+    Args:
+        bits: bool array (M, N), M items of N bits.
+
+    Returns:
+        float64 array (N,), in [0, 1].
+
+    Raises:
+        TypeError: not a bool NumPy array.
+        ValueError: not two-dimensional, or empty.
+    """
+    _check_matrix("bits", bits, np.bool_)
+    return bits.mean(axis=0)
+
+
+def bit_entropy(bits):
+    """Entropy of each bit over the items, in bits: -p log2 p - (1 - p) log2(1 - p), p the bit's activity.
+
+    This is what a bit can carry at most: 1 when it is on in half of the items, 0 when it never changes. Dependence
+    between the bits of a code is not seen, so the sum over N bounds the code's entropy from above.
+
+    Arguments and errors as for `bit_activity`.
+
+    Returns:
+        float64 array (N,), in [0, 1].
+    """
+    activity = bit_activity(bits)
+    probability = np.stack([activity, 1 - activity])
+    log = np.log2(probability, where=probability > 0, out=np.zeros_like(probability))  # 0 log 0 counts as 0
+    return np.abs(np.sum(probability * log, axis=0))  # not a minus sign, which would print a dead bit as -0.0
+
+
+def code_usage(latent, bits=None):
+    """How decided the latent is and how well its bits are used, over M items.
+
+    Args:
+        latent: floating-point array (M, N), the values before the threshold. They are clipped to [0, 1] here.
+        bits: bool array (M, N), the code. None, for a code that is stored as floats, takes latent > 1/2.
+
+    Returns:
+        dict:
+        "distance_to_bit": mean of min(z, 1 - z), z the clipped latent. From 0, where thresholding loses nothing, to
+            1/2; uniform latents have 1/4.
+        "dead_bits": int, how many of the N bits never change over the M items.
+        "mean_bit_entropy": mean over the N bits of their entropy (`bit_entropy`), in [0, 1].
+
+    Raises:
+        TypeError: latent is not a floating-point NumPy array, or bits not a bool one.
+        ValueError: not two-dimensional, empty, of different shapes, or latent holds NaN.
+    """
+    _check_matrix("latent", latent, np.floating)
+    if np.isnan(latent).any():
+        raise ValueError("latent holds NaN; code_usage takes the numbers of a trained encoder")
+    if bits is None:
+        bits = latent > 0.5
+    entropy = bit_entropy(bits)
+    if bits.shape != latent.shape:
+        raise ValueError(f"latent and bits differ in shape: {latent.shape} and {bits.shape}")
+    clipped = np.clip(latent, 0, 1)
+    return {
+        "distance_to_bit": float(np.minimum(clipped, 1 - clipped).mean(dtype=np.float64)),
+        "dead_bits": int(np.count_nonzero((bits == bits[0]).all(axis=0))),
+        "mean_bit_entropy": float(entropy.mean()),
+    }
+
+
+def _positive_int(name, value):
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    value = operator.index(value)
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")
+    return value
+
+
+def _check_matrix(name, array, kind):
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} is a {type(array).__name__}, expected a NumPy array")
+    if not np.issubdtype(array.dtype, kind):
+        expected = "bool" if kind is np.bool_ else "a floating-point type"
+        raise TypeError(f"{name} has dtype {array.dtype}, expected {expected}")
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}, expected (M, N) with M and N at least 1")

@@ -1,0 +1,47 @@
+"""The report's first model: dense layers on flattened images (section 3.1)."""
+import numpy as np
+
+from .. import backend
+from ..layers import BatchNorm, Dense, ReLU, Sequential
+from .base import Autoencoder
+
+
+class MLPAutoencoder(Autoencoder):
+    """pixels -> hidden... -> latent -> ...hidden -> pixels, ReLU between dense layers, sigmoid at the end.
+
+    bottleneck: an object of tinyqae.bottleneck, such as Commit(weight=0.1).
+    hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
+        (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
+    input_shape: (H, W, C) of the images.
+    normalize_latent: batch norm without an affine map as the encoder's last layer, so that every latent unit has mean
+        0 and variance 1 over a batch: no unit can saturate on one side and die.
+    reconstruction: "bce" (binary cross-entropy, as in the report) or "mse".
+    mean_image: (H, W, C) in [0, 1] or None; see Autoencoder.
+    seed: of the initial weights. dtype: float32, or float64 for gradient checks.
+    """
+
+    def __init__(self, bottleneck, hidden=(50,), input_shape=(28, 28, 1), *, normalize_latent=False,
+                 reconstruction="bce", mean_image=None, seed=0, dtype=np.float32):
+        hidden = tuple(hidden)
+        if not hidden or not all(isinstance(units, int) and units > 0 for units in hidden):
+            raise ValueError(f"hidden={hidden!r} must be one or more whole numbers above 0, such as (256, 50)")
+        self.hidden, self.normalize_latent = hidden, normalize_latent
+        *middle, latent = hidden
+        encoder = [layer for units in middle for layer in (Dense(units), ReLU())] + [Dense(latent)]
+        if normalize_latent:
+            encoder.append(BatchNorm(affine=False))
+        decoder = [layer for units in reversed(middle) for layer in (Dense(units), ReLU())]
+        decoder.append(Dense(int(np.prod(input_shape))))
+        self._assemble(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
+                       reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype)
+
+    def _encoder_input_shape(self):
+        return (int(np.prod(self.input_shape)),)
+
+    def _set_output_bias(self, logits):
+        self.decoder.layers[-1].params["b"][...] = backend.to_device(logits.ravel())
+
+    def config(self):
+        """The constructor's arguments but for the bottleneck and the mean image, for saving."""
+        return {"hidden": list(self.hidden), "input_shape": list(self.input_shape),
+                "normalize_latent": self.normalize_latent, "reconstruction": self.reconstruction}

@@ -1,0 +1,74 @@
+"""Elementwise activations, and softmax over the last axis. Every array of a call has one shape and floating dtype.
+
+Each backward takes the forward's output rather than its input where the derivative is simpler in terms of it.
+Source: Goodfellow, Bengio, Courville, Deep Learning, sections 3.10 and 6.3.
+"""
+from .. import backend
+
+
+def relu_forward(x, out):
+    """out = max(x, 0)."""
+    return backend.xp.maximum(x, 0, out=out)
+
+
+def relu_backward(dout, out, dx):
+    """dx = dout where the unit was on (out > 0), else 0. At the kink x = 0 the derivative is taken as 0."""
+    xp = backend.xp
+    xp.greater(out, 0, out=dx)
+    return xp.multiply(dx, dout, out=dx)
+
+
+def sigmoid_forward(x, out):
+    """out = 1 / (1 + e^-x), computed as (1 + tanh(x/2)) / 2, which is the same and overflows nowhere."""
+    xp = backend.xp
+    xp.multiply(x, 0.5, out=out)
+    xp.tanh(out, out=out)
+    xp.multiply(out, 0.5, out=out)
+    return xp.add(out, 0.5, out=out)
+
+
+def sigmoid_backward(dout, out, dx):
+    """dx = dout * out * (1 - out): d/dx (1 + e^-x)^-1 = e^-x (1 + e^-x)^-2. dx must not share memory with dout."""
+    xp = backend.xp
+    xp.subtract(1, out, out=dx)
+    xp.multiply(dx, out, out=dx)
+    return xp.multiply(dx, dout, out=dx)
+
+
+def tanh_forward(x, out):
+    """out = tanh(x)."""
+    return backend.xp.tanh(x, out=out)
+
+
+def tanh_backward(dout, out, dx):
+    """dx = dout * (1 - out^2). dx must not share memory with dout."""
+    xp = backend.xp
+    xp.multiply(out, out, out=dx)
+    xp.subtract(1, dx, out=dx)
+    return xp.multiply(dx, dout, out=dx)
+
+
+def softmax_forward(x, row, out):
+    """out_v = e^(x_v - max x) / sum_u e^(x_u - max x) along the last axis; subtracting the maximum changes nothing
+    but keeps every exponential at most 1.
+
+    x and out (..., V); row (..., 1) is scratch space for the row maxima and sums.
+    """
+    xp = backend.xp
+    xp.max(x, axis=-1, keepdims=True, out=row)
+    xp.subtract(x, row, out=out)
+    xp.exp(out, out=out)
+    xp.sum(out, axis=-1, keepdims=True, out=row)
+    return xp.divide(out, row, out=out)
+
+
+def softmax_backward(dout, out, row, dx):
+    """dx_v = out_v (dout_v - sum_u dout_u out_u), since d out_u / d x_v = out_u (1[u = v] - out_v).
+
+    dout, out and dx (..., V); row (..., 1) is scratch space. dx must not share memory with dout.
+    """
+    xp = backend.xp
+    xp.multiply(dout, out, out=dx)
+    xp.sum(dx, axis=-1, keepdims=True, out=row)
+    xp.subtract(dout, row, out=dx)
+    return xp.multiply(dx, out, out=dx)

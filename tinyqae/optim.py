@@ -1,0 +1,171 @@
+"""Optimizers over one flat parameter vector, in place, and learning-rate schedules.
+
+    optimizer = Adam(lr=1e-3)
+    optimizer.step(parameters, gradients)
+
+`parameters` and `gradients` are vectors (P,); the optimizer's own vectors are made at the first step. The work is done
+in pieces small enough that all the vectors of a piece stay in the processor's cache.
+"""
+import math
+
+import numpy as np
+
+from . import backend, fused
+
+PIECE = 16384
+
+
+class Optimizer:
+    """What the optimizers share: state vectors by name, a step counter, cache-sized pieces."""
+
+    state_names = ()
+
+    def __init__(self, lr):
+        _check_range("lr", lr, 0, math.inf)
+        self.lr = lr
+        self.steps = 0
+        self.state = {}
+
+    def step(self, parameters, gradients, lr=None):
+        """Update `parameters` in place. lr: this step's learning rate, where a schedule gives one."""
+        if not self.state:
+            self.state = {name: backend.xp.zeros_like(parameters) for name in self.state_names}
+        if getattr(self, "_scratch", None) is None:
+            self._scratch = backend.xp.empty(min(PIECE, len(parameters)), parameters.dtype)
+        self.steps += 1
+        vectors = [parameters, gradients, *(self.state[name] for name in self.state_names)]
+        self._update_all(vectors, self.lr if lr is None else lr)
+
+    def _update_all(self, vectors, lr):
+        for start in range(0, len(vectors[0]), PIECE):
+            pieces = [vector[start:start + PIECE] for vector in vectors]
+            self._update(*pieces, self._scratch[:len(pieces[0])], lr)
+
+    def state_arrays(self):
+        """The state as NumPy arrays, for a checkpoint."""
+        return {"steps": np.array(self.steps), **{k: backend.to_host(v) for k, v in self.state.items()}}
+
+    def restore(self, arrays):
+        """Take up the state that state_arrays gave."""
+        self.steps = int(arrays["steps"])
+        self.state = {name: backend.to_device(arrays[name].copy()) for name in self.state_names if name in arrays}
+
+
+def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
+    """v = rho v + (1 - rho) g^2, p -= lr g / (sqrt(v) + eps), in place on vectors of one length."""
+    xp = backend.xp
+    xp.multiply(g, g, out=scratch)
+    xp.multiply(scratch, 1 - rho, out=scratch)
+    xp.multiply(mean_square, rho, out=mean_square)
+    xp.add(mean_square, scratch, out=mean_square)
+    xp.sqrt(mean_square, out=scratch)
+    xp.add(scratch, eps, out=scratch)
+    xp.divide(g, scratch, out=scratch)
+    xp.multiply(scratch, lr, out=scratch)
+    xp.subtract(p, scratch, out=p)
+
+
+def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, eps):
+    """M = beta1 M + g, V = beta2 V + g^2, p -= step M / (sqrt(V) + eps), in place on vectors of one length."""
+    xp = backend.xp
+    xp.multiply(scaled_mean, beta1, out=scaled_mean)
+    xp.add(scaled_mean, g, out=scaled_mean)
+    xp.multiply(scaled_square, beta2, out=scaled_square)
+    xp.multiply(g, g, out=scratch)
+    xp.add(scaled_square, scratch, out=scaled_square)
+    xp.sqrt(scaled_square, out=scratch)
+    xp.add(scratch, eps, out=scratch)
+    xp.divide(scaled_mean, scratch, out=scratch)
+    xp.multiply(scratch, step, out=scratch)
+    xp.subtract(p, scratch, out=p)
+
+
+class SGD(Optimizer):
+    """p -= lr v with v = momentum v + g. momentum 0 is plain gradient descent. Sutskever et al. 2013."""
+
+    state_names = ("velocity",)
+
+    def __init__(self, lr=0.1, momentum=0.0):
+        super().__init__(lr)
+        _check_range("momentum", momentum, 0, 1)
+        self.momentum = momentum
+
+    def _update(self, p, g, velocity, scratch, lr):
+        xp = backend.xp
+        xp.multiply(velocity, self.momentum, out=velocity)
+        xp.add(velocity, g, out=velocity)
+        xp.multiply(velocity, lr, out=scratch)
+        xp.subtract(p, scratch, out=p)
+
+
+class RMSprop(Optimizer):
+    """v = rho v + (1 - rho) g^2, p -= lr g / (sqrt(v) + eps). Tieleman and Hinton 2012, lecture 6.5."""
+
+    state_names = ("mean_square",)
+
+    def __init__(self, lr=1e-3, rho=0.9, eps=1e-7):
+        super().__init__(lr)
+        _check_range("rho", rho, 0, 1)
+        self.rho, self.eps = rho, eps
+
+    def _update(self, p, g, mean_square, scratch, lr):
+        fused.choose(rmsprop_update, p.dtype)(p, g, mean_square, scratch, self.rho, lr, self.eps)
+
+
+class Adam(Optimizer):
+    """m and v are running means of g and g^2; p -= lr mhat / (sqrt(vhat) + eps), where the hats divide by 1 - beta^t
+    to undo the start at zero. Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
+
+    The vectors kept are m / (1 - beta1) and v / (1 - beta2), which saves two passes over memory a step; the
+    constants are put back in the step size and eps.
+    """
+
+    state_names = ("scaled_mean", "scaled_square")
+
+    def __init__(self, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
+        super().__init__(lr)
+        _check_range("beta1", beta1, 0, 1)
+        _check_range("beta2", beta2, 0, 1)
+        self.beta1, self.beta2, self.eps = beta1, beta2, eps
+
+    def _coefficients(self, lr):
+        """(step size, eps) in terms of the scaled vectors: m = (1 - beta1) M and v = (1 - beta2) V turn
+        lr mhat / (sqrt(vhat) + eps) into step M / (sqrt(V) + scaled_eps).
+        """
+        mean_factor = (1 - self.beta1) / (1 - self.beta1 ** self.steps)
+        root_factor = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
+        return lr * mean_factor / root_factor, self.eps / root_factor
+
+    def _update(self, p, g, scaled_mean, scaled_square, scratch, lr):
+        step, eps = self._coefficients(lr)
+        fused.choose(adam_update, p.dtype)(p, g, scaled_mean, scaled_square, scratch, self.beta1, self.beta2, step, eps)
+
+
+OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
+
+
+def constant():
+    """A schedule that keeps the learning rate: a function of the step that returns the factor 1."""
+    return lambda step: 1.0
+
+
+def cosine(total_steps, warmup_steps=0):
+    """A schedule: linear rise over `warmup_steps`, then half a cosine from 1 down to 0 at `total_steps`.
+
+    Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts. Steps count from 0.
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(f"warmup_steps={warmup_steps} must be at least 0 and below total_steps={total_steps}")
+
+    def factor(step):
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        progress = (step - warmup_steps) / (total_steps - warmup_steps)
+        return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+    return factor
+
+
+def _check_range(argument, value, low, high):
+    if not low <= value < high:
+        raise ValueError(f"{argument}={value!r} must be at least {low} and below {high}")
