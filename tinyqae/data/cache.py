@@ -76,26 +76,40 @@ def write_atomically(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def download(url: str, destination: Path, sha256: str, *, progress: bool) -> None:
-    """Download `url` to `destination`, whose bytes must have the hash `sha256` (64 hexadecimal digits).
+def download(
+    url: str, destination: Path, expected_hash: str | None, *, progress: bool, user_agent: str = "tinyqae"
+) -> None:
+    """Download `url` to `destination`, whose bytes must have the hash `expected_hash`.
 
-    A download that breaks off leaves `destination`.part, and the next one, from this address or from another one of
-    the same file, goes on from there. Raises SourceFailed when the address does not deliver the right bytes and
-    DataError when they cannot be stored.
+    The hash is a SHA-256 (64 hexadecimal digits) or, where nothing better is published, a SHA-1 (40). A download that
+    breaks off leaves `destination`.part, and the next one, from this address or from another one of the same file,
+    goes on from there. With None, for a file that changes with time, every download starts anew, because nothing could
+    tell whether an old beginning belongs to the new end; the caller has to check the content. Raises SourceFailed when
+    the address does not deliver the right bytes and DataError when they cannot be stored.
     """
     part = destination.with_name(destination.name + ".part")
+    if expected_hash is None:
+        part.unlink(missing_ok=True)
     resumed = part.exists()
-    _receive(url, part, progress)
-    if resumed and _sha256(part) != sha256:
-        # The old beginning may have been damaged or of another file, which is no fault of this address.
-        part.unlink()
-        _receive(url, part, progress)
-    found = _sha256(part)
-    if found != sha256:
-        part.unlink()
-        raise SourceFailed(f"{destination.name} has the SHA-256 {found}, expected {sha256}")
+    _receive(url, part, progress, user_agent)
+    if expected_hash is not None:
+        algorithm = {40: "SHA-1", 64: "SHA-256"}[len(expected_hash)]
+        if resumed and file_hash(part, algorithm) != expected_hash:
+            # The old beginning may have been damaged or of another file, which is no fault of this address.
+            part.unlink()
+            _receive(url, part, progress, user_agent)
+        found = file_hash(part, algorithm)
+        if found != expected_hash:
+            part.unlink()
+            raise SourceFailed(f"{destination.name} has the {algorithm} {found}, expected {expected_hash}")
     with _write_errors(destination):
         os.replace(part, destination)
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """The hash of a file's content in hexadecimal digits; `algorithm` is "SHA-1" or "SHA-256"."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm.replace("-", "").lower()).hexdigest()
 
 
 def download_package(requirement: str, into: Path) -> Path:
@@ -144,10 +158,10 @@ def one_process_at_a_time(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _receive(url: str, part: Path, progress: bool) -> None:
+def _receive(url: str, part: Path, progress: bool, user_agent: str) -> None:
     """Append to `part` what it still lacks of `url`, or write it anew where the server does not continue files."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "tinyqae", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
@@ -229,7 +243,3 @@ def _advice(error: OSError) -> str:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,7 +15,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +31,7 @@ from tinyqae.data.cache import (
     write_atomically,
 )
 from tinyqae.data.cache import download as download_file
+from tinyqae.data.images import ImageData
 from tinyqae.errors import DataError
 
 
@@ -80,28 +80,11 @@ IDX_UNSIGNED_BYTE = 8
 IDX_MOST_DIMENSIONS = 3
 
 
-@dataclass(frozen=True, eq=False)
-class ImageData:
-    """Labelled grey pictures in a training and a test part; the arrays are read-only.
-
-    train_images: uint8 (N, 28, 28, 1), 0 is background and 255 full ink; train_labels: uint8 (N,), the digits 0 to 9.
-    test_images and test_labels: the same with a length of their own.
-    name: what to call the data in front of people.
-    sha256: hash of the whole content as IDX files, one after the other (see `content_sha256`).
-    source: where the data came from, in words.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    name: str
-    sha256: str
-    source: str
-
-
 def load_mnist(data_dir: str | os.PathLike | None = None, *, download: bool = True, progress: bool = True) -> ImageData:
     """MNIST with 60,000 training and 10,000 test pictures, verified by hash.
+
+    Images are uint8 (N, 28, 28, 1), 0 is background and 255 full ink; labels are the digits 0 to 9. The hash in the
+    result is that of the four IDX files, one after the other (see `content_sha256`).
 
     The files are looked for in the folder "mnist" of the data directory: `data_dir`, or else what the environment
     variable TINYQAE_DATA says, or else the user's cache directory. With `download`, missing ones are fetched and

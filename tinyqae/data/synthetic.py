@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyqae.data.mnist import ImageData, content_sha256
+from tinyqae.data.images import ImageData
+from tinyqae.data.mnist import content_sha256
 
 SIDE = 28
 # MNIST fits each digit into 20 x 20 pixels and puts its centre of mass into the middle of 28 x 28.

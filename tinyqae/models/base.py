@@ -170,6 +170,9 @@ class Autoencoder:
 
     def _in_batches(self, images, function):
         images = np.asarray(images)
+        if images.shape[1:] != self.input_shape:
+            raise ValueError(f"images have shape {images.shape}; this model takes (N, "
+                             f"{', '.join(map(str, self.input_shape))})")
         if len(images) == 0:
             return np.empty((0, self.latent_size), self.dtype)
         parts = [backend.to_host(function(backend.to_device(as_floats(images[i:i + INFERENCE_BATCH], self.dtype)))).copy()
@@ -235,9 +238,9 @@ def load(path):
 
 
 def as_floats(images, dtype=np.float32):
-    """Bytes 0..255 -> floats in [0, 1]; floats are checked and converted. images (N, ...), a NumPy array."""
+    """Bytes 0..255 -> floats in [0, 1] (times 1/255); floats are checked and converted. images (N, ...), NumPy."""
     if images.dtype == np.uint8:
-        return images.astype(dtype) / dtype.type(255) if isinstance(dtype, np.dtype) else images.astype(dtype) / 255
+        return np.multiply(images, np.dtype(dtype).type(1 / 255))
     if not np.issubdtype(images.dtype, np.floating):
         raise TypeError(f"images are {images.dtype}; give bytes (uint8) or floats in [0, 1]")
     if images.size and not (images.min() >= 0 and images.max() <= 1):

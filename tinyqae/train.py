@@ -1,0 +1,203 @@
+"""The training loop: batches, progress, validation, checkpoints, resume.
+
+One step is three lines, and this file is what goes around them:
+
+    terms = model.loss_and_gradients(batch)               # forward, losses, backward
+    optimizer.step(model.parameters, model.gradients)     # update
+
+A run is a function of its arguments and seed. The order of the data (and any noise) in an epoch comes from a generator
+seeded with (seed, epoch), so a run taken up at an epoch's start goes on exactly as if it had never stopped.
+"""
+import csv
+import io
+import json
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from . import backend
+from .checkpoint import CheckpointError, read_arrays, write_arrays, write_atomically
+from .errors import TrainingDiverged
+from .metrics import image as image_metrics
+from .optim import constant, cosine
+
+SCHEDULES = ("constant", "cosine")
+SHUFFLE, NOISE = 1, 2
+LATENT_BINS = 40
+LATENT_SAMPLE = 1000
+# Reading the loss makes a GPU wait, so it is looked at once in so many steps.
+STEPS_PER_LOOK = 25
+
+
+@dataclass
+class History:
+    """What a run recorded: `rows`, one dict of numbers an epoch (loss terms, rate, seconds, validation); and
+    `latents`, pairs (epoch, counts), where counts[i] of LATENT_BINS bins over [0, 1] tells how many of the values before
+    the threshold fell there (values outside are counted in the end bins). Epoch 0 is before training.
+    """
+
+    rows: list = field(default_factory=list)
+    latents: list = field(default_factory=list)
+
+    def save_csv(self, path):
+        """Write `rows` as a CSV table, one line an epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]) if self.rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="constant", validation_images=None, seed=0,
+        checkpoint=None, resume=False, progress=True, description=""):
+    """Train `model` on `images` in place and return the History.
+
+    images: (N, H, W, C), bytes 0..255 or floats in [0, 1]; a NumPy array, moved to the device once.
+    schedule: "constant", "cosine" (down to 0 at the end), or a function from the step to a factor of the rate.
+    validation_images: measured (loss and PSNR, as read from storage) after each epoch; None for no validation.
+    checkpoint: a path, written whole after each epoch. resume: go on from it when it is there.
+    progress: show a bar with every loss term.
+
+    Raises TrainingDiverged when the loss is no longer finite; CheckpointError when the checkpoint to resume from is
+    corrupt or belongs to another run; ValueError for arguments out of range.
+    """
+    for argument, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not (isinstance(value, int | np.integer) and value > 0):
+            raise ValueError(f"{argument}={value!r} must be a whole number above 0")
+    if len(images) == 0:
+        raise ValueError("images is empty: there is nothing to train on")
+    # One example is no batch for batch norm: a last batch of one is left out (another one each epoch).
+    steps_per_epoch = max(1, -(-len(images) // batch_size) - (len(images) % batch_size == 1))
+    factor = _schedule(schedule, epochs * steps_per_epoch)
+    run = {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
+           "optimizer": type(optimizer).__name__, "lr": optimizer.lr, "schedule": str(schedule), "epochs": epochs,
+           "batch_size": batch_size, "seed": seed, "images": len(images), "backend": backend.name}
+    sample = (images if validation_images is None else validation_images)[:LATENT_SAMPLE]
+    history, first_epoch = History(), 0
+    if resume and checkpoint is not None and _exists(checkpoint):
+        history, first_epoch = _read_checkpoint(checkpoint, model, optimizer, run)
+    if not history.latents:
+        history.latents.append((0, _latent_counts(model, sample)))
+
+    batches = _Batches(images, batch_size, model.dtype)
+    with tqdm(total=epochs * steps_per_epoch, initial=first_epoch * steps_per_epoch, disable=not progress,
+              unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
+        for epoch in range(first_epoch, epochs):
+            started = time.perf_counter()
+            model.bottleneck.random = backend.generator(seed, NOISE, epoch)
+            order = backend.to_device(backend.generator(seed, SHUFFLE, epoch).permutation(len(images)))
+            sums, seen = {}, 0
+            for i in range(steps_per_epoch):
+                step = epoch * steps_per_epoch + i
+                batch = batches.gather(order[i * batch_size:(i + 1) * batch_size])
+                terms = model.loss_and_gradients(batch)
+                lr = optimizer.lr * factor(step)
+                optimizer.step(model.parameters, model.gradients, lr)
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, 0) + value * len(batch)
+                seen += len(batch)
+                if i % STEPS_PER_LOOK == 0 or i == steps_per_epoch - 1:
+                    means = {name: float(value) / seen for name, value in sums.items()}
+                    _stop_if_diverged(means, epoch, lr, checkpoint, first_epoch)
+                    bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}", **{k: f"{v:.4f}" for k, v in means.items()}},
+                                    refresh=False)
+                bar.update()
+            row = {"epoch": epoch + 1, "lr": lr, **means, "seconds": time.perf_counter() - started}
+            if validation_images is not None:
+                row |= validate(model, validation_images)
+            history.rows.append(row)
+            history.latents.append((epoch + 1, _latent_counts(model, sample)))
+            if checkpoint is not None:
+                _write_checkpoint(checkpoint, model, optimizer, run, history)
+    return history
+
+
+def validate(model, images):
+    """{"val_psnr": mean PSNR in dB} of what comes back from storage. images: bytes (N, H, W, C)."""
+    original = images if images.dtype == np.uint8 else image_metrics.to_uint8(images)
+    return {"val_psnr": float(image_metrics.psnr(original, model.reconstruct(images)).mean())}
+
+
+class _Batches:
+    """Gathers batches from a data set that lives on the device, into one buffer of floats in [0, 1]."""
+
+    def __init__(self, images, batch_size, dtype):
+        xp = backend.xp
+        self.images = backend.to_device(images)
+        size = min(batch_size, len(images))
+        self.is_bytes = images.dtype == np.uint8
+        if not self.is_bytes:
+            self.images = self.images.astype(dtype, copy=False)
+        self.rows = xp.empty((size, *images.shape[1:]), self.images.dtype)
+        self.floats = xp.empty(self.rows.shape, dtype) if self.is_bytes else self.rows
+        self.scale = np.dtype(dtype).type(1 / 255)
+
+    def gather(self, index):
+        """The images at `index` as floats in [0, 1]; the array is overwritten by the next call."""
+        rows, floats = self.rows[:len(index)], self.floats[:len(index)]
+        backend.gather(self.images, index, rows)
+        if self.is_bytes:
+            backend.xp.multiply(rows, self.scale, out=floats)
+        return floats
+
+
+def _schedule(schedule, total_steps):
+    if callable(schedule):
+        return schedule
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}, or give a function")
+    return cosine(total_steps) if schedule == "cosine" else constant()
+
+
+def _latent_counts(model, images):
+    latent = np.clip(model.latent(images), 0, 1)
+    return np.histogram(latent, bins=LATENT_BINS, range=(0, 1))[0].tolist()
+
+
+def _stop_if_diverged(means, epoch, lr, checkpoint, first_epoch):
+    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    if checkpoint is not None and epoch > 0:
+        kept = f"The weights after epoch {epoch} are kept in {checkpoint}."
+    else:
+        kept = "No checkpoint had been written yet."
+    raise TrainingDiverged(f"the {bad[0]} loss became {means[bad[0]]} in epoch {epoch + 1} at learning rate {lr:.3g}. "
+                           f"{kept} Try a smaller learning rate or weight of the added loss.")
+
+
+def _exists(path):
+    try:
+        with open(path, "rb"):
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def _write_checkpoint(path, model, optimizer, run, history):
+    arrays = {f"model.{name}": array for name, array in model.state_arrays().items()}
+    arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_arrays().items()}
+    write_arrays(path, arrays, {"format": "tinyqae checkpoint", "version": 1, "run": run,
+                                "rows": history.rows, "latents": history.latents})
+
+
+def _read_checkpoint(path, model, optimizer, run):
+    """Take up model and optimizer from the file; returns (history, epochs done)."""
+    arrays, meta = read_arrays(path)
+    if meta.get("format") != "tinyqae checkpoint":
+        raise CheckpointError(f"{path} is not a training checkpoint: its format is {meta.get('format')!r}")
+    run = json.loads(json.dumps(run))
+    for name, value in run.items():
+        if meta["run"].get(name) != value:
+            raise CheckpointError(f"{path} belongs to another run: its {name} is {meta['run'].get(name)!r}, this run's "
+                                  f"is {value!r}. Give the same settings, another directory, or start anew")
+    model.restore(_with_prefix("model.", arrays))
+    optimizer.restore(_with_prefix("optimizer.", arrays))
+    return History(meta["rows"], [tuple(pair) for pair in meta["latents"]]), len(meta["rows"])
+
+
+def _with_prefix(prefix, arrays):
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
