@@ -65,7 +65,7 @@ class Small:
             for part in (slice(9), slice(9, 12), slice(12, 16))
         )
         # As NumPy before version 2 wrote it, like the package's.
-        return gzip.compress(pickle.dumps(pairs, 3).replace(b"numpy._core.", b"numpy.core."))
+        return gzip.compress(pickle.dumps(pairs, 3).replace(b"numpy._core.", b"numpy.core."), mtime=0)
 
 
 @pytest.fixture

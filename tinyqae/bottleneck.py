@@ -124,9 +124,9 @@ class Bottleneck:
         self._code_backward(dcode, a, da)
         if self.signed:
             backend.xp.multiply(da, 2, out=da)
-        if self.weight:
-            backend.xp.multiply(dextra, self.weight, out=dextra)
-            backend.xp.add(da, dextra, out=da)
+        if self.loss_name and self.weight:
+            backend.xp.multiply(dextra, self.weight, out=dh)
+            backend.xp.add(da, dh, out=da)
         return self._activate_backward(da, a, dh)
 
     def _training_code(self, a, code):

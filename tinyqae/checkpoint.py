@@ -5,7 +5,6 @@ An .npz is a zip archive, and zip keeps a CRC-32 of every entry, which reading v
 import json
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,8 @@ def write_atomically(path, write):
 
 def write_arrays(path, arrays, meta):
     """Write NumPy arrays by name and a JSON-able description to `path` (.npz). OSError when the disk refuses."""
-    text = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
+    # A damaged zip directory can hide an entry, so the names are written down as well.
+    text = np.frombuffer(json.dumps({**meta, "arrays": sorted(arrays)}, sort_keys=True).encode(), np.uint8)
     write_atomically(path, lambda file: np.savez(file, **{META: text}, **arrays))
 
 
@@ -52,9 +52,10 @@ def read_arrays(path):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(META).tobytes())
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, EOFError, KeyError, AttributeError, OSError,
-            NotImplementedError, TypeError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds of exception on damaged bytes
         raise CheckpointError(f"{path} is corrupt or was not written by tinyqae ({error})") from error
     if not isinstance(meta, dict):
         raise CheckpointError(f"{path} was not written by tinyqae: its description is not an object")
+    if meta.pop("arrays", None) not in (None, sorted(arrays)):
+        raise CheckpointError(f"{path} is corrupt: some of its arrays are missing")
     return arrays, meta

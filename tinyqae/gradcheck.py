@@ -63,7 +63,7 @@ def check_coordinates(function, x, gradient, tolerance=TOLERANCE, step=STEP):
             raise KinkFound(f"coordinate {index} of shape {x.shape}: left and right differences disagree")
     scale = max(1e-3 * np.abs(numeric).max(initial=0), 1e-8)
     errors = relative_error(numeric, gradient, scale)
-    worst = np.unravel_index(errors.argmax(), x.shape) if x.ndim else ()
+    worst = tuple(int(i) for i in np.unravel_index(errors.argmax(), x.shape)) if x.ndim else ()
     if not errors.max(initial=0) <= tolerance:
         raise AssertionError(f"gradient of coordinate {worst}: numeric {numeric[worst]:.10g}, claimed "
                              f"{np.asarray(gradient)[worst]:.10g}, relative error {errors[worst]:.2e} above {tolerance:g}")

@@ -36,6 +36,11 @@ class Optimizer:
         vectors = [parameters, gradients, *(self.state[name] for name in self.state_names)]
         self._update_all(vectors, self.lr if lr is None else lr)
 
+    def __repr__(self):
+        hidden = ("steps", "state")
+        settings = {k: v for k, v in vars(self).items() if k not in hidden and not k.startswith("_")}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+
     def _update_all(self, vectors, lr):
         for start in range(0, len(vectors[0]), PIECE):
             pieces = [vector[start:start + PIECE] for vector in vectors]

@@ -22,6 +22,7 @@ from . import backend
 from .checkpoint import CheckpointError, read_arrays, write_arrays, write_atomically
 from .errors import TrainingDiverged
 from .metrics import image as image_metrics
+from .models.base import as_floats
 from .optim import constant, cosine
 
 SCHEDULES = ("constant", "cosine")
@@ -73,7 +74,7 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
     steps_per_epoch = max(1, -(-len(images) // batch_size) - (len(images) % batch_size == 1))
     factor = _schedule(schedule, epochs * steps_per_epoch)
     run = {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
-           "optimizer": type(optimizer).__name__, "lr": optimizer.lr, "schedule": str(schedule), "epochs": epochs,
+           "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": _schedule_name(schedule), "epochs": epochs,
            "batch_size": batch_size, "seed": seed, "images": len(images), "backend": backend.name}
     sample = (images if validation_images is None else validation_images)[:LATENT_SAMPLE]
     history, first_epoch = History(), 0
@@ -101,10 +102,13 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
                 seen += len(batch)
                 if i % STEPS_PER_LOOK == 0 or i == steps_per_epoch - 1:
                     means = {name: float(value) / seen for name, value in sums.items()}
-                    _stop_if_diverged(means, epoch, lr, checkpoint, first_epoch)
+                    _stop_if_diverged({f"{name} loss": v for name, v in means.items()}, epoch, lr, checkpoint)
                     bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}", **{k: f"{v:.4f}" for k, v in means.items()}},
                                     refresh=False)
                 bar.update()
+            # The last step's weights have not met a loss yet.
+            squares = float(backend.xp.vdot(model.parameters, model.parameters))
+            _stop_if_diverged({"sum of the squared weights": squares}, epoch, lr, checkpoint)
             row = {"epoch": epoch + 1, "lr": lr, **means, "seconds": time.perf_counter() - started}
             if validation_images is not None:
                 row |= validate(model, validation_images)
@@ -126,11 +130,9 @@ class _Batches:
 
     def __init__(self, images, batch_size, dtype):
         xp = backend.xp
-        self.images = backend.to_device(images)
         size = min(batch_size, len(images))
         self.is_bytes = images.dtype == np.uint8
-        if not self.is_bytes:
-            self.images = self.images.astype(dtype, copy=False)
+        self.images = backend.to_device(images if self.is_bytes else as_floats(images, dtype))
         self.rows = xp.empty((size, *images.shape[1:]), self.images.dtype)
         self.floats = xp.empty(self.rows.shape, dtype) if self.is_bytes else self.rows
         self.scale = np.dtype(dtype).type(1 / 255)
@@ -152,20 +154,27 @@ def _schedule(schedule, total_steps):
     return cosine(total_steps) if schedule == "cosine" else constant()
 
 
+def _schedule_name(schedule):
+    """What tells schedules apart across processes: a function's str() holds its address."""
+    if isinstance(schedule, str):
+        return schedule
+    return getattr(schedule, "__qualname__", type(schedule).__qualname__)
+
+
 def _latent_counts(model, images):
     latent = np.clip(model.latent(images), 0, 1)
     return np.histogram(latent, bins=LATENT_BINS, range=(0, 1))[0].tolist()
 
 
-def _stop_if_diverged(means, epoch, lr, checkpoint, first_epoch):
-    bad = [name for name, value in means.items() if not math.isfinite(value)]
+def _stop_if_diverged(values, epoch, lr, checkpoint):
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
     if not bad:
         return
     if checkpoint is not None and epoch > 0:
         kept = f"The weights after epoch {epoch} are kept in {checkpoint}."
     else:
         kept = "No checkpoint had been written yet."
-    raise TrainingDiverged(f"the {bad[0]} loss became {means[bad[0]]} in epoch {epoch + 1} at learning rate {lr:.3g}. "
+    raise TrainingDiverged(f"the {bad[0]} became {values[bad[0]]} in epoch {epoch + 1} at learning rate {lr:.3g}. "
                            f"{kept} Try a smaller learning rate or weight of the added loss.")
 
 

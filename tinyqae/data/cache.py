@@ -89,7 +89,8 @@ def download(
     """
     part = destination.with_name(destination.name + ".part")
     if expected_hash is None:
-        part.unlink(missing_ok=True)
+        with _write_errors(destination):
+            part.unlink(missing_ok=True)
     resumed = part.exists()
     _receive(url, part, progress, user_agent)
     if expected_hash is not None:

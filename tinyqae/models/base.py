@@ -7,6 +7,7 @@ from .. import backend, fused, losses
 from ..bottleneck import make_bottleneck
 from ..checkpoint import CheckpointError, read_arrays, write_arrays
 from ..layers import flatten_parameters
+from ..ops.activations import sigmoid_forward
 
 INFERENCE_BATCH = 500
 RECONSTRUCTION_LOSSES = ("bce", "mse")
@@ -50,6 +51,8 @@ class Autoencoder:
     def _start_at(self, mean_image):
         if mean_image.shape != self.input_shape:
             raise ValueError(f"mean_image has shape {mean_image.shape}, the model's images {self.input_shape}")
+        if not (mean_image.min() >= 0 and mean_image.max() <= 1):
+            raise ValueError(f"mean_image runs from {mean_image.min()} to {mean_image.max()}; it must be in [0, 1]")
         self.mean_image = backend.to_device(mean_image.astype(self.dtype))
         # A pixel that is 0 in every image would start at -infinity.
         clipped = np.clip(mean_image, 1e-3, 1 - 1e-3)
@@ -146,18 +149,25 @@ class Autoencoder:
 
     def decode(self, code):
         """Images uint8 (N, H, W, C) from what encode gave: bits, packed bits, or any code values in [0, 1]."""
+        return np.rint(self.decode_floats(code) * 255).astype(np.uint8)
+
+    def decode_floats(self, code):
+        """As decode, but pixels as floats in [0, 1] before they are rounded to bytes."""
         code = np.asarray(code)
         if code.dtype == np.uint8 and code.ndim == 2 and code.shape[1] == -(-self.latent_size // 8):
             code = np.unpackbits(code, axis=1, count=self.latent_size)
         if code.ndim != 2 or code.shape[1] != self.latent_size:
             raise ValueError(f"code has shape {code.shape}; this model decodes (N, {self.latent_size}), or packed "
                              f"bytes (N, {-(-self.latent_size // 8)})")
-        images = np.empty((len(code), *self.input_shape), np.uint8)
+        if code.dtype.kind not in "biuf" or (code.size and not (code.min() >= 0 and code.max() <= 1)):
+            raise ValueError(f"code ({code.dtype}) must hold bits or numbers in [0, 1]" + (
+                f", not values from {code.min()} to {code.max()}" if code.dtype.kind in "biuf" else ""))
+        images = np.empty((len(code), *self.input_shape), self.dtype)
         for start in range(0, len(code), INFERENCE_BATCH):
             part = backend.to_device(code[start:start + INFERENCE_BATCH].astype(self.dtype))
             logits = self.decode_logits(self.bottleneck.for_decoder(part, part))
-            probability = 1 / (1 + np.exp(-backend.to_host(logits).clip(-60, 60)))
-            images[start:start + len(part)] = np.rint(probability * 255).reshape(-1, *self.input_shape)
+            sigmoid_forward(logits, logits)
+            images[start:start + len(part)] = backend.to_host(logits).reshape(-1, *self.input_shape)
         return images
 
     def reconstruct(self, images):

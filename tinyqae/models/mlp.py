@@ -13,8 +13,9 @@ class MLPAutoencoder(Autoencoder):
     hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
         (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
     input_shape: (H, W, C) of the images.
-    normalize_latent: batch norm without an affine map as the encoder's last layer, so that every latent unit has mean
-        0 and variance 1 over a batch: no unit can saturate on one side and die.
+    normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
+        threshold and none can drift to one side and die; its learned scale lets the commit and fence losses drive
+        the values apart.
     reconstruction: "bce" (binary cross-entropy, as in the report) or "mse".
     mean_image: (H, W, C) in [0, 1] or None; see Autoencoder.
     seed: of the initial weights. dtype: float32, or float64 for gradient checks.
@@ -29,7 +30,7 @@ class MLPAutoencoder(Autoencoder):
         *middle, latent = hidden
         encoder = [layer for units in middle for layer in (Dense(units), ReLU())] + [Dense(latent)]
         if normalize_latent:
-            encoder.append(BatchNorm(affine=False))
+            encoder.append(BatchNorm())
         decoder = [layer for units in reversed(middle) for layer in (Dense(units), ReLU())]
         decoder.append(Dense(int(np.prod(input_shape))))
         self._assemble(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,

@@ -1,0 +1,161 @@
+"""The Numba kernels against the plain functions that they replace."""
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tinyqae import fused, losses, optim
+from tinyqae.ops import activations
+
+
+@pytest.fixture
+def replacements():
+    pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
+    from tinyqae.fused import numba_kernels
+    return numba_kernels.REPLACEMENTS
+
+
+EXTREMES = np.array([0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 16, -16, 86.9, -86.9, 87.1, -87.1, 88.5, -88.5, 104, -104,
+                     1e4, -1e4, 3e38, -3e38], np.float32)
+
+
+def logits(n, f):
+    """float32 (n, f): ordinary numbers, with the extremes among them."""
+    x = (4 * np.random.default_rng((n, f)).standard_normal((n, f))).astype(np.float32)
+    x.flat[:EXTREMES.size] = EXTREMES[:x.size]
+    return x
+
+
+def targets(n, f):
+    return np.random.default_rng((f, n)).uniform(-0.5, 1.5, (n, f)).clip(0, 1).astype(np.float32)
+
+
+def empty(*shape):
+    return np.full(shape, np.nan, np.float32)
+
+
+SHAPES = [(1, 30), (63, 7), (64, 784), (65, 20), (200, 33)]
+
+
+def check_loss(plain, kernel, x, t, scratch):
+    with np.errstate(all="ignore"):
+        (expected, dexpected), (value, dx) = ((f(x, t, scratch(), d), d) for f, d in
+                                              ((plain, empty(*x.shape)), (kernel, empty(*x.shape))))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(dx * x.size, dexpected * x.size, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bce(shape, replacements):
+    # 3e38 is near the largest float32, where a sum of such numbers overflows in any order of summing.
+    x = logits(*shape).clip(-1e4, 1e4)
+    check_loss(losses.bce_with_logits, replacements[losses.bce_with_logits], x, targets(*shape),
+               lambda: empty(shape[1]))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_squared_error(shape, replacements):
+    plain = losses.squared_error_with_logits
+    check_loss(plain, replacements[plain], logits(*shape), targets(*shape), lambda: empty(*shape))
+
+
+def test_squared_error_leaves_the_probabilities(replacements):
+    x, probability = logits(65, 20), empty(65, 20)
+    replacements[losses.squared_error_with_logits](x, targets(65, 20), probability, empty(65, 20))
+    np.testing.assert_allclose(probability, activations.sigmoid_forward(x, empty(65, 20)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(20,), (65, 20), (3, 4, 5, 6)])
+def test_sigmoid(shape, replacements):
+    x, out = logits(np.prod(shape), 1).reshape(shape), empty(*shape)
+    assert replacements[activations.sigmoid_forward](x, out) is out
+    exact = 1 / (1 + np.exp(-x.astype(np.float64).clip(-700, 700)))
+    np.testing.assert_allclose(out, activations.sigmoid_forward(x, empty(*shape)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(out, exact, rtol=1e-6, atol=1e-37)
+    assert (out >= 0).all() and (out <= 1).all()
+
+
+def test_sigmoid_of_nan_is_nan(replacements):
+    out = replacements[activations.sigmoid_forward](np.array([np.nan, 1], np.float32), empty(2))
+    assert np.isnan(out[0]) and out[1] > 0.7
+
+
+def test_losses_of_nan_are_nan_so_that_training_stops(replacements):
+    x, t = logits(4, 5).clip(-9, 9), targets(4, 5)
+    x[2, 3] = np.nan
+    assert np.isnan(replacements[losses.bce_with_logits](x, t, empty(5), empty(4, 5)))
+    assert np.isnan(replacements[losses.squared_error_with_logits](x, t, empty(4, 5), empty(4, 5)))
+    assert np.isnan(replacements[losses.binarize_and_commit](x, empty(4, 5), empty(4, 5)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_binarize_and_commit(shape, replacements):
+    a = logits(*shape).clip(-1e4, 1e4) / 4
+    a.flat[:3] = 0.5, np.nextafter(np.float32(0.5), np.float32(1)), np.nextafter(np.float32(0.5), np.float32(0))
+    results = []
+    for function in (losses.binarize_and_commit, replacements[losses.binarize_and_commit]):
+        b, da = empty(*shape), empty(*shape)
+        results.append((function(a, b, da), b, da))
+    (expected, bits, gradient), (value, b, da) = results
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_array_equal(b, bits)
+    np.testing.assert_allclose(da, gradient, rtol=1e-6)
+    assert b.flat[0] == 0 and b.flat[1] == 1 and b.flat[2] == 0
+
+
+@pytest.mark.parametrize("size", [1, 17, 5000])
+@pytest.mark.parametrize(("plain", "states", "arguments"), [
+    (optim.adam_update, 2, (0.9, 0.999, 1e-3, 1e-8)), (optim.adam_update, 2, (0.0, 0.5, 10.0, 1e-3)),
+    (optim.rmsprop_update, 1, (0.9, 1e-3, 1e-7)), (optim.rmsprop_update, 1, (0.0, 10.0, 1e-3)),
+], ids=["adam", "adam-odd", "rmsprop", "rmsprop-odd"])
+def test_optimizer_updates(plain, states, arguments, size, replacements):
+    random = np.random.default_rng(size)
+    vectors = [random.standard_normal(size).astype(np.float32) for _ in range(2)]
+    vectors += [random.uniform(0, 1, size).astype(np.float32) for _ in range(states)]
+    vectors[1].flat[:6] = np.array([0, 1e-30, -1e-15, 1e4, -1e4, 1e15], np.float32)[:size]
+    expected, ours = [v.copy() for v in vectors], [v.copy() for v in vectors]
+    # Twice, so that a state left wrong shows in the parameters.
+    for _ in range(2):
+        plain(*expected, empty(size), *arguments)
+        replacements[plain](*ours, empty(size), *arguments)
+    for mine, reference in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(ours[1], vectors[1])
+
+
+def test_every_replacement_is_tested_here(replacements):
+    assert {f.__name__ for f in replacements} == {
+        "sigmoid_forward", "binarize_and_commit", "bce_with_logits", "squared_error_with_logits", "adam_update",
+        "rmsprop_update"}
+
+
+def test_choose_gives_the_kernel_for_float32_only(replacements, monkeypatch):
+    monkeypatch.setenv("TINYQAE_KERNELS", "auto")
+    monkeypatch.setattr(fused, "_replacements", None)
+    for plain, kernel in replacements.items():
+        assert fused.choose(plain, np.float32) is kernel
+        assert fused.choose(plain, np.float64) is plain
+    assert fused.choose(losses.fence_loss, np.float32) is losses.fence_loss
+
+
+def test_choose_gives_the_plain_function_when_told_so(monkeypatch):
+    monkeypatch.setenv("TINYQAE_KERNELS", "numpy")
+    monkeypatch.setattr(fused, "_replacements", None)
+    assert fused.kernels() == "numpy"
+    for plain in (losses.bce_with_logits, optim.adam_update, activations.sigmoid_forward):
+        assert fused.choose(plain, np.float32) is plain
+
+
+def test_unknown_kernels_are_refused(monkeypatch):
+    monkeypatch.setenv("TINYQAE_KERNELS", "fortran")
+    with pytest.raises(ValueError, match="TINYQAE_KERNELS='fortran'.*auto, numpy, numba"):
+        fused.kernels()
+
+
+def test_plain_kernels_never_import_numba():
+    code = ("import sys, numpy as np; from tinyqae import MLPAutoencoder, Commit, Adam\n"
+            "m = MLPAutoencoder(Commit(), (3,), (4, 4, 1)); m.loss_and_gradients(np.zeros((2, 4, 4, 1), np.float32))\n"
+            "Adam().step(m.parameters, m.gradients); assert 'numba' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TINYQAE_KERNELS": "numpy"})

@@ -1,0 +1,113 @@
+"""The checker of derivatives: it must accept right ones, refuse slightly wrong ones, and abstain at kinks."""
+import numpy as np
+import pytest
+
+from tinyqae.gradcheck import KinkFound, check_coordinates, check_directions, relative_error
+
+
+def cubic(x):
+    """(function, gradient) of sum x^3 / 3 + x_0 x_1, smooth and with unequal coordinates."""
+    gradient = x ** 2
+    gradient.flat[0] += x.flat[1]
+    gradient.flat[1] += x.flat[0]
+    return (lambda: (x ** 3).sum() / 3 + x.flat[0] * x.flat[1]), gradient
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).uniform(0.5, 2, (3, 4))
+
+
+@pytest.mark.parametrize("check", [check_coordinates, check_directions])
+def test_passes_a_right_gradient_and_returns_its_error(check, x):
+    assert 0 < check(*_arguments(x, 1)) < 1e-8
+
+
+@pytest.mark.parametrize("check", [check_coordinates, check_directions])
+@pytest.mark.parametrize("factor", [1.001, 1 - 1e-5, -1, 0, np.nan])
+def test_refuses_a_gradient_off_by_a_factor(check, x, factor):
+    with pytest.raises(AssertionError, match="numeric"):
+        check(*_arguments(x, factor))
+
+
+def _arguments(x, factor):
+    function, gradient = cubic(x)
+    return function, x, gradient * factor
+
+
+def test_coordinate_check_names_the_one_wrong_coordinate(x):
+    function, gradient = cubic(x)
+    gradient[2, 1] *= 1.001
+    with pytest.raises(AssertionError, match=r"coordinate \(2, 1\): .*relative error 9\.99e-04"):
+        check_coordinates(function, x, gradient)
+
+
+def test_coordinate_check_notices_a_missing_small_coordinate(x):
+    x[1, 1] = 0.1
+    function, gradient = cubic(x)
+    gradient[1, 1] = 0
+    with pytest.raises(AssertionError):
+        check_coordinates(function, x, gradient)
+
+
+def test_direction_check_notices_one_wrong_coordinate_of_many():
+    x = np.random.default_rng(1).uniform(0.5, 2, 1000)
+    function, gradient = cubic(x)
+    check_directions(function, x, gradient)
+    gradient[7] *= 1.01
+    with pytest.raises(AssertionError):
+        check_directions(function, x, gradient)
+
+
+def test_coordinate_check_abstains_at_a_kink():
+    x = np.array([1.0, 0.0, -1.0])
+    with pytest.raises(KinkFound, match=r"\(1,\)"):
+        check_coordinates(lambda: np.abs(x).sum(), x, np.sign(x))
+
+
+def test_coordinate_check_abstains_close_to_a_kink():
+    x = np.array([4e-6])
+    with pytest.raises(KinkFound):
+        check_coordinates(lambda: np.abs(x).sum(), x, np.sign(x))
+
+
+@pytest.mark.parametrize("skip_kinks", [True, False])
+def test_direction_check_abstains_where_every_direction_crosses_a_kink(skip_kinks):
+    x = np.zeros(5)
+    with pytest.raises(KinkFound):
+        check_directions(lambda: np.abs(x).sum(), x, np.ones(5), skip_kinks=skip_kinks)
+
+
+def test_direction_check_draws_another_direction_when_one_crosses_a_kink():
+    x = np.array([0.7e-5, 1.0])
+    calls = []
+
+    def function():
+        calls.append(1)
+        return np.abs(x[0]) + x[1] ** 2
+
+    check_directions(function, x, np.array([1.0, 2.0]), directions=5, seed=2)
+    assert len(calls) > 3 * 5
+
+
+def test_kinks_elsewhere_do_not_matter():
+    x = np.array([1.0, -2.0, 3e-5])
+    check_coordinates(lambda: np.abs(x).sum(), x, np.sign(x))
+
+
+@pytest.mark.parametrize("check", [check_coordinates, check_directions])
+def test_restores_x_exactly(check, x):
+    before = x.copy()
+    check(*_arguments(x, 1))
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("check", [check_coordinates, check_directions])
+def test_refuses_float32(check):
+    x = np.ones(3, np.float32)
+    with pytest.raises(TypeError, match="float32"):
+        check(lambda: x.sum(), x, np.ones(3))
+
+
+def test_relative_error_is_relative_to_the_larger_magnitude():
+    np.testing.assert_allclose(relative_error([2.0, -1.0, 0.0, 1e-12], [1.0, 1.0, 0.0, 0.0]), [0.5, 2, 0, 1e-4])

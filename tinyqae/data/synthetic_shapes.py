@@ -1,0 +1,164 @@
+"""Drawn coloured shapes in CIFAR-10's format, for demonstrations and tests on machines that cannot get it.
+
+A picture is a background that passes from one colour to another, a faint shape to distract and the shape that the label
+names, shaded, turned and scaled, with a little noise. Each shape is a function of the plane that is about the distance
+to its outline, negative inside, so that the outline can be drawn smoothly.
+"""
+
+import math
+import operator
+from collections.abc import Callable
+
+import numpy as np
+
+from tinyqae.data.images import ImageData, records_sha256
+
+SIDE = 32
+BLOCK = 64
+
+
+def _disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.hypot(x, y) - 1
+
+
+def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(x), np.abs(y)) - 0.85
+
+
+def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # The two upper sides mirror each other.
+    return np.maximum(y, np.abs(x) * (math.sqrt(3) / 2) - y / 2) - 0.55
+
+
+def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.abs(np.hypot(x, y) - 0.75) - 0.25
+
+
+def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    longer, shorter = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
+    return np.maximum(longer - 1, shorter - 0.32)
+
+
+def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # Folding the angle lays all ten sides of the five points onto one, from an inner corner to a tip.
+    tenth = math.pi / 5
+    angle = np.abs(np.mod(np.arctan2(y, x), 2 * tenth) - tenth)
+    radius = np.hypot(x, y)
+    inner, tip = 0.45, 1.1
+    side_along, side_across = tip * math.cos(tenth) - inner, tip * math.sin(tenth)
+    outwards = (radius * np.cos(angle) - inner) * side_across - radius * np.sin(angle) * side_along
+    return outwards / math.hypot(side_along, side_across)
+
+
+def _bar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(x) - 1.1, np.abs(y) - 0.28)
+
+
+def _crescent(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.hypot(x, y) - 1, 0.8 - np.hypot(x - 0.55, y))
+
+
+def _half_disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.hypot(x, y + 0.4) - 1, -0.4 - y)
+
+
+def _two_dots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.hypot(np.abs(x) - 0.6, y) - 0.45
+
+
+# The label is the position.
+SHAPES: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
+    *(_disc, _square, _triangle, _ring, _cross),
+    *(_star, _bar, _crescent, _half_disc, _two_dots),
+)
+
+
+def synthetic_shapes(train: int = 20_000, test: int = 4_000, seed: int = 0) -> ImageData:
+    """`train` and `test` drawn shapes, images uint8 (N, 32, 32, 3) and labels uint8 (N,) from 0 to 9.
+
+    The same numbers give the same pictures on the same machine and NumPy; elsewhere a value may differ by one level.
+    The test part depends on `test` and `seed` alone. The hash is that of the records (see `records_sha256`). Raises
+    ValueError for fewer than 1 picture or a negative seed, TypeError for numbers that are not whole.
+    """
+    train, test, seed = operator.index(train), operator.index(test), operator.index(seed)
+    if train < 1 or test < 1:
+        raise ValueError(f"train and test must be at least 1, got {train} and {test}")
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more, got {seed}")
+    train_images, train_labels = _draw(train, np.random.default_rng([seed, 0]))
+    test_images, test_labels = _draw(test, np.random.default_rng([seed, 1]))
+    return ImageData(
+        train_images=train_images,
+        train_labels=train_labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        name="SYNTHETIC, NOT CIFAR-10",
+        sha256=records_sha256(train_images, train_labels, test_images, test_labels),
+        source=f"shapes drawn by this program with seed {seed}",
+    )
+
+
+def _draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 (count, 32, 32, 3) and labels uint8 (count,), both read-only."""
+    labels = random.integers(len(SHAPES), size=count, dtype=np.uint8)
+    images = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    for start in range(0, count, BLOCK):
+        block = labels[start : start + BLOCK]
+        distracting = random.integers(len(SHAPES), size=len(block))
+        canvas = _gradients(_colours(len(block), random), _colours(len(block), random), random)
+        _paint(canvas, distracting, random.uniform(5, 14, len(block)), 0.35, random)
+        _paint(canvas, block, random.uniform(7.5, 12, len(block)), 1, random)
+        canvas += np.float32(0.012) * random.standard_normal(canvas.shape, np.float32)
+        images[start : start + BLOCK] = np.rint(255 * np.clip(canvas, 0, 1))
+    images.flags.writeable = False
+    labels.flags.writeable = False
+    return images, labels
+
+
+def _colours(count: int, random: np.random.Generator) -> np.ndarray:
+    """float32 (count, 3) from 0 to 1: muted as often as vivid, as in photographs."""
+    grey = random.uniform(0.1, 0.9, (count, 1))
+    vividness = random.uniform(0, 1, (count, 1))
+    return (grey + vividness * (random.uniform(0, 1, (count, 3)) - grey)).astype(np.float32)
+
+
+def _gradients(start: np.ndarray, end: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """float32 (N, 32, 32, 3): from the colours `start` to the colours `end`, both (N, 3), in any direction."""
+    direction = random.uniform(0, 2 * np.pi, (len(start), 1, 1)).astype(np.float32)
+    place = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE - 0.5
+    along = np.cos(direction) * place[np.newaxis, np.newaxis] + np.sin(direction) * place[np.newaxis, :, np.newaxis]
+    # Half the diagonal of the unit square is the farthest that a corner lies from its centre.
+    share = (0.5 + along / math.sqrt(2))[..., np.newaxis]
+    return start[:, np.newaxis, np.newaxis] + (end - start)[:, np.newaxis, np.newaxis] * share
+
+
+def _paint(
+    canvas: np.ndarray, kinds: np.ndarray, radius: np.ndarray, opacity: float, random: np.random.Generator
+) -> None:
+    """Lay one shape onto each picture of `canvas` (N, 32, 32, 3): its kind (N,), its radius (N,) in pixels."""
+    count = len(canvas)
+    centre = ((SIDE - 1) / 2 + random.uniform(-4.5, 4.5, (count, 2, 1, 1))).astype(np.float32)
+    angle = random.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
+    pixels = np.arange(SIDE, dtype=np.float32)
+    right = pixels[np.newaxis, np.newaxis] - centre[:, 0]
+    down = pixels[np.newaxis, :, np.newaxis] - centre[:, 1]
+    scale = radius[:, np.newaxis, np.newaxis].astype(np.float32)
+    x = (np.cos(angle) * right + np.sin(angle) * down) / scale
+    y = (np.cos(angle) * down - np.sin(angle) * right) / scale
+    distance = np.empty((count, SIDE, SIDE), np.float32)
+    for kind, shape in enumerate(SHAPES):
+        chosen = kinds == kind
+        distance[chosen] = shape(x[chosen], y[chosen])
+    cover = opacity * np.clip(0.5 - distance * scale, 0, 1)[..., np.newaxis]
+    paint = _contrasting(canvas, random)
+    shade = random.uniform(-0.25, 0.25, (count, 1)).astype(np.float32)
+    shaded = _gradients(paint, np.clip(paint + shade, 0, 1), random)
+    canvas += cover * (shaded - canvas)
+
+
+def _contrasting(canvas: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """float32 (N, 3): of four colours drawn for each picture, the one farthest from the middle of the canvas."""
+    middle = canvas[:, SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4].mean(axis=(1, 2))
+    choices = np.stack([_colours(len(canvas), random) for _ in range(4)])
+    farthest = np.abs(choices - middle).sum(axis=-1).argmax(axis=0)
+    return choices[farthest, np.arange(len(canvas))]
