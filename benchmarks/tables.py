@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 import statistics
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -47,9 +46,7 @@ def rows_of(recipe_name):
     rows = [(f"{quant} {size}", recipes.mnist_mlp(recipe_name, quant, (size,))) for size in SIZES for quant in QUANTS]
     if recipe_name == "default":
         for size in SIZES:
-            naive = recipes.mnist_mlp("default", "naive", (size,))
-            noisy = naive.override(bottleneck={**naive.bottleneck, "noise": recipes.NAIVE_NOISE})
-            rows.append((f"naive + noise {size}", noisy))
+            rows.append((f"naive + noise {size}", recipes.naive_with_noise((size,))))
             rows += [(f"{quant} 256,{size}", recipes.mnist_mlp("default", quant, (256, size)))
                      for quant in ("vanilla", "commit")]
     return rows

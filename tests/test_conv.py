@@ -149,7 +149,7 @@ def test_gradients_along_directions_at_the_report_s_shapes(case):
 
 def test_winograd_is_chosen_for_wide_layers_only():
     assert isinstance(Conv2dPlan((2, 16, 16, 64), (3, 3, 64, 32)).x_windows, WinogradWindows)
-    for input_shape, w_shape, stride, needs_dx in (((2, 8, 8, 16), (3, 3, 16, 16), 1, True),
+    for input_shape, w_shape, stride, needs_dx in (((2, 8, 8, 32), (3, 3, 32, 32), 1, True),
                                                    ((2, 15, 16, 64), (3, 3, 64, 32), 1, True),
                                                    ((2, 16, 16, 64), (3, 3, 64, 32), 2, True),
                                                    ((2, 16, 16, 64), (5, 5, 64, 32), 1, True),
@@ -172,13 +172,15 @@ def cases(draw_from):
     return case, images + draw_from(whole(0, 3)), draw_from(st.sampled_from((1, 5000, 2**20)))
 
 
-@settings(deadline=None, max_examples=150)
-@given(drawn=cases(), needs_dx=st.booleans(), seed=st.integers(0, 99))
-def test_tuned_equals_textbook(drawn, needs_dx, seed):
+@settings(deadline=None, max_examples=300)
+@given(drawn=cases(), needs_dx=st.booleans(), winograd_from=st.sampled_from((1, conv.WINOGRAD_FROM)),
+       seed=st.integers(0, 99))
+def test_tuned_equals_textbook(drawn, needs_dx, winograd_from, seed):
     case, capacity, chunk_bytes = drawn
     x, w, b, dout = draw(*case, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(conv.COLUMN_BYTES, "numpy", chunk_bytes)
+        patch.setitem(conv.CHUNK_BYTES, "numpy", chunk_bytes)
+        patch.setattr(conv, "WINOGRAD_FROM", winograd_from)
         plan = Conv2dPlan((capacity, *x.shape[1:]), *case[1:], x.dtype, needs_dx)
     expected = textbook(x, w, b, dout, *case[2:])
     # Twice: the first call must leave the plan as it was.
@@ -235,7 +237,7 @@ def test_without_bias_and_without_dx(case, needs_dx):
 
 
 @pytest.mark.parametrize("needs_dx", [True, False])
-@pytest.mark.parametrize("case", [REPORT_CASES[0], REPORT_CASES[1], REPORT_CASES[3], REPORT_CASES[5]])
+@pytest.mark.parametrize("case", [REPORT_CASES[0], REPORT_CASES[1], REPORT_CASES[3], *REPORT_CASES[5:]])
 def test_no_array_is_allocated(case, needs_dx):
     x, w, b, dout = draw(*case, dtype=np.float32)
     plan = Conv2dPlan(*case, needs_dx=needs_dx)
@@ -256,6 +258,7 @@ def test_no_array_is_allocated(case, needs_dx):
     (((2, 4, 4, 3), (5, 5, 3, 5), 1, "valid"), "does not fit"),
     (((2, 4, 4, 3), (3, 3, 3, 5), 0), "stride=0"),
     (((2, 4, 4, 3), (3, 3, 3, 5), 1.5), "stride=1.5"),
+    (((0, 4, 4, 3), (3, 3, 3, 5)), "must be at least 1"),
     (((4, 4, 3), (3, 3, 3, 5)), "must be \\(N, H, W, C\\)"),
     (((2, 4, 4, 3), (3, 3, 5)), "must be \\(KH, KW, C, F\\)"),
 ])

@@ -71,7 +71,7 @@ def test_equals_upsampling_then_convolution(images, height, width, spare, channe
     arrays = draw((images, height, width, channels), filters, seed=seed)
     x, w = arrays[:2]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(conv.COLUMN_BYTES, "numpy", chunk_bytes)
+        patch.setitem(conv.CHUNK_BYTES, "numpy", chunk_bytes)
         plan = UpsampledConv2dPlan((images + spare, *x.shape[1:]), w.shape, x.dtype)
     expected = two_steps(*arrays)
     # Twice: the first call must leave the plan as it was.

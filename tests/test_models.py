@@ -44,8 +44,8 @@ VARIANTS = [(normalize, loss, mean) for normalize in (False, True) for loss in (
 @pytest.mark.parametrize("kind", ["vanilla", "naive", "fence"])
 def test_gradient_of_the_whole_model(kind, normalize, loss, mean):
     model = small_model(kind, mean, np.float64, normalize_latent=normalize, reconstruction=loss)
-    model.parameters += np.random.default_rng(1).normal(0, 0.1, model.parameters.shape)
-    x = images(8, dtype=np.float64)
+    model.parameters += np.random.default_rng(1).normal(0, 0.3, model.parameters.shape)
+    x = images(32, dtype=np.float64)
 
     def total():
         terms = model.loss_and_gradients(x)

@@ -1,4 +1,4 @@
-"""Max-pooling and nearest upsampling."""
+"""Max-pooling and nearest upsampling; and the fused kernels of what stands between the convolutions."""
 import tracemalloc
 
 import numpy as np
@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyqae.gradcheck import KinkFound, check_coordinates
+from tinyqae.ops.norm import batch_norm_backward, batch_norm_forward
 from tinyqae.ops.pool import (
     max_pool_backward,
     max_pool_forward,
@@ -172,3 +173,66 @@ def test_what_does_not_fit_is_refused():
         upsample_forward(out[:1], 2, x)
     with pytest.raises(ValueError, match="^dx has shape"):
         upsample_backward(x, 2, out[:1])
+
+
+@pytest.fixture
+def kernels():
+    """{plain function: Numba kernel}."""
+    pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
+    from tinyqae.fused import conv_kernels
+    return conv_kernels.REPLACEMENTS
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 4, 5, 3), (2, 3, 3, 64)])
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_max_pool_kernels_give_the_same_numbers(shape, size, kernels):
+    n, height, width, channels = shape
+    random = np.random.default_rng(0)
+    # Few values make many ties; some windows hold NaN.
+    x = random.integers(0, 4, (n, size * height, size * width, channels)).astype(np.float32)
+    x[random.random(x.shape) < 0.05] = np.nan
+    dout = random.standard_normal(shape).astype(np.float32)
+    scratch = np.empty_like(dout), np.empty(shape, bool)
+    expected, dexpected = pool(x, dout, size)
+    out, dx = np.full_like(dout, 7), np.full_like(x, 7)
+    assert kernels[max_pool_forward](x, size, out) is out
+    assert kernels[max_pool_backward](dout, x, out, size, *scratch, dx) is dx
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(dx, dexpected)
+
+
+def test_the_max_pool_kernels_refuse_what_does_not_fit(kernels):
+    x, out = np.zeros((2, 4, 6, 3), np.float32), np.zeros((2, 2, 3, 3), np.float32)
+    scratch = np.empty_like(out), np.empty(out.shape, bool)
+    with pytest.raises(ValueError, match="^out has shape"):
+        kernels[max_pool_forward](x, 2, out[:1])
+    with pytest.raises(ValueError, match="does not divide"):
+        kernels[max_pool_forward](x[:, 1:], 2, out)
+    with pytest.raises(ValueError, match="^dout has shape"):
+        kernels[max_pool_backward](out[:1], x, out, 2, *scratch, x.copy())
+
+
+@pytest.mark.parametrize("rows, channels", [(5, 1), (7, 3), (64, 16), (1001, 24)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_the_batch_norm_kernels_give_the_same_numbers(rows, channels, affine, kernels):
+    random = np.random.default_rng(0)
+
+    def normal(*shape):
+        return random.standard_normal(shape).astype(np.float32)
+
+    # A mean far from 0 would show a variance computed as the difference of two large sums.
+    x, dout = 100 + normal(rows, channels), normal(rows, channels)
+    gamma, beta = (normal(channels), normal(channels)) if affine else (None, None)
+
+    def run(functions, dtype):
+        arrays = [None if a is None else a.astype(dtype) for a in (x, gamma, beta)]
+        mean, variance, rstd, dgamma, dbeta = (np.empty(channels, dtype) for _ in range(5))
+        xhat, out, dx = (np.empty(x.shape, dtype) for _ in range(3))
+        forward, backward = (functions.get(f, f) for f in (batch_norm_forward, batch_norm_backward))
+        forward(*arrays, 1e-5, mean, variance, rstd, xhat, out)
+        backward(dout.astype(dtype), xhat, arrays[1], rstd, dx, dgamma, dbeta)
+        return mean, variance, rstd, xhat, out, dx, dgamma, dbeta
+
+    for result, right in zip(run(kernels, np.float32), run({}, np.float64), strict=True):
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, right, rtol=0, atol=1e-4 * np.abs(right).max())

@@ -9,10 +9,14 @@ generator, so a seed gives the same weights on every backend.
 """
 import math
 
-from . import backend
+from . import backend, fused
 from .ops.activations import relu_backward, relu_forward
+from .ops.conv import Conv2dPlan, conv2d_backward, conv2d_forward
+from .ops.conv_upsampled import UpsampledConv2dPlan, conv2d_upsampled_backward, conv2d_upsampled_forward
 from .ops.dense import dense_backward, dense_forward
 from .ops.norm import batch_norm_backward, batch_norm_forward, batch_norm_inference, update_running
+from .ops.norm_relu_pool import NormScratch, norm_relu_pool_backward, norm_relu_pool_forward
+from .ops.pool import max_pool_forward
 
 
 class Layer:
@@ -142,6 +146,118 @@ class BatchNorm(Layer):
         dgamma, dbeta = self.grads.get("gamma", self._dgamma), self.grads.get("beta", self._dbeta)
         batch_norm_backward(rows, xhat, self.params.get("gamma"), self._rstd, dx, dgamma, dbeta)
         return self.dx[:n]
+
+
+class ConvBlock(Layer):
+    """[nearest upsampling by 2] -> convolution, 'same' padding -> [batch norm] -> [ReLU] -> [2x2 max-pooling].
+
+    (N, H, W, C) -> (N, H', W', filters). One layer, because the fast forms of these ops reach across their borders:
+    the upsampled image is never stored, pooling comes before the normalization (ops/norm_relu_pool.py), and at
+    inference the normalization is folded into the convolution. With batch norm there is no bias beside its beta.
+    """
+
+    def __init__(self, filters, kernel=3, *, upsample=False, norm=True, relu=True, pool=False, momentum=0.9, eps=1e-5):
+        super().__init__()
+        if not (isinstance(filters, int) and filters > 0):
+            raise ValueError(f"filters={filters!r} must be a whole number above 0")
+        if pool and not norm:
+            raise ValueError("pool=True comes with norm=True in this layer")
+        self.filters, self.kernel, self.upsample = filters, kernel, upsample
+        self.norm, self.relu, self.pool, self.momentum, self.eps = norm, relu, 2 if pool else 1, momentum, eps
+
+    def setup(self, input_shape, random, dtype):
+        """See Layer.setup; input_shape (H, W, C). Glorot-uniform weights, zero biases, gamma 1 and beta 0."""
+        super().setup(input_shape, random, dtype)
+        height, width, channels = input_shape
+        factor = 2 if self.upsample else 1
+        if height * factor % self.pool or width * factor % self.pool:
+            raise ValueError(f"an image of {height * factor}x{width * factor} cannot be pooled by {self.pool}; "
+                             "use sides divisible by 2 at every level")
+        self.conv_shape = (height * factor, width * factor, self.filters)
+        self.output_shape = (height * factor // self.pool, width * factor // self.pool, self.filters)
+        self.w_shape = (self.kernel, self.kernel, channels, self.filters)
+        limit = math.sqrt(6 / (self.kernel ** 2 * (channels + self.filters)))
+        self._add_parameter("w", random.uniform(-limit, limit, self.w_shape))
+        if not self.norm:
+            self._add_parameter("b", random.uniform(0, 0, self.filters))
+            return self.output_shape
+        xp = backend.xp
+        self._add_parameter("gamma", random.uniform(1, 1, self.filters))
+        self._add_parameter("beta", random.uniform(0, 0, self.filters))
+        self.state = {"mean": xp.zeros(self.filters, dtype), "variance": xp.ones(self.filters, dtype)}
+        self._mean, self._variance, self._rstd, self._scale = (xp.empty(self.filters, dtype) for _ in range(4))
+        self._folded_w, self._folded_b = xp.empty(self.w_shape, dtype), xp.empty(self.filters, dtype)
+        return self.output_shape
+
+    def build(self, batch_shape):
+        """See Layer.build."""
+        super().build(batch_shape)
+        shape = (self.capacity, *self.input_shape)
+        if self.upsample:
+            self.plan = UpsampledConv2dPlan(shape, self.w_shape, self.dtype)
+        else:
+            self.plan = Conv2dPlan(shape, self.w_shape, dtype=self.dtype, needs_dx=self.needs_dx)
+        empty, conv_shape = backend.xp.empty, (self.capacity, *self.conv_shape)
+        self.convolved = empty(conv_shape, self.dtype)
+        self.dconvolved = empty(conv_shape, self.dtype)
+        self.pooled = empty((self.capacity, *self.output_shape), self.dtype) if self.pool > 1 else self.convolved
+        self.scratch = NormScratch(conv_shape, self.pool, self.dtype) if self.norm else None
+
+    def forward(self, x, training=True):
+        """x (N, H, W, C) -> (N, H', W', filters), by the batch's statistics in training, else by the running ones."""
+        self._prepare(x)
+        self.x, n = x, len(x)
+        convolved, out = self.convolved[:n], self.out[:n]
+        convolve = conv2d_upsampled_forward if self.upsample else conv2d_forward
+        if not self.norm:
+            convolve(x, self.params["w"], self.params["b"], self.plan, out)
+            return relu_forward(out, out) if self.relu else out
+        if not training:
+            self._fold()
+            convolve(x, self._folded_w, self._folded_b, self.plan, convolved)
+            if self.relu:
+                relu_forward(convolved, convolved)
+            if self.pool > 1:
+                return fused.choose(max_pool_forward, self.dtype)(convolved, self.pool, out)
+            return convolved
+        if n * self.conv_shape[0] * self.conv_shape[1] < 2:
+            raise ValueError("batch norm in training needs at least 2 values of each channel; use a larger batch")
+        convolve(x, self.params["w"], None, self.plan, convolved)
+        fused.choose(norm_relu_pool_forward, self.dtype)(
+            convolved, self.params["gamma"], self.params["beta"], self.eps, self.relu, self.pool, self.scratch,
+            self._mean, self._variance, self._rstd, self.pooled[:n], out)
+        count = n * self.conv_shape[0] * self.conv_shape[1]
+        update_running(self.state["mean"], self._mean, self.momentum, self._scale)
+        backend.xp.multiply(self._variance, count / (count - 1), out=self._variance)
+        update_running(self.state["variance"], self._variance, self.momentum, self._scale)
+        return out
+
+    def _fold(self):
+        """Weights and bias of the convolution that does the normalization as well: gamma rstd w, beta - gamma rstd mean.
+        """
+        xp, scale = backend.xp, self._scale
+        xp.add(self.state["variance"], self.eps, out=scale)
+        xp.sqrt(scale, out=scale)
+        xp.divide(self.params["gamma"], scale, out=scale)
+        xp.multiply(self.params["w"], scale, out=self._folded_w)
+        xp.multiply(self.state["mean"], scale, out=self._folded_b)
+        xp.subtract(self.params["beta"], self._folded_b, out=self._folded_b)
+
+    def backward(self, dout):
+        """dout (N, H', W', filters) -> dx (N, H, W, C), or None for a first layer."""
+        n = len(dout)
+        dconvolved, dx, db = self.dconvolved[:n], self.dx[:n] if self.needs_dx else None, None
+        if self.norm:
+            fused.choose(norm_relu_pool_backward, self.dtype)(
+                dout, self.convolved[:n], self.pooled[:n], self.out[:n], self.params["gamma"], self._mean, self._rstd,
+                self.relu, self.pool, self.scratch, dconvolved, self.grads["gamma"], self.grads["beta"])
+        elif self.relu:
+            relu_backward(dout, self.out[:n], dconvolved)
+            db = self.grads["b"]
+        else:
+            dconvolved, db = dout, self.grads["b"]
+        convolve_backward = conv2d_upsampled_backward if self.upsample else conv2d_backward
+        return convolve_backward(dconvolved, self.x, self.params["w"], self.plan, dx, self.grads["w"], db)
 
 
 class Sequential(Layer):

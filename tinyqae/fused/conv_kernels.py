@@ -1,7 +1,7 @@
 """Numba kernels of what stands between the convolutions: max-pooling and batch normalization, for float32 on the CPU.
 
 As in numba_kernels: each replaces the plain function named in REPLACEMENTS, whose docstring says what is computed. The
-convolutions themselves are matrix products and copies, which a compiler does not make faster.
+convolutions themselves are nearly all matrix products and long copies, which leave little to gain.
 """
 import numba
 import numpy as np
@@ -69,12 +69,12 @@ def max_pool_backward(dout, x, out, size, remaining, is_maximum, dx):
 
 
 @compiled
-def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
+def _statistics(x, eps, mean, variance, rstd):
     rows, channels = x.shape
     whole = rows - rows % 4
     share = ONE / np.float32(rows)
     mean[:] = ZERO
-    # Four rows for each visit to the sums: fewer stores, and four partial sums round less than one.
+    # Four rows for each visit to the sums: fewer stores, and sums of fewer terms round less.
     for m in range(0, whole, 4):
         for c in range(channels):
             mean[c] += (x[m, c] + x[m + 1, c]) + (x[m + 2, c] + x[m + 3, c])
@@ -95,8 +95,13 @@ def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
     for c in range(channels):
         variance[c] *= share
         rstd[c] = ONE / np.sqrt(variance[c] + np.float32(eps))
-    for m in range(rows):
-        for c in range(channels):
+
+
+@compiled
+def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
+    _statistics(x, eps, mean, variance, rstd)
+    for m in range(len(x)):
+        for c in range(len(mean)):
             normalized = (x[m, c] - mean[c]) * rstd[c]
             xhat[m, c] = normalized
             if gamma is None:

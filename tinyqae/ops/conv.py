@@ -23,14 +23,16 @@ from ..backend import gemm
 
 PADDINGS = ("same", "valid")
 
-# Bytes of window matrix at a time: on the CPU a few images, to stay in the cache; on a GPU a few large products.
-COLUMN_BYTES = {"numpy": 3 * 2**19, "cupy": 2**28}
+# Bytes of window matrix and product at a time: on the CPU a few images, for the cache; on a GPU a few large products.
+CHUNK_BYTES = {"numpy": 2**21, "cupy": 2**28}
 
-# Below this many values, runs of a window in memory are too short to copy fast, and channels go before pixels instead.
+# A window's row is KW C values side by side in memory. Fewer than this are copied slowly one row at a time, so that the
+# matrix is stored transposed: then the values side by side are those of neighbouring pixels.
 SHORT_RUN = 32
 
-# C * F from which Winograd's savings in the product are more than its additions cost (measured at 8x8 and 16x16).
-WINOGRAD_FROM = 1024
+# C * F from which Winograd saves more in the products than its additions cost (measured at 4x4 to 32x32 pixels:
+# nothing at 1024, 1/10 of the time at 2048, 1/4 at 8192).
+WINOGRAD_FROM = 2048
 
 
 def conv2d_output_shape(input_shape, w_shape, stride=1, padding="same"):
@@ -39,6 +41,8 @@ def conv2d_output_shape(input_shape, w_shape, stride=1, padding="same"):
         raise ValueError(f"input_shape={tuple(input_shape)} must be (N, H, W, C)")
     if len(w_shape) != 4:
         raise ValueError(f"w_shape={tuple(w_shape)} must be (KH, KW, C, F)")
+    if min(*input_shape, *w_shape) < 1:
+        raise ValueError(f"input_shape={tuple(input_shape)}, w_shape={tuple(w_shape)}: every length must be at least 1")
     images, height, width, channels = input_shape
     kernel_height, kernel_width, kernel_channels, filters = w_shape
     if kernel_height % 2 == 0 or kernel_width % 2 == 0:
@@ -122,8 +126,7 @@ class Conv2dPlan:
         self.output_shape = conv2d_output_shape(input_shape, w_shape, stride, padding)
         self.input_shape, self.w_shape = tuple(input_shape), tuple(w_shape)
         self.stride, self.padding, self.dtype, self.needs_dx = stride, padding, np.dtype(dtype), needs_dx
-        images, _, _, channels = input_shape
-        kernel, filters = w_shape[:2], w_shape[3]
+        channels, kernel, filters = self.w_shape[2], self.w_shape[:2], self.w_shape[3]
         zeros = _zeros_each_side(w_shape, padding)
         self.bias = BiasRow(self.output_shape, self.dtype)
         # Only with stride 1 is the backward pass a convolution of dout, and only then can Winograd serve both passes.
@@ -137,7 +140,7 @@ class Conv2dPlan:
             self.x_windows = Im2col(input_shape, kernel, stride, zeros, filters, self.dtype,
                                     with_bias=not self.backward_gathers_dout)
         if self.backward_gathers_dout:
-            self.flipped = backend.xp.empty((*kernel, filters, channels), self.dtype)
+            self.turned = backend.xp.empty((*kernel, filters, channels), self.dtype)
             full = kernel[0] - 1 - zeros[0], kernel[1] - 1 - zeros[1]
             if winograd:
                 self.dout_windows = WinogradWindows(self.output_shape, full, channels, self.dtype)
@@ -202,9 +205,9 @@ def conv2d_backward(dout, x, w, plan, dx, dw, db):
         plan.bias.sum(dout, db)
     if plan.backward_gathers_dout:
         xp = backend.xp
-        xp.copyto(plan.flipped, _turned(w))
-        correlate_backward(plan.dout_windows, dout, x, plan.flipped, dx, plan.flipped)
-        xp.copyto(dw, _turned(plan.flipped))
+        xp.copyto(plan.turned, _turned(w))
+        correlate_backward(plan.dout_windows, dout, x, plan.turned, dx, plan.turned)
+        xp.copyto(dw, _turned(plan.turned))
         return dx
     weights = windows.prepare(w)
     windows.clear_weight_gradient()
@@ -301,7 +304,7 @@ class Im2col:
         self.per_chunk = images
         if not self.copies:
             return
-        self.per_chunk = n = images_per_chunk(images, self.pixels * rows * np.dtype(dtype).itemsize)
+        self.per_chunk = n = images_per_chunk(images, self.pixels * (rows + filters), dtype)
         # Copies are fast along long stretches of memory: along channels, or, where they are few, along pixels.
         if kernel_width * channels >= SHORT_RUN:
             self.padded = xp.zeros((n, padded_height, padded_width, channels), dtype)
@@ -408,7 +411,7 @@ class WinogradWindows:
         padded_height, padded_width = height + 2 * above, width + 2 * left
         pairs, out_width = (padded_height - 2) // 2, padded_width - 2
         self.pixels = pairs * out_width
-        self.per_chunk = n = images_per_chunk(images, 4 * self.pixels * 3 * channels * np.dtype(dtype).itemsize)
+        self.per_chunk = n = images_per_chunk(images, 4 * self.pixels * (3 * channels + filters), dtype)
         self.G = xp.asarray(self.G, dtype)
         self.padded = xp.zeros((n, padded_height, padded_width, channels), dtype)
         self.interior = self.padded[:, above:above + height, left:left + width]
@@ -494,9 +497,9 @@ def windows_view(padded, kernel, stride, out_size):
     return backend.xp.lib.stride_tricks.as_strided(padded, shape, strides)
 
 
-def images_per_chunk(images, bytes_per_image):
-    """How many of a batch's images to gather at a time."""
-    return min(images, max(1, COLUMN_BYTES[backend.name] // bytes_per_image))
+def images_per_chunk(images, values, dtype):
+    """How many of a batch's images to work on at a time, with so many values of an image in the matrix and product."""
+    return min(images, max(1, CHUNK_BYTES[backend.name] // (values * np.dtype(dtype).itemsize)))
 
 
 def chunks(images, per_chunk):

@@ -80,9 +80,9 @@ def conv2d_upsampled_forward(x, w, b, plan, out):
         windows.gather(x[chunk])
         phases, target = plan.phases[:chunk.stop - chunk.start], out[chunk]
         windows.correlate(weights, phases)
-        for a in range(2):
-            for b_ in range(2):
-                xp.copyto(target[:, a::2, b_::2], phases[:, a:a + height, b_:b_ + width, a, b_])
+        for i in range(2):
+            for j in range(2):
+                xp.copyto(target[:, i::2, j::2], phases[:, i:i + height, j:j + width, i, j])
         if b is not None:
             plan.bias.add(b, target)
     return out

@@ -1,0 +1,154 @@
+"""The backend switch, and what the package imports."""
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinyqae
+from tinyqae import backend
+from tinyqae.errors import BackendError, TinyqaeError
+
+PACKAGE = Path(tinyqae.__file__).parent
+without_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+
+
+@pytest.fixture(autouse=True)
+def backend_as_before(monkeypatch):
+    monkeypatch.setattr(backend, "xp", backend.xp)
+    monkeypatch.setattr(backend, "name", backend.name)
+
+
+@without_cupy
+def test_missing_cupy_asked_for_is_one_clear_error():
+    with pytest.raises(BackendError, match="backend='cupy'.*pip install.*backend='numpy'") as caught:
+        backend.use("cupy")
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, TinyqaeError)
+    assert backend.xp is np and backend.name == "numpy"
+
+
+@without_cupy
+def test_auto_without_cupy_is_numpy():
+    assert backend.use("auto") == backend.use() == "numpy"
+    assert backend.xp is np
+
+
+def test_auto_with_a_cupy_that_does_not_work_is_numpy(monkeypatch):
+    def broken():
+        raise BackendError("no GPU works")
+
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(backend, "_working_cupy", broken)
+    assert backend.use("auto") == "numpy"
+    with pytest.raises(BackendError):
+        backend.use("cupy")
+
+
+def test_numpy_is_numpy():
+    assert backend.use("numpy") == "numpy"
+    assert backend.xp is np
+
+
+@pytest.mark.parametrize("which", ["torch", "", None, "CuPy"])
+def test_unknown_backend_is_named(which):
+    with pytest.raises(ValueError, match=f"backend={which!r}.*auto, numpy, cupy"):
+        backend.use(which)
+
+
+def test_temporarily_returns_to_the_previous_backend_even_after_an_error(monkeypatch):
+    other = object()
+    monkeypatch.setattr(backend, "xp", other)
+    monkeypatch.setattr(backend, "name", "other")
+    with pytest.raises(KeyError), backend.temporarily("numpy"):
+        assert backend.xp is np and backend.name == "numpy"
+        raise KeyError
+    assert backend.xp is other and backend.name == "other"
+
+
+def test_generator_depends_on_every_number_of_its_seed():
+    draws = {seed: backend.generator(*seed).random() for seed in ((0,), (1,), (1, 2), (2, 1), (1, 2, 3))}
+    assert len(set(draws.values())) == 5
+    assert backend.generator(1, 2).random() == draws[1, 2]
+
+
+def test_gemm_writes_into_its_destination_also_from_transposed_views():
+    random = np.random.default_rng(0)
+    a, b, out = random.random((3, 4)), random.random((5, 3)), np.empty((4, 5))
+    assert backend.gemm(a.T, b.T, out) is out
+    np.testing.assert_allclose(out, np.einsum("km,nk->mn", a, b))
+
+
+def test_gather_picks_rows_into_its_destination():
+    array, out = np.arange(12).reshape(4, 3), np.empty((3, 3), int)
+    assert backend.gather(array, np.array([3, 0, 3]), out) is out
+    np.testing.assert_array_equal(out, [[9, 10, 11], [0, 1, 2], [9, 10, 11]])
+
+
+def test_numpy_arrays_cross_the_bridges_uncopied():
+    array = np.ones(3)
+    assert backend.to_device(array) is array and backend.to_host(array) is array
+
+
+def test_describe_names_numpy_and_its_version():
+    assert backend.describe().startswith(f"numpy {np.__version__} (")
+
+
+# ---- imports --------------------------------------------------------------------------------------------------------
+
+
+def imported_modules(path):
+    """The top-level names of all modules that a source file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+def importers(*modules):
+    return {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")
+            if set(imported_modules(path)) & set(modules)}
+
+
+def test_only_backend_imports_cupy():
+    assert importers("cupy", "cupyx") == {"backend.py"}
+
+
+def test_no_autodiff_library_is_imported():
+    assert importers("torch", "jax", "tensorflow", "keras", "autograd", "theano", "mxnet") == set()
+
+
+def test_numba_is_imported_by_its_kernels_only():
+    assert all(name.startswith("fused/") for name in importers("numba"))
+
+
+def test_package_works_without_numba_cupy_and_torch():
+    code = """
+import importlib.abc, importlib.util, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("numba", "cupy", "torch", "cupyx"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name in ("numba", "cupy", "torch") else find_spec(name, *a)
+
+import numpy as np
+import tinyqae, tinyqae.train, tinyqae.experiment
+from tinyqae import fused
+assert tinyqae.backend.use("auto") == "numpy" and fused.kernels() == "numpy"
+model = tinyqae.MLPAutoencoder(tinyqae.Commit(), (5,), (4, 4, 1))
+images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
+history = tinyqae.train.fit(model, images, tinyqae.Adam(), epochs=1, progress=False)
+assert len(history.rows) == 1
+print("works")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "works\n"

@@ -1,0 +1,425 @@
+"""The training loop: history, validation, determinism, resume, divergence, full disks, bad input."""
+import csv
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+
+from tinyqae import SGD, Adam, Commit, Fence, MLPAutoencoder, Naive, RMSprop, load
+from tinyqae.checkpoint import read_arrays, write_arrays, write_atomically
+from tinyqae.errors import CheckpointError, TrainingDiverged
+from tinyqae.train import LATENT_BINS, fit, validate
+
+SHAPE = (6, 6, 1)
+
+
+def images(n=200, seed=0):
+    """Bytes with structure: each image is one of five patterns with noise."""
+    random = np.random.default_rng((seed, n))
+    patterns = np.random.default_rng(0).integers(0, 200, (5, *SHAPE))
+    return (patterns[random.integers(0, 5, n)] + random.integers(0, 56, (n, *SHAPE))).astype(np.uint8)
+
+
+def model(bottleneck=None, **arguments):
+    arguments = {"hidden": (7, 5), "normalize_latent": True, **arguments}
+    return MLPAutoencoder(bottleneck or Commit(signed=True), input_shape=SHAPE, **arguments)
+
+
+def train(m, data=None, optimizer=None, **arguments):
+    data = images() if data is None else data
+    return fit(m, data, optimizer or Adam(1e-2), progress=False, **{"epochs": 4, "batch_size": 32, **arguments})
+
+
+# ---- history and validation -----------------------------------------------------------------------------------------
+
+
+def test_history_has_a_row_an_epoch_with_every_loss_term():
+    history = train(model(), validation_images=images(50, seed=1))
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
+    for row in history.rows:
+        assert list(row) == ["epoch", "lr", "reconstruction", "commit", "seconds", "val_psnr"]
+        assert all(np.isfinite(value) for value in row.values())
+        assert row["lr"] == 1e-2
+    assert history.rows[-1]["reconstruction"] < history.rows[0]["reconstruction"]
+    assert history.rows[-1]["val_psnr"] > history.rows[0]["val_psnr"]
+
+
+@pytest.mark.parametrize(("bottleneck", "term"), [(Naive(), None), (Fence(), "fence"), (Commit(), "commit")])
+def test_history_names_the_added_loss(bottleneck, term):
+    row = train(model(bottleneck), epochs=1).rows[0]
+    assert row.keys() - {"epoch", "lr", "seconds", "reconstruction"} == ({term} if term else set())
+
+
+def test_history_is_the_mean_over_the_epochs_images():
+    data, m, reference = images(70), model(), model()
+    # A rate of 0 keeps the weights, so the mean over the batches of 32, 32 and 6 can be recomputed.
+    row = train(m, data, SGD(0.0), epochs=1).rows[0]
+    order = np.random.default_rng([0, 1, 0]).permutation(70)
+    losses = [float(reference.loss_and_gradients((data[order[i:i + 32]] / 255).astype(np.float32))["reconstruction"])
+              for i in (0, 32, 64)]
+    np.testing.assert_allclose(row["reconstruction"], np.average(losses, weights=[32, 32, 6]), rtol=1e-5)
+
+
+def test_history_latents_count_every_value_once_from_before_training_on():
+    history = train(model(), validation_images=images(50, seed=1))
+    assert [epoch for epoch, _ in history.latents] == [0, 1, 2, 3, 4]
+    for _, counts in history.latents:
+        assert len(counts) == LATENT_BINS and sum(counts) == 50 * 5
+
+
+def test_history_csv_holds_the_rows(tmp_path):
+    history = train(model(), epochs=2)
+    history.save_csv(tmp_path / "history.csv")
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{k: float(v) for k, v in row.items()} for row in rows] == history.rows
+
+
+def test_validation_measures_what_comes_back_from_storage():
+    m, data = model(), images(50, seed=1)
+    train(m)
+    error = ((m.decode(m.encode(data, packed=True)).astype(float) - data) ** 2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(validate(m, data)["val_psnr"], np.mean(10 * np.log10(255 ** 2 / error)))
+    np.testing.assert_allclose(validate(m, (data / 255).astype(np.float32))["val_psnr"],
+                               validate(m, data)["val_psnr"])
+
+
+def test_validation_does_not_change_the_training():
+    a, b = model(), model()
+    train(a)
+    train(b, validation_images=images(50, seed=1))
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+
+
+def test_schedules_set_the_rate_of_each_step():
+    rows = train(model(), schedule="cosine").rows
+    steps = 4 * 7
+    expected = [1e-2 * (1 + np.cos(np.pi * (7 * epoch - 1) / steps)) / 2 for epoch in (1, 2, 3, 4)]
+    np.testing.assert_allclose([row["lr"] for row in rows], expected)
+    seen = []
+    rows = train(model(), schedule=lambda step: seen.append(step) or 1 / (step + 1)).rows
+    assert seen == list(range(steps))
+    np.testing.assert_allclose(rows[-1]["lr"], 1e-2 / steps)
+
+
+# ---- determinism ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bottleneck", [lambda: Commit(signed=True), lambda: Naive(noise=0.3)])
+def test_same_seed_same_weights_bitwise_other_seed_other_weights(bottleneck, kernels):
+    a, b, c = (model(bottleneck()) for _ in range(3))
+    for m, seed in ((a, 5), (b, 5), (c, 6)):
+        train(m, seed=seed)
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    assert a.model_id() == b.model_id()
+    assert not np.array_equal(a.parameters, c.parameters)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_and_bytes_give_the_same_training(dtype, kernels):
+    data, a, b = images(), model(), model()
+    train(a, data)
+    train(b, (data * np.float32(1 / 255)).astype(dtype))
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+
+
+def test_epochs_see_every_image_once_in_different_orders(monkeypatch):
+    data, m, seen = np.arange(100, dtype=np.uint8).repeat(36).reshape(100, *SHAPE), model(), []
+    original = m.loss_and_gradients
+    monkeypatch.setattr(m, "loss_and_gradients", lambda x: seen.append(x[:, 0, 0, 0].copy()) or original(x))
+    train(m, data, epochs=2)
+    first, second = (np.rint(np.concatenate(seen[i:i + 4]) * 255).astype(int) for i in (0, 4))
+    assert [len(x) for x in seen] == [32, 32, 32, 4] * 2
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first.tolist() != second.tolist() != sorted(first)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "batches"), [
+    (65, 32, [32, 32]), (66, 32, [32, 32, 2]), (33, 32, [32]), (20, 32, [20]), (64, 32, [32, 32])])
+def test_last_batch_of_one_is_left_out(n, batch_size, batches, monkeypatch):
+    m, seen = model(), []
+    original = m.loss_and_gradients
+    monkeypatch.setattr(m, "loss_and_gradients", lambda x: seen.append(len(x)) or original(x))
+    train(m, images(n), epochs=2, batch_size=batch_size)
+    assert seen == batches * 2
+
+
+def test_batches_of_one_work_without_batch_norm():
+    history = train(model(normalize_latent=False), images(5), batch_size=1, epochs=2)
+    assert len(history.rows) == 2
+
+
+# ---- resume ---------------------------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(m, checkpoint, after, **arguments):
+    """Train until `after` epochs are done and the next one has begun, then stop as by Ctrl-C."""
+    original, steps = m.loss_and_gradients, []
+
+    def counted(x):
+        steps.append(1)
+        if len(steps) > 7 * after + 2:
+            raise Stop
+        return original(x)
+
+    m.loss_and_gradients = counted
+    with pytest.raises(Stop):
+        train(m, checkpoint=checkpoint, **arguments)
+    del m.loss_and_gradients
+
+
+@pytest.mark.parametrize("make_optimizer", [lambda: Adam(1e-2), lambda: SGD(0.1, momentum=0.9), lambda: RMSprop(1e-3)])
+@pytest.mark.parametrize("bottleneck", [lambda: Commit(signed=True), lambda: Naive(noise=0.3)])
+def test_resumed_run_ends_at_the_very_same_weights(bottleneck, make_optimizer, tmp_path, kernels):
+    whole, begun, resumed = (model(bottleneck()) for _ in range(3))
+    arguments = {"schedule": "cosine", "validation_images": images(50, seed=1), "seed": 3}
+    expected = train(whole, optimizer=make_optimizer(), **arguments)
+    interrupted(begun, tmp_path / "c.npz", 2, optimizer=make_optimizer(), **arguments)
+    history = train(resumed, optimizer=make_optimizer(), checkpoint=tmp_path / "c.npz", resume=True, **arguments)
+    np.testing.assert_array_equal(resumed.parameters, whole.parameters)
+    assert resumed.model_id() == whole.model_id()
+    assert history.latents == expected.latents
+    without_time = [[{k: v for k, v in row.items() if k != "seconds"} for row in h.rows] for h in (history, expected)]
+    assert without_time[0] == without_time[1]
+
+
+def test_resume_of_a_finished_run_changes_nothing(tmp_path):
+    a, b = model(), model(seed=0)
+    expected = train(a, checkpoint=tmp_path / "c.npz")
+    before = (tmp_path / "c.npz").read_bytes()
+    history = train(b, checkpoint=tmp_path / "c.npz", resume=True)
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    assert history.rows == expected.rows
+    assert (tmp_path / "c.npz").read_bytes() == before
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+    a, b = model(), model()
+    train(a)
+    train(b, checkpoint=tmp_path / "c.npz", resume=True)
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+
+
+def test_without_resume_an_old_checkpoint_is_replaced(tmp_path):
+    a, b = model(), model()
+    train(a, checkpoint=tmp_path / "c.npz", epochs=2, seed=1)
+    train(b, checkpoint=tmp_path / "c.npz", epochs=3)
+    _, meta = read_arrays(tmp_path / "c.npz")
+    assert len(meta["rows"]) == 3 and meta["run"]["seed"] == 0
+
+
+SCRIPT = textwrap.dedent("""
+    import sys, time
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from test_train import Adam, fit, images, model
+    checkpoint, slow = Path(sys.argv[2]), sys.argv[3] == "slow"
+    m = model()
+    original = m.loss_and_gradients
+
+    def slowed(x):
+        if slow and checkpoint.exists():
+            time.sleep(0.2)
+        return original(x)
+
+    m.loss_and_gradients = slowed
+    fit(m, images(), Adam(1e-2), epochs=4, batch_size=32, progress=False, checkpoint=checkpoint, resume=True)
+    m.save(checkpoint.with_name("model.npz"))
+""")
+
+
+def test_killed_process_resumes_to_the_very_same_weights(tmp_path):
+    checkpoint = tmp_path / "checkpoint.npz"
+    command = [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), str(checkpoint)]
+    with subprocess.Popen([*command, "slow"]) as process:
+        deadline = time.monotonic() + 60
+        while not checkpoint.exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert len(read_arrays(checkpoint)[1]["rows"]) < 4
+    assert not (tmp_path / "model.npz").exists()
+    subprocess.run([*command, "fast"], check=True)
+    whole = model()
+    train(whole)
+    resumed = load(tmp_path / "model.npz")
+    np.testing.assert_array_equal(resumed.parameters, whole.parameters)
+    assert resumed.model_id() == whole.model_id()
+
+
+@pytest.mark.parametrize(("changes", "name"), [
+    ({"epochs": 5}, "epochs"), ({"batch_size": 16}, "batch_size"), ({"seed": 1}, "seed"),
+    ({"schedule": "cosine"}, "schedule"), ({"optimizer": Adam(2e-2)}, "lr"), ({"optimizer": SGD(1e-2)}, "optimizer"),
+    ({"optimizer": Adam(1e-2, beta1=0.5)}, "optimizer"), ({"data": images(150)}, "images"),
+    ({"m": model(hidden=(8, 5))}, "config"), ({"m": model(Commit(0.5, signed=True))}, "bottleneck"),
+    ({"m": model(Naive())}, "bottleneck"),
+], ids=str)
+def test_resume_with_other_settings_is_refused_and_names_the_setting(changes, name, tmp_path):
+    checkpoint = tmp_path / "c.npz"
+    train(model(), checkpoint=checkpoint)
+    before = checkpoint.read_bytes()
+    changes = {"m": model(), **changes}
+    untouched = changes["m"].parameters.copy()
+    with pytest.raises(CheckpointError, match=f"c.npz belongs to another run: its {name} is "):
+        train(**changes, checkpoint=checkpoint, resume=True)
+    assert checkpoint.read_bytes() == before
+    np.testing.assert_array_equal(changes["m"].parameters, untouched)
+
+
+def test_a_schedule_function_is_recognized_when_it_is_made_again(tmp_path):
+    def make():
+        def halved(step):
+            return 0.5
+        return halved
+
+    a, b = model(), model()
+    train(a, checkpoint=tmp_path / "c.npz", schedule=make())
+    train(b, checkpoint=tmp_path / "c.npz", schedule=make(), resume=True)
+    np.testing.assert_array_equal(a.parameters, b.parameters)
+    with pytest.raises(CheckpointError, match="schedule"):
+        train(model(), checkpoint=tmp_path / "c.npz", resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", None], ids=["empty", "text", "truncated"])
+def test_resume_from_a_damaged_checkpoint_is_refused_and_keeps_it(content, tmp_path):
+    checkpoint = tmp_path / "c.npz"
+    train(model(), checkpoint=checkpoint)
+    content = checkpoint.read_bytes()[:-30] if content is None else content
+    checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match="c.npz"):
+        train(model(), checkpoint=checkpoint, resume=True)
+    assert checkpoint.read_bytes() == content
+
+
+def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(tmp_path):
+    m = model()
+    m.save(tmp_path / "model.npz")
+    with pytest.raises(CheckpointError, match="not a training checkpoint"):
+        train(model(), checkpoint=tmp_path / "model.npz", resume=True)
+    train(m, checkpoint=tmp_path / "c.npz", epochs=1)
+    with pytest.raises(CheckpointError, match="not a tinyqae model"):
+        load(tmp_path / "c.npz")
+
+
+# ---- divergence -----------------------------------------------------------------------------------------------------
+
+
+def diverge(m, data=None, **arguments):
+    with np.errstate(all="ignore"), pytest.raises(TrainingDiverged) as caught:
+        train(m, data, **arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse"])
+def test_exploding_training_stops_with_an_explanation(loss, tmp_path, kernels):
+    message = diverge(model(reconstruction=loss), optimizer=SGD(1e30), checkpoint=tmp_path / "c.npz")
+    assert "epoch 1" in message and "1e+30" in message and "smaller learning rate" in message
+    assert "No checkpoint had been written" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("factor", [1e30, np.inf, np.nan])
+@pytest.mark.parametrize("step", [14, 15, 20], ids=["first step", "second step", "last step"])
+def test_the_last_good_checkpoint_is_kept(step, factor, tmp_path, kernels):
+    checkpoint, good = tmp_path / "c.npz", model()
+    # Seven steps an epoch: all goes well in the first two.
+    message = diverge(model(), optimizer=SGD(0.1), checkpoint=checkpoint,
+                      schedule=lambda i: factor if i == step else 1.0)
+    assert f"The weights after epoch 2 are kept in {checkpoint}" in message and "epoch 3" in message
+    train(good, optimizer=SGD(0.1), checkpoint=tmp_path / "good.npz", epochs=2)
+    arrays, meta = read_arrays(checkpoint)
+    assert len(meta["rows"]) == 2
+    np.testing.assert_array_equal(arrays["model.parameters"], good.parameters)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.npz", "good.npz"]
+
+
+# ---- disks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
+def test_full_disk_leaves_the_old_checkpoint_and_no_temporary_file(call, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "c.npz"
+    train(model(), checkpoint=checkpoint, epochs=1, seed=8)
+    before = checkpoint.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space left"):
+        train(model(), checkpoint=checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.npz"]
+    assert checkpoint.read_bytes() == before
+
+
+def test_disk_full_in_the_middle_of_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def half(file):
+        file.write(b"half of the n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupt_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def interrupt(file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, interrupt)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_written_files_are_as_readable_as_any_other_new_file(tmp_path):
+    write_atomically(tmp_path / "ours", lambda file: file.write(b"x"))
+    (tmp_path / "theirs").write_bytes(b"x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
+
+
+def test_arrays_and_description_come_back_as_written(tmp_path):
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b.c": np.array(7), "empty": np.empty((0, 2))}
+    write_arrays(tmp_path / "new" / "x.npz", arrays, {"text": "ü", "list": [1, 2.5, None]})
+    again, meta = read_arrays(tmp_path / "new" / "x.npz")
+    assert meta == {"text": "ü", "list": [1, 2.5, None]}
+    assert again.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert again[name].dtype == array.dtype
+        np.testing.assert_array_equal(again[name], array)
+
+
+# ---- bad input ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ({"epochs": 0}, ValueError, "epochs=0"), ({"epochs": 1.5}, ValueError, "epochs=1.5"),
+    ({"batch_size": -4}, ValueError, "batch_size=-4"), ({"schedule": "step"}, ValueError, "schedule='step'.*cosine"),
+    ({"data": images()[:0]}, ValueError, "images is empty"),
+    ({"data": images()[..., 0]}, ValueError, r", 6, 6\).*\(N, 6, 6, 1\)"),
+    ({"data": images().astype(np.int64)}, TypeError, "int64.*uint8"),
+    ({"data": images().astype(np.float32)}, ValueError, r"to 2\d\d\.0.*\[0, 1\]"),
+    ({"data": images() * np.float32(np.nan)}, ValueError, "nan"),
+    ({"data": images(1)}, ValueError, "at least 2"),
+], ids=["epochs", "epochs fraction", "batch size", "schedule", "empty", "shape", "integers", "floats to 255", "nan", "one"])
+@pytest.mark.parametrize("validation", [None, images(20)], ids=["alone", "validated"])
+def test_bad_argument_is_named(arguments, error, message, validation, tmp_path):
+    with pytest.raises(error, match=message):
+        train(model(), **arguments, validation_images=validation, checkpoint=tmp_path / "c.npz")
+    assert list(tmp_path.iterdir()) == []

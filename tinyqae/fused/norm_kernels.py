@@ -1,0 +1,140 @@
+"""Numba kernels for batch norm, ReLU and pooling after a convolution (ops/norm_relu_pool.py), float32 on the CPU.
+
+Two passes for the statistics, one for the result, one for all of the input's gradient.
+"""
+import numpy as np
+
+from ..ops import norm_relu_pool
+from .numba_kernels import ONE, compiled
+
+ZERO = np.float32(0)
+
+
+@compiled
+def _statistics(x, eps, mean, variance, rstd):
+    rows, channels = x.shape
+    whole = rows - rows % 4
+    mean[:] = ZERO
+    variance[:] = ZERO
+    # Four rows for each visit to the sums: fewer stores, and four partial sums round less than one.
+    for m in range(0, whole, 4):
+        for c in range(channels):
+            mean[c] += (x[m, c] + x[m + 1, c]) + (x[m + 2, c] + x[m + 3, c])
+    for m in range(whole, rows):
+        for c in range(channels):
+            mean[c] += x[m, c]
+    share = ONE / np.float32(rows)
+    for c in range(channels):
+        mean[c] *= share
+    for m in range(0, whole, 4):
+        for c in range(channels):
+            d0, d1, d2, d3 = x[m, c] - mean[c], x[m + 1, c] - mean[c], x[m + 2, c] - mean[c], x[m + 3, c] - mean[c]
+            variance[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+    for m in range(whole, rows):
+        for c in range(channels):
+            d0 = x[m, c] - mean[c]
+            variance[c] += d0 * d0
+    for c in range(channels):
+        variance[c] *= share
+        rstd[c] = ONE / np.sqrt(variance[c] + np.float32(eps))
+
+
+@compiled
+def _affine_relu(x, scale, shift, floor, out):
+    for m in range(len(x)):
+        for c in range(len(scale)):
+            out[m, c] = max(x[m, c] * scale[c] + shift[c], floor)
+
+
+@compiled
+def _pool_affine_relu(x, scale, shift, floor, pooled, out):
+    for n in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                kept, result = pooled[n, i, j], out[n, i, j]
+                # Pairs of pixels, not single ones: with more slices LLVM gives up proving that none overlap.
+                top, bottom = x[n, 2 * i, 2 * j:2 * j + 2], x[n, 2 * i + 1, 2 * j:2 * j + 2]
+                for c in range(len(scale)):
+                    large = max(max(top[0, c], top[1, c]), max(bottom[0, c], bottom[1, c]))
+                    small = min(min(top[0, c], top[1, c]), min(bottom[0, c], bottom[1, c]))
+                    kept[c] = large if scale[c] >= ZERO else small
+                    result[c] = max(kept[c] * scale[c] + shift[c], floor)
+
+
+def norm_relu_pool_forward(x, gamma, beta, eps, relu, pool, scratch, mean, variance, rstd, pooled, out):
+    channels = x.shape[-1]
+    _statistics(x.reshape(-1, channels), eps, mean, variance, rstd)
+    scale, shift, _ = scratch.channel
+    np.multiply(gamma, rstd, out=scale)
+    np.subtract(beta, scale * mean, out=shift)
+    floor = ZERO if relu else np.float32(-np.inf)
+    if pool == 1:
+        _affine_relu(x.reshape(-1, channels), scale, shift, floor, out.reshape(-1, channels))
+    else:
+        _pool_affine_relu(x, scale, shift, floor, pooled, out)
+    return out
+
+
+@compiled
+def _masked_sums(dout, source, out, mean, relu, g, dgamma, dbeta):
+    dgamma[:] = ZERO
+    dbeta[:] = ZERO
+    for m in range(len(dout)):
+        for c in range(len(mean)):
+            value = dout[m, c] if out[m, c] > ZERO or not relu else ZERO
+            g[m, c] = value
+            dbeta[c] += value
+            dgamma[c] += value * (source[m, c] - mean[c])
+
+
+@compiled
+def _linear_plus(x, c1, c0, scale, g, dx):
+    for m in range(len(x)):
+        for c in range(len(c1)):
+            dx[m, c] = c1[c] * x[m, c] + c0[c] + scale[c] * g[m, c]
+
+
+@compiled
+def _linear_plus_at_extremes(x, pooled, c1, c0, scale, g, dx):
+    for n in range(pooled.shape[0]):
+        for i in range(pooled.shape[1]):
+            for j in range(pooled.shape[2]):
+                extreme, gradient = pooled[n, i, j], g[n, i, j]
+                top, bottom = x[n, 2 * i, 2 * j:2 * j + 2], x[n, 2 * i + 1, 2 * j:2 * j + 2]
+                dtop, dbottom = dx[n, 2 * i, 2 * j:2 * j + 2], dx[n, 2 * i + 1, 2 * j:2 * j + 2]
+                for c in range(len(c1)):
+                    remaining = gradient[c] * scale[c]
+                    taken = remaining if top[0, c] == extreme[c] else ZERO
+                    dtop[0, c] = c1[c] * top[0, c] + c0[c] + taken
+                    remaining -= taken
+                    taken = remaining if top[1, c] == extreme[c] else ZERO
+                    dtop[1, c] = c1[c] * top[1, c] + c0[c] + taken
+                    remaining -= taken
+                    taken = remaining if bottom[0, c] == extreme[c] else ZERO
+                    dbottom[0, c] = c1[c] * bottom[0, c] + c0[c] + taken
+                    dbottom[1, c] = c1[c] * bottom[1, c] + c0[c] + (remaining - taken)
+
+
+def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool, scratch, dx, dgamma, dbeta):
+    channels = x.shape[-1]
+    g = scratch.g[:len(x)]
+    source = (pooled if pool > 1 else x).reshape(-1, channels)
+    _masked_sums(dout.reshape(-1, channels), source, out.reshape(-1, channels), mean, relu, g.reshape(-1, channels),
+                 dgamma, dbeta)
+    np.multiply(dgamma, rstd, out=dgamma)
+    scale, c1, c0 = scratch.channel
+    np.multiply(gamma, rstd, out=scale)
+    share = np.float32(-channels / x.size)
+    np.multiply(scale * rstd, dgamma * share, out=c1)
+    np.subtract(scale * dbeta * share, c1 * mean, out=c0)
+    if pool == 1:
+        _linear_plus(x.reshape(-1, channels), c1, c0, scale, g.reshape(-1, channels), dx.reshape(-1, channels))
+    else:
+        _linear_plus_at_extremes(x, pooled, c1, c0, scale, g, dx)
+    return dx
+
+
+REPLACEMENTS = {
+    norm_relu_pool.norm_relu_pool_forward: norm_relu_pool_forward,
+    norm_relu_pool.norm_relu_pool_backward: norm_relu_pool_backward,
+}

@@ -1,0 +1,177 @@
+"""Batch norm, ReLU and 2x2 max-pooling of a convolution's output in one go; without the ReLU or the pooling too.
+
+`batch_norm_forward` of norm.py, `relu_forward` and `max_pool_forward`, one after another, are the textbook form: seven
+passes over the largest arrays of a network, and a normalized copy of each. Here the order is changed where that is exact:
+
+    max(relu(a x + s)) = relu(a max(x) + s) for a > 0, and relu(a min(x) + s) for a < 0
+
+with a = gamma rstd and s = beta - a mean, since both maps are monotone. So x is pooled first, and a quarter of it is
+normalized; nothing but x itself and the pooled array is kept for the backward pass.
+
+Arrays (N, H, W, C) are treated as rows of W C values, and what belongs to a channel is repeated W times to such a row,
+because an operation on long rows runs at the speed of memory.
+"""
+import numpy as np
+
+from .. import backend
+from .pool import _places as pool_places
+
+STATISTICS_BYTES = 2**18
+
+
+class NormScratch:
+    """Scratch space for these functions, allocated once: shape (N, H, W, C) of x, N the largest batch; pool 1 or 2."""
+
+    def __init__(self, shape, pool, dtype):
+        xp = backend.xp
+        images, height, width, channels = shape
+        pooled = (images, height // pool, width // pool, channels)
+        self.row = xp.empty((width, channels), dtype)
+        self.ones = xp.ones(images * height * width, dtype)
+        self.rows_per_piece = max(1, STATISTICS_BYTES // (width * channels * np.dtype(dtype).itemsize))
+        self.piece = xp.empty((min(self.rows_per_piece, images * height), width * channels), dtype)
+        self.channel = xp.empty((3, channels), dtype)
+        self.g, self.centred = xp.empty(pooled, dtype), xp.empty(pooled, dtype)
+        self.is_maximum = xp.empty(pooled, bool) if pool > 1 else None
+        self.placed = xp.empty(pooled, dtype) if pool > 1 else None
+
+
+def batch_statistics(x, eps, scratch, mean, variance, rstd):
+    """mean, (biased) variance and 1 / sqrt(variance + eps) of every channel; x (N, H, W, C), the others (C,).
+
+    Sums over pixels are products with a vector of ones. The squares are of centred values, piece by piece in the cache:
+    the mean of squares minus the square of the mean would lose digits where the mean is large.
+    """
+    xp = backend.xp
+    channels = x.shape[-1]
+    pixels = x.reshape(-1, channels)
+    xp.matmul(scratch.ones[:len(pixels)], pixels, out=mean)
+    xp.multiply(mean, 1 / len(pixels), out=mean)
+    xp.copyto(scratch.row, mean)
+    rows, row, part = x.reshape(-1, scratch.row.size), scratch.row.reshape(-1), scratch.channel[0]
+    variance.fill(0)
+    for start in range(0, len(rows), scratch.rows_per_piece):
+        source = rows[start:start + scratch.rows_per_piece]
+        piece = xp.subtract(source, row, out=scratch.piece[:len(source)])
+        xp.multiply(piece, piece, out=piece)
+        squares = piece.reshape(-1, channels)
+        xp.matmul(scratch.ones[:len(squares)], squares, out=part)
+        xp.add(variance, part, out=variance)
+    xp.multiply(variance, 1 / len(pixels), out=variance)
+    xp.add(variance, eps, out=rstd)
+    xp.sqrt(rstd, out=rstd)
+    xp.divide(1, rstd, out=rstd)
+
+
+def norm_relu_pool_forward(x, gamma, beta, eps, relu, pool, scratch, mean, variance, rstd, pooled, out):
+    """out = max-pool(relu(gamma (x - mean) rstd + beta)), by the statistics of this batch.
+
+    x (N, H, W, C); gamma, beta (C,); relu True or False; pool 1 (none) or 2; mean, variance, rstd (C,), written;
+    pooled and out (N, H/pool, W/pool, C): the pooled x, written unless pool is 1, and the result. Returns out.
+    """
+    xp = backend.xp
+    batch_statistics(x, eps, scratch, mean, variance, rstd)
+    if pool > 1:
+        _pool_extremes(x, gamma, pool, pooled)
+    else:
+        pooled = x
+    scale, shift, _ = scratch.channel
+    xp.multiply(gamma, rstd, out=scale)
+    xp.multiply(scale, mean, out=shift)
+    xp.subtract(beta, shift, out=shift)
+    _times_channel(pooled, scale, scratch, out)
+    _plus_channel(out, shift, scratch)
+    if relu:
+        xp.maximum(out, 0, out=out)
+    return out
+
+
+def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool, scratch, dx, dgamma, dbeta):
+    """The derivatives of norm_relu_pool_forward.
+
+    g = dout where the ReLU was on is the gradient after the normalization, at the windows' extremes alone. In
+    norm.batch_norm_backward all other places have gradient zero, so its sums are over the pooled pixels,
+
+        dbeta = sum g        dgamma = sum g (pooled - mean) rstd
+
+    and dx = gamma rstd (g - (dbeta + xhat dgamma) / M) is linear in x but for g: with M pixels in x,
+
+        dx = c1 x + c0, plus gamma rstd g at the extremes
+        c1 = -gamma rstd^2 dgamma / M        c0 = -gamma rstd dbeta / M - c1 mean
+
+    Shapes as in the forward; pooled is ignored when pool is 1. A tie goes to the first place, as in max_pool_backward.
+    """
+    xp = backend.xp
+    n, channels = len(x), x.shape[-1]
+    g, centred = scratch.g[:n], scratch.centred[:n]
+    if relu:
+        xp.greater(out, 0, out=g)
+        xp.multiply(g, dout, out=g)
+    else:
+        xp.copyto(g, dout)
+    pixels = g.reshape(-1, channels)
+    ones = scratch.ones[:len(pixels)]
+    source = pooled if pool > 1 else x
+    xp.matmul(ones, pixels, out=dbeta)
+    xp.copyto(scratch.row, mean)
+    width_out = g.shape[2]
+    xp.subtract(source.reshape(-1, width_out * channels), scratch.row[:width_out].reshape(-1),
+                out=centred.reshape(-1, width_out * channels))
+    xp.multiply(centred, g, out=centred)
+    xp.matmul(ones, centred.reshape(-1, channels), out=dgamma)
+    xp.multiply(dgamma, rstd, out=dgamma)
+
+    scale, c1, c0 = scratch.channel
+    count = x.size // channels
+    xp.multiply(gamma, rstd, out=scale)
+    xp.multiply(scale, rstd, out=c1)
+    xp.multiply(c1, dgamma, out=c1)
+    xp.multiply(c1, -1 / count, out=c1)
+    xp.multiply(scale, dbeta, out=c0)
+    xp.multiply(c0, -1 / count, out=c0)
+    mean_term = xp.multiply(c1, mean, out=centred.reshape(-1)[:channels])
+    xp.subtract(c0, mean_term, out=c0)
+    _times_channel(x, c1, scratch, dx)
+    _plus_channel(dx, c0, scratch)
+    _times_channel(g, scale, scratch, g)
+    if pool == 1:
+        return xp.add(dx, g, out=dx)
+    is_maximum, placed = scratch.is_maximum[:n], scratch.placed[:n]
+    *places, last = zip(pool_places(x, pool, out, "out"), pool_places(dx, pool, out, "out"), strict=True)
+    for place, dplace in places:
+        xp.equal(place, pooled, out=is_maximum)
+        xp.multiply(g, is_maximum, out=placed)
+        xp.add(dplace, placed, out=dplace)
+        xp.subtract(g, placed, out=g)
+    xp.add(last[1], g, out=last[1])
+    return dx
+
+
+def _pool_extremes(x, gamma, pool, pooled):
+    """The maximum of every window, or the minimum for the channels whose gamma is negative (few or none)."""
+    xp = backend.xp
+    first, *others = pool_places(x, pool, pooled, "pooled")
+    xp.copyto(pooled, first)
+    for place in others:
+        xp.maximum(pooled, place, out=pooled)
+    for channel in xp.flatnonzero(gamma < 0).tolist():
+        smallest = pooled[..., channel]
+        xp.copyto(smallest, first[..., channel])
+        for place in others:
+            xp.minimum(smallest, place[..., channel], out=smallest)
+
+
+def _times_channel(x, channel, scratch, out):
+    """out = x * channel, x and out (N, H, W, C), channel (C,)."""
+    width, channels = x.shape[2:]
+    row = scratch.row[:width]
+    backend.xp.copyto(row, channel)
+    backend.xp.multiply(x.reshape(-1, width * channels), row.reshape(-1), out=out.reshape(-1, width * channels))
+
+
+def _plus_channel(out, channel, scratch):
+    """out += channel, out (N, H, W, C), channel (C,)."""
+    width, channels = out.shape[2:]
+    row, rows = scratch.row[:width], out.reshape(-1, width * channels)
+    backend.xp.copyto(row, channel)
+    backend.xp.add(rows, row.reshape(-1), out=rows)
