@@ -41,7 +41,7 @@ VARIANTS = [(normalize, loss, mean) for normalize in (False, True) for loss in (
 
 
 @pytest.mark.parametrize(("normalize", "loss", "mean"), VARIANTS)
-@pytest.mark.parametrize("kind", ["vanilla", "naive", "fence"])
+@pytest.mark.parametrize("kind", ["vanilla", "fence"])
 def test_gradient_of_the_whole_model(kind, normalize, loss, mean):
     model = small_model(kind, mean, np.float64, normalize_latent=normalize, reconstruction=loss)
     model.parameters += np.random.default_rng(1).normal(0, 0.3, model.parameters.shape)
@@ -56,6 +56,12 @@ def test_gradient_of_the_whole_model(kind, normalize, loss, mean):
     # Rounding of a loss near 1 over a shorter step would be felt in gradients as small as these.
     check_coordinates(total, model.parameters, gradient, step=3e-5)
     check_directions(total, model.parameters, gradient, directions=5, step=3e-5)
+
+
+def test_naive_trains_exactly_as_vanilla():
+    naive, vanilla = small_model("naive"), small_model("vanilla")
+    assert naive.loss_and_gradients(images(8)) == vanilla.loss_and_gradients(images(8))
+    np.testing.assert_array_equal(naive.gradients, vanilla.gradients)
 
 
 def torch_twin(torch, model):
@@ -341,8 +347,8 @@ def test_truncated_file_is_refused(saved, tmp_path):
 def test_flipped_bytes_are_refused_or_harmless(saved, tmp_path):
     model, content = saved
     path, refused = tmp_path / "flipped.npz", 0
-    # Every bit of the zip directory at the end, which no checksum covers, and a sample of the rest.
-    positions = [(i, 1 << bit) for i in range(len(content) - 400, len(content)) for bit in range(8)]
+    # The zip directory at the end, which no checksum covers, byte by byte, and a sample of the rest.
+    positions = [(i, flip) for i in range(len(content) - 400, len(content)) for flip in (1, 64)]
     positions += [(i, 0xFF) for i in range(0, len(content), 29)]
     for i, flip in positions:
         damaged = bytearray(content)

@@ -179,8 +179,8 @@ def test_what_does_not_fit_is_refused():
 def kernels():
     """{plain function: Numba kernel}."""
     pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
-    from tinyqae.fused import conv_kernels
-    return conv_kernels.REPLACEMENTS
+    from tinyqae.fused import norm_kernels, pool_kernels
+    return {**pool_kernels.REPLACEMENTS, **norm_kernels.REPLACEMENTS}
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 4, 5, 3), (2, 3, 3, 64)])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -315,7 +316,8 @@ def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(tmp_path):
 
 
 def diverge(m, data=None, **arguments):
-    with np.errstate(all="ignore"), pytest.raises(TrainingDiverged) as caught:
+    with warnings.catch_warnings(), pytest.raises(TrainingDiverged) as caught:
+        warnings.simplefilter("error")
         train(m, data, **arguments)
     return str(caught.value)
 

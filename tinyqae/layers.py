@@ -133,7 +133,8 @@ class BatchNorm(Layer):
         if len(rows) < 2:
             raise ValueError(f"batch norm in training needs at least 2 values of each channel, got {len(rows)}; "
                              "use a larger batch")
-        batch_norm_forward(rows, gamma, beta, self.eps, self._mean, self._variance, self._rstd, xhat, out)
+        normalize = fused.choose(batch_norm_forward, self.dtype)
+        normalize(rows, gamma, beta, self.eps, self._mean, self._variance, self._rstd, xhat, out)
         update_running(self.state["mean"], self._mean, self.momentum, self._dgamma)
         unbiased = backend.xp.multiply(self._variance, len(rows) / (len(rows) - 1), out=self._variance)
         update_running(self.state["variance"], unbiased, self.momentum, self._dgamma)
@@ -144,7 +145,8 @@ class BatchNorm(Layer):
         n = len(dout)
         rows, xhat, dx = (a.reshape(-1, self.channels) for a in (dout, self.xhat[:n], self.dx[:n]))
         dgamma, dbeta = self.grads.get("gamma", self._dgamma), self.grads.get("beta", self._dbeta)
-        batch_norm_backward(rows, xhat, self.params.get("gamma"), self._rstd, dx, dgamma, dbeta)
+        normalize_backward = fused.choose(batch_norm_backward, self.dtype)
+        normalize_backward(rows, xhat, self.params.get("gamma"), self._rstd, dx, dgamma, dbeta)
         return self.dx[:n]
 
 

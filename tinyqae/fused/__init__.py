@@ -34,6 +34,6 @@ def choose(function, dtype):
     if _replacements is None:
         _replacements = {}
         if kernels() == "numba":
-            from . import conv_kernels, norm_kernels, numba_kernels
-            _replacements = {**numba_kernels.REPLACEMENTS, **conv_kernels.REPLACEMENTS, **norm_kernels.REPLACEMENTS}
+            from . import norm_kernels, numba_kernels, pool_kernels
+            _replacements = {**numba_kernels.REPLACEMENTS, **pool_kernels.REPLACEMENTS, **norm_kernels.REPLACEMENTS}
     return _replacements.get(function, function)

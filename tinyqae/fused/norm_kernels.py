@@ -1,10 +1,10 @@
-"""Numba kernels for batch norm, ReLU and pooling after a convolution (ops/norm_relu_pool.py), float32 on the CPU.
+"""Numba kernels for batch norm, alone and with ReLU and pooling after a convolution, float32 on the CPU.
 
-Two passes for the statistics, one for the result, one for all of the input's gradient.
+Two passes for the statistics, one for the result, two for all of the input's gradient.
 """
 import numpy as np
 
-from ..ops import norm_relu_pool
+from ..ops import norm, norm_relu_pool
 from .numba_kernels import ONE, compiled
 
 ZERO = np.float32(0)
@@ -14,18 +14,18 @@ ZERO = np.float32(0)
 def _statistics(x, eps, mean, variance, rstd):
     rows, channels = x.shape
     whole = rows - rows % 4
+    share = ONE / np.float32(rows)
     mean[:] = ZERO
-    variance[:] = ZERO
-    # Four rows for each visit to the sums: fewer stores, and four partial sums round less than one.
+    # Four rows for each visit to the sums: fewer stores, and sums of fewer terms round less.
     for m in range(0, whole, 4):
         for c in range(channels):
             mean[c] += (x[m, c] + x[m + 1, c]) + (x[m + 2, c] + x[m + 3, c])
     for m in range(whole, rows):
         for c in range(channels):
             mean[c] += x[m, c]
-    share = ONE / np.float32(rows)
     for c in range(channels):
         mean[c] *= share
+    variance[:] = ZERO
     for m in range(0, whole, 4):
         for c in range(channels):
             d0, d1, d2, d3 = x[m, c] - mean[c], x[m + 1, c] - mean[c], x[m + 2, c] - mean[c], x[m + 3, c] - mean[c]
@@ -37,6 +37,42 @@ def _statistics(x, eps, mean, variance, rstd):
     for c in range(channels):
         variance[c] *= share
         rstd[c] = ONE / np.sqrt(variance[c] + np.float32(eps))
+
+
+@compiled
+def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
+    _statistics(x, eps, mean, variance, rstd)
+    for m in range(len(x)):
+        for c in range(len(mean)):
+            normalized = (x[m, c] - mean[c]) * rstd[c]
+            xhat[m, c] = normalized
+            if gamma is None:
+                out[m, c] = normalized
+            else:
+                out[m, c] = normalized * gamma[c] + beta[c]
+    return out
+
+
+@compiled
+def batch_norm_backward(dout, xhat, gamma, rstd, dx, dgamma, dbeta):
+    rows, channels = dout.shape
+    whole = rows - rows % 4
+    share = ONE / np.float32(rows)
+    dgamma[:], dbeta[:] = ZERO, ZERO
+    for m in range(0, whole, 4):
+        for c in range(channels):
+            d0, d1, d2, d3 = dout[m, c], dout[m + 1, c], dout[m + 2, c], dout[m + 3, c]
+            dbeta[c] += (d0 + d1) + (d2 + d3)
+            dgamma[c] += (d0 * xhat[m, c] + d1 * xhat[m + 1, c]) + (d2 * xhat[m + 2, c] + d3 * xhat[m + 3, c])
+    for m in range(whole, rows):
+        for c in range(channels):
+            dbeta[c] += dout[m, c]
+            dgamma[c] += dout[m, c] * xhat[m, c]
+    for m in range(rows):
+        for c in range(channels):
+            scale = rstd[c] if gamma is None else rstd[c] * gamma[c]
+            dx[m, c] = scale * (dout[m, c] - share * (dbeta[c] + xhat[m, c] * dgamma[c]))
+    return dx
 
 
 @compiled
@@ -135,6 +171,8 @@ def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool,
 
 
 REPLACEMENTS = {
+    norm.batch_norm_forward: batch_norm_forward,
+    norm.batch_norm_backward: batch_norm_backward,
     norm_relu_pool.norm_relu_pool_forward: norm_relu_pool_forward,
     norm_relu_pool.norm_relu_pool_backward: norm_relu_pool_backward,
 }

@@ -14,7 +14,7 @@ because an operation on long rows runs at the speed of memory.
 import numpy as np
 
 from .. import backend
-from .pool import _places as pool_places
+from .pool import pool_places
 
 STATISTICS_BYTES = 2**18
 

@@ -22,7 +22,7 @@ def max_pool_forward(x, size, out):
     x (N, H, W, C) with H and W multiples of k, out (N, H/k, W/k, C), of one floating dtype; else ValueError.
     A NaN in a window is its maximum.
     """
-    first, *others = _places(x, size, out, "out")
+    first, *others = pool_places(x, size, out, "out")
     backend.xp.copyto(out, first)
     for place in others:
         backend.xp.maximum(out, place, out=out)
@@ -40,7 +40,7 @@ def max_pool_backward(dout, x, out, size, remaining, is_maximum, dx):
     (N, H, W, C). dout must be finite.
     """
     xp = backend.xp
-    *places, last = zip(_places(x, size, out, "out"), _places(dx, size, dout, "dout"), strict=True)
+    *places, last = zip(pool_places(x, size, out, "out"), pool_places(dx, size, dout, "dout"), strict=True)
     xp.copyto(remaining, dout)
     for place, dplace in places:
         xp.equal(place, out, out=is_maximum)
@@ -55,7 +55,7 @@ def upsample_forward(x, factor, out):
 
     x (N, H, W, C), out (N, k H, k W, C); else ValueError.
     """
-    for place in _places(out, factor, x, "x"):
+    for place in pool_places(out, factor, x, "x"):
         backend.xp.copyto(place, x)
     return out
 
@@ -65,7 +65,7 @@ def upsample_backward(dout, factor, dx):
 
     dout (N, k H, k W, C), dx (N, H, W, C); else ValueError.
     """
-    first, *others = _places(dout, factor, dx, "dx")
+    first, *others = pool_places(dout, factor, dx, "dx")
     backend.xp.copyto(dx, first)
     for place in others:
         backend.xp.add(dx, place, out=dx)
@@ -79,7 +79,7 @@ def require_pooled(fine, size, coarse, name):
                          f"{pooled_shape(fine.shape, size)}")
 
 
-def _places(fine, size, coarse, name):
+def pool_places(fine, size, coarse, name):
     """The k k views (N, H/k, W/k, C) of fine (N, H, W, C), one for each place of a window, in row-major order."""
     require_pooled(fine, size, coarse, name)
     return [fine[:, u::size, v::size] for u in range(size) for v in range(size)]
