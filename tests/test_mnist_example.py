@@ -30,6 +30,11 @@ def example(*arguments, **options):
 
 
 @pytest.fixture(scope="module")
+def digits():
+    return synthetic_digits(seed=0)
+
+
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """{quantizer: (finished process, its directory)}, each made when it is first asked for. Naive prints JSON."""
     directory, done = tmp_path_factory.mktemp("runs"), {}
@@ -46,7 +51,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("quant", ["vanilla", "naive", "fence", "commit"])
-def test_run_writes_its_files_and_metrics(quant, runs):
+def test_run_writes_its_files_and_metrics(quant, runs, digits):
     _, directory = runs(quant)
     assert {path.name for path in directory.iterdir()} == FILES
     for name in FILES:
@@ -66,7 +71,7 @@ def test_run_writes_its_files_and_metrics(quant, runs):
 
     settings = metrics["settings"]
     assert {"data", "seed", "recipe", "backend", "versions", "command", "seconds"} <= settings.keys()
-    assert settings["data"]["name"] == SYNTHETIC and settings["data"]["sha256"] == synthetic_digits(seed=0).sha256
+    assert settings["data"]["name"] == SYNTHETIC and settings["data"]["sha256"] == digits.sha256
     assert settings["data"]["training_images"] + settings["data"]["validation_images"] == 1000
     assert settings["recipe"]["quant"] == quant and settings["recipe"]["epochs"] == 2
     assert settings["seed"] == 0 and settings["backend"].startswith(("numpy", "cupy"))
@@ -80,12 +85,12 @@ def test_run_writes_its_files_and_metrics(quant, runs):
 
 
 @pytest.mark.parametrize("quant", ["naive", "commit"])
-def test_saved_model_gives_the_figures_of_metrics_json(quant, runs):
+def test_saved_model_gives_the_figures_of_metrics_json(quant, runs, digits):
     _, directory = runs(quant)
     metrics, model = json.loads((directory / "metrics.json").read_text()), load(directory / "model.npz")
     assert model.model_id() == metrics["settings"]["model_id"]
-    test = synthetic_digits(seed=0).test_images
-    psnr = image_metrics.psnr(test, model.decode(model.encode(test, packed=True))).mean()
+    decoded = model.decode(model.encode(digits.test_images, packed=True))
+    psnr = image_metrics.psnr(digits.test_images, decoded).mean()
     assert psnr == pytest.approx(metrics["test"]["psnr"], rel=1e-6)
 
 
