@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tinyqae import SGD, Adam, Commit, Fence, MLPAutoencoder, Naive, RMSprop, load
+from tinyqae import SGD, Adam, Commit, Fence, MLPAutoencoder, Naive, RMSprop, fused, load
 from tinyqae.checkpoint import read_arrays, write_arrays, write_atomically
 from tinyqae.errors import CheckpointError, TrainingDiverged
 from tinyqae.train import LATENT_BINS, fit, validate
@@ -239,7 +239,9 @@ SCRIPT = textwrap.dedent("""
 """)
 
 
-def test_killed_process_resumes_to_the_very_same_weights(tmp_path):
+def test_killed_process_resumes_to_the_very_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYQAE_KERNELS", "numpy")  # The same here and in the other processes.
+    monkeypatch.setattr(fused, "_replacements", None)
     checkpoint = tmp_path / "checkpoint.npz"
     command = [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), str(checkpoint)]
     with subprocess.Popen([*command, "slow"]) as process:

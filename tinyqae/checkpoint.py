@@ -49,7 +49,8 @@ def read_arrays(path):
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since np.load leaves a damaged file open.
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(META).tobytes())
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds of exception on damaged bytes

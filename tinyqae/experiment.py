@@ -14,7 +14,7 @@ import numpy as np
 from . import backend, fused, plots
 from .bottleneck import KINDS
 from .checkpoint import write_atomically
-from .data import load_mnist, synthetic_digits
+from .data import image_folder_patches, load_cifar10, load_mnist, synthetic_digits, synthetic_shapes
 from .errors import TinyqaeError
 from .metrics import image as image_metrics
 from .metrics import rate
@@ -62,8 +62,12 @@ def _number(text, kind, accept, wanted):
     return value
 
 
-def argument_parser(description, datasets):
-    """The parser with the arguments that all examples have. datasets: the choices of --dataset, the first is the default."""
+def argument_parser(description, datasets, train_images=None):
+    """The parser with the arguments that all examples have.
+
+    datasets: the choices of --dataset, the first is the default. train_images: the default of --train-images, None for
+    all of them.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
                         help="the bottleneck: vanilla (no quantization; 'none' is another word for it), naive (threshold "
@@ -84,7 +88,8 @@ def argument_parser(description, datasets):
                         help="synthetic needs no network: made-up data of the same shape; default: %(default)s")
     parser.add_argument("--data-dir", metavar="DIR",
                         help="where the data sets are, or will be put (default: $TINYQAE_DATA, else the user's cache)")
-    parser.add_argument("--train-images", type=positive_int, metavar="N", help="train on the first N images only")
+    parser.add_argument("--train-images", type=positive_int, metavar="N", default=train_images,
+                        help=f"train on the first N images only (default: {train_images or 'all'})")
     parser.add_argument("--out", metavar="DIR", help="where the results go (default: runs/NAME-OF-THE-RUN)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table, only errors")
@@ -106,9 +111,19 @@ def run_main(main):
 
 def load_digits(args):
     """MNIST or the synthetic digits, as the arguments say."""
-    show = not (args.quiet or args.json)
-    data = synthetic_digits(seed=0) if args.dataset == "synthetic" else load_mnist(args.data_dir, progress=show)
-    return data
+    if args.dataset == "synthetic":
+        return synthetic_digits(seed=0)
+    return load_mnist(args.data_dir, progress=not (args.quiet or args.json))
+
+
+def load_pictures(args):
+    """CIFAR-10, the images of --images, or the synthetic shapes, as the arguments say."""
+    if args.images:
+        return image_folder_patches(args.images)
+    if args.dataset == "synthetic":
+        return synthetic_shapes(seed=0)
+    return load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data,
+                        progress=not (args.quiet or args.json))
 
 
 def out_directory(args, name):
@@ -218,6 +233,14 @@ def write_results(run, directory, title, data):
 def one_of_each(images, labels):
     """The first image of each label, in the order of the labels."""
     return images[[int(np.argmax(labels == label)) for label in np.unique(labels)[:DIGITS_SHOWN]]]
+
+
+def full_run_estimate(run, images):
+    """A sentence on how long the same epochs on all `images` training images would take, from the time this run took."""
+    settings = run.metrics["settings"]
+    used = settings["data"]["training_images"]
+    minutes = settings["seconds"]["training"] * images / used / 60
+    return f"trained on {used} of {images} images; the same epochs on all of them would take about {minutes:.0f} minutes"
 
 
 def results_table(metrics):

@@ -6,10 +6,12 @@
 from dataclasses import asdict, dataclass, field, replace
 
 from .bottleneck import make_bottleneck
-from .models import MLPAutoencoder
+from .models import CNNAutoencoder, MLPAutoencoder
+from .models.cnn import report_widths
 from .optim import OPTIMIZERS
 
 RECIPES = ("default", "report")
+ARCHITECTURES = {"mlp": MLPAutoencoder, "cnn": CNNAutoencoder}
 VALIDATION_IMAGES = 5000
 
 
@@ -21,6 +23,7 @@ class Recipe:
     """
 
     name: str
+    architecture: str
     quant: str
     epochs: int
     batch_size: int
@@ -51,8 +54,9 @@ class Recipe:
     def make_model(self, training_images, seed):
         """The untrained model; the mean image comes from `training_images`, bytes (N, H, W, C)."""
         mean_image = training_images.mean(axis=0) / 255 if self.start_at_mean else None
-        return MLPAutoencoder(make_bottleneck(self.quant, **self.bottleneck), input_shape=training_images.shape[1:],
-                              mean_image=mean_image, seed=seed, **self.model)
+        architecture = ARCHITECTURES[self.architecture]
+        return architecture(make_bottleneck(self.quant, **self.bottleneck), input_shape=training_images.shape[1:],
+                            mean_image=mean_image, seed=seed, **self.model)
 
     def make_optimizer(self):
         """The optimizer, new."""
@@ -69,11 +73,20 @@ class Recipe:
 
 def mnist_mlp(name, quant, hidden):
     """The recipe `name` for the MLP on MNIST with quantizer `quant` and encoder widths `hidden` (last: latent size)."""
-    quant = "vanilla" if quant == "none" else quant
+    quant, hidden = _checked(name, quant), tuple(hidden)
+    return _report_mlp(quant, hidden) if name == "report" else _default_mlp(quant, hidden)
+
+
+def cifar_cnn(name, quant, size):
+    """The recipe `name` for the CNN on CIFAR-10 with quantizer `quant`; size: "small", "medium" or "large"."""
+    quant = _checked(name, quant)
+    return _report_cnn(quant, size) if name == "report" else _default_cnn(quant, size)
+
+
+def _checked(name, quant):
     if name not in RECIPES:
         raise ValueError(f"recipe={name!r} is unknown; choose one of {', '.join(RECIPES)}")
-    hidden = tuple(hidden)
-    return _report_mlp(quant, hidden) if name == "report" else _default_mlp(quant, hidden)
+    return "vanilla" if quant == "none" else quant
 
 
 def _report_mlp(quant, hidden):
@@ -84,7 +97,7 @@ def _report_mlp(quant, hidden):
     bottleneck = {"vanilla": {"activation": "relu-sigmoid"}, "naive": {"activation": "relu-sigmoid"},
                   "fence": {"activation": "sigmoid", "weight": 1e-4},
                   "commit": {"activation": "relu", "weight": 0.2 / pixels}}[quant]
-    return Recipe("report", quant, epochs=10, batch_size=16, lr=1e-3, schedule="constant",
+    return Recipe("report", "mlp", quant, epochs=10, batch_size=16, lr=1e-3, schedule="constant",
                   optimizer_arguments={"eps": 1e-7}, bottleneck=bottleneck, model={"hidden": hidden})
 
 
@@ -96,9 +109,9 @@ def _default_mlp(quant, hidden):
     tricks = {"epochs": 20, "batch_size": 128, "schedule": "cosine", "start_at_mean": True,
               "validation": VALIDATION_IMAGES}
     if quant == "naive":
-        return Recipe("default", quant, lr=2.5e-4, bottleneck={"signed": True}, model={"hidden": hidden}, **tricks)
+        return Recipe("default", "mlp", quant, lr=2.5e-4, bottleneck={"signed": True}, model={"hidden": hidden}, **tricks)
     weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}}.get(quant, {})
-    return Recipe("default", quant, lr=1e-2 if len(hidden) == 1 else 4e-3, bottleneck={"signed": True, **weight},
+    return Recipe("default", "mlp", quant, lr=1e-2 if len(hidden) == 1 else 4e-3, bottleneck={"signed": True, **weight},
                   model={"hidden": hidden, "normalize_latent": True}, **tricks)
 
 
@@ -108,3 +121,23 @@ def naive_with_noise(hidden):
     """
     vanilla = _default_mlp("vanilla", tuple(hidden))
     return replace(vanilla, quant="naive", bottleneck={**vanilla.bottleneck, "noise": 0.3})
+
+
+def _report_cnn(quant, size):
+    """Keras 2.3 defaults (batch norm momentum 0.99 and epsilon 1e-3 are not varied here), batch 16, 4 epochs, all
+    50,000 images, batch norm on the output layer.
+    """
+    widths, latent_channels = report_widths(size)
+    bottleneck = {"vanilla": {}, "naive": {}, "fence": {"weight": 1e-4},
+                  "commit": {"activation": "linear", "weight": 0.2 / 3}}[quant]
+    return Recipe("report", "cnn", quant, epochs=4, batch_size=16, lr=1e-3, schedule="constant",
+                  optimizer_arguments={"eps": 1e-7}, bottleneck=bottleneck,
+                  model={"widths": widths, "latent_channels": latent_channels, "normalize_output": True})
+
+
+def _default_cnn(quant, size):
+    widths, latent_channels = report_widths(size)
+    weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}}.get(quant, {})
+    return Recipe("default", "cnn", quant, epochs=20, batch_size=64, lr=4e-3, schedule="cosine", start_at_mean=True,
+                  validation=VALIDATION_IMAGES, bottleneck={"signed": True, **weight},
+                  model={"widths": widths, "latent_channels": latent_channels, "normalize_latent": quant != "naive"})
