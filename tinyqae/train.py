@@ -13,12 +13,13 @@ import io
 import json
 import math
 import time
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
 
-from . import backend
+from . import backend, fused
 from .checkpoint import CheckpointError, read_arrays, write_arrays, write_atomically
 from .errors import TrainingDiverged
 from .metrics import image as image_metrics
@@ -29,8 +30,8 @@ SCHEDULES = ("constant", "cosine")
 SHUFFLE, NOISE = 1, 2
 LATENT_BINS = 40
 LATENT_SAMPLE = 1000
-# Reading the loss makes a GPU wait, so it is looked at once in so many steps.
-STEPS_PER_LOOK = 25
+# Reading the loss makes a GPU wait, so it is looked at now and then only.
+SECONDS_PER_LOOK = 0.25
 
 
 @dataclass
@@ -68,6 +69,7 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
     for argument, value in (("epochs", epochs), ("batch_size", batch_size)):
         if not (isinstance(value, int | np.integer) and value > 0):
             raise ValueError(f"{argument}={value!r} must be a whole number above 0")
+    images = np.asarray(images)
     if len(images) == 0:
         raise ValueError("images is empty: there is nothing to train on")
     # One example is no batch for batch norm: a last batch of one is left out (another one each epoch).
@@ -75,7 +77,8 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
     factor = _schedule(schedule, epochs * steps_per_epoch)
     run = {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
            "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": _schedule_name(schedule), "epochs": epochs,
-           "batch_size": batch_size, "seed": seed, "images": len(images), "backend": backend.name}
+           "batch_size": batch_size, "seed": seed, "images": len(images), "backend": backend.name,
+           "kernels": fused.kernels(), "checksum of the images": zlib.crc32(np.ascontiguousarray(images))}
     sample = (images if validation_images is None else validation_images)[:LATENT_SAMPLE]
     history, first_epoch = History(), 0
     if resume and checkpoint is not None and _exists(checkpoint):
@@ -92,7 +95,7 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
             started = time.perf_counter()
             model.bottleneck.random = backend.generator(seed, NOISE, epoch)
             order = backend.to_device(backend.generator(seed, SHUFFLE, epoch).permutation(len(images)))
-            sums, seen = {}, 0
+            sums, seen, looked = {}, 0, -math.inf
             for i in range(steps_per_epoch):
                 step = epoch * steps_per_epoch + i
                 batch = batches.gather(order[i * batch_size:(i + 1) * batch_size])
@@ -102,7 +105,8 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
                 for name, value in terms.items():
                     sums[name] = sums.get(name, 0) + value * len(batch)
                 seen += len(batch)
-                if i % STEPS_PER_LOOK == 0 or i == steps_per_epoch - 1:
+                if time.perf_counter() - looked > SECONDS_PER_LOOK or i == steps_per_epoch - 1:
+                    looked = time.perf_counter()
                     means = {name: float(value) / seen for name, value in sums.items()}
                     _stop_if_diverged({f"{name} loss": v for name, v in means.items()}, epoch, lr, checkpoint)
                     bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}", **{k: f"{v:.4f}" for k, v in means.items()}},

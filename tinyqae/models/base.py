@@ -4,7 +4,7 @@ import hashlib
 import numpy as np
 
 from .. import backend, fused, losses
-from ..bottleneck import make_bottleneck
+from ..bottleneck import Bottleneck, make_bottleneck
 from ..checkpoint import CheckpointError, read_arrays, write_arrays
 from ..layers import flatten_parameters
 from ..ops.activations import sigmoid_forward
@@ -27,6 +27,15 @@ class Autoencoder:
         Autoencoder.registry[cls.__name__] = cls
 
     def _assemble(self, encoder, bottleneck, decoder, *, input_shape, reconstruction, mean_image, seed, dtype):
+        if not isinstance(bottleneck, Bottleneck):
+            raise TypeError(f"bottleneck={bottleneck!r} must be a bottleneck object, such as Commit(weight=1.0)")
+        input_shape = positive_integers("input_shape", input_shape)
+        if len(input_shape) != 3:
+            raise ValueError(f"input_shape={input_shape!r} must be (H, W, C)")
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise ValueError(f"dtype={np.dtype(dtype).name!r} must be float32 or float64")
+        if not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
         if reconstruction not in RECONSTRUCTION_LOSSES:
             raise ValueError(f"reconstruction={reconstruction!r} is unknown; "
                              f"choose one of {', '.join(RECONSTRUCTION_LOSSES)}")
@@ -245,6 +254,14 @@ def load(path):
         raise CheckpointError(f"{path} does not describe a model that this version can build: {error}") from error
     model.restore(arrays)
     return model
+
+
+def positive_integers(argument, values):
+    """`values`, one whole number or several, as a tuple; ValueError unless all are above 0."""
+    numbers = values if isinstance(values, list | tuple | np.ndarray) else (values,)
+    if not len(numbers) or not all(isinstance(n, int | np.integer) and n > 0 for n in numbers):
+        raise ValueError(f"{argument}={values!r} must be one or more whole numbers above 0")
+    return tuple(int(n) for n in numbers)
 
 
 def as_floats(images, dtype=np.float32):

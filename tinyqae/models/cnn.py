@@ -3,7 +3,7 @@ import numpy as np
 
 from .. import backend
 from ..layers import BatchNorm, ConvBlock, Sequential
-from .base import Autoencoder
+from .base import Autoencoder, positive_integers
 
 SIZES = {"small": 1, "medium": 2, "large": 3}
 
@@ -24,11 +24,10 @@ class CNNAutoencoder(Autoencoder):
     def __init__(self, bottleneck, widths=(64, 32, 16), latent_channels=16, input_shape=(32, 32, 3), *,
                  decoder_widths=None, normalize_latent=False, normalize_output=False, reconstruction="bce",
                  mean_image=None, seed=0, dtype=np.float32):
-        widths = tuple(widths)
-        decoder_widths = widths if decoder_widths is None else tuple(decoder_widths)
-        for name, values in (("widths", widths), ("decoder_widths", decoder_widths)):
-            if not values or not all(isinstance(width, int) and width > 0 for width in values):
-                raise ValueError(f"{name}={values!r} must be one or more whole numbers above 0, such as (64, 32, 16)")
+        widths = positive_integers("widths", widths)
+        decoder_widths = widths if decoder_widths is None else positive_integers("decoder_widths", decoder_widths)
+        (latent_channels,) = positive_integers("latent_channels", latent_channels)
+        input_shape = positive_integers("input_shape", input_shape)
         if len(widths) != len(decoder_widths):
             raise ValueError(f"decoder_widths={decoder_widths!r} must have as many levels as widths={widths!r}")
         height, width, channels = input_shape
@@ -58,7 +57,7 @@ class CNNAutoencoder(Autoencoder):
         return {"widths": list(self.widths), "latent_channels": self.latent_channels,
                 "input_shape": list(self.input_shape), "decoder_widths": list(self.decoder_widths),
                 "normalize_latent": self.normalize_latent, "normalize_output": self.normalize_output,
-                "reconstruction": self.reconstruction}
+                "reconstruction": self.reconstruction, "dtype": self.dtype.name}
 
 
 def report_widths(size):

@@ -3,7 +3,7 @@ import numpy as np
 
 from .. import backend
 from ..layers import BatchNorm, Dense, ReLU, Sequential
-from .base import Autoencoder
+from .base import Autoencoder, positive_integers
 
 
 class MLPAutoencoder(Autoencoder):
@@ -11,7 +11,7 @@ class MLPAutoencoder(Autoencoder):
 
     bottleneck: an object of tinyqae.bottleneck, such as Commit(weight=0.1).
     hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
-        (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
+        50 or (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
     input_shape: (H, W, C) of the images.
     normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
         threshold and none can drift to one side and die; its learned scale lets the commit and fence losses drive
@@ -23,9 +23,7 @@ class MLPAutoencoder(Autoencoder):
 
     def __init__(self, bottleneck, hidden=(50,), input_shape=(28, 28, 1), *, normalize_latent=False,
                  reconstruction="bce", mean_image=None, seed=0, dtype=np.float32):
-        hidden = tuple(hidden)
-        if not hidden or not all(isinstance(units, int) and units > 0 for units in hidden):
-            raise ValueError(f"hidden={hidden!r} must be one or more whole numbers above 0, such as (256, 50)")
+        hidden = positive_integers("hidden", hidden)
         self.hidden, self.normalize_latent = hidden, normalize_latent
         *middle, latent = hidden
         encoder = [layer for units in middle for layer in (Dense(units), ReLU())] + [Dense(latent)]
@@ -45,4 +43,4 @@ class MLPAutoencoder(Autoencoder):
     def config(self):
         """The constructor's arguments but for the bottleneck and the mean image, for saving."""
         return {"hidden": list(self.hidden), "input_shape": list(self.input_shape),
-                "normalize_latent": self.normalize_latent, "reconstruction": self.reconstruction}
+                "normalize_latent": self.normalize_latent, "reconstruction": self.reconstruction, "dtype": self.dtype.name}
