@@ -16,35 +16,44 @@ PIECE = 16384
 
 
 class Optimizer:
-    """What the optimizers share: state vectors by name, a step counter, cache-sized pieces."""
+    """What the optimizers share: state vectors by name, a step counter, cache-sized pieces.
+
+    A subclass names its state vectors and its update function, called as
+    update(parameters, gradients, *state vectors, scratch, *constants) on vectors of one length.
+    """
 
     state_names = ()
+    update = None
 
     def __init__(self, lr):
         _check_range("lr", lr, 0, math.inf)
         self.lr = lr
         self.steps = 0
         self.state = {}
+        self._update = None
 
     def step(self, parameters, gradients, lr=None):
         """Update `parameters` in place. lr: this step's learning rate, where a schedule gives one."""
         if not self.state:
             self.state = {name: backend.xp.zeros_like(parameters) for name in self.state_names}
-        if getattr(self, "_scratch", None) is None:
-            self._scratch = backend.xp.empty(min(PIECE, len(parameters)), parameters.dtype)
+        if self._update is None:
+            plain = type(self).update
+            self._update = fused.choose(plain, parameters.dtype)
+            # One pass over memory, or a GPU, has nothing to gain from pieces.
+            whole = self._update is not plain or backend.name != "numpy"
+            self._piece = len(parameters) if whole else PIECE
+            self._scratch = backend.xp.empty(min(self._piece, len(parameters)), parameters.dtype)
         self.steps += 1
-        vectors = [parameters, gradients, *(self.state[name] for name in self.state_names)]
-        self._update_all(vectors, self.lr if lr is None else lr)
+        constants = self._constants(self.lr if lr is None else lr)
+        vectors = (parameters, gradients, *self.state.values())
+        for start in range(0, len(parameters), self._piece):
+            pieces = [vector[start:start + self._piece] for vector in vectors]
+            self._update(*pieces, self._scratch[:len(pieces[0])], *constants)
 
     def __repr__(self):
         hidden = ("steps", "state")
         settings = {k: v for k, v in vars(self).items() if k not in hidden and not k.startswith("_")}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
-
-    def _update_all(self, vectors, lr):
-        for start in range(0, len(vectors[0]), PIECE):
-            pieces = [vector[start:start + PIECE] for vector in vectors]
-            self._update(*pieces, self._scratch[:len(pieces[0])], lr)
 
     def state_arrays(self):
         """The state as NumPy arrays, for a checkpoint."""
@@ -54,6 +63,15 @@ class Optimizer:
         """Take up the state that state_arrays gave."""
         self.steps = int(arrays["steps"])
         self.state = {name: backend.to_device(arrays[name].copy()) for name in self.state_names if name in arrays}
+
+
+def sgd_update(p, g, velocity, scratch, momentum, lr):
+    """v = momentum v + g, p -= lr v, in place on vectors of one length."""
+    xp = backend.xp
+    xp.multiply(velocity, momentum, out=velocity)
+    xp.add(velocity, g, out=velocity)
+    xp.multiply(velocity, lr, out=scratch)
+    xp.subtract(p, scratch, out=p)
 
 
 def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
@@ -89,43 +107,42 @@ class SGD(Optimizer):
     """p -= lr v with v = momentum v + g. momentum 0 is plain gradient descent. Sutskever et al. 2013."""
 
     state_names = ("velocity",)
+    update = staticmethod(sgd_update)
 
     def __init__(self, lr=0.1, momentum=0.0):
         super().__init__(lr)
         _check_range("momentum", momentum, 0, 1)
         self.momentum = momentum
 
-    def _update(self, p, g, velocity, scratch, lr):
-        xp = backend.xp
-        xp.multiply(velocity, self.momentum, out=velocity)
-        xp.add(velocity, g, out=velocity)
-        xp.multiply(velocity, lr, out=scratch)
-        xp.subtract(p, scratch, out=p)
+    def _constants(self, lr):
+        return self.momentum, lr
 
 
 class RMSprop(Optimizer):
     """v = rho v + (1 - rho) g^2, p -= lr g / (sqrt(v) + eps). Tieleman and Hinton 2012, lecture 6.5."""
 
     state_names = ("mean_square",)
+    update = staticmethod(rmsprop_update)
 
     def __init__(self, lr=1e-3, rho=0.9, eps=1e-7):
         super().__init__(lr)
         _check_range("rho", rho, 0, 1)
         self.rho, self.eps = rho, eps
 
-    def _update(self, p, g, mean_square, scratch, lr):
-        fused.choose(rmsprop_update, p.dtype)(p, g, mean_square, scratch, self.rho, lr, self.eps)
+    def _constants(self, lr):
+        return self.rho, lr, self.eps
 
 
 class Adam(Optimizer):
     """m and v are running means of g and g^2; p -= lr mhat / (sqrt(vhat) + eps), where the hats divide by 1 - beta^t
     to undo the start at zero. Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
 
-    The vectors kept are m / (1 - beta1) and v / (1 - beta2), which saves two passes over memory a step; the
+    The vectors kept are M = m / (1 - beta1) and V = v / (1 - beta2), which saves two passes over memory a step; the
     constants are put back in the step size and eps.
     """
 
     state_names = ("scaled_mean", "scaled_square")
+    update = staticmethod(adam_update)
 
     def __init__(self, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
         super().__init__(lr)
@@ -133,17 +150,11 @@ class Adam(Optimizer):
         _check_range("beta2", beta2, 0, 1)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
-    def _coefficients(self, lr):
-        """(step size, eps) in terms of the scaled vectors: m = (1 - beta1) M and v = (1 - beta2) V turn
-        lr mhat / (sqrt(vhat) + eps) into step M / (sqrt(V) + scaled_eps).
-        """
+    def _constants(self, lr):
+        """lr mhat / (sqrt(vhat) + eps) = step M / (sqrt(V) + scaled eps): the step and eps in terms of M and V."""
         mean_factor = (1 - self.beta1) / (1 - self.beta1 ** self.steps)
         root_factor = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
-        return lr * mean_factor / root_factor, self.eps / root_factor
-
-    def _update(self, p, g, scaled_mean, scaled_square, scratch, lr):
-        step, eps = self._coefficients(lr)
-        fused.choose(adam_update, p.dtype)(p, g, scaled_mean, scaled_square, scratch, self.beta1, self.beta2, step, eps)
+        return self.beta1, self.beta2, lr * mean_factor / root_factor, self.eps / root_factor
 
 
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}

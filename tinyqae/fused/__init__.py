@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend
 
 KERNELS = ("auto", "numpy", "numba")
+FLOAT32 = np.dtype(np.float32)
 _replacements = None
 
 
@@ -27,9 +28,12 @@ def kernels():
 
 
 def choose(function, dtype):
-    """The fused form of `function` for arrays of `dtype` on the backend in use, or `function` itself."""
+    """The fused form of `function` for arrays of `dtype` on the backend in use, or `function` itself.
+
+    The environment variable is read at the first call.
+    """
     global _replacements
-    if backend.name != "numpy" or np.dtype(dtype) != np.float32:
+    if dtype != FLOAT32 or backend.name != "numpy":
         return function
     if _replacements is None:
         _replacements = {}

@@ -121,9 +121,9 @@ class Autoencoder:
         if len(images) > self._capacity:
             self._build(len(images))
         if self.mean_image is None:
-            return images.reshape(len(images), *self._encoder_input_shape())
+            return images.reshape(-1, *self.encoder.input_shape)
         centred = backend.xp.subtract(images, self.mean_image, out=self._input[:len(images)])
-        return centred.reshape(len(images), *self._encoder_input_shape())
+        return centred.reshape(-1, *self.encoder.input_shape)
 
     def _build(self, capacity):
         empty = backend.xp.empty
