@@ -30,6 +30,8 @@ class CNNAutoencoder(Autoencoder):
         input_shape = positive_integers("input_shape", input_shape)
         if len(widths) != len(decoder_widths):
             raise ValueError(f"decoder_widths={decoder_widths!r} must have as many levels as widths={widths!r}")
+        if len(input_shape) != 3:
+            raise ValueError(f"input_shape={input_shape!r} must be (H, W, C)")
         height, width, channels = input_shape
         if height % 2 ** len(widths) or width % 2 ** len(widths):
             raise ValueError(f"input_shape={tuple(input_shape)!r}: {len(widths)} levels halve the image that many times, "
