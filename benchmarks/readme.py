@@ -75,7 +75,7 @@ def speed(model):
             row = race["rows"][name]
             faster = "" if name == "torch eager" else f" (×{row['ratio']:.2f})"
             cells.append(f"{row['steps_per_second']:.0f}{faster}")
-        lines.append(f"| {race['threads']} | {race['batch_size']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {race['threads']} | {race['case']['batch_size']} | " + " | ".join(cells) + " |")
     lines += ["", f"Training steps a second (forward, backward, update), and how many times PyTorch's. "
               f"{', '.join(result['versions'])}; {result['machine']}; {result['date']}; "
               f"[all figures](benchmarks/results/train_step_{model}.md)."]

@@ -4,7 +4,7 @@
     python benchmarks/tables.py --table 2 --train-images 10000 --epochs 3
 
 1. as published; 2. by the report's own (flawed) definitions on the images that it measured; 3. by correct definitions on
-the held-out test images. Rows are trained in parallel processes with one BLAS thread each; a row that is already in --work
+the held-out test images. Rows are trained in parallel processes with one thread each; a row that is already in --work
 with the same settings is not trained again, so an interrupted run goes on. Writes benchmarks/results/tableK.json and .md
 and a picture; benchmarks/readme.py then puts the short form into README.md.
 """
@@ -141,19 +141,19 @@ TABLES = {1: Table1(), 2: Table2()}
 def train_row(number, recipe, seed, train_images, data_dir, path):
     """Train one row and write its figures to `path`."""
     table = TABLES[number]
-    with backend.blas_threads(1):
-        backend.use("numpy")
-        data = table.load(data_dir)
-        run = experiment.train_and_measure(recipe, data, seed=seed, train_images=train_images, progress=False)
-        images = table.measured_on(data.train_images)
-        floats = run.model.decode_floats(run.model.encode(images))
-        # The authors' code turned floats into bytes by truncation.
-        reconstruction = (floats * 255).astype(np.uint8)
-        result = {**run.metrics, "report_definitions": {
-            pooling: report_image_metrics(images, reconstruction, pooling) for pooling in ("image", "stack")}}
-        result["same_images"] = image_metrics.image_metrics(images, run.model.reconstruct(images))
-        examples = experiment.one_of_each(data.test_images, data.test_labels)
-        result["examples"] = run.model.reconstruct(examples).tolist()
+    backend.use("numpy")
+    backend.use_threads(1)
+    data = table.load(data_dir)
+    run = experiment.train_and_measure(recipe, data, seed=seed, train_images=train_images, progress=False)
+    images = table.measured_on(data.train_images)
+    floats = run.model.decode_floats(run.model.encode(images))
+    # The authors' code turned floats into bytes by truncation.
+    reconstruction = (floats * 255).astype(np.uint8)
+    result = {**run.metrics, "report_definitions": {
+        pooling: report_image_metrics(images, reconstruction, pooling) for pooling in ("image", "stack")}}
+    result["same_images"] = image_metrics.image_metrics(images, run.model.reconstruct(images))
+    examples = experiment.one_of_each(data.test_images, data.test_labels)
+    result["examples"] = run.model.reconstruct(examples).tolist()
     text = json.dumps(result)
     write_atomically(path, lambda file: file.write(text.encode()))
 
@@ -256,7 +256,7 @@ def as_markdown(table, published, meta):
     parts = [f"# {table.title}", "",
              f"Data: {meta['data']} (SHA-256 of the content {meta['data_sha256'][:16]}…). Seeds "
              f"{', '.join(map(str, meta['seeds']))}; ± is the standard deviation over them. `{meta['command']}`, "
-             f"{meta['machine']}, kernels {meta['kernels']}, one BLAS thread a row, {meta['date']}.", ""]
+             f"{meta['machine']}, kernels {meta['kernels']}, one thread a row, {meta['date']}.", ""]
     tables = published["tables"]
     if "report" in tables:
         parts += ["## Recipe `report`", "",

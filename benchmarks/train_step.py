@@ -1,6 +1,8 @@
 """Training steps per second against PyTorch, on one machine in one run.
 
     python benchmarks/train_step.py --model mlp --threads 1 2
+    python benchmarks/train_step.py --model cnn
+    python benchmarks/train_step.py --model cnn-scaling      the CNN at other widths and image sizes, batch 16
 
 Every contender (PyTorch eager, torch.compile where it works, plain NumPy, NumPy with the Numba kernels, CuPy where there
 is one) lives in a process of its own, and does the same step on the same batch: forward, losses, backward, update. The
@@ -14,6 +16,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import resource
 import statistics
 import sys
 import time
@@ -25,35 +28,34 @@ import threadpoolctl
 RESULTS = Path(__file__).parent / "results"
 ROUND_SECONDS = 0.3
 REFERENCE = "torch eager"
-BATCH_SIZES = {"mlp": (16, 128, 1024)}
 
 
-def mlp_batch(batch_size):
+def batch_of(shape):
     """Random pictures, floats in [0, 1]: what they show does not change the work."""
-    return np.random.default_rng(0).random((batch_size, 28, 28, 1), dtype=np.float32)
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
-def our_mlp_step(batch_size):
-    """One training step of 784-50-784 with the commit bottleneck and Adam."""
-    from tinyqae import Adam, Commit, MLPAutoencoder, backend
-    model, optimizer = MLPAutoencoder(Commit(weight=0.1), hidden=(50,)), Adam(1e-3)
-    batch = backend.to_device(mlp_batch(batch_size))
+def our_step(model, batch):
+    """One training step of one of our models with Adam."""
+    from tinyqae import Adam, backend
+    optimizer, batch = Adam(1e-3), backend.to_device(batch)
+
+    if model.splits_batches:
+        threadpoolctl.threadpool_limits(1, user_api="blas")
 
     def step():
         terms = model.loss_and_gradients(batch)
         optimizer.step(model.parameters, model.gradients)
-        return terms
+        return terms["reconstruction"]
 
     return step
 
 
-def torch_mlp_step(batch_size, compiled=False):
+def torch_step(encoder, decoder, batch, compiled):
     """The same step in PyTorch: straight-through as a + (b - a).detach()."""
     import torch
     from torch.nn import functional
-    encoder, decoder = torch.nn.Linear(784, 50), torch.nn.Linear(50, 784)
     optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
-    batch = torch.from_numpy(mlp_batch(batch_size)).reshape(batch_size, -1)
 
     def loss_of(batch):
         a = torch.sigmoid(encoder(batch))
@@ -74,8 +76,69 @@ def torch_mlp_step(batch_size, compiled=False):
     return step
 
 
-OUR_STEPS = {"mlp": our_mlp_step}
-TORCH_STEPS = {"mlp": torch_mlp_step}
+def our_mlp_step(batch_size):
+    """784-50-784 with the commit bottleneck."""
+    from tinyqae import Commit, MLPAutoencoder
+    return our_step(MLPAutoencoder(Commit(weight=0.1), hidden=(50,)), batch_of((batch_size, 28, 28, 1)))
+
+
+def torch_mlp_step(batch_size, compiled=False):
+    """784-50-784 with the commit bottleneck."""
+    import torch
+    batch = torch.from_numpy(batch_of((batch_size, 28, 28, 1))).reshape(batch_size, -1)
+    return torch_step(torch.nn.Linear(784, 50), torch.nn.Linear(50, 784), batch, compiled)
+
+
+def our_cnn_step(batch_size, multiple=1, side=32):
+    """The report's CNN (small: multiple 1) with the commit bottleneck, without batch norm on the output."""
+    from tinyqae import CNNAutoencoder, Commit
+    model = CNNAutoencoder(Commit(weight=0.1), widths=(64 * multiple, 32 * multiple, 16 * multiple),
+                           latent_channels=16 * multiple, input_shape=(side, side, 3))
+    return our_step(model, batch_of((batch_size, side, side, 3)))
+
+
+def torch_cnn_step(batch_size, multiple=1, side=32, compiled=False):
+    """The same CNN, channels-last."""
+    import torch
+    from torch import nn
+
+    def block(channels, filters):
+        return [nn.Conv2d(channels, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
+
+    a, b, c = 64 * multiple, 32 * multiple, 16 * multiple
+    encoder = nn.Sequential(*block(3, a), nn.MaxPool2d(2), *block(a, b), nn.MaxPool2d(2), *block(b, c), nn.MaxPool2d(2),
+                            nn.Conv2d(c, c, 1)).to(memory_format=torch.channels_last)
+    decoder = nn.Sequential(*block(c, c), nn.Upsample(scale_factor=2), *block(c, b), nn.Upsample(scale_factor=2),
+                            *block(b, a), nn.Upsample(scale_factor=2),
+                            nn.Conv2d(a, 3, 3, padding=1)).to(memory_format=torch.channels_last)
+    batch = torch.from_numpy(batch_of((batch_size, side, side, 3))).permute(0, 3, 1, 2)
+    return torch_step(encoder, decoder, batch, compiled)
+
+
+def cnn_gflop(batch_size, multiple=1, side=32):
+    """Multiplications and additions of a step, in 10^9: 2 for each weight at each pixel that it meets, forward, and twice
+    that backward (the first layer has no input gradient). Upsampled convolutions count as the 3x3 ones they stand for.
+    """
+    a, b, c = 64 * multiple, 32 * multiple, 16 * multiple
+    layers = [(3, a, side, 9), (a, b, side // 2, 9), (b, c, side // 4, 9), (c, c, side // 8, 1), (c, c, side // 8, 9),
+              (c, b, side // 4, 9), (b, a, side // 2, 9), (a, 3, side, 9)]
+    forward = [2 * channels * filters * size ** 2 * taps for channels, filters, size, taps in layers]
+    return batch_size * (3 * sum(forward) - forward[0]) / 1e9
+
+
+def mlp_gflop(batch_size):
+    """As cnn_gflop, for 784-50-784."""
+    return batch_size * 2 * 784 * 50 * (2 + 3) / 1e9
+
+
+OUR_STEPS = {"mlp": our_mlp_step, "cnn": our_cnn_step}
+TORCH_STEPS = {"mlp": torch_mlp_step, "cnn": torch_cnn_step}
+GFLOP = {"mlp": mlp_gflop, "cnn": cnn_gflop}
+CASES = {
+    "mlp": [{"batch_size": n} for n in (16, 128, 1024)],
+    "cnn": [{"batch_size": n} for n in (16, 64, 128)],
+    "cnn-scaling": [{"batch_size": 16, "multiple": m, "side": side} for m, side in ((1, 32), (2, 32), (3, 32), (1, 64))],
+}
 
 
 def contenders(model):
@@ -92,18 +155,21 @@ def contenders(model):
     return found
 
 
-def serve(pipe, name, environment, make_step, batch_size, threads):
+def serve(pipe, name, environment, make_step, case, threads):
     """The contender's process: warm up, then one round for each message until None comes."""
     os.environ.update(environment)
     threadpoolctl.threadpool_limits(threads)
     if name.startswith("torch"):
         import torch
         torch.set_num_threads(threads)
-    if environment.get("TINYQAE_BENCH_BACKEND"):
+    else:
         from tinyqae import backend
-        backend.use("cupy")
+        backend.use_threads(threads)
+        if environment.get("TINYQAE_BENCH_BACKEND"):
+            backend.use("cupy")
+    memory_before = peak_megabytes()
     try:
-        step = make_step(batch_size)
+        step = make_step(**case)
         warm_until = time.perf_counter() + 1
         step()
         while time.perf_counter() < warm_until:
@@ -114,6 +180,12 @@ def serve(pipe, name, environment, make_step, batch_size, threads):
     pipe.send(None)
     while pipe.recv():
         pipe.send(one_round(step))
+    pipe.send(peak_megabytes() - memory_before)
+
+
+def peak_megabytes():
+    """The most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def one_round(step):
@@ -121,20 +193,22 @@ def one_round(step):
     times, until = [], time.perf_counter() + ROUND_SECONDS
     while time.perf_counter() < until:
         started = time.perf_counter()
-        result = step()
-        float(next(iter(result.values())) if isinstance(result, dict) else result)
+        float(step())
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 
-def race(model, batch_size, threads, rounds):
-    """{contender: {"ms", "steps_per_second", "ratio", "ratio_range"}} and {contender: why it did not run}."""
+def race(model, case, threads, rounds):
+    """{contender: {"ms", "steps_per_second", "ratio", "ratio_range", "megabytes"}} and {contender: why it did not run}.
+
+    megabytes: by how much the process grew at its largest, from before the model was built.
+    """
     context = multiprocessing.get_context("spawn")
     running, failed = {}, {}
     for name, (environment, make_step) in contenders(model).items():
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, daemon=True,
-                                  args=(theirs, name, environment, make_step, batch_size, threads))
+                                  args=(theirs, name, environment, make_step, case, threads))
         process.start()
         error = ours.recv()
         if error is None:
@@ -146,15 +220,17 @@ def race(model, batch_size, threads, rounds):
         for name, (_, pipe) in running.items():
             pipe.send(True)
             times[name].append(pipe.recv())
-    for process, pipe in running.values():
+    megabytes = {}
+    for name, (process, pipe) in running.items():
         pipe.send(None)
+        megabytes[name] = pipe.recv()
         process.join()
     rows = {}
     for name, seconds in times.items():
         ratios = [reference / own for reference, own in zip(times.get(REFERENCE, []), seconds, strict=False)]
         rows[name] = {"ms": 1e3 * statistics.median(seconds), "steps_per_second": 1 / statistics.median(seconds),
                       "ratio": statistics.median(ratios) if ratios else None,
-                      "ratio_range": [min(ratios), max(ratios)] if ratios else None}
+                      "ratio_range": [min(ratios), max(ratios)] if ratios else None, "megabytes": megabytes[name]}
     return rows, failed
 
 
@@ -179,24 +255,29 @@ def as_markdown(result):
              f"`{result['command']}` on {result['machine']}; {', '.join(result['versions'])}; {result['rounds']} rounds; "
              f"{result['date']}. ms: median step. Ratio: {REFERENCE} / this, median of the rounds' ratios "
              "(smallest to largest).", "",
-             "| threads | batch | contender | ms a step | steps/s | ratio |", "| --- | --- | --- | --- | --- | --- |"]
+             "Of peak: the step's multiplications and additions by its time, as a share of the matrix product peak measured "
+             "in this run: " + ", ".join(f"{rate:.0f} GFLOP/s with {threads} thread{'s' * (threads > 1)}"
+                                         for threads, rate in result["gemm_peak"]) + ". MB: by how much the process grew.",
+             "", "| threads | case | contender | ms a step | steps/s | ratio | of peak | MB |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    peaks = dict(result["gemm_peak"])
     for race_ in result["races"]:
+        case = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in race_["case"].items())
         for name, row in race_["rows"].items():
             ratio = "" if row["ratio"] is None else (f"{row['ratio']:.2f} ({row['ratio_range'][0]:.2f} to "
                                                      f"{row['ratio_range'][1]:.2f})")
-            lines.append(f"| {race_['threads']} | {race_['batch_size']} | {name} | {row['ms']:.3f} | "
-                         f"{row['steps_per_second']:.0f} | {ratio} |")
-        lines += [f"| {race_['threads']} | {race_['batch_size']} | {name} | did not run: {why} | | |"
+            share = race_["gflop"] / (row["ms"] / 1e3) / peaks[race_["threads"]]
+            lines.append(f"| {race_['threads']} | {case} | {name} | {row['ms']:.3f} | {row['steps_per_second']:.0f} | "
+                         f"{ratio} | {share:.0%} | {row['megabytes']:.0f} |")
+        lines += [f"| {race_['threads']} | {case} | {name} | did not run: {why} | | | | |"
                   for name, why in race_["failed"].items()]
-    lines += ["", "Measured float32 matrix product peak: " + ", ".join(
-        f"{rate:.0f} GFLOP/s with {threads} thread{'s' * (threads > 1)}" for threads, rate in result["gemm_peak"]) + "."]
     return "\n".join(lines) + "\n"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=sorted(OUR_STEPS), default="mlp")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", help="default: those of the model")
+    parser.add_argument("--model", choices=CASES, default="mlp")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", help="only the cases with these batch sizes")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="thread counts, the same for all; default: 1")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--no-write", action="store_true", help="print only, leave benchmarks/results/ alone")
@@ -209,10 +290,14 @@ def main():
               "versions": packages, "rounds": args.rounds, "date": time.strftime("%Y-%m-%d"),
               "gemm_peak": [(threads, gemm_peak(threads)) for threads in args.threads], "races": []}
     for threads in args.threads:
-        for batch_size in args.batch_sizes or BATCH_SIZES[args.model]:
-            rows, failed = race(args.model, batch_size, threads, args.rounds)
-            result["races"].append({"threads": threads, "batch_size": batch_size, "rows": rows, "failed": failed})
-            print(f"{args.model}, {threads} thread(s), batch {batch_size}: " + "; ".join(
+        for case in CASES[args.model]:
+            if args.batch_sizes and case["batch_size"] not in args.batch_sizes:
+                continue
+            architecture = args.model.split("-")[0]
+            rows, failed = race(architecture, case, threads, args.rounds)
+            result["races"].append({"threads": threads, "case": case, "gflop": GFLOP[architecture](**case), "rows": rows,
+                                    "failed": failed})
+            print(f"{args.model}, {threads} thread(s), {case}: " + "; ".join(
                 f"{name} {row['ms']:.3f} ms" + (f" (x{row['ratio']:.2f})" if row["ratio"] else "")
                 for name, row in rows.items()), flush=True)
     text = as_markdown(result)

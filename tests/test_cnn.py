@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tinyqae import Adam, CNNAutoencoder, Commit, Fence, Naive, Vanilla, load
+from tinyqae import Adam, CNNAutoencoder, Commit, Fence, Naive, Vanilla, backend, layers, load
 from tinyqae.gradcheck import check_directions
 from tinyqae.models.cnn import report_widths
 
@@ -158,6 +158,29 @@ def test_a_training_step_allocates_no_array_after_the_first(kernels):
         tracemalloc.stop()
     # NumPy's own buffers while it broadcasts and casts; the smallest map of this batch, (64, 8, 8, 8), has 131,072 bytes.
     assert peak < 100_000
+
+
+def test_a_batch_split_among_threads_gives_the_same_step(monkeypatch):
+    monkeypatch.setattr(layers, "PRODUCTS_WORTH_SPLITTING", 0)
+    x, results = images(7, dtype=np.float64), []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(backend, "threads", threads)
+        model = shaken(small_model("vanilla", np.float64))
+        model.loss_and_gradients(x)
+        assert {len(layer.plans) for layer in model.layers if hasattr(layer, "plans")} == {threads}
+        results.append((model.gradients.copy(), model.reconstruct(x)))
+    for gradients, reconstruction in results[1:]:
+        np.testing.assert_allclose(gradients, results[0][0], rtol=1e-10, atol=1e-13)
+        np.testing.assert_array_equal(reconstruction, results[0][1])
+
+
+def test_an_error_in_another_thread_is_raised():
+    def fail_elsewhere(i):
+        if i:
+            raise RuntimeError("part 1")
+
+    with pytest.raises(RuntimeError, match="part 1"):
+        backend.split_work(fail_elsewhere, 2)
 
 
 @pytest.mark.parametrize("size, bits", [("small", 256), ("medium", 512), ("large", 768)])

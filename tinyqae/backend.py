@@ -3,6 +3,7 @@
 Code elsewhere says `backend.xp.add(a, b, out=c)`, always through the module attribute, so that `use("cupy")` takes
 effect everywhere. Nothing crosses between host and device by itself: `to_device` and `to_host` are the only bridges.
 """
+import concurrent.futures
 import contextlib
 import importlib.util
 import os
@@ -17,6 +18,8 @@ xp = np
 name = "numpy"
 
 BACKENDS = ("auto", "numpy", "cupy")
+threads = os.cpu_count() or 1
+_pool = None
 
 
 def use(which="auto"):
@@ -94,6 +97,34 @@ def blas_threads(count):
     return threadpoolctl.threadpool_limits(limits=count, user_api="blas")
 
 
+def use_threads(count):
+    """From now on let a step use up to `count` threads of the CPU: BLAS inside a product, or `split_work` around many.
+
+    The default is every core. The order of some sums depends on it, so for the very same weights on another machine use
+    the same number; the environment variable TINYQAE_THREADS sets it as well.
+    """
+    global threads
+    if not (isinstance(count, int) and count > 0):
+        raise ValueError(f"threads={count!r} must be a whole number above 0")
+    threads = count
+    threadpoolctl.threadpool_limits(limits=count, user_api="blas")
+
+
+def split_work(function, parts):
+    """function(i) for i in 0..parts-1, side by side in threads; NumPy and compiled kernels let go of the interpreter.
+
+    Products of many small matrices run faster so than with BLAS's own threads, which should be 1 meanwhile
+    (`blas_threads`). The first part runs in the calling thread. An error in any part is raised here.
+    """
+    global _pool
+    if _pool is None:
+        _pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
+    others = [_pool.submit(function, i) for i in range(1, parts)]
+    function(0)
+    for other in others:
+        other.result()
+
+
 @contextlib.contextmanager
 def temporarily(which):
     """Use a backend inside a `with` block and return to the previous one after it."""
@@ -124,3 +155,10 @@ def processor():
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+if "TINYQAE_THREADS" in os.environ:
+    try:
+        use_threads(int(os.environ["TINYQAE_THREADS"]))
+    except ValueError:
+        raise ValueError(f"TINYQAE_THREADS={os.environ['TINYQAE_THREADS']!r} must be a whole number above 0") from None

@@ -18,6 +18,9 @@ from .ops.norm import batch_norm_backward, batch_norm_forward, batch_norm_infere
 from .ops.norm_relu_pool import NormScratch, norm_relu_pool_backward, norm_relu_pool_forward
 from .ops.pool import max_pool_forward
 
+# Multiplications in a layer's convolution from which waking another thread pays.
+PRODUCTS_WORTH_SPLITTING = 5e6
+
 
 class Layer:
     """A layer with no parameters and no state; the others add theirs to `params`, `grads` and `state` (by name).
@@ -194,11 +197,19 @@ class ConvBlock(Layer):
     def build(self, batch_shape):
         """See Layer.build."""
         super().build(batch_shape)
-        shape = (self.capacity, *self.input_shape)
+        height, width, filters = self.conv_shape
+        products = self.capacity * height * width * math.prod(self.w_shape)
+        threads = backend.threads if backend.name == "numpy" and products > PRODUCTS_WORTH_SPLITTING else 1
+        parts = min(threads, self.capacity)
+        shape = (-(-self.capacity // parts), *self.input_shape)
         if self.upsample:
-            self.plan = UpsampledConv2dPlan(shape, self.w_shape, self.dtype)
+            self.plans = [UpsampledConv2dPlan(shape, self.w_shape, self.dtype) for _ in range(parts)]
         else:
-            self.plan = Conv2dPlan(shape, self.w_shape, dtype=self.dtype, needs_dx=self.needs_dx)
+            self.plans = [Conv2dPlan(shape, self.w_shape, dtype=self.dtype, needs_dx=self.needs_dx)
+                          for _ in range(parts)]
+        # Every part but the first sums its weight gradient apart.
+        self.part_dw = [backend.xp.empty(self.w_shape, self.dtype) for _ in range(parts - 1)]
+        self.part_db = [backend.xp.empty(filters, self.dtype) for _ in range(parts - 1)]
         empty, conv_shape = backend.xp.empty, (self.capacity, *self.conv_shape)
         self.convolved = empty(conv_shape, self.dtype)
         self.dconvolved = empty(conv_shape, self.dtype)
@@ -210,13 +221,12 @@ class ConvBlock(Layer):
         self._prepare(x)
         self.x, n = x, len(x)
         convolved, out = self.convolved[:n], self.out[:n]
-        convolve = conv2d_upsampled_forward if self.upsample else conv2d_forward
         if not self.norm:
-            convolve(x, self.params["w"], self.params["b"], self.plan, out)
+            self._convolve(x, self.params["w"], self.params["b"], out)
             return relu_forward(out, out) if self.relu else out
         if not training:
             self._fold()
-            convolve(x, self._folded_w, self._folded_b, self.plan, convolved)
+            self._convolve(x, self._folded_w, self._folded_b, convolved)
             if self.relu:
                 relu_forward(convolved, convolved)
             if self.pool > 1:
@@ -224,7 +234,7 @@ class ConvBlock(Layer):
             return convolved
         if n * self.conv_shape[0] * self.conv_shape[1] < 2:
             raise ValueError("batch norm in training needs at least 2 values of each channel; use a larger batch")
-        convolve(x, self.params["w"], None, self.plan, convolved)
+        self._convolve(x, self.params["w"], None, convolved)
         fused.choose(norm_relu_pool_forward, self.dtype)(
             convolved, self.params["gamma"], self.params["beta"], self.eps, self.relu, self.pool, self.scratch,
             self._mean, self._variance, self._rstd, self.pooled[:n], out)
@@ -233,6 +243,37 @@ class ConvBlock(Layer):
         backend.xp.multiply(self._variance, count / (count - 1), out=self._variance)
         update_running(self.state["variance"], self._variance, self.momentum, self._scale)
         return out
+
+    def _parts(self, n):
+        """Slices of a batch of n, equal in size and at most one for each plan."""
+        size = -(-n // len(self.plans))
+        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+    def _convolve(self, x, w, b, out):
+        convolve, parts = conv2d_upsampled_forward if self.upsample else conv2d_forward, self._parts(len(x))
+
+        def one(i):
+            convolve(x[parts[i]], w, b, self.plans[i], out[parts[i]])
+
+        backend.split_work(one, len(parts)) if len(parts) > 1 else one(0)
+
+    def _convolve_backward(self, dout, dx, db):
+        convolve_backward = conv2d_upsampled_backward if self.upsample else conv2d_backward
+        parts, dw = self._parts(len(dout)), self.grads["w"]
+        all_dw, all_db = [dw, *self.part_dw], [db, *self.part_db] if db is not None else [None] * len(self.plans)
+
+        def one(i):
+            part = parts[i]
+            convolve_backward(dout[part], self.x[part], self.params["w"], self.plans[i],
+                              None if dx is None else dx[part], all_dw[i], all_db[i])
+
+        if len(parts) == 1:
+            return one(0)
+        backend.split_work(one, len(parts))
+        for i in range(1, len(parts)):
+            backend.xp.add(dw, all_dw[i], out=dw)
+            if db is not None:
+                backend.xp.add(db, all_db[i], out=db)
 
     def _fold(self):
         """Weights and bias of the convolution that does the normalization as well: gamma rstd w, beta - gamma rstd mean.
@@ -258,8 +299,8 @@ class ConvBlock(Layer):
             db = self.grads["b"]
         else:
             dconvolved, db = dout, self.grads["b"]
-        convolve_backward = conv2d_upsampled_backward if self.upsample else conv2d_backward
-        return convolve_backward(dconvolved, self.x, self.params["w"], self.plan, dx, self.grads["w"], db)
+        self._convolve_backward(dconvolved, dx, db)
+        return dx
 
 
 class Sequential(Layer):

@@ -78,7 +78,8 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
     run = {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
            "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": _schedule_name(schedule), "epochs": epochs,
            "batch_size": batch_size, "seed": seed, "images": len(images), "backend": backend.name,
-           "kernels": fused.kernels(), "checksum of the images": zlib.crc32(np.ascontiguousarray(images))}
+           "kernels": fused.kernels(), "threads": backend.threads,
+           "checksum of the images": zlib.crc32(np.ascontiguousarray(images))}
     sample = (images if validation_images is None else validation_images)[:LATENT_SAMPLE]
     history, first_epoch = History(), 0
     if resume and checkpoint is not None and _exists(checkpoint):
@@ -88,7 +89,7 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
 
     batches = _Batches(images, batch_size, model.dtype)
     # An overflow ends in TrainingDiverged, which says more than NumPy's warning.
-    with np.errstate(over="ignore", invalid="ignore"), \
+    with model.working(), np.errstate(over="ignore", invalid="ignore"), \
          tqdm(total=epochs * steps_per_epoch, initial=first_epoch * steps_per_epoch, disable=not progress,
               unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
         for epoch in range(first_epoch, epochs):

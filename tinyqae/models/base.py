@@ -1,4 +1,5 @@
 """What every image autoencoder shares: the training step, encode and decode, save and load."""
+import contextlib
 import hashlib
 
 import numpy as np
@@ -9,7 +10,6 @@ from ..checkpoint import CheckpointError, read_arrays, write_arrays
 from ..layers import flatten_parameters
 from ..ops.activations import sigmoid_forward
 
-INFERENCE_BATCH = 500
 RECONSTRUCTION_LOSSES = ("bce", "mse")
 
 
@@ -22,6 +22,10 @@ class Autoencoder:
     """
 
     registry = {}
+    # Images at a time outside training.
+    inference_batch = 500
+    # Whether the layers split a batch among threads themselves, and BLAS should not.
+    splits_batches = False
 
     def __init_subclass__(cls):
         Autoencoder.registry[cls.__name__] = cls
@@ -172,11 +176,12 @@ class Autoencoder:
             raise ValueError(f"code ({code.dtype}) must hold bits or numbers in [0, 1]" + (
                 f", not values from {code.min()} to {code.max()}" if code.dtype.kind in "biuf" else ""))
         images = np.empty((len(code), *self.input_shape), self.dtype)
-        for start in range(0, len(code), INFERENCE_BATCH):
-            part = backend.to_device(code[start:start + INFERENCE_BATCH].astype(self.dtype))
-            logits = self.decode_logits(self.bottleneck.for_decoder(part, part))
-            sigmoid_forward(logits, logits)
-            images[start:start + len(part)] = backend.to_host(logits).reshape(-1, *self.input_shape)
+        with self.working():
+            for start in range(0, len(code), self.inference_batch):
+                part = backend.to_device(code[start:start + self.inference_batch].astype(self.dtype))
+                logits = self.decode_logits(self.bottleneck.for_decoder(part, part))
+                sigmoid_forward(logits, logits)
+                images[start:start + len(part)] = backend.to_host(logits).reshape(-1, *self.input_shape)
         return images
 
     def reconstruct(self, images):
@@ -187,6 +192,10 @@ class Autoencoder:
         h = self.encoder.forward(self._centred(images), training=False)
         return h.reshape(len(h), -1)
 
+    def working(self):
+        """The context to train and infer in: with as many BLAS threads as serve this model best."""
+        return backend.blas_threads(1) if self.splits_batches else contextlib.nullcontext()
+
     def _in_batches(self, images, function):
         images = np.asarray(images)
         if images.shape[1:] != self.input_shape:
@@ -194,8 +203,10 @@ class Autoencoder:
                              f"{', '.join(map(str, self.input_shape))})")
         if len(images) == 0:
             return np.empty((0, self.latent_size), self.dtype)
-        parts = [backend.to_host(function(backend.to_device(as_floats(images[i:i + INFERENCE_BATCH], self.dtype)))).copy()
-                 for i in range(0, len(images), INFERENCE_BATCH)]
+        with self.working():
+            step = self.inference_batch
+            parts = [backend.to_host(function(backend.to_device(as_floats(images[i:i + step], self.dtype)))).copy()
+                     for i in range(0, len(images), step)]
         return np.concatenate(parts)
 
     # ---- files --------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ class CNNAutoencoder(Autoencoder):
     normalize_output: batch norm on the output layer too, as in the report's code.
     """
 
+    inference_batch = 100
+    splits_batches = True
+
     def __init__(self, bottleneck, widths=(64, 32, 16), latent_channels=16, input_shape=(32, 32, 3), *,
                  decoder_widths=None, normalize_latent=False, normalize_output=False, reconstruction="bce",
                  mean_image=None, seed=0, dtype=np.float32):
