@@ -40,8 +40,8 @@ def our_step(model, batch):
     from tinyqae import Adam, backend
     optimizer, batch = Adam(1e-3), backend.to_device(batch)
 
-    if model.splits_batches:
-        threadpoolctl.threadpool_limits(1, user_api="blas")
+    # As tinyqae.fit does; the process ends with its measurement, so nobody need leave this context.
+    model.working(len(batch)).__enter__()
 
     def step():
         terms = model.loss_and_gradients(batch)

@@ -89,7 +89,7 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
 
     batches = _Batches(images, batch_size, model.dtype)
     # An overflow ends in TrainingDiverged, which says more than NumPy's warning.
-    with model.working(), np.errstate(over="ignore", invalid="ignore"), \
+    with model.working(batch_size), np.errstate(over="ignore", invalid="ignore"), \
          tqdm(total=epochs * steps_per_epoch, initial=first_epoch * steps_per_epoch, disable=not progress,
               unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
         for epoch in range(first_epoch, epochs):

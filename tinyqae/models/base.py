@@ -10,6 +10,8 @@ from ..checkpoint import CheckpointError, read_arrays, write_arrays
 from ..layers import flatten_parameters
 from ..ops.activations import sigmoid_forward
 
+# Multiplications in a matrix product from which a second BLAS thread pays.
+PRODUCTS_WORTH_THREADS = 2e6
 RECONSTRUCTION_LOSSES = ("bce", "mse")
 
 
@@ -176,7 +178,7 @@ class Autoencoder:
             raise ValueError(f"code ({code.dtype}) must hold bits or numbers in [0, 1]" + (
                 f", not values from {code.min()} to {code.max()}" if code.dtype.kind in "biuf" else ""))
         images = np.empty((len(code), *self.input_shape), self.dtype)
-        with self.working():
+        with self.working(self.inference_batch):
             for start in range(0, len(code), self.inference_batch):
                 part = backend.to_device(code[start:start + self.inference_batch].astype(self.dtype))
                 logits = self.decode_logits(self.bottleneck.for_decoder(part, part))
@@ -192,9 +194,12 @@ class Autoencoder:
         h = self.encoder.forward(self._centred(images), training=False)
         return h.reshape(len(h), -1)
 
-    def working(self):
-        """The context to train and infer in: with as many BLAS threads as serve this model best."""
-        return backend.blas_threads(1) if self.splits_batches else contextlib.nullcontext()
+    def working(self, batch_size):
+        """The context to train and infer in: with as many BLAS threads as serve this model and batch size best."""
+        largest = max((array.size for layer in self.layers for array in layer.params.values()), default=0)
+        if self.splits_batches or batch_size * largest < PRODUCTS_WORTH_THREADS:
+            return backend.blas_threads(1)
+        return contextlib.nullcontext()
 
     def _in_batches(self, images, function):
         images = np.asarray(images)
@@ -203,7 +208,7 @@ class Autoencoder:
                              f"{', '.join(map(str, self.input_shape))})")
         if len(images) == 0:
             return np.empty((0, self.latent_size), self.dtype)
-        with self.working():
+        with self.working(self.inference_batch):
             step = self.inference_batch
             parts = [backend.to_host(function(backend.to_device(as_floats(images[i:i + step], self.dtype)))).copy()
                      for i in range(0, len(images), step)]
