@@ -1,0 +1,98 @@
+"""Numba kernels of the LSTM's gates and of the gradient of its symbols' weights, float32 on the CPU.
+
+See numba_kernels for what they have in common. The gates take one pass over memory, row by row; within a row, which is
+in the cache, one short loop for each result or two: LLVM proves that no two arrays overlap for few of them at a time.
+"""
+import numba
+import numpy as np
+
+from ..ops import embedding, lstm
+from .numba_kernels import ONE, compiled, exp_of_negative
+
+ZERO, TWO = np.float32(0), np.float32(2)
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _sigmoid(x):
+    e = exp_of_negative(-abs(x))
+    s = ONE / (ONE + e)
+    return s if x >= ZERO else e * s
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _tanh(x):
+    # tanh |x| = (1 - e^-2|x|) / (1 + e^-2|x|)
+    e = exp_of_negative(-TWO * abs(x))
+    t = (ONE - e) / (ONE + e)
+    return t if x >= ZERO else -t
+
+
+@compiled
+def lstm_gates_forward(inputs, a, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    examples, units = c.shape
+    for n in range(examples):
+        i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
+        if finished is not None and finished[n, 0]:
+            i[:], f[:], g[:], o[:] = ZERO, ONE, ZERO, ZERO
+            c[n], tanh_c[n], h[n] = c_prev[n], ZERO, h_prev[n]
+            continue
+        own, row, old = inputs[n], a[n], c_prev[n]
+        new, squashed, output = c[n], tanh_c[n], h[n]
+        for u in range(units):
+            i[u] = _sigmoid(own[u] + row[u])
+        for u in range(units):
+            f[u] = _sigmoid(own[units + u] + row[units + u])
+        for u in range(units):
+            g[u] = _tanh(own[2 * units + u] + row[2 * units + u])
+        for u in range(units):
+            o[u] = _sigmoid(own[3 * units + u] + row[3 * units + u])
+        for u in range(units):
+            new[u] = f[u] * old[u] + i[u] * g[u]
+        for u in range(units):
+            squashed[u] = _tanh(new[u])
+        for u in range(units):
+            output[u] = o[u] * squashed[u]
+
+
+@compiled
+def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
+    examples, units = dh.shape
+    for n in range(examples):
+        i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
+        dhidden, dcell, old, squashed = dh[n], dc[n], c_prev[n], tanh_c[n]
+        di, df = da[n, :units], da[n, units:2 * units]
+        dg, do = da[n, 2 * units:3 * units], da[n, 3 * units:]
+        for u in range(units):
+            do[u] = dhidden[u] * squashed[u] * o[u] * (ONE - o[u])
+        for u in range(units):
+            dcell[u] += dhidden[u] * o[u] * (ONE - squashed[u] * squashed[u])
+        for u in range(units):
+            di[u] = dcell[u] * g[u] * i[u] * (ONE - i[u])
+        for u in range(units):
+            dg[u] = dcell[u] * i[u] * (ONE - g[u] * g[u])
+        for u in range(units):
+            df[u] = dcell[u] * old[u] * f[u] * (ONE - f[u])
+        for u in range(units):
+            dcell[u] *= f[u]
+
+
+@compiled
+def _scatter_add(dout, symbols, dtable):
+    dtable[:] = ZERO
+    for m in range(len(symbols)):
+        row, total = dout[m], dtable[symbols[m]]
+        for k in range(len(row)):
+            total[k] += row[k]
+
+
+def embedding_backward(dout, symbols, onehot, dtable):
+    embedding.require_symbols(symbols, len(dtable))
+    _scatter_add(dout.reshape(symbols.size, -1), symbols.reshape(-1), dtable)
+    return dtable
+
+
+REPLACEMENTS = {
+    lstm.lstm_gates_forward: lstm_gates_forward,
+    lstm.lstm_gates_backward: lstm_gates_backward,
+    embedding.embedding_backward: embedding_backward,
+}
