@@ -136,8 +136,12 @@ def _report_cnn(quant, size):
 
 
 def _default_cnn(quant, size):
+    """The MLP's tricks, and squared error in place of cross-entropy, which colour pictures gain a decibel by. The added
+    losses weigh less, since the squared error is a tenth of the cross-entropy.
+    """
     widths, latent_channels = report_widths(size)
-    weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}}.get(quant, {})
+    weight = {"fence": {"weight": 0.03}, "commit": {"weight": 0.03}}.get(quant, {})
     return Recipe("default", "cnn", quant, epochs=20, batch_size=64, lr=4e-3, schedule="cosine", start_at_mean=True,
                   validation=VALIDATION_IMAGES, bottleneck={"signed": True, **weight},
-                  model={"widths": widths, "latent_channels": latent_channels, "normalize_latent": quant != "naive"})
+                  model={"widths": widths, "latent_channels": latent_channels, "normalize_latent": quant != "naive",
+                         "reconstruction": "mse"})

@@ -1,7 +1,7 @@
 """Numba kernels of the LSTM's gates and of the gradient of its symbols' weights, float32 on the CPU.
 
 See numba_kernels for what they have in common. The gates take one pass over memory, row by row; within a row, which is
-in the cache, one short loop for each result or two: LLVM proves that no two arrays overlap for few of them at a time.
+in the cache, one short loop for each result: LLVM proves that no two arrays overlap only for a few of them at a time.
 """
 import numba
 import numpy as np
@@ -28,7 +28,19 @@ def _tanh(x):
 
 
 @compiled
-def lstm_gates_forward(inputs, a, c_prev, h_prev, finished, gates, c, tanh_c, h):
+def _sigmoid_of_sum(x, out):
+    for u in range(len(out)):
+        out[u] = _sigmoid(x[u] + out[u])
+
+
+@compiled
+def _tanh_of_sum(x, out):
+    for u in range(len(out)):
+        out[u] = _tanh(x[u] + out[u])
+
+
+@compiled
+def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
     examples, units = c.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -36,16 +48,11 @@ def lstm_gates_forward(inputs, a, c_prev, h_prev, finished, gates, c, tanh_c, h)
             i[:], f[:], g[:], o[:] = ZERO, ONE, ZERO, ZERO
             c[n], tanh_c[n], h[n] = c_prev[n], ZERO, h_prev[n]
             continue
-        own, row, old = inputs[n], a[n], c_prev[n]
-        new, squashed, output = c[n], tanh_c[n], h[n]
-        for u in range(units):
-            i[u] = _sigmoid(own[u] + row[u])
-        for u in range(units):
-            f[u] = _sigmoid(own[units + u] + row[units + u])
-        for u in range(units):
-            g[u] = _tanh(own[2 * units + u] + row[2 * units + u])
-        for u in range(units):
-            o[u] = _sigmoid(own[3 * units + u] + row[3 * units + u])
+        old, new, squashed, output = c_prev[n], c[n], tanh_c[n], h[n]
+        _sigmoid_of_sum(inputs[0, t, n], i)
+        _sigmoid_of_sum(inputs[1, t, n], f)
+        _tanh_of_sum(inputs[2, t, n], g)
+        _sigmoid_of_sum(inputs[3, t, n], o)
         for u in range(units):
             new[u] = f[u] * old[u] + i[u] * g[u]
         for u in range(units):
