@@ -38,6 +38,7 @@ def choose(function, dtype):
     if _replacements is None:
         _replacements = {}
         if kernels() == "numba":
-            from . import norm_kernels, numba_kernels, pool_kernels
-            _replacements = {**numba_kernels.REPLACEMENTS, **pool_kernels.REPLACEMENTS, **norm_kernels.REPLACEMENTS}
+            from . import lstm_kernels, norm_kernels, numba_kernels, pool_kernels
+            for family in (numba_kernels, pool_kernels, norm_kernels, lstm_kernels):
+                _replacements |= family.REPLACEMENTS
     return _replacements.get(function, function)
