@@ -54,7 +54,8 @@ def table1():
             lines.append(f"| {label} | {published} | {definition} | {as_report} | {plus_minus(b['held_out']['psnr'])} / "
                          f"{b['held_out']['ssim'][0]:.2f} | {b['held_out']['psnr_of_mean_mse'][0]:.2f} | {yardstick} |")
     lines += ["", f"MNIST (exact), seeds {', '.join(map(str, result['seeds']))}, mean ± standard deviation; held-out: the "
-              f"10,000 test images; PSNR and SSIM are means over images. `{result['command']}` on {result['machine']}, {result['date']}. The yardsticks are on "
+              "10,000 test images; PSNR and SSIM are means over images. "
+              f"`{result['command']}` on {result['machine']}, {result['date']}. The yardsticks are on "
               "the mean MSE of the test images: the PSNR that a Gaussian source with their covariance reaches at that many "
               "bits, and PCA with as many floats. *naive + noise* adds noise to the code in training; *256,50* has a "
               "hidden layer. Every figure and setting: [table1.md](benchmarks/results/table1.md).", "",

@@ -5,6 +5,7 @@ An .npz is a zip archive, and zip keeps a CRC-32 of every entry, which reading v
 import json
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,11 @@ def write_atomically(path, write):
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            # A person wants to read which result could not be written, not the temporary file's name or none.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -48,6 +52,8 @@ def read_arrays(path):
     """(arrays by name, description) of a file that write_arrays wrote. CheckpointError says what is wrong with it."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is corrupt or was not written by tinyqae: it is no .npz archive")
     try:
         # Opened here, since np.load leaves a damaged file open.
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:

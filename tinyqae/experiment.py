@@ -62,13 +62,21 @@ def _number(text, kind, accept, wanted):
     return value
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line instead of the whole usage."""
+
+    def error(self, message):
+        """Exit with code 2."""
+        self.exit(2, f"error: {message}; --help explains\n")
+
+
 def argument_parser(description, datasets, train_images=None):
     """The parser with the arguments that all examples have.
 
     datasets: the choices of --dataset, the first is the default. train_images: the default of --train-images, None for
     all of them.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
                         help="the bottleneck: vanilla (no quantization; 'none' is another word for it), naive (threshold "
                              "after training), fence (naive, with a loss against values near 1/2), commit (threshold in "
