@@ -84,10 +84,10 @@ def jaccard_distance(original, reconstruction):
 def bleu_distance(original, reconstruction):
     """1 - BLEU of each pair, on words, with n-grams up to n = 4 and NLTK's smoothing method 4.
 
-    BLEU = exp(min(0, 1 - r/L)) (p1 p2 p3 p4)^(1/4), for a reconstruction of L words of an original of r; pn is the share
-    of the reconstruction's n-grams that the original has too (Papineni et al. 2002). Where no n-gram matches, method 4
-    (Chen and Cherry 2014, as NLTK 3.9 has it) puts pn = ln L / (5 * 2^k * m), for the k-th such n of a sentence
-    that has m n-grams (1 if it has none). BLEU is 0 where no word matches. It is not symmetric.
+    BLEU = exp(min(0, 1 - r/L)) (p1 p2 p3 p4)^(1/4), for a reconstruction of L words of an original of r; pn is the
+    share of the reconstruction's n-grams that the original has too (Papineni et al. 2002). Where no n-gram matches,
+    method 4 (Chen and Cherry 2014, as NLTK 3.9 has it) puts pn = ln L / (5 * 2^k * m), for the k-th such n of a
+    sentence that has m n-grams (m = 1 if it has none). BLEU is 0 where no word matches. It is not symmetric.
 
     **Sentences of under four words are scored wrongly.** They have no 4-grams, which counts as having matched none, so
     that not even a perfect reconstruction is at distance 0:
@@ -97,9 +97,9 @@ def bleu_distance(original, reconstruction):
 
     They are 1 - (ln 2 / 10 * ln 2 / 20)^(1/4) and 1 - (ln 3 / 10)^(1/4). With one word, ln L = 0 smooths nothing and
     NLTK leaves out the orders without a match. So losing a word can help: "stop" as the reconstruction of "stop it"
-    is at 0.6321, nearer than "stop it" itself. Of the first 50,000 English sentences of the Anki pairs (in the edition of
-    76,036) 30% have under four words, and perfect reconstructions of all 50,000 have a mean distance of 0.148, not 0.
-    Look at this figure for long sentences only, or beside what `bleu_distance(original, original)` gives.
+    is at 0.6321, nearer than "stop it" itself. Of the first 50,000 English sentences of the Anki pairs (in the edition
+    of 76,036) 30% have under four words, and perfect reconstructions of all 50,000 have a mean distance of 0.148. Look
+    at this figure for long sentences only, or beside what `bleu_distance(original, original)` gives.
 
     Arguments and errors as for `levenshtein`; the package is nltk.
 
@@ -148,8 +148,8 @@ def report_text_metrics(original, decoder_output):
       Jaccard distance 0, but at a cosine distance above 0.
     - **BLEU was smoothed by NLTK as it was up to 3.4.5**: pn = 1 / (n - 1 + 5 / ln L) where no n-gram matches, however
       many n-grams there are. `bleu_distance` says what the symbols mean. The scores of poor reconstructions come out
-      several times higher than by today's NLTK. Perfect reconstructions of two and three words are at 0.679 and 0.397. One-word
-      outputs made that code divide by zero; here they are at distance 1, the limit for ln L -> 0.
+      several times higher than by today's NLTK. Perfect reconstructions of two and three words are at 0.679 and 0.397.
+      One-word outputs made that code divide by zero; here they are at distance 1, the limit for ln L -> 0.
 
     The notebook of the fence model with H = 32 stores its 100 sentences, their reconstructions and their means: 15.14
     (Levenshtein), 0.2112 (cosine), 0.4389 (Jaccard) and 0.981 (1 - BLEU). On 99 of these sentences this function gives
@@ -157,8 +157,8 @@ def report_text_metrics(original, decoder_output):
 
     Args:
         original: list (or tuple) of N str, N at least 1.
-        decoder_output: list (or tuple) of N str, raw: what the decoder emitted, with a final "\\n" if it ended by the end
-            symbol, without if it was cut off at its greatest length. Do not strip it.
+        decoder_output: list (or tuple) of N str, raw: what the decoder emitted, with a final "\\n" if it ended by the
+            end symbol, without if it was cut off at its greatest length. Do not strip it.
 
     Returns:
         dict of floats, means over the pairs, keys "levenshtein", "cosine_distance", "jaccard_distance" and
@@ -182,9 +182,9 @@ def report_text_metrics(original, decoder_output):
 def text_compression(sentences, bits_per_sentence):
     """What a code of fixed size saves on a text, beside what general-purpose compressors save on it without loss.
 
-    **A code of 2H bits a sentence is often no compression at all.** 22 characters are 176 bits as they are. H = 32 makes
-    64 of them (2.9 bits per character), H = 64 makes 128 (5.8); H = 128 makes 256 (11.6) and H = 256 makes 512 (23.3):
-    codes larger than the text. The 31,570 distinct ones of the first 50,000 Anki sentences (in the edition of 76,036
+    **A code of 2H bits a sentence is often no compression at all.** 22 characters are 176 bits as they are. H = 32
+    makes 64 of them (2.9 bits per character), H = 64 makes 128 (5.8); H = 128 makes 256 (11.6) and H = 256 makes 512
+    (23.3): codes larger than the text. The 31,570 distinct ones of the first 50,000 Anki sentences (in the edition of 76,036
     pairs; 18.4 characters on average, 3.5 bits each at H = 32) take, in random order, gzip 3.1, bz2 2.1 and xz 2.5 bits
     per character, and come back exactly. What the code has instead is that each sentence can be decoded alone.
 
@@ -200,8 +200,8 @@ def text_compression(sentences, bits_per_sentence):
         dict:
         "compression_ratio": float, 8 times the sentences' bytes in UTF-8 over the bits of all their codes; below 1 if
             the codes are larger.
-        "bits_per_character": dict of floats: "code"; "text", the sentences as they are, in UTF-8; "gzip", "bz2" and "xz"
-            at their highest levels; "zstd" at level 19, where Python has it (3.14) or the package zstandard is installed.
+        "bits_per_character": dict of floats: "code"; "text", the sentences as they are, in UTF-8; "gzip", "bz2" and
+            "xz" at their highest levels; "zstd" at level 19, where Python has it (3.14) or zstandard is installed.
 
     Raises:
         TypeError: sentences is not a list of str.
