@@ -97,5 +97,6 @@ def example_output():
 if __name__ == "__main__":
     update("table1", table1())
     update("speed-mlp", speed("mlp"))
+    update("speed-cnn", speed("cnn"))
     if "--no-example" not in sys.argv:
         update("example-output", example_output())
