@@ -152,3 +152,20 @@ print("works")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "works\n"
+
+
+def test_the_environment_sets_the_threads_when_a_backend_is_chosen(monkeypatch):
+    monkeypatch.setattr(backend, "threads", 7)
+    chosen = []
+    monkeypatch.setattr(backend, "use_threads", chosen.append)
+    backend.use("numpy")
+    monkeypatch.setenv("TINYQAE_THREADS", "3")
+    backend.use("numpy")
+    assert chosen == [3]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", ""])
+def test_a_number_of_threads_that_is_none_is_one_clear_error(text, monkeypatch):
+    monkeypatch.setenv("TINYQAE_THREADS", text)
+    with pytest.raises(BackendError, match="TINYQAE_THREADS='.*' must be a whole number above 0"):
+        backend.use("numpy")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tinyqae import fused, losses, optim
+from tinyqae.errors import BackendError
 from tinyqae.ops import activations
 
 
@@ -150,7 +151,7 @@ def test_choose_gives_the_plain_function_when_told_so(monkeypatch):
 
 def test_unknown_kernels_are_refused(monkeypatch):
     monkeypatch.setenv("TINYQAE_KERNELS", "fortran")
-    with pytest.raises(ValueError, match="TINYQAE_KERNELS='fortran'.*auto, numpy, numba"):
+    with pytest.raises(BackendError, match="TINYQAE_KERNELS='fortran'.*auto, numpy, numba"):
         fused.kernels()
 
 

@@ -30,6 +30,11 @@ def use(which="auto"):
     global xp, name
     if which not in BACKENDS:
         raise ValueError(f"backend={which!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    wanted_threads = os.environ.get("TINYQAE_THREADS")
+    if wanted_threads is not None:
+        if not (wanted_threads.isdecimal() and int(wanted_threads) > 0):
+            raise BackendError(f"TINYQAE_THREADS={wanted_threads!r} must be a whole number above 0")
+        use_threads(int(wanted_threads))
     if which == "numpy" or (which == "auto" and importlib.util.find_spec("cupy") is None):
         xp, name = np, "numpy"
         return name
@@ -101,7 +106,7 @@ def use_threads(count):
     """From now on let a step use up to `count` threads of the CPU: BLAS inside a product, or `split_work` around many.
 
     The default is every core. The order of some sums depends on it, so for the very same weights on another machine use
-    the same number; the environment variable TINYQAE_THREADS sets it as well.
+    the same number. The environment variable TINYQAE_THREADS sets it too, when `use` chooses the backend.
     """
     global threads
     if not (isinstance(count, int) and count > 0):
@@ -155,10 +160,3 @@ def processor():
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-if "TINYQAE_THREADS" in os.environ:
-    try:
-        use_threads(int(os.environ["TINYQAE_THREADS"]))
-    except ValueError:
-        raise ValueError(f"TINYQAE_THREADS={os.environ['TINYQAE_THREADS']!r} must be a whole number above 0") from None

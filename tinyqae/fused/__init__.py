@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 from .. import backend
+from ..errors import BackendError
 
 KERNELS = ("auto", "numpy", "numba")
 FLOAT32 = np.dtype(np.float32)
@@ -19,10 +20,10 @@ def kernels():
     """Which kernels are in use on the CPU: "numba" or "numpy"."""
     wanted = os.environ.get("TINYQAE_KERNELS", "auto")
     if wanted not in KERNELS:
-        raise ValueError(f"TINYQAE_KERNELS={wanted!r} is unknown; choose one of {', '.join(KERNELS)}")
+        raise BackendError(f"TINYQAE_KERNELS={wanted!r} is unknown; choose one of {', '.join(KERNELS)}")
     if wanted == "numpy" or importlib.util.find_spec("numba") is None:
         if wanted == "numba":
-            raise ValueError("TINYQAE_KERNELS=numba, but Numba is not installed: pip install numba")
+            raise BackendError("TINYQAE_KERNELS=numba, but Numba is not installed: pip install numba")
         return "numpy"
     return "numba"
 

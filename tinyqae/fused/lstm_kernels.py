@@ -41,6 +41,7 @@ def _tanh_of_sum(x, out):
 
 @compiled
 def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    """As the plain function of this name; see REPLACEMENTS."""
     examples, units = c.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -63,6 +64,7 @@ def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h)
 
 @compiled
 def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
+    """As the plain function of this name; see REPLACEMENTS."""
     examples, units = dh.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -93,6 +95,7 @@ def _scatter_add(dout, symbols, dtable):
 
 
 def embedding_backward(dout, symbols, onehot, dtable):
+    """As the plain function of this name; see REPLACEMENTS."""
     embedding.require_symbols(symbols, len(dtable))
     _scatter_add(dout.reshape(symbols.size, -1), symbols.reshape(-1), dtable)
     return dtable

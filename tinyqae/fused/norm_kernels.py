@@ -41,6 +41,7 @@ def _statistics(x, eps, mean, variance, rstd):
 
 @compiled
 def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
+    """As the plain function of this name; see REPLACEMENTS."""
     _statistics(x, eps, mean, variance, rstd)
     for m in range(len(x)):
         for c in range(len(mean)):
@@ -55,6 +56,7 @@ def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
 
 @compiled
 def batch_norm_backward(dout, xhat, gamma, rstd, dx, dgamma, dbeta):
+    """As the plain function of this name; see REPLACEMENTS."""
     rows, channels = dout.shape
     whole = rows - rows % 4
     share = ONE / np.float32(rows)
@@ -98,6 +100,7 @@ def _pool_affine_relu(x, scale, shift, floor, pooled, out):
 
 
 def norm_relu_pool_forward(x, gamma, beta, eps, relu, pool, scratch, mean, variance, rstd, pooled, out):
+    """As the plain function of this name; see REPLACEMENTS."""
     channels = x.shape[-1]
     _statistics(x.reshape(-1, channels), eps, mean, variance, rstd)
     scale, shift, _ = scratch.channel
@@ -152,6 +155,7 @@ def _linear_plus_at_extremes(x, pooled, c1, c0, scale, g, dx):
 
 
 def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool, scratch, dx, dgamma, dbeta):
+    """As the plain function of this name; see REPLACEMENTS."""
     channels = x.shape[-1]
     g = scratch.g[:len(x)]
     source = (pooled if pool > 1 else x).reshape(-1, channels)

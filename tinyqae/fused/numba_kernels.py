@@ -54,6 +54,7 @@ def _bce_row(logits, target, scale, row, dlogits):
 
 @compiled
 def bce_with_logits(logits, target, row, dlogits):
+    """As the plain function of this name; see REPLACEMENTS."""
     rows_per_logarithm = losses.ROWS_PER_LOGARITHM
     scale = np.float32(1 / logits.size)
     total = 0.0
@@ -82,6 +83,7 @@ def _squared_error_row(logits, target, scale, probability, dlogits):
 
 @compiled
 def squared_error_with_logits(logits, target, probability, dlogits):
+    """As the plain function of this name; see REPLACEMENTS."""
     scale = np.float32(2 / logits.size)
     total = 0.0
     for n in range(len(logits)):
@@ -98,6 +100,7 @@ def _sigmoid(x, out):
 
 
 def sigmoid_forward(x, out):
+    """As the plain function of this name; see REPLACEMENTS."""
     _sigmoid(x.reshape(-1), out.reshape(-1))
     return out
 
@@ -116,11 +119,13 @@ def _binarize_and_commit(a, b, da):
 
 
 def binarize_and_commit(a, b, da):
+    """As the plain function of this name; see REPLACEMENTS."""
     return _binarize_and_commit(a.reshape(-1), b.reshape(-1), da.reshape(-1))
 
 
 @compiled
 def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, eps):
+    """As the plain function of this name; see REPLACEMENTS."""
     beta1, beta2, step, eps = np.float32(beta1), np.float32(beta2), np.float32(step), np.float32(eps)
     for i in range(len(p)):
         scaled_mean[i] = beta1 * scaled_mean[i] + g[i]
@@ -130,6 +135,7 @@ def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, e
 
 @compiled
 def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
+    """As the plain function of this name; see REPLACEMENTS."""
     rho, lr, eps = np.float32(rho), np.float32(lr), np.float32(eps)
     for i in range(len(p)):
         mean_square[i] = rho * mean_square[i] + (ONE - rho) * g[i] * g[i]

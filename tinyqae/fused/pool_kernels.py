@@ -26,6 +26,7 @@ def _max_pool_2_forward(x, out):
 
 
 def max_pool_forward(x, size, out):
+    """As the plain function of this name; see REPLACEMENTS."""
     if size != 2:
         return pool.max_pool_forward(x, size, out)
     pool.require_pooled(x, size, out, "out")
@@ -56,6 +57,7 @@ def _max_pool_2_backward(dout, x, out, dx):
 
 
 def max_pool_backward(dout, x, out, size, remaining, is_maximum, dx):
+    """As the plain function of this name; see REPLACEMENTS."""
     if size != 2:
         return pool.max_pool_backward(dout, x, out, size, remaining, is_maximum, dx)
     pool.require_pooled(x, size, out, "out")
