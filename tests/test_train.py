@@ -15,7 +15,7 @@ import pytest
 from tinyqae import SGD, Adam, Commit, Fence, MLPAutoencoder, Naive, RMSprop, fused, load
 from tinyqae.checkpoint import read_arrays, write_arrays, write_atomically
 from tinyqae.errors import CheckpointError, TrainingDiverged
-from tinyqae.train import LATENT_BINS, fit, validate
+from tinyqae.train import LATENT_BINS, fit
 
 SHAPE = (6, 6, 1)
 
@@ -41,7 +41,7 @@ def train(m, data=None, optimizer=None, **arguments):
 
 
 def test_history_has_a_row_an_epoch_with_every_loss_term():
-    history = train(model(), validation_images=images(50, seed=1))
+    history = train(model(), validation=images(50, seed=1))
     assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
     for row in history.rows:
         assert list(row) == ["epoch", "lr", "reconstruction", "commit", "seconds", "val_psnr"]
@@ -68,7 +68,7 @@ def test_history_is_the_mean_over_the_epochs_images():
 
 
 def test_history_latents_count_every_value_once_from_before_training_on():
-    history = train(model(), validation_images=images(50, seed=1))
+    history = train(model(), validation=images(50, seed=1))
     assert [epoch for epoch, _ in history.latents] == [0, 1, 2, 3, 4]
     for _, counts in history.latents:
         assert len(counts) == LATENT_BINS and sum(counts) == 50 * 5
@@ -86,15 +86,15 @@ def test_validation_measures_what_comes_back_from_storage():
     m, data = model(), images(50, seed=1)
     train(m)
     error = ((m.decode(m.encode(data, packed=True)).astype(float) - data) ** 2).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(validate(m, data)["val_psnr"], np.mean(10 * np.log10(255 ** 2 / error)))
-    np.testing.assert_allclose(validate(m, (data / 255).astype(np.float32))["val_psnr"],
-                               validate(m, data)["val_psnr"])
+    np.testing.assert_allclose(m.validate(data)["val_psnr"], np.mean(10 * np.log10(255 ** 2 / error)))
+    np.testing.assert_allclose(m.validate((data / 255).astype(np.float32))["val_psnr"],
+                               m.validate(data)["val_psnr"])
 
 
 def test_validation_does_not_change_the_training():
     a, b = model(), model()
     train(a)
-    train(b, validation_images=images(50, seed=1))
+    train(b, validation=images(50, seed=1))
     np.testing.assert_array_equal(a.parameters, b.parameters)
 
 
@@ -183,7 +183,7 @@ def interrupted(m, checkpoint, after, **arguments):
 @pytest.mark.parametrize("bottleneck", [lambda: Commit(signed=True), lambda: Naive(noise=0.3)])
 def test_resumed_run_ends_at_the_very_same_weights(bottleneck, make_optimizer, tmp_path, kernels):
     whole, begun, resumed = (model(bottleneck()) for _ in range(3))
-    arguments = {"schedule": "cosine", "validation_images": images(50, seed=1), "seed": 3}
+    arguments = {"schedule": "cosine", "validation": images(50, seed=1), "seed": 3}
     expected = train(whole, optimizer=make_optimizer(), **arguments)
     interrupted(begun, tmp_path / "c.npz", 2, optimizer=make_optimizer(), **arguments)
     history = train(resumed, optimizer=make_optimizer(), checkpoint=tmp_path / "c.npz", resume=True, **arguments)
@@ -263,7 +263,7 @@ def test_killed_process_resumes_to_the_very_same_weights(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("changes", "name"), [
     ({"epochs": 5}, "epochs"), ({"batch_size": 16}, "batch_size"), ({"seed": 1}, "seed"),
     ({"schedule": "cosine"}, "schedule"), ({"optimizer": Adam(2e-2)}, "lr"), ({"optimizer": SGD(1e-2)}, "optimizer"),
-    ({"optimizer": Adam(1e-2, beta1=0.5)}, "optimizer"), ({"data": images(150)}, "images"),
+    ({"optimizer": Adam(1e-2, beta1=0.5)}, "optimizer"), ({"data": images(150)}, "examples"),
     ({"m": model(hidden=(8, 5))}, "config"), ({"m": model(Commit(0.5, signed=True))}, "bottleneck"),
     ({"m": model(Naive())}, "bottleneck"),
 ], ids=str)
@@ -415,7 +415,7 @@ def test_arrays_and_description_come_back_as_written(tmp_path):
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ({"epochs": 0}, ValueError, "epochs=0"), ({"epochs": 1.5}, ValueError, "epochs=1.5"),
     ({"batch_size": -4}, ValueError, "batch_size=-4"), ({"schedule": "step"}, ValueError, "schedule='step'.*cosine"),
-    ({"data": images()[:0]}, ValueError, "images is empty"),
+    ({"data": images()[:0]}, ValueError, "examples is empty"),
     ({"data": images()[..., 0]}, ValueError, r", 6, 6\).*\(N, 6, 6, 1\)"),
     ({"data": images().astype(np.int64)}, TypeError, "int64.*uint8"),
     ({"data": images().astype(np.float32)}, ValueError, r"to 2\d\d\.0.*\[0, 1\]"),
@@ -425,5 +425,5 @@ def test_arrays_and_description_come_back_as_written(tmp_path):
 @pytest.mark.parametrize("validation", [None, images(20)], ids=["alone", "validated"])
 def test_bad_argument_is_named(arguments, error, message, validation, tmp_path):
     with pytest.raises(error, match=message):
-        train(model(), **arguments, validation_images=validation, checkpoint=tmp_path / "c.npz")
+        train(model(), **arguments, validation=validation, checkpoint=tmp_path / "c.npz")
     assert list(tmp_path.iterdir()) == []

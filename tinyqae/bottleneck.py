@@ -18,6 +18,8 @@ The contract:
 With `signed` the decoder sees 2 code - 1, so -1 and +1 instead of 0 and 1: the same information, but an off bit
 moves the decoder's weights too, and the decoder's bias need not undo the mean of the code.
 """
+import math
+
 from . import backend, fused
 from .losses import binarize_and_commit, commit_loss, fence_loss
 from .ops.activations import relu_backward, relu_forward, sigmoid_backward, sigmoid_forward
@@ -40,6 +42,8 @@ class Bottleneck:
     loss_name = None
     is_binary = True
     activations = ("sigmoid", "relu-sigmoid")
+    # Between which numbers a stored code lies.
+    code_range = (0, 1)
 
     def __init__(self, weight=0.0, activation="sigmoid", signed=False, noise=0.0):
         if activation not in self.activations:
@@ -151,10 +155,18 @@ class Bottleneck:
 
 
 class Vanilla(Bottleneck):
-    """No quantization: the code is z = sigma(h), stored as 32-bit floats. Report, section 2.1."""
+    """No quantization: the code is z = sigma(h), stored as 32-bit floats. Report, section 2.1. Its LSTM's code has no
+    sigmoid: activation "linear".
+    """
 
     kind = "vanilla"
     is_binary = False
+    activations = ("sigmoid", "relu-sigmoid", "linear")
+
+    @property
+    def code_range(self):
+        """Any number with the linear activation, else the sigmoid's range."""
+        return (-math.inf, math.inf) if self.activation == "linear" else (0, 1)
 
     def _stored_code(self, a, code):
         backend.xp.copyto(code, a)

@@ -164,7 +164,7 @@ def train_and_measure(recipe, data, *, seed=0, train_images=None, directory=None
     images = data.train_images[:train_images]
     training, validation = recipe.split(images)
     model = recipe.make_model(training, seed)
-    history = fit(model, training, recipe.make_optimizer(), **recipe.fit_arguments(), validation_images=validation,
+    history = fit(model, training, recipe.make_optimizer(), **recipe.fit_arguments(), validation=validation,
                   seed=seed, checkpoint=directory / "checkpoint.npz" if directory else None, resume=resume,
                   progress=progress, description=recipe.quant)
     trained = time.perf_counter()

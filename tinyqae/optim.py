@@ -157,6 +157,17 @@ class Adam(Optimizer):
         return self.beta1, self.beta2, lr * mean_factor / root_factor, self.eps / root_factor
 
 
+def clip_by_norm(gradients, max_norm):
+    """Scale `gradients` (P,) in place by min(1, max_norm / |gradients|), the length of the whole vector.
+
+    One steep place cannot then throw the weights far away. Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063.
+    The factor stays on the device.
+    """
+    xp = backend.xp
+    norm = xp.sqrt(xp.vdot(gradients, gradients))
+    xp.multiply(gradients, xp.minimum(1, max_norm / xp.maximum(norm, xp.finfo(gradients.dtype).tiny)), out=gradients)
+
+
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 

@@ -13,7 +13,6 @@ import io
 import json
 import math
 import time
-import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,9 +21,7 @@ from tqdm import tqdm
 from . import backend, fused
 from .checkpoint import CheckpointError, read_arrays, write_arrays, write_atomically
 from .errors import TrainingDiverged
-from .metrics import image as image_metrics
-from .models.base import as_floats
-from .optim import constant, cosine
+from .optim import clip_by_norm, constant, cosine
 
 SCHEDULES = ("constant", "cosine")
 SHUFFLE, NOISE = 1, 2
@@ -53,13 +50,15 @@ class History:
         write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="constant", validation_images=None, seed=0,
-        checkpoint=None, resume=False, progress=True, description=""):
-    """Train `model` on `images` in place and return the History.
+def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="constant", clip_norm=None, validation=None,
+        seed=0, checkpoint=None, resume=False, progress=True, description=""):
+    """Train `model` on `examples` in place and return the History.
 
-    images: (N, H, W, C), bytes 0..255 or floats in [0, 1]; a NumPy array, moved to the device once.
+    examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1], a NumPy array; or a list of sentences, for a model
+    of sentences. Moved to the device once.
     schedule: "constant", "cosine" (down to 0 at the end), or a function from the step to a factor of the rate.
-    validation_images: measured (loss and PSNR, as read from storage) after each epoch; None for no validation.
+    clip_norm: the largest norm of a step's gradients, to which longer ones are shortened; None for no limit.
+    validation: examples to measure after each epoch, as read from storage; None for no validation.
     checkpoint: a path, written whole after each epoch. resume: go on from it when it is there.
     progress: show a bar with every loss term.
 
@@ -69,39 +68,38 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
     for argument, value in (("epochs", epochs), ("batch_size", batch_size)):
         if not (isinstance(value, int | np.integer) and value > 0):
             raise ValueError(f"{argument}={value!r} must be a whole number above 0")
-    images = np.asarray(images)
-    if len(images) == 0:
-        raise ValueError("images is empty: there is nothing to train on")
-    # One example is no batch for batch norm: a last batch of one is left out (another one each epoch).
-    steps_per_epoch = max(1, -(-len(images) // batch_size) - (len(images) % batch_size == 1))
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm={clip_norm!r} must be None or a number above 0")
+    if len(examples) == 0:
+        raise ValueError("examples is empty: there is nothing to train on")
+    batches = model.batches(examples, batch_size)
+    steps_per_epoch = len(batches)
     factor = _schedule(schedule, epochs * steps_per_epoch)
     run = {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
            "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": _schedule_name(schedule), "epochs": epochs,
-           "batch_size": batch_size, "seed": seed, "images": len(images), "backend": backend.name,
-           "kernels": fused.kernels(), "threads": backend.threads,
-           "checksum of the images": zlib.crc32(np.ascontiguousarray(images))}
-    sample = (images if validation_images is None else validation_images)[:LATENT_SAMPLE]
+           "batch_size": batch_size, "clip_norm": clip_norm, "seed": seed, "examples": len(examples),
+           "backend": backend.name, "kernels": fused.kernels(), "threads": backend.threads,
+           "checksum of the examples": batches.checksum()}
+    sample = (examples if validation is None else validation)[:LATENT_SAMPLE]
     history, first_epoch = History(), 0
     if resume and checkpoint is not None and _exists(checkpoint):
         history, first_epoch = _read_checkpoint(checkpoint, model, optimizer, run)
     if not history.latents:
         history.latents.append((0, _latent_counts(model, sample)))
 
-    batches = _Batches(images, batch_size, model.dtype)
     # An overflow ends in TrainingDiverged, which says more than NumPy's warning.
     with model.working(batch_size), np.errstate(over="ignore", invalid="ignore"), \
          tqdm(total=epochs * steps_per_epoch, initial=first_epoch * steps_per_epoch, disable=not progress,
               unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
         for epoch in range(first_epoch, epochs):
             started = time.perf_counter()
-            model.bottleneck.random = backend.generator(seed, NOISE, epoch)
-            order = backend.to_device(backend.generator(seed, SHUFFLE, epoch).permutation(len(images)))
+            model.use_random(backend.generator(seed, NOISE, epoch))
             sums, seen, looked = {}, 0, -math.inf
-            for i in range(steps_per_epoch):
-                step = epoch * steps_per_epoch + i
-                batch = batches.gather(order[i * batch_size:(i + 1) * batch_size])
+            for i, batch in enumerate(batches.epoch(backend.generator(seed, SHUFFLE, epoch))):
                 terms = model.loss_and_gradients(batch)
-                lr = optimizer.lr * factor(step)
+                if clip_norm is not None:
+                    clip_by_norm(model.gradients, clip_norm)
+                lr = optimizer.lr * factor(epoch * steps_per_epoch + i)
                 optimizer.step(model.parameters, model.gradients, lr)
                 for name, value in terms.items():
                     sums[name] = sums.get(name, 0) + value * len(batch)
@@ -117,40 +115,13 @@ def fit(model, images, optimizer, *, epochs=10, batch_size=128, schedule="consta
             squares = float(backend.xp.vdot(model.parameters, model.parameters))
             _stop_if_diverged({"sum of the squared weights": squares}, epoch, lr, checkpoint)
             row = {"epoch": epoch + 1, "lr": lr, **means, "seconds": time.perf_counter() - started}
-            if validation_images is not None:
-                row |= validate(model, validation_images)
+            if validation is not None:
+                row |= model.validate(validation)
             history.rows.append(row)
             history.latents.append((epoch + 1, _latent_counts(model, sample)))
             if checkpoint is not None:
                 _write_checkpoint(checkpoint, model, optimizer, run, history)
     return history
-
-
-def validate(model, images):
-    """{"val_psnr": mean PSNR in dB} of what comes back from storage. images: bytes (N, H, W, C)."""
-    original = images if images.dtype == np.uint8 else image_metrics.to_uint8(images)
-    return {"val_psnr": float(image_metrics.psnr(original, model.reconstruct(images)).mean())}
-
-
-class _Batches:
-    """Gathers batches from a data set that lives on the device, into one buffer of floats in [0, 1]."""
-
-    def __init__(self, images, batch_size, dtype):
-        xp = backend.xp
-        size = min(batch_size, len(images))
-        self.is_bytes = images.dtype == np.uint8
-        self.images = backend.to_device(images if self.is_bytes else as_floats(images, dtype))
-        self.rows = xp.empty((size, *images.shape[1:]), self.images.dtype)
-        self.floats = xp.empty(self.rows.shape, dtype) if self.is_bytes else self.rows
-        self.scale = np.dtype(dtype).type(1 / 255)
-
-    def gather(self, index):
-        """The images at `index` as floats in [0, 1]; the array is overwritten by the next call."""
-        rows, floats = self.rows[:len(index)], self.floats[:len(index)]
-        backend.gather(self.images, index, rows)
-        if self.is_bytes:
-            backend.xp.multiply(rows, self.scale, out=floats)
-        return floats
 
 
 def _schedule(schedule, total_steps):

@@ -3,12 +3,13 @@ import numpy as np
 
 from .. import backend
 from ..layers import BatchNorm, ConvBlock, Sequential
-from .base import Autoencoder, positive_integers
+from .base import positive_integers
+from .images import ImageAutoencoder
 
 SIZES = {"small": 1, "medium": 2, "large": 3}
 
 
-class CNNAutoencoder(Autoencoder):
+class CNNAutoencoder(ImageAutoencoder):
     """(conv3x3, BN, ReLU, pool) for each width, conv1x1 to the latent map; back by (conv3x3, BN, ReLU), then (upsample,
     conv3x3, BN, ReLU) for each width, and an upsampling conv3x3 to the image, with a sigmoid at the end.
 

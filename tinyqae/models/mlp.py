@@ -3,10 +3,11 @@ import numpy as np
 
 from .. import backend
 from ..layers import BatchNorm, Dense, ReLU, Sequential
-from .base import Autoencoder, positive_integers
+from .base import positive_integers
+from .images import ImageAutoencoder
 
 
-class MLPAutoencoder(Autoencoder):
+class MLPAutoencoder(ImageAutoencoder):
     """pixels -> hidden... -> latent -> ...hidden -> pixels, ReLU between dense layers, sigmoid at the end.
 
     bottleneck: an object of tinyqae.bottleneck, such as Commit(weight=0.1).
@@ -17,7 +18,7 @@ class MLPAutoencoder(Autoencoder):
         threshold and none can drift to one side and die; its learned scale lets the commit and fence losses drive
         the values apart.
     reconstruction: "bce" (binary cross-entropy, as in the report) or "mse".
-    mean_image: (H, W, C) in [0, 1] or None; see Autoencoder.
+    mean_image: (H, W, C) in [0, 1] or None; see ImageAutoencoder.
     seed: of the initial weights. dtype: float32, or float64 for gradient checks.
     """
 
