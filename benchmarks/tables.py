@@ -1,7 +1,7 @@
 """The report's Tables 1 and 2, honestly: every row trained and measured three ways.
 
     python benchmarks/tables.py --table 1 --recipes report default --seeds 0 1 2 --jobs 2
-    python benchmarks/tables.py --table 2 --train-images 10000 --epochs 3
+    python benchmarks/tables.py --table 2 --reduced          on parts of the data, as each row says: an hour on two cores
 
 1. as published; 2. by the report's own (flawed) definitions on the images that it measured; 3. by correct definitions on
 the held-out test images. Rows are trained in parallel processes with one thread each; a row that is already in --work
@@ -15,6 +15,7 @@ import re
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,6 +32,21 @@ from tinyqae.metrics.report import errata_demonstration, report_image_metrics
 RESULTS = Path(__file__).resolve().parent / "results"
 QUANTS = ("vanilla", "naive", "fence", "commit")
 METRICS = ("psnr", "ssim", "mse", "mae")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: how it is trained, on the first `images` training images (None: all), and with how many of the seeds."""
+
+    label: str
+    size: object
+    recipe: object
+    images: int | None = None
+    most_seeds: int | None = None
+
+    def seeds(self, seeds):
+        """Those of the seeds that this row is trained with."""
+        return seeds[:self.most_seeds]
 
 
 class Table1:
@@ -52,14 +68,14 @@ class Table1:
     def load(data_dir):
         return load_mnist(data_dir, progress=False)
 
-    def rows(self, recipe_name):
-        """[(label, size, Recipe)]: the twelve rows and, for the default recipe, what else is worth comparing."""
-        rows = [(f"{quant} {size}", size, recipes.mnist_mlp(recipe_name, quant, (size,)))
+    def rows(self, recipe_name, reduced):
+        """The twelve rows and, for the default recipe, what else is worth comparing; never reduced: it takes minutes."""
+        rows = [Row(f"{quant} {size}", size, recipes.mnist_mlp(recipe_name, quant, (size,)))
                 for size in self.sizes for quant in QUANTS]
         if recipe_name == "default":
             for size in self.sizes:
-                rows.append((f"naive + noise {size}", size, recipes.naive_with_noise((size,))))
-                rows += [(f"{quant} 256,{size}", size, recipes.mnist_mlp("default", quant, (256, size)))
+                rows.append(Row(f"naive + noise {size}", size, recipes.naive_with_noise((size,))))
+                rows += [Row(f"{quant} 256,{size}", size, recipes.mnist_mlp("default", quant, (256, size)))
                          for quant in ("vanilla", "commit")]
         return rows
 
@@ -105,10 +121,19 @@ class Table2:
     def load(data_dir):
         return load_cifar10(data_dir, allow_modified_data=True, progress=False)
 
-    def rows(self, recipe_name):
-        """[(label, size, Recipe)]: the twelve rows."""
-        return [(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
+    def rows(self, recipe_name, reduced):
+        """The twelve rows. Reduced: 10,000 images, fewer epochs, one seed but for the small model; beside them, small
+        vanilla and commit by the whole default recipe.
+        """
+        rows = [Row(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
                 for size in self.sizes for quant in QUANTS]
+        if not reduced:
+            return rows
+        epochs = {"report": 3, "default": 8}[recipe_name]
+        whole = [replace(row, label=f"{row.label}, all images", most_seeds=1) for row in rows
+                 if row.label in ("vanilla small", "commit small") and recipe_name == "default"]
+        return [replace(row, images=10_000, recipe=row.recipe.override(epochs=epochs),
+                        most_seeds=None if row.size == "small" else 1) for row in rows] + whole
 
     def latent_size(self, size):
         return 256 * (1 + self.sizes.index(size))
@@ -161,48 +186,49 @@ def train_row(number, recipe, seed, train_images, data_dir, path):
 def train_missing(rows, data, args):
     """Train what --work does not hold yet; returns {(label, seed): result}."""
     paths = {}
-    for label, _, recipe in rows:
-        for seed in args.seeds:
-            identity = json.dumps([recipe.as_dict(), args.train_images, seed, data.sha256, __version__], sort_keys=True)
-            name = re.sub(r"\W+", "-", f"table{args.table} {recipe.name} {label}") + f"-seed{seed}"
-            paths[label, seed] = Path(args.work) / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}.json"
-    missing = [(recipe, seed, paths[label, seed]) for label, _, recipe in rows for seed in args.seeds
-               if not paths[label, seed].exists()]
+    for row in rows:
+        for seed in row.seeds(args.seeds):
+            identity = json.dumps([row.recipe.as_dict(), row.images, seed, data.sha256, __version__], sort_keys=True)
+            name = re.sub(r"\W+", "-", f"table{args.table} {row.recipe.name} {row.label}") + f"-seed{seed}"
+            paths[row.label, seed] = Path(args.work) / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}.json"
+    missing = [(row.recipe, seed, row.images, paths[row.label, seed]) for row in rows for seed in row.seeds(args.seeds)
+               if not paths[row.label, seed].exists()]
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(train_row, args.table, recipe, seed, args.train_images, args.data_dir, path)
-                for recipe, seed, path in missing]
+        jobs = [pool.submit(train_row, args.table, recipe, seed, images, args.data_dir, path)
+                for recipe, seed, images, path in missing]
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="rows", unit="row"):
             job.result()
     return {key: json.loads(path.read_text()) for key, path in paths.items()}
 
 
 def summary(results, label, seeds, *path):
-    """(mean, standard deviation) of a figure over the seeds; path: its keys in the result."""
+    """(mean, standard deviation or None for one seed) of a figure over the seeds; path: its keys in the result."""
     values = []
     for seed in seeds:
         value = results[label, seed]
         for key in path:
             value = value[key]
         values.append(value)
-    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def build_rows(table, rows, results, seeds):
     """One recipe's rows with all their figures, as plain data."""
     built = []
-    for label, size, recipe in rows:
-        first = results[label, seeds[0]]
+    for planned in rows:
+        label, size, recipe, own_seeds = planned.label, planned.size, planned.recipe, planned.seeds(seeds)
+        first = results[label, own_seeds[0]]
         row = {"label": label, "quant": recipe.quant, "latent_size": table.latent_size(size), "epochs": recipe.epochs,
-               "bits": first["rate"]["bits_per_item"], "cr": first["rate"]["cr"],
+               "seeds": own_seeds, "bits": first["rate"]["bits_per_item"], "cr": first["rate"]["cr"],
                "training_images": first["settings"]["data"]["training_images"],
                "published": table.published.get((recipe.quant, size)) if recipe.name == "report" else None,
-               "seconds": summary(results, label, seeds, "settings", "seconds", "training")[0],
-               "dead_bits": [results[label, seed]["code"]["dead_bits"] for seed in seeds]}
+               "seconds": summary(results, label, own_seeds, "settings", "seconds", "training")[0],
+               "dead_bits": [results[label, seed]["code"]["dead_bits"] for seed in own_seeds]}
         for pooling in ("image", "stack"):
-            row[f"report_{pooling}"] = {m: summary(results, label, seeds, "report_definitions", pooling, m)
+            row[f"report_{pooling}"] = {m: summary(results, label, own_seeds, "report_definitions", pooling, m)
                                         for m in METRICS}
         for key, part in (("held_out", "test"), ("same_images", "same_images")):
-            row[key] = {m: summary(results, label, seeds, part, m) for m in (*METRICS, "psnr_of_mean_mse")}
+            row[key] = {m: summary(results, label, own_seeds, part, m) for m in (*METRICS, "psnr_of_mean_mse")}
         built.append(row)
     return built
 
@@ -215,7 +241,11 @@ def limits(table, data):
 
 
 def _pm(pair, digits):
-    return f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
+    return f"{pair[0]:.{digits}f}" + (f" ± {pair[1]:.{digits}f}" if pair[1] is not None else "")
+
+
+def _effort(row):
+    return f"{row['training_images']} x {row['epochs']} x {len(row['seeds'])}"
 
 
 def _figures(values):
@@ -224,13 +254,13 @@ def _figures(values):
 
 def report_table(rows):
     """Markdown: the report recipe's rows three ways."""
-    lines = ["| row | images x epochs | published | per image | stack-wise | same images, correct: PSNR of the mean MSE | "
-             "held-out, correct: PSNR | of the mean MSE | SSIM |",
+    lines = ["| row | images x epochs x seeds | published | per image | stack-wise | same images, correct: PSNR of the mean "
+             "MSE | held-out, correct: PSNR | of the mean MSE | SSIM |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         published = "not published" if row["published"] is None else _figures(row["published"])
         flawed = [_figures([row[f"report_{pooling}"][m][0] for m in METRICS]) for pooling in ("image", "stack")]
-        lines.append(f"| {row['label']} | {row['training_images']} x {row['epochs']} | {published} | {flawed[0]} | "
+        lines.append(f"| {row['label']} | {_effort(row)} | {published} | {flawed[0]} | "
                      f"{flawed[1]} | {_pm(row['same_images']['psnr_of_mean_mse'], 2)} | "
                      f"{_pm(row['held_out']['psnr'], 2)} | {_pm(row['held_out']['psnr_of_mean_mse'], 2)} | "
                      f"{_pm(row['held_out']['ssim'], 3)} |")
@@ -239,12 +269,12 @@ def report_table(rows):
 
 def default_table(rows, limits_by_size):
     """Markdown: the default recipe's rows on held-out images, beside what theory allows."""
-    lines = ["| row | images x epochs | bits | CR | PSNR dB | SSIM | PSNR of the mean MSE | yardstick | dead bits | "
+    lines = ["| row | images x epochs x seeds | bits | CR | PSNR dB | SSIM | PSNR of the mean MSE | yardstick | dead bits | "
              "train s |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         limit = limits_by_size[str(row["latent_size"])]
         yardstick = f"PCA {limit['pca']:.2f}" if row["quant"] == "vanilla" else f"Gaussian {limit['gaussian']:.2f}"
-        lines.append(f"| {row['label']} | {row['training_images']} x {row['epochs']} | {row['bits']} | {row['cr']:.2f} | "
+        lines.append(f"| {row['label']} | {_effort(row)} | {row['bits']} | {row['cr']:.2f} | "
                      f"{_pm(row['held_out']['psnr'], 2)} | {_pm(row['held_out']['ssim'], 3)} | "
                      f"{_pm(row['held_out']['psnr_of_mean_mse'], 2)} | {yardstick} | {max(row['dead_bits'])} | "
                      f"{row['seconds']:.0f} |")
@@ -289,9 +319,8 @@ def main():
     parser.add_argument("--table", type=int, choices=TABLES, default=1)
     parser.add_argument("--recipes", choices=recipes.RECIPES, nargs="+", default=["report", "default"])
     parser.add_argument("--seeds", type=experiment.non_negative_int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--train-images", type=experiment.positive_int, metavar="N",
-                        help="train on the first N images only; every row says so")
-    parser.add_argument("--epochs", type=experiment.positive_int, help="instead of the recipe's; every row says so")
+    parser.add_argument("--reduced", action="store_true",
+                        help="fewer images, epochs and seeds where a row would take hours; every row says so")
     parser.add_argument("--jobs", type=experiment.positive_int, default=2, help="rows trained at the same time")
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument("--work", default="runs/tables", metavar="DIR", help="one JSON for each trained row")
@@ -300,14 +329,12 @@ def main():
     data = table.load(args.data_dir)
     published, results = {"tables": {}}, {}
     for name in args.recipes:
-        rows = [(label, size, recipe.override(epochs=args.epochs)) for label, size, recipe in table.rows(name)]
+        rows = table.rows(name, args.reduced)
         results[name] = train_missing(rows, data, args)
         published["tables"][name] = build_rows(table, rows, results[name], args.seeds)
     published |= {"limits": limits(table, data), "demonstration": table.demonstration(data)}
     command = f"python benchmarks/tables.py --table {args.table} --recipes {' '.join(args.recipes)} --seeds " + " ".join(
-        map(str, args.seeds))
-    command += f" --train-images {args.train_images}" * bool(args.train_images) + f" --epochs {args.epochs}" * bool(
-        args.epochs)
+        map(str, args.seeds)) + " --reduced" * args.reduced
     one = next(iter(results[args.recipes[0]].values()))["settings"]
     meta = {"data": f"{data.name}; {len(data.train_images)} training and {len(data.test_images)} test images",
             "data_sha256": data.sha256, "seeds": args.seeds, "command": command, "machine": one["backend"],

@@ -20,14 +20,15 @@ class CNNAutoencoder(ImageAutoencoder):
     input_shape: (H, W, C) of the images, H and W divisible by 2^levels.
     normalize_latent, reconstruction, mean_image, seed, dtype: as in MLPAutoencoder.
     normalize_output: batch norm on the output layer too, as in the report's code.
+    norm_momentum, norm_eps: of every batch norm; Keras has 0.99 and 1e-3.
     """
 
     inference_batch = 100
     splits_batches = True
 
     def __init__(self, bottleneck, widths=(64, 32, 16), latent_channels=16, input_shape=(32, 32, 3), *,
-                 decoder_widths=None, normalize_latent=False, normalize_output=False, reconstruction="bce",
-                 mean_image=None, seed=0, dtype=np.float32):
+                 decoder_widths=None, normalize_latent=False, normalize_output=False, norm_momentum=0.9,
+                 norm_eps=1e-5, reconstruction="bce", mean_image=None, seed=0, dtype=np.float32):
         widths = positive_integers("widths", widths)
         decoder_widths = widths if decoder_widths is None else positive_integers("decoder_widths", decoder_widths)
         (latent_channels,) = positive_integers("latent_channels", latent_channels)
@@ -42,13 +43,16 @@ class CNNAutoencoder(ImageAutoencoder):
                              f"so its sides must be multiples of {2 ** len(widths)}")
         self.widths, self.decoder_widths, self.latent_channels = widths, decoder_widths, latent_channels
         self.normalize_latent, self.normalize_output = normalize_latent, normalize_output
-        encoder = [ConvBlock(channels_, pool=True) for channels_ in widths]
+        self.norm_momentum, self.norm_eps = norm_momentum, norm_eps
+        constants = {"momentum": norm_momentum, "eps": norm_eps}
+        encoder = [ConvBlock(channels_, pool=True, **constants) for channels_ in widths]
         encoder.append(ConvBlock(latent_channels, kernel=1, norm=False, relu=False))
         if normalize_latent:
-            encoder.append(BatchNorm())
+            encoder.append(BatchNorm(**constants))
         innermost, *outer = reversed(decoder_widths)
-        decoder = [ConvBlock(innermost)] + [ConvBlock(channels_, upsample=True) for channels_ in outer]
-        decoder.append(ConvBlock(channels, upsample=True, norm=normalize_output, relu=False))
+        decoder = [ConvBlock(innermost, **constants)]
+        decoder += [ConvBlock(channels_, upsample=True, **constants) for channels_ in outer]
+        decoder.append(ConvBlock(channels, upsample=True, norm=normalize_output, relu=False, **constants))
         self._assemble(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
                        reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype)
 
@@ -63,7 +67,8 @@ class CNNAutoencoder(ImageAutoencoder):
         return {"widths": list(self.widths), "latent_channels": self.latent_channels,
                 "input_shape": list(self.input_shape), "decoder_widths": list(self.decoder_widths),
                 "normalize_latent": self.normalize_latent, "normalize_output": self.normalize_output,
-                "reconstruction": self.reconstruction, "dtype": self.dtype.name}
+                "norm_momentum": self.norm_momentum, "norm_eps": self.norm_eps, "reconstruction": self.reconstruction,
+                "dtype": self.dtype.name}
 
 
 def report_widths(size):
