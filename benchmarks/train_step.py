@@ -2,6 +2,7 @@
 
     python benchmarks/train_step.py --model mlp --threads 1 2
     python benchmarks/train_step.py --model cnn
+    python benchmarks/train_step.py --model lstm
     python benchmarks/train_step.py --model cnn-scaling      the CNN at other widths and image sizes, batch 16
 
 Every contender (PyTorch eager, torch.compile where it works, plain NumPy, NumPy with the Numba kernels, CuPy where there
@@ -35,11 +36,8 @@ def batch_of(shape):
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
-def our_step(model, batch):
-    """One training step of one of our models with Adam."""
-    from tinyqae import Adam, backend
-    optimizer, batch = Adam(1e-3), backend.to_device(batch)
-
+def our_step(model, batch, optimizer):
+    """One training step of one of our models."""
     # As tinyqae.fit does; the process ends with its measurement, so nobody need leave this context.
     model.working(len(batch)).__enter__()
 
@@ -51,19 +49,9 @@ def our_step(model, batch):
     return step
 
 
-def torch_step(encoder, decoder, batch, compiled):
-    """The same step in PyTorch: straight-through as a + (b - a).detach()."""
+def torch_step(loss_of, batch, optimizer, compiled):
+    """One training step in PyTorch."""
     import torch
-    from torch.nn import functional
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
-
-    def loss_of(batch):
-        a = torch.sigmoid(encoder(batch))
-        bits = (a > 0.5).to(a.dtype)
-        logits = decoder(a + (bits - a).detach())
-        reconstruction = functional.binary_cross_entropy_with_logits(logits, batch)
-        return reconstruction + 0.1 * functional.mse_loss(a, bits.detach())
-
     loss_function = torch.compile(loss_of) if compiled else loss_of
 
     def step():
@@ -76,17 +64,43 @@ def torch_step(encoder, decoder, batch, compiled):
     return step
 
 
+def torch_binarize(h):
+    """(bits with the straight-through gradient, commit loss), as one writes it in PyTorch."""
+    import torch
+    a = torch.sigmoid(h)
+    bits = (a > 0.5).to(a.dtype)
+    return a + (bits - a).detach(), torch.nn.functional.mse_loss(a, bits.detach())
+
+
+def torch_image_step(encoder, decoder, batch, compiled):
+    """The step of the image models, with Adam."""
+    import torch
+
+    def loss_of(batch):
+        code, commit = torch_binarize(encoder(batch))
+        return torch.nn.functional.binary_cross_entropy_with_logits(decoder(code), batch) + 0.1 * commit
+
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+    return torch_step(loss_of, batch, optimizer, compiled)
+
+
+def our_image_step(model, batch):
+    """The step of the image models, with Adam."""
+    from tinyqae import Adam, backend
+    return our_step(model, backend.to_device(batch), Adam(1e-3))
+
+
 def our_mlp_step(batch_size):
     """784-50-784 with the commit bottleneck."""
     from tinyqae import Commit, MLPAutoencoder
-    return our_step(MLPAutoencoder(Commit(weight=0.1), hidden=(50,)), batch_of((batch_size, 28, 28, 1)))
+    return our_image_step(MLPAutoencoder(Commit(weight=0.1), hidden=(50,)), batch_of((batch_size, 28, 28, 1)))
 
 
 def torch_mlp_step(batch_size, compiled=False):
     """784-50-784 with the commit bottleneck."""
     import torch
     batch = torch.from_numpy(batch_of((batch_size, 28, 28, 1))).reshape(batch_size, -1)
-    return torch_step(torch.nn.Linear(784, 50), torch.nn.Linear(50, 784), batch, compiled)
+    return torch_image_step(torch.nn.Linear(784, 50), torch.nn.Linear(50, 784), batch, compiled)
 
 
 def our_cnn_step(batch_size, multiple=1, side=32):
@@ -94,7 +108,7 @@ def our_cnn_step(batch_size, multiple=1, side=32):
     from tinyqae import CNNAutoencoder, Commit
     model = CNNAutoencoder(Commit(weight=0.1), widths=(64 * multiple, 32 * multiple, 16 * multiple),
                            latent_channels=16 * multiple, input_shape=(side, side, 3))
-    return our_step(model, batch_of((batch_size, side, side, 3)))
+    return our_image_step(model, batch_of((batch_size, side, side, 3)))
 
 
 def torch_cnn_step(batch_size, multiple=1, side=32, compiled=False):
@@ -112,7 +126,44 @@ def torch_cnn_step(batch_size, multiple=1, side=32, compiled=False):
                             *block(b, a), nn.Upsample(scale_factor=2),
                             nn.Conv2d(a, 3, 3, padding=1)).to(memory_format=torch.channels_last)
     batch = torch.from_numpy(batch_of((batch_size, side, side, 3))).permute(0, 3, 1, 2)
-    return torch_step(encoder, decoder, batch, compiled)
+    return torch_image_step(encoder, decoder, batch, compiled)
+
+
+def our_lstm_step(batch_size, hidden):
+    """Sentences of 22 characters, 24 symbols for the decoder; dense layers on the states, commit, RMSprop."""
+    from tinyqae import Commit, RMSprop, Seq2SeqAutoencoder
+    model = Seq2SeqAutoencoder(Commit(weight=0.1), hidden, pad_to=22)
+    batch = next(model.batches(["where is your daughter"] * batch_size, batch_size).in_order())
+    return our_step(model, batch, RMSprop(1e-3))
+
+
+def torch_lstm_step(batch_size, hidden, compiled=False):
+    """The same model of torch.nn.LSTM on one-hot symbols that are made beforehand."""
+    import torch
+    from torch import nn
+    encoder, decoder = nn.LSTM(37, hidden), nn.LSTM(39, hidden)
+    dense_h, dense_c, output = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 39)
+
+    def one_hot(steps, symbols):
+        return nn.functional.one_hot(torch.randint(symbols, (steps, batch_size)), symbols).float()
+
+    source, inputs, targets = one_hot(22, 37), one_hot(24, 39), torch.randint(39, (24 * batch_size,))
+
+    def loss_of(source):
+        _, (h, c) = encoder(source)
+        code, commit = torch_binarize(torch.cat([dense_h(h[0]), dense_c(c[0])], dim=1))
+        states = code[None, :, :hidden].contiguous(), code[None, :, hidden:].contiguous()
+        logits = output(decoder(inputs, states)[0])
+        return nn.functional.cross_entropy(logits.reshape(-1, 39), targets) + 0.1 * commit
+
+    modules = nn.ModuleList([encoder, decoder, dense_h, dense_c, output])
+    return torch_step(loss_of, source, torch.optim.RMSprop(modules.parameters(), lr=1e-3, alpha=0.9), compiled)
+
+
+def lstm_gflop(batch_size, hidden):
+    """As cnn_gflop; the products of one-hot inputs, which are none, do not count."""
+    recurrent, output, dense = (22 + 24) * 4 * hidden ** 2, 24 * hidden * 39, 2 * hidden ** 2
+    return batch_size * 2 * 3 * (recurrent + output + dense) / 1e9
 
 
 def cnn_gflop(batch_size, multiple=1, side=32):
@@ -131,12 +182,13 @@ def mlp_gflop(batch_size):
     return batch_size * 2 * 784 * 50 * (2 + 3) / 1e9
 
 
-OUR_STEPS = {"mlp": our_mlp_step, "cnn": our_cnn_step}
-TORCH_STEPS = {"mlp": torch_mlp_step, "cnn": torch_cnn_step}
-GFLOP = {"mlp": mlp_gflop, "cnn": cnn_gflop}
+OUR_STEPS = {"mlp": our_mlp_step, "cnn": our_cnn_step, "lstm": our_lstm_step}
+TORCH_STEPS = {"mlp": torch_mlp_step, "cnn": torch_cnn_step, "lstm": torch_lstm_step}
+GFLOP = {"mlp": mlp_gflop, "cnn": cnn_gflop, "lstm": lstm_gflop}
 CASES = {
     "mlp": [{"batch_size": n} for n in (16, 128, 1024)],
     "cnn": [{"batch_size": n} for n in (16, 64, 128)],
+    "lstm": [{"batch_size": n, "hidden": hidden} for hidden in (32, 128, 256) for n in (64, 256)],
     "cnn-scaling": [{"batch_size": 16, "multiple": m, "side": side} for m, side in ((1, 32), (2, 32), (3, 32), (1, 64))],
 }
 

@@ -7,16 +7,13 @@
 
 Writes model.npz, metrics.json, history.csv and three pictures to --out.
 """
-import json
-
-from tinyqae import backend, experiment, recipes
+from tinyqae import experiment, recipes
+from tinyqae.experiment import images
 from tinyqae.models.cnn import SIZES
-
-TRAIN_IMAGES = 10_000
 
 
 def main():
-    parser = experiment.argument_parser(__doc__, datasets=("cifar10", "synthetic"), train_images=TRAIN_IMAGES)
+    parser = experiment.argument_parser(__doc__, datasets=("cifar10", "synthetic"), train_items=10_000)
     parser.add_argument("--size", choices=SIZES, default="small",
                         help="latent map 4x4x16 (small), 4x4x32 (medium) or 4x4x48 (large); default: %(default)s")
     parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
@@ -26,26 +23,13 @@ def main():
     args = parser.parse_args()
 
     # Settings: a recipe, and what the command line changes in it.
-    recipe = recipes.cifar_cnn(args.recipe, args.quant, args.size).override(
-        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight)
-    backend.use(args.backend)
-    directory = experiment.out_directory(args, f"cifar-cnn-{recipe.quant}-{args.size}")
-    data = experiment.load_pictures(args)
+    recipe = experiment.recipe_from(args, recipes.cifar_cnn(args.recipe, args.quant, args.size))
+    directory = experiment.start(args, f"cifar-cnn-{recipe.quant}-{args.size}")
+    data = images.load_pictures(args)
 
-    # Build the model, train it (tinyqae/train.py), measure it on images it has never seen.
-    run = experiment.train_and_measure(
-        recipe, data, seed=args.seed, train_images=args.train_images, directory=directory, resume=args.resume,
-        progress=not (args.quiet or args.json), command=experiment.command_line())
-
-    # Draw and write.
-    title = (f"{data.name}: CNN {args.size}, {recipe.quant}, {run.metrics['rate']['bits_per_item']} bits an image, "
-             f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB")
-    experiment.write_results(run, directory, title, data)
-    if args.json:
-        print(json.dumps(run.metrics, indent=2))
-    elif not args.quiet:
-        print(f"\n{data.name}\n{experiment.results_table(run.metrics)}\n"
-              f"{experiment.full_run_estimate(run, len(data.train_images))}\nwritten to {directory}/")
+    # Build the model, train it (tinyqae/train.py), measure it on images it has never seen; then draw, write and print.
+    run = experiment.train_from(args, images.train_and_measure, recipe, data, directory)
+    images.show(args, run, data, directory, f"CNN {args.size}")
 
 
 if __name__ == "__main__":

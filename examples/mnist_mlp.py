@@ -7,9 +7,8 @@
 
 Writes model.npz, metrics.json, history.csv and three pictures to --out.
 """
-import json
-
-from tinyqae import backend, experiment, recipes
+from tinyqae import experiment, recipes
+from tinyqae.experiment import images
 
 
 def main():
@@ -19,25 +18,13 @@ def main():
     args = parser.parse_args()
 
     # Settings: a recipe, and what the command line changes in it.
-    recipe = recipes.mnist_mlp(args.recipe, args.quant, args.hidden).override(
-        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight)
-    backend.use(args.backend)
-    directory = experiment.out_directory(args, f"mnist-mlp-{recipe.quant}-{'-'.join(map(str, args.hidden))}")
-    data = experiment.load_digits(args)
+    recipe = experiment.recipe_from(args, recipes.mnist_mlp(args.recipe, args.quant, args.hidden))
+    directory = experiment.start(args, f"mnist-mlp-{recipe.quant}-{'-'.join(map(str, args.hidden))}")
+    data = images.load_digits(args)
 
-    # Build the model, train it (tinyqae/train.py), measure it on images it has never seen.
-    run = experiment.train_and_measure(
-        recipe, data, seed=args.seed, train_images=args.train_images, directory=directory, resume=args.resume,
-        progress=not (args.quiet or args.json), command=experiment.command_line())
-
-    # Draw and write.
-    title = (f"{data.name}: MLP, {recipe.quant}, {run.metrics['rate']['bits_per_item']} bits an image, "
-             f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB")
-    experiment.write_results(run, directory, title, data)
-    if args.json:
-        print(json.dumps(run.metrics, indent=2))
-    elif not args.quiet:
-        print(f"\n{data.name}\n{experiment.results_table(run.metrics)}\nwritten to {directory}/")
+    # Build the model, train it (tinyqae/train.py), measure it on images it has never seen; then draw, write and print.
+    run = experiment.train_from(args, images.train_and_measure, recipe, data, directory)
+    images.show(args, run, data, directory, "MLP")
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ def test_the_synthetic_shapes_say_that_they_are_not_cifar(tmp_path, monkeypatch,
     # In this process, where the kernels are compiled already; the fewest images that still make a run.
     monkeypatch.setattr(sys, "argv", ["cifar_cnn.py", "--dataset", "synthetic", "--train-images", "200", "--epochs", "1",
                                       "--quant", "naive", "--size", "medium", "--out", str(tmp_path)])
-    from tinyqae import experiment
     from tinyqae.data import synthetic_shapes
-    monkeypatch.setattr(experiment, "synthetic_shapes", lambda seed: synthetic_shapes(300, 50, seed))
+    from tinyqae.experiment import images
+    monkeypatch.setattr(images, "synthetic_shapes", lambda seed: synthetic_shapes(300, 50, seed))
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     printed = capsys.readouterr().out
     assert "SYNTHETIC, NOT CIFAR-10" in printed

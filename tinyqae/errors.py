@@ -20,5 +20,9 @@ class BackendError(TinyqaeError):
     """The array backend asked for is not there (no CuPy, no driver, no device)."""
 
 
+class MissingPackage(TinyqaeError, ImportError):
+    """An optional package is not installed; the message says how to install it."""
+
+
 class TrainingDiverged(TinyqaeError):
     """The loss became infinite or NaN; the last good checkpoint is kept."""

@@ -87,24 +87,50 @@ def mean_squared_error(output, target, doutput):
     return value
 
 
-def cross_entropy_with_logits(logits, labels, row, dlogits):
-    """Mean of -log softmax(l)[label]; derivative (softmax(l) - onehot(label)) / M.
-
-    logits, dlogits (M, V); labels (M,), integers in [0, V); row (M, 1) is scratch space.
-    Bishop, Pattern Recognition, section 4.3.4.
-    """
+def cross_entropy_with_logits_textbook(logits, labels, weights, dlogits):
+    """Weighted sum of -log softmax(l)[label], as one writes it down. Arguments as in cross_entropy_with_logits."""
     xp = backend.xp
-    rows = xp.arange(len(labels))
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+    onehot = labels[:, None] == xp.arange(logits.shape[1])
+    dlogits[...] = weights[:, None] * (xp.exp(log_p) - onehot)
+    return -(weights * log_p[onehot]).sum()
+
+
+class CrossEntropyScratch:
+    """What cross_entropy_with_logits needs for up to `rows` rows of `symbols` logits."""
+
+    def __init__(self, rows, symbols, dtype):
+        xp = backend.xp
+        self.starts = xp.arange(rows) * symbols
+        self.index = xp.empty(rows, self.starts.dtype)
+        self.row, self.chosen = xp.empty((rows, 1), dtype), xp.empty(rows, dtype)
+
+
+def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
+    """The weighted sum over rows of -log p[label], p = softmax(l); derivative weight (p - onehot(label)).
+
+    Weights of 1/M give the mean; a weight of 0 leaves a row out, as it does padding.
+    logits, dlogits (M, V), C-contiguous; labels (M,), integers in [0, V); weights (M,), of the dtype of logits; scratch: a
+    CrossEntropyScratch for at least M rows of V. Bishop, Pattern Recognition, section 4.3.4.
+    """
+    xp, m = backend.xp, len(labels)
+    row, chosen, index = scratch.row[:m], scratch.chosen[:m], scratch.index[:m]
+    flat = dlogits.reshape(-1)
+    xp.add(scratch.starts[:m], labels, out=index)
     xp.max(logits, axis=-1, keepdims=True, out=row)
     xp.subtract(logits, row, out=dlogits)
-    chosen = dlogits[rows, labels].sum()
+    backend.gather(flat, index, chosen)
+    value = -xp.vdot(weights, chosen)
     xp.exp(dlogits, out=dlogits)
     xp.sum(dlogits, axis=-1, keepdims=True, out=row)
     xp.divide(dlogits, row, out=dlogits)
     xp.log(row, out=row)
-    value = (row.sum() - chosen) / len(labels)
-    dlogits[rows, labels] -= 1
-    xp.multiply(dlogits, 1 / len(labels), out=dlogits)
+    value = value + xp.vdot(weights, row[:, 0])
+    backend.gather(flat, index, chosen)
+    xp.subtract(chosen, 1, out=chosen)
+    xp.put(flat, index, chosen)
+    xp.multiply(dlogits, weights[:, None], out=dlogits)
     return value
 
 

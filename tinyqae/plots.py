@@ -69,12 +69,13 @@ def latent_histograms(path, title, latents, panels=5):
 
 
 def training_curves(path, title, rows):
-    """Every loss term and the validation PSNR by epoch, one panel each. rows: History.rows."""
+    """Every loss term and validation figure by epoch, one panel each. rows: History.rows."""
     names = [name for name in rows[0] if name not in ("epoch", "lr", "seconds")]
     figure, all_axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 2.6), squeeze=False)
     epochs = [row["epoch"] for row in rows]
     labels = {"reconstruction": "reconstruction loss", "fence": "fence loss (unweighted)",
-              "commit": "commit loss (unweighted)", "val_psnr": "validation PSNR, dB"}
+              "commit": "commit loss (unweighted)", "val_psnr": "validation PSNR, dB",
+              "val_loss": "validation loss", "val_exact": "validation, exact sentences"}
     for axes, name in zip(all_axes[0], names, strict=True):
         axes.plot(epochs, [row[name] for row in rows], color=ACCENT, marker="." if len(rows) < 30 else None)
         axes.set_title(labels[name], fontsize=9)

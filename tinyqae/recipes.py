@@ -6,20 +6,22 @@
 from dataclasses import asdict, dataclass, field, replace
 
 from .bottleneck import make_bottleneck
-from .models import CNNAutoencoder, MLPAutoencoder
+from .models import CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
 from .models.cnn import report_widths
 from .optim import OPTIMIZERS
 
 RECIPES = ("default", "report")
-ARCHITECTURES = {"mlp": MLPAutoencoder, "cnn": CNNAutoencoder}
+IMAGE_ARCHITECTURES = {"mlp": MLPAutoencoder, "cnn": CNNAutoencoder}
 VALIDATION_IMAGES = 5000
+VALIDATION_SENTENCES = 1000
+HIDDEN_SIZES = (32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One training run as plain data. `bottleneck` and `model` hold constructor arguments; `validation` is the number of
-    training images (the last ones) kept out of training to measure on; `start_at_mean` centres inputs on the mean
-    training image and starts the output there.
+    training examples (the last ones) kept out of training to measure on; `start_at_mean` centres inputs on the mean
+    training image and starts the output there; `clip_norm` is the largest norm of a step's gradients.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Recipe:
     bottleneck: dict = field(default_factory=dict)
     model: dict = field(default_factory=dict)
     start_at_mean: bool = False
+    clip_norm: float | None = None
     validation: int = 0
 
     def override(self, *, quant_weight=None, **changes):
@@ -43,20 +46,22 @@ class Recipe:
             changes["bottleneck"] = {**self.bottleneck, "weight": quant_weight}
         return replace(self, **changes)
 
-    def split(self, images):
-        """(training images, validation images or None)."""
+    def split(self, examples):
+        """(training examples, validation examples or None)."""
         if not self.validation:
-            return images, None
+            return examples, None
         # A small data set keeps a tenth of itself.
-        kept = min(self.validation, len(images) // 10)
-        return images[:len(images) - kept], images[len(images) - kept:] if kept else None
+        kept = min(self.validation, len(examples) // 10)
+        return examples[:len(examples) - kept], examples[len(examples) - kept:] if kept else None
 
-    def make_model(self, training_images, seed):
-        """The untrained model; the mean image comes from `training_images`, bytes (N, H, W, C)."""
-        mean_image = training_images.mean(axis=0) / 255 if self.start_at_mean else None
-        architecture = ARCHITECTURES[self.architecture]
-        return architecture(make_bottleneck(self.quant, **self.bottleneck), input_shape=training_images.shape[1:],
-                            mean_image=mean_image, seed=seed, **self.model)
+    def make_model(self, training, seed):
+        """The untrained model for training examples like these: images, bytes (N, H, W, C), or sentences."""
+        bottleneck = make_bottleneck(self.quant, **self.bottleneck)
+        if self.architecture == "lstm":
+            return Seq2SeqAutoencoder(bottleneck, seed=seed, **self.model)
+        mean_image = training.mean(axis=0) / 255 if self.start_at_mean else None
+        return IMAGE_ARCHITECTURES[self.architecture](bottleneck, input_shape=training.shape[1:], mean_image=mean_image,
+                                                      seed=seed, **self.model)
 
     def make_optimizer(self):
         """The optimizer, new."""
@@ -64,7 +69,8 @@ class Recipe:
 
     def fit_arguments(self):
         """The keyword arguments for tinyqae.train.fit."""
-        return {"epochs": self.epochs, "batch_size": self.batch_size, "schedule": self.schedule}
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "schedule": self.schedule,
+                "clip_norm": self.clip_norm}
 
     def as_dict(self):
         """Plain data for a results file."""
@@ -81,6 +87,12 @@ def cifar_cnn(name, quant, size):
     """The recipe `name` for the CNN on CIFAR-10 with quantizer `quant`; size: "small", "medium" or "large"."""
     quant = _checked(name, quant)
     return _report_cnn(quant, size) if name == "report" else _default_cnn(quant, size)
+
+
+def anki_lstm(name, quant, hidden):
+    """The recipe `name` for the LSTM on sentences with quantizer `quant`; hidden: units of each LSTM, half a code's size."""
+    quant = _checked(name, quant)
+    return _report_lstm(quant, hidden) if name == "report" else _default_lstm(quant, hidden)
 
 
 def _checked(name, quant):
@@ -144,3 +156,22 @@ def _default_cnn(quant, size):
                   validation=VALIDATION_IMAGES, bottleneck={"signed": True, **weight},
                   model={"widths": widths, "latent_channels": latent_channels, "normalize_latent": quant != "naive",
                          "reconstruction": "mse"})
+
+
+def _report_lstm(quant, hidden):
+    """RMSprop, batch 64, 50 epochs, sentences padded with spaces to the longest of all, 24 characters; at most 25 are
+    written. Vanilla hands the states over as they are, fence weighs the mean of each state.
+    """
+    bottleneck = {"vanilla": {"activation": "linear"}, "naive": {}, "fence": {"weight": 2e-3},
+                  "commit": {"activation": "linear", "weight": 0.2 / (2 * hidden)}}[quant]
+    return Recipe("report", "lstm", quant, epochs=50, batch_size=64, lr=1e-3, schedule="constant", optimizer="rmsprop",
+                  optimizer_arguments={"rho": 0.9, "eps": 1e-7}, bottleneck=bottleneck,
+                  model={"hidden": hidden, "dense_states": quant != "vanilla", "pad_to": 24, "max_length": 25})
+
+
+def _default_lstm(quant, hidden):
+    """Batches of like length, the input read backwards, gradients clipped, codes as -1 and +1 behind batch norm."""
+    weight = {"fence": {"weight": 0.1}, "commit": {"weight": 0.1}}.get(quant, {})
+    return Recipe("default", "lstm", quant, epochs=16, batch_size=128, lr=1e-2 if hidden < 128 else 5e-3, schedule="cosine",
+                  clip_norm=1.0, validation=VALIDATION_SENTENCES, bottleneck={"signed": True, **weight},
+                  model={"hidden": hidden, "normalize_latent": True, "reverse": True})

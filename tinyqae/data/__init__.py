@@ -5,12 +5,14 @@ from tinyqae.data.cifar10 import load_cifar10
 from tinyqae.data.image_folder import image_folder_patches
 from tinyqae.data.images import ImageData
 from tinyqae.data.mnist import load_mnist
+from tinyqae.data.sentence_split import SentenceSplit, split_sentences
 from tinyqae.data.synthetic import synthetic_digits
 from tinyqae.data.synthetic_shapes import synthetic_shapes
 from tinyqae.data.synthetic_text import synthetic_sentences
 
 __all__ = [
     "ImageData",
+    "SentenceSplit",
     "TextData",
     "clean_sentence",
     "image_folder_patches",
@@ -18,6 +20,7 @@ __all__ = [
     "load_cifar10",
     "load_mnist",
     "load_text",
+    "split_sentences",
     "synthetic_digits",
     "synthetic_sentences",
     "synthetic_shapes",

@@ -1,4 +1,5 @@
-"""Numba kernels of the LSTM's gates and of the gradient of its symbols' weights, float32 on the CPU.
+"""Numba kernels of the LSTM's gates, of the gradient of its symbols' weights and of the softmax over symbols, float32 on
+the CPU.
 
 See numba_kernels for what they have in common. The gates take one pass over memory, row by row; within a row, which is
 in the cache, one short loop for each result: LLVM proves that no two arrays overlap only for a few of them at a time.
@@ -6,6 +7,7 @@ in the cache, one short loop for each result: LLVM proves that no two arrays ove
 import numba
 import numpy as np
 
+from .. import losses
 from ..ops import embedding, lstm
 from .numba_kernels import ONE, compiled, exp_of_negative
 
@@ -101,7 +103,34 @@ def embedding_backward(dout, symbols, onehot, dtable):
     return dtable
 
 
+@compiled
+def _cross_entropy(logits, labels, weights, dlogits):
+    total = 0.0
+    for m in range(len(labels)):
+        l, p, weight = logits[m], dlogits[m], weights[m]
+        largest = l[0]
+        for v in range(1, len(l)):
+            largest = max(largest, l[v])
+        for v in range(len(l)):
+            p[v] = exp_of_negative(l[v] - largest)
+        normalizer = ZERO
+        for v in range(len(l)):
+            normalizer += p[v]
+        total += weight * (np.log(normalizer) + largest - l[labels[m]])
+        scale = weight / normalizer
+        for v in range(len(l)):
+            p[v] *= scale
+        p[labels[m]] -= weight
+    return np.float32(total)
+
+
+def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
+    """As the plain function of this name; see REPLACEMENTS."""
+    return _cross_entropy(logits, labels, weights, dlogits)
+
+
 REPLACEMENTS = {
+    losses.cross_entropy_with_logits: cross_entropy_with_logits,
     lstm.lstm_gates_forward: lstm_gates_forward,
     lstm.lstm_gates_backward: lstm_gates_backward,
     embedding.embedding_backward: embedding_backward,

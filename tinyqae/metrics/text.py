@@ -24,6 +24,7 @@ from collections import Counter
 
 import numpy as np
 
+from tinyqae.errors import MissingPackage
 from tinyqae.metrics.rate import compression_ratio
 
 LANGUAGE = "en"
@@ -108,6 +109,12 @@ def bleu_distance(original, reconstruction):
     """
     smoothing = _text_package("nltk.translate.bleu_score").SmoothingFunction().method4
     return _on_words(_bleu(smoothing), original, reconstruction)
+
+
+def require_text_packages():
+    """MissingPackage unless every package of the text metrics is installed: ask before a long run, not after it."""
+    for module in ("Levenshtein", "nltk.translate.bleu_score", "simplemma"):
+        _text_package(module)
 
 
 def text_metrics(original, reconstruction):
@@ -316,4 +323,4 @@ def _text_package(module):
     except ImportError as error:
         package = module.partition(".")[0]
         message = f"this text metric needs the package {package}: pip install 'tinyqae[text]'"
-        raise ImportError(message, name=package) from error
+        raise MissingPackage(message, name=package) from error

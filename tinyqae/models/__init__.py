@@ -2,5 +2,6 @@
 from .base import Autoencoder, load
 from .cnn import CNNAutoencoder
 from .mlp import MLPAutoencoder
+from .seq2seq import Seq2SeqAutoencoder
 
-__all__ = ["Autoencoder", "CNNAutoencoder", "MLPAutoencoder", "load"]
+__all__ = ["Autoencoder", "CNNAutoencoder", "MLPAutoencoder", "Seq2SeqAutoencoder", "load"]

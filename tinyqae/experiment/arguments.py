@@ -1,0 +1,127 @@
+"""The arguments that all examples have, and how a program ends when something is wrong."""
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from .. import backend
+from ..bottleneck import KINDS
+from ..checkpoint import write_atomically
+from ..errors import TinyqaeError
+from ..recipes import RECIPES
+
+
+def positive_int(text):
+    """An argparse type: a whole number above 0."""
+    return _number(text, int, lambda value: value > 0, "a whole number above 0")
+
+
+def positive_float(text):
+    """An argparse type: a finite number above 0."""
+    return _number(text, float, lambda value: 0 < value < float("inf"), "a number above 0")
+
+
+def non_negative_int(text):
+    """An argparse type: a whole number, 0 or more."""
+    return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
+
+
+def non_negative_float(text):
+    """An argparse type: a finite number, 0 or more."""
+    return _number(text, float, lambda value: 0 <= value < float("inf"), "a number, 0 or more")
+
+
+def widths(text):
+    """An argparse type: "50" or "256,50" -> (50,) or (256, 50)."""
+    return tuple(positive_int(part) for part in text.split(","))
+
+
+def _number(text, kind, accept, wanted):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not accept(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return value
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line instead of the whole usage."""
+
+    def error(self, message):
+        """Exit with code 2."""
+        self.exit(2, f"error: {message}; --help explains\n")
+
+
+def argument_parser(description, datasets, items="images", train_items=None):
+    """The parser with the arguments that all examples have.
+
+    datasets: the choices of --dataset, the first is the default. items: what the data sets hold, "images" or "sentences".
+    train_items: how many of them are trained on by default, None for all.
+    """
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
+                        help="the bottleneck: vanilla (no quantization; 'none' is another word for it), naive (threshold "
+                             "after training), fence (naive, with a loss against values near 1/2), commit (threshold in "
+                             "training, straight-through gradient, commit loss); default: %(default)s")
+    parser.add_argument("--recipe", choices=RECIPES, default="default",
+                        help="default: the best training found; report: the settings behind the report's tables")
+    parser.add_argument("--epochs", type=positive_int, help=f"passes over the training {items} (default: the recipe's)")
+    parser.add_argument("--batch-size", type=positive_int, help=f"{items} in a training step (default: the recipe's)")
+    parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
+    parser.add_argument("--quant-weight", type=non_negative_float,
+                        help="factor of the fence or commit loss (default: the recipe's)")
+    parser.add_argument("--seed", type=non_negative_int, default=0,
+                        help="of initial weights and order of the data; default: %(default)s")
+    parser.add_argument("--backend", choices=backend.BACKENDS, default="auto",
+                        help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU when there is a working one")
+    parser.add_argument("--dataset", choices=datasets, default=datasets[0],
+                        help="synthetic needs no network: made-up data of the same shape; default: %(default)s")
+    parser.add_argument("--data-dir", metavar="DIR",
+                        help="where the data sets are, or will be put (default: $TINYQAE_DATA, else the user's cache)")
+    parser.add_argument(f"--train-{items}", type=positive_int, metavar="N", default=train_items, dest="train_items",
+                        help=f"train on the first N {items} only (default: {train_items or 'all'})")
+    parser.add_argument("--out", metavar="DIR", help="where the results go (default: runs/NAME-OF-THE-RUN)")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and no table, only errors")
+    parser.add_argument("--json", action="store_true", help="print the content of metrics.json, and nothing else")
+    return parser
+
+
+def run_main(main):
+    """Call main() as a program: expected failures are one line on standard error and exit code 1; usage exits with 2."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command with --resume goes on from the last whole epoch")
+    except (TinyqaeError, MemoryError) as error:
+        sys.exit(f"error: {error or type(error).__name__}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or 'file'}: {error.strerror or error}")
+
+
+def recipe_from(args, recipe):
+    """The recipe with what the command line changes in it."""
+    return recipe.override(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight)
+
+
+def start(args, name):
+    """Choose the backend; make --out or runs/<name> and try it now, so that a long run does not end in front of a closed
+    door. Returns the directory.
+    """
+    backend.use(args.backend)
+    directory = Path(args.out or Path("runs") / name)
+    write_atomically(directory / ".writable", lambda file: None)
+    (directory / ".writable").unlink()
+    return directory
+
+
+def shows_progress(args):
+    """Whether progress bars are wanted."""
+    return not (args.quiet or args.json)
+
+
+def command_line():
+    """The command that started this program, as one would type it."""
+    return shlex.join(["python", *sys.argv])

@@ -1,0 +1,112 @@
+"""Runs on images: where they come from, what is measured, what is printed and drawn."""
+import json
+
+import numpy as np
+
+from .. import plots
+from ..data import image_folder_patches, load_cifar10, load_mnist, synthetic_digits, synthetic_shapes
+from ..metrics import image as image_metrics
+from ..metrics import rate
+from .arguments import shows_progress
+from .runs import Run, full_run_estimate, train, write_run
+
+DIGITS_SHOWN = 10
+
+
+def load_digits(args):
+    """MNIST or the synthetic digits, as the arguments say."""
+    if args.dataset == "synthetic":
+        return synthetic_digits(seed=0)
+    return load_mnist(args.data_dir, progress=shows_progress(args))
+
+
+def load_pictures(args):
+    """CIFAR-10, the images of --images, or the synthetic shapes, as the arguments say."""
+    if args.images:
+        return image_folder_patches(args.images)
+    if args.dataset == "synthetic":
+        return synthetic_shapes(seed=0)
+    return load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data,
+                        progress=shows_progress(args))
+
+
+def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True):
+    """Train as `recipe` says on the first `train_items` training images and measure on them and on the test images.
+
+    data: ImageData. directory: where the checkpoint goes; None writes nothing. Returns a Run.
+    """
+    images = data.train_images[:train_items]
+    model, history, training, settings = train(recipe, images, seed=seed, directory=directory, resume=resume,
+                                               progress=progress)
+    described = {"name": data.name, "sha256": data.sha256, "source": data.source, "training_images": len(training),
+                 "validation_images": len(images) - len(training), "test_images": len(data.test_images)}
+    metrics = measure(model, training, data.test_images)
+    metrics["settings"] = {"data": described, **settings}
+    return Run(model, history, metrics)
+
+
+def measure(model, training_images, test_images):
+    """{"test", "train", "rate", "code"} and, where training saw values that storage rounds (naive, fence),
+    "test_before_threshold": the same figures as if these values were stored.
+
+    The code's state is that of the test images.
+    """
+    latent = model.latent(test_images)
+    code = model.encode(test_images)
+    bits = rate.bits_per_item(model.latent_size, "binary" if model.bottleneck.is_binary else "float32")
+    metrics = {
+        "test": image_metrics.image_metrics(test_images, model.decode(code)),
+        "train": image_metrics.image_metrics(training_images, model.reconstruct(training_images)),
+        "rate": {"bits_per_item": bits,
+                 "cr": rate.compression_ratio(rate.image_bits(test_images.shape[1:]), bits)},
+        "code": rate.code_usage(latent),
+    }
+    if model.bottleneck.kind in ("naive", "fence"):
+        metrics["test_before_threshold"] = image_metrics.image_metrics(test_images, model.decode(latent))
+    return metrics
+
+
+def show(args, run, data, directory, what):
+    """Write the run's files and print its figures, as the arguments say. what: the model in words, "MLP"."""
+    title = (f"{data.name}: {what}, {run.model.bottleneck.kind}, {run.metrics['rate']['bits_per_item']} bits an image, "
+             f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB")
+    write_run(run, directory, title)
+    draw_reconstructions(run, data, directory / "reconstructions.png", title)
+    if args.json:
+        print(json.dumps(run.metrics, indent=2))
+    elif not args.quiet:
+        print(f"\n{data.name}\n{results_table(run.metrics)}")
+        if args.train_items and args.train_items < len(data.train_images):
+            print(full_run_estimate(run, len(data.train_images)))
+        print(f"written to {directory}/")
+
+
+def draw_reconstructions(run, data, path, title):
+    """One test image of each label over what comes back from its code."""
+    examples = one_of_each(data.test_images, data.test_labels)
+    rows = [("original", examples), ("from the code", run.model.reconstruct(examples))]
+    if "test_before_threshold" in run.metrics:
+        rows.append(("before the\nthreshold", run.model.decode(run.model.latent(examples))))
+    plots.reconstructions(path, title, rows)
+
+
+def one_of_each(images, labels):
+    """The first image of each label, in the order of the labels."""
+    return images[[int(np.argmax(labels == label)) for label in np.unique(labels)[:DIGITS_SHOWN]]]
+
+
+def results_table(metrics):
+    """The figures of metrics.json as lines of text."""
+    columns = ("psnr", "ssim", "mse", "mae")
+    rows = [("held-out test images", metrics["test"])]
+    if "test_before_threshold" in metrics:
+        rows.append(("  before the threshold", metrics["test_before_threshold"]))
+    rows.append(("training images", metrics["train"]))
+    rate_, code = metrics["rate"], metrics["code"]
+    lines = [f"{'':24}{'PSNR dB':>9}{'SSIM':>8}{'MSE':>9}{'MAE':>8}"]
+    lines += [f"{name:24}" + "".join(f"{row[c]:>{w}.{d}f}" for c, w, d in zip(columns, (9, 8, 9, 8), (2, 3, 1, 2),
+                                                                             strict=True)) for name, row in rows]
+    lines.append(f"{rate_['bits_per_item']} bits an image, compression ratio {rate_['cr']:.2f}")
+    lines.append(f"code: mean distance to the nearest bit {code['distance_to_bit']:.3f}, bits that never change "
+                 f"{code['dead_bits']}, entropy {code['mean_bit_entropy']:.3f} of 1 bit each")
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""One run from data to files, whatever the data: train, note the settings, write what the run leaves."""
+import importlib.metadata
+import json
+import math
+import platform
+import time
+from dataclasses import dataclass
+
+from .. import backend, fused, plots
+from ..checkpoint import write_atomically
+from ..train import fit
+from .arguments import command_line, shows_progress
+
+
+@dataclass
+class Run:
+    """A trained model, its history, and its figures (the content of metrics.json)."""
+
+    model: object
+    history: object
+    metrics: dict
+
+
+def train(recipe, examples, *, seed=0, directory=None, resume=False, progress=True):
+    """Train as `recipe` says on `examples` but for those that it keeps for validation.
+
+    directory: where the checkpoint goes; None writes nothing. Returns (model, history, training examples, settings).
+    """
+    training, validation = recipe.split(examples)
+    model = recipe.make_model(training, seed)
+    history = fit(model, training, recipe.make_optimizer(), **recipe.fit_arguments(), validation=validation, seed=seed,
+                  checkpoint=directory / "checkpoint.npz" if directory else None, resume=resume, progress=progress,
+                  description=recipe.quant)
+    settings = {"recipe": recipe.as_dict(), "seed": seed, "model_id": model.model_id(), "backend": backend.describe(),
+                "kernels": fused.kernels(), "versions": versions(),
+                "seconds": {"training": round(sum(row["seconds"] for row in history.rows), 2)}}
+    return model, history, training, settings
+
+
+def train_from(args, train_and_measure, recipe, data, directory):
+    """A Run by the function `train_and_measure` (of images.py or sentences.py), as the arguments say."""
+    started = time.perf_counter()
+    run = train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
+                            resume=args.resume, progress=shows_progress(args))
+    run.metrics["settings"]["command"] = command_line()
+    run.metrics["settings"]["seconds"]["all"] = round(time.perf_counter() - started, 2)
+    return run
+
+
+def write_run(run, directory, title):
+    """model.npz, metrics.json, history.csv and two pictures, each whole or not at all."""
+    run.model.save(directory / "model.npz")
+    text = json.dumps(run.metrics, indent=2) + "\n"
+    write_atomically(directory / "metrics.json", lambda file: file.write(text.encode()))
+    run.history.save_csv(directory / "history.csv")
+    plots.latent_histograms(directory / "latents.png", title, run.history.latents)
+    plots.training_curves(directory / "curves.png", title, run.history.rows)
+
+
+def full_run_estimate(run, items, name="images"):
+    """A sentence on how long the same epochs on all `items` training examples would take, from the time this run took."""
+    settings = run.metrics["settings"]
+    used = settings["data"][f"training_{name}"]
+    minutes = math.ceil(settings["seconds"]["training"] * items / used / 60)
+    return (f"trained on {used} of {items} {name}; the same epochs on all of them would take about {minutes} "
+            f"minute{'s' * (minutes > 1)}")
+
+
+def versions():
+    """The versions of Python and of the packages that shape the numbers."""
+    packages = {name: _version(name) for name in ("tinyqae", "numpy", "numba", "scikit-image")}
+    return {"python": platform.python_version(), **{name: found for name, found in packages.items() if found}}
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

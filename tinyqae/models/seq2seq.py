@@ -1,0 +1,369 @@
+"""The report's second model: an LSTM reads a sentence into bits, another one writes it again from them (section 3.2)."""
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import backend, fused, losses
+from ..layers import BatchNorm, Dense
+from ..recurrent import LSTM, replica
+from ..symbols import DECODER_SYMBOLS, ENCODER_SYMBOLS, END, SPACE, START, to_sentences, to_symbols
+from .base import Autoencoder, positive_integers, require_common
+
+# Multiplications of a step in a recurrent product from which waking another thread pays.
+PRODUCTS_WORTH_SPLITTING = 5e4
+
+
+class Seq2SeqAutoencoder(Autoencoder):
+    """characters -> encoder LSTM -> its last (h, c) -> [dense each] -> [batch norm] -> bottleneck of 2 hidden values ->
+    initial (h, c) of the decoder LSTM -> dense -> softmax over the next character.
+
+    In training the decoder is given the sentence itself, one step late (teacher forcing), and the loss is the mean
+    cross-entropy of all characters and of the end symbol. In use it is given what it wrote.
+
+    bottleneck: an object of tinyqae.bottleneck, such as Commit(weight=0.1).
+    hidden: units of each LSTM; the code of a sentence has 2 hidden values or bits.
+    dense_states: a dense layer on each of the two states before the bottleneck.
+    normalize_latent: batch norm before the bottleneck, as in MLPAutoencoder.
+    reverse: the encoder reads from the end, so that what the decoder must write first is what was read last
+    (Sutskever, Vinyals and Le 2014, arXiv:1409.3215).
+    pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with
+    spaces, which count as characters, as in the report's code; longer sentences are refused.
+    max_length: the most characters that decode writes.
+    seed: of the initial weights. dtype: float32, or float64 for gradient checks.
+    """
+
+    splits_batches = True
+
+    def __init__(self, bottleneck, hidden=64, *, dense_states=True, normalize_latent=False, reverse=False, pad_to=None,
+                 max_length=40, seed=0, dtype=np.float32):
+        require_common(bottleneck, seed, dtype)
+        (hidden,) = positive_integers("hidden", hidden)
+        (max_length,) = positive_integers("max_length", max_length)
+        if pad_to is not None:
+            (pad_to,) = positive_integers("pad_to", pad_to)
+        self.hidden, self.dense_states, self.normalize_latent, self.reverse = hidden, dense_states, normalize_latent, reverse
+        self.pad_to, self.max_length, self.latent_size = pad_to, max_length, 2 * hidden
+        random, dtype = backend.generator(seed), np.dtype(dtype)
+        self.encoder, self.decoder = LSTM(hidden, symbols=True), LSTM(hidden, symbols=True)
+        self.denses = (Dense(hidden), Dense(hidden)) if dense_states else ()
+        self.norm = BatchNorm() if normalize_latent else None
+        self.output = Dense(DECODER_SYMBOLS)
+        self.encoder.setup((ENCODER_SYMBOLS,), random, dtype)
+        for dense in self.denses:
+            dense.setup((hidden,), random, dtype)
+        if self.norm:
+            self.norm.setup((2 * hidden,), random, dtype)
+        self.decoder.setup((DECODER_SYMBOLS,), random, dtype)
+        self.output.setup((hidden,), random, dtype)
+        middle = [*self.denses, self.norm] if self.norm else self.denses
+        self._adopt([self.encoder, *middle, self.decoder, self.output], bottleneck, dtype)
+        self._threads = [_Thread(self.encoder, self.decoder, self.output)]
+        self._capacity = 0
+
+    def config(self):
+        """The constructor's arguments but for the bottleneck, for saving."""
+        return {"hidden": self.hidden, "dense_states": self.dense_states, "normalize_latent": self.normalize_latent,
+                "reverse": self.reverse, "pad_to": self.pad_to, "max_length": self.max_length, "dtype": self.dtype.name}
+
+    # ---- the training step --------------------------------------------------------------------------------------
+
+    def loss_and_gradients(self, batch):
+        """One whole pass, forward and backward, over a Batch. Returns the loss terms, each without its weight:
+        {"reconstruction": cross-entropy in nats a character, and "fence" or "commit" where the bottleneck adds one}.
+
+        A batch's parts go through the LSTMs side by side, one thread each; all of it meets in the bottleneck.
+        """
+        reconstruction = self.forward(batch, training=True)
+        self._each(batch, lambda thread, part: thread.backward_decoder(part))
+        dcode = self._dcode[:len(batch)]
+        for thread, part in zip(self._threads, batch.parts, strict=False):
+            dcode[part.rows, :self.hidden] = thread.decoder.dh0
+            dcode[part.rows, self.hidden:] = thread.decoder.dc0
+        dh, dc = self._backward_states(self.bottleneck.backward(dcode))
+        self._each(batch, lambda thread, part: thread.encoder.backward(None, dh[part.rows], dc[part.rows]))
+        for thread in self._threads[1:len(batch.parts)]:
+            for original, own in zip(self._threads[0].layers, thread.layers, strict=True):
+                for name, gradient in original.grads.items():
+                    backend.xp.add(gradient, own.grads[name], out=gradient)
+        terms = {"reconstruction": reconstruction}
+        if self.bottleneck.loss_name:
+            terms[self.bottleneck.loss_name] = self.bottleneck.extra_loss
+        return terms
+
+    def forward(self, batch, training=True):
+        """The mean cross-entropy of a Batch's characters, in nats. Outside training the code is the stored one."""
+        for _ in range(len(self._threads), len(batch.parts)):
+            self._threads.append(self._threads[0].replica())
+        self._each(batch, lambda thread, part: thread.encoder.forward(part.symbols, part.lengths))
+        h, c = self._states(len(batch))
+        for thread, part in zip(self._threads, batch.parts, strict=False):
+            h[part.rows], c[part.rows] = thread.encoder.h_last, thread.encoder.c_last
+        code = self.bottleneck.forward(self._latent_of(h, c, training), training)
+        self._each(batch, lambda thread, part: thread.forward_decoder(part, code))
+        return sum(thread.loss for thread in self._threads[:len(batch.parts)])
+
+    def _each(self, batch, work):
+        """work(thread, part) for every part of the batch, side by side."""
+        if len(batch.parts) == 1:
+            work(self._threads[0], batch.parts[0])
+        else:
+            backend.split_work(lambda i: work(self._threads[i], batch.parts[i]), len(batch.parts))
+
+    def _states(self, n):
+        """Room for the encoder's last states, two arrays (n, hidden)."""
+        if n > self._capacity:
+            self._capacity = n
+            empty, u = backend.xp.empty, self.hidden
+            self._last, self._dlast = empty((2, n, u), self.dtype), empty((2, n, u), self.dtype)
+            self._joined, self._dcode = empty((n, 2 * u), self.dtype), empty((n, 2 * u), self.dtype)
+        return self._last[:, :n]
+
+    def _latent_of(self, h, c, training):
+        """The encoder's last states (n, hidden) -> the bottleneck's input (n, 2 hidden)."""
+        if self.denses:
+            h, c = (dense.forward(state, training) for dense, state in zip(self.denses, (h, c), strict=True))
+        joined, u = self._joined[:len(h)], self.hidden
+        joined[:, :u], joined[:, u:] = h, c
+        return self.norm.forward(joined, training) if self.norm else joined
+
+    def _backward_states(self, djoined):
+        """The gradients at the encoder's last states, two arrays (n, hidden), from the one at the bottleneck's input."""
+        if self.norm:
+            djoined = self.norm.backward(djoined)
+        u, dlast = self.hidden, self._dlast[:, :len(djoined)]
+        dlast[0], dlast[1] = djoined[:, :u], djoined[:, u:]
+        if self.denses:
+            return [dense.backward(d) for dense, d in zip(self.denses, dlast, strict=True)]
+        return dlast
+
+    # ---- what fit needs -----------------------------------------------------------------------------------------
+
+    def batches(self, sentences, batch_size):
+        """See Autoencoder; sentences: a list of str over the alphabet of tinyqae.symbols."""
+        return SentenceBatches(self, sentences, batch_size)
+
+    def validate(self, sentences):
+        """{"val_loss": cross-entropy in nats a character with the stored code, "val_exact": the share of sentences that
+        come back exactly}.
+        """
+        batches = SentenceBatches(self, sentences, self.inference_batch)
+        total = characters = 0
+        with self.working(self.inference_batch):
+            for batch in batches.in_order():
+                total += float(self.forward(batch, training=False)) * batch.characters
+                characters += batch.characters
+        exact = [a == b for a, b in zip(sentences, self.reconstruct(sentences), strict=True)]
+        return {"val_loss": total / characters, "val_exact": sum(exact) / len(exact)}
+
+    def prepare(self, sentences):
+        """(symbols (N, T) as the encoder reads them, lengths (N,), targets (N, T') of the decoder), NumPy arrays.
+
+        ValueError for a character outside the alphabet, and with pad_to for a longer sentence.
+        """
+        symbols, lengths = to_symbols(sentences)
+        n, steps = symbols.shape
+        if self.pad_to is not None:
+            if steps > self.pad_to:
+                longest = max(sentences, key=len)
+                raise ValueError(f"{longest!r} has {len(longest)} characters; this model takes up to {self.pad_to}")
+            symbols = np.pad(symbols, ((0, 0), (0, self.pad_to - steps)), constant_values=SPACE)
+        after = END if self.pad_to is None else SPACE
+        # The report's decoder writes a space more than the longest sentence and its end symbol.
+        targets = np.pad(symbols, ((0, 0), (0, 1 if self.pad_to is None else 2)), constant_values=SPACE)
+        places = np.arange(targets.shape[1])
+        targets[places > lengths[:, None]] = after
+        targets[np.arange(n), lengths] = END
+        if self.pad_to is not None:
+            lengths = np.full_like(lengths, self.pad_to)
+        if self.reverse:
+            places = np.arange(symbols.shape[1])
+            symbols = np.take_along_axis(symbols, np.where(places < lengths[:, None], lengths[:, None] - 1 - places, places),
+                                         axis=1)
+        return symbols, lengths, targets
+
+    # ---- using a trained model ----------------------------------------------------------------------------------
+
+    def latent(self, sentences):
+        """The values before the threshold, (N, 2 hidden), as a NumPy array. sentences: a list of str."""
+        symbols, lengths, _ = self.prepare(sentences)
+        values = np.empty((len(symbols), self.latent_size), self.dtype)
+        with self.working(self.inference_batch):
+            for start in range(0, len(symbols), self.inference_batch):
+                rows = slice(start, start + self.inference_batch)
+                steps = int(lengths[rows].max(initial=1))
+                part = backend.to_device(np.ascontiguousarray(symbols[rows, :steps].T))
+                self.encoder.forward(part, backend.to_device(lengths[rows]))
+                h, c = self._states(part.shape[1])
+                h[...], c[...] = self.encoder.h_last, self.encoder.c_last
+                values[rows] = backend.to_host(self.bottleneck.latent(self._latent_of(h, c, training=False)))
+        return values
+
+    def decode(self, code, beam=1):
+        """The sentences, a list of str, from what encode gave: bits, packed bits, or any code values of the bottleneck.
+
+        beam: 1 writes the likeliest next character each time (greedy); a larger number keeps that many sentences in the
+        running and returns the likeliest, at as many times the cost.
+        """
+        return to_sentences(self.decode_symbols(code, beam))
+
+    def decode_symbols(self, code, beam=1):
+        """As decode, but the symbols as they come: (N, max_length), with end symbols from the sentence's end on."""
+        (beam,) = positive_integers("beam", beam)
+        code = self._unpacked(code)
+        symbols = np.empty((len(code), self.max_length), np.intp)
+        step = max(1, self.inference_batch // beam)
+        with self.working(self.inference_batch):
+            for start in range(0, len(code), step):
+                part = backend.to_device(code[start:start + step].astype(self.dtype))
+                written = self._write(self.bottleneck.for_decoder(part, part), beam)
+                symbols[start:start + len(part)] = backend.to_host(written)
+        return symbols
+
+    def _write(self, code, beam):
+        """Symbols (n, max_length) from codes as the decoder sees them, by beam search (Graves 2012, arXiv:1211.3711).
+
+        `beam` sentences of each code stand in rows one after another; a sentence that has ended goes on with end symbols
+        at no cost. With one sentence each this is greedy decoding.
+        """
+        xp, u, n = backend.xp, self.hidden, len(code)
+        h, c = xp.repeat(code[:, :u], beam, axis=0), xp.repeat(code[:, u:], beam, axis=0)
+        written = xp.full((n * beam, self.max_length), END)
+        last = xp.full(n * beam, START)
+        # At first all of a code's sentences are one and the same.
+        score = xp.full((n, beam), -xp.inf, self.dtype)
+        score[:, 0] = 0
+        for t in range(self.max_length):
+            self.decoder.forward(last[None], None, h, c)
+            logits = self.output.forward(self.decoder.h_last, training=False)
+            log_p = logits - xp.log(xp.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True))
+            log_p -= logits.max(axis=1, keepdims=True)
+            log_p[:, START] = -xp.inf
+            if t > 0:
+                ended = last == END
+                log_p[ended] = -xp.inf
+                log_p[ended, END] = 0
+            totals = (score[:, :, None] + log_p.reshape(n, beam, -1)).reshape(n, -1)
+            best = totals.argmax(axis=1)[:, None] if beam == 1 else xp.argsort(-totals, axis=1)[:, :beam]
+            score = xp.take_along_axis(totals, best, axis=1)
+            rows = (xp.arange(n)[:, None] * beam + best // DECODER_SYMBOLS).ravel()
+            last = (best % DECODER_SYMBOLS).ravel()
+            written, h, c = written[rows], self.decoder.h_last[rows], self.decoder.c_last[rows]
+            written[:, t] = last
+            if backend.name == "numpy" and (last == END).all():
+                break
+        return written[::beam]
+
+
+class _Thread:
+    """The layers that work on one part of a batch, and what they need beside."""
+
+    def __init__(self, encoder, decoder, output):
+        self.encoder, self.decoder, self.output = encoder, decoder, output
+        self.layers = encoder, decoder, output
+        self.capacity = 0
+
+    def replica(self):
+        """The same weights, for another thread."""
+        return _Thread(*map(replica, self.layers))
+
+    def forward_decoder(self, part, code):
+        """`loss` and its gradient at the logits, by teacher forcing; code: the whole batch's (n, 2 hidden)."""
+        u, rows = self.decoder.units, part.inputs.size
+        if rows > self.capacity:
+            self.capacity = rows
+            self.dlogits = backend.xp.empty((rows, DECODER_SYMBOLS), self.decoder.dtype)
+            self.scratch = losses.CrossEntropyScratch(rows, DECODER_SYMBOLS, self.decoder.dtype)
+        h = self.decoder.forward(part.inputs, None, code[part.rows, :u], code[part.rows, u:])
+        logits = self.output.forward(h.reshape(rows, u))
+        cross_entropy = fused.choose(losses.cross_entropy_with_logits, self.decoder.dtype)
+        self.loss = cross_entropy(logits, part.targets.reshape(-1), part.weights.reshape(-1), self.scratch,
+                                  self.dlogits[:rows])
+
+    def backward_decoder(self, part):
+        """The gradients of the decoder and of its initial state."""
+        dh = self.output.backward(self.dlogits[:part.inputs.size])
+        self.decoder.backward(dh.reshape(*part.inputs.shape, -1))
+
+
+@dataclass
+class Part:
+    """Some of a batch's sentences, time first, C-contiguous on the device.
+
+    rows: their slice of the batch. symbols (T, n), lengths (n,): the encoder's input. inputs, targets (T', n): the
+    decoder's, one step apart. weights (T', n): of the targets in the loss; 0 for padding, the whole batch's sum is 1.
+    """
+
+    rows: slice
+    symbols: object
+    lengths: object
+    inputs: object
+    targets: object
+    weights: object
+
+
+@dataclass
+class Batch:
+    """A batch in as many parts as threads work on it; characters: how many targets count."""
+
+    parts: list
+    characters: int
+
+    def __len__(self):
+        return self.parts[-1].rows.stop
+
+
+class SentenceBatches:
+    """Batches of sentences of like length, so that little is padding.
+
+    One sentence is no batch for batch norm: a last batch of one is left out.
+    """
+
+    def __init__(self, model, sentences, batch_size):
+        self.model, self.batch_size, self.sentences = model, batch_size, sentences
+        self.symbols, self.lengths, self.targets = model.prepare(sentences)
+
+    def __len__(self):
+        n = len(self.sentences)
+        return max(1, -(-n // self.batch_size) - (n % self.batch_size == 1))
+
+    def checksum(self):
+        """A number that other sentences would hardly have."""
+        return zlib.crc32("\n".join(self.sentences).encode())
+
+    def epoch(self, random):
+        """One epoch's batches, drawn from `random`: sentences in any order, then sorted by length, then cut into batches,
+        and these in any order.
+        """
+        order = random.permutation(len(self.sentences))
+        order = order[np.argsort(self.lengths[order], kind="stable")]
+        for i in random.permutation(len(self)):
+            yield self._gather(order[i * self.batch_size:(i + 1) * self.batch_size])
+
+    def in_order(self):
+        """All sentences in batches, as they stand."""
+        for start in range(0, len(self.sentences), self.batch_size):
+            yield self._gather(np.arange(start, min(start + self.batch_size, len(self.sentences))))
+
+    def _gather(self, index):
+        model = self.model
+        products = len(index) * model.hidden ** 2
+        threads = backend.threads if backend.name == "numpy" and products > PRODUCTS_WORTH_SPLITTING else 1
+        size = -(-len(index) // min(threads, len(index)))
+        padded = model.pad_to is not None
+        characters = self.targets.shape[1] * len(index) if padded else int(self.lengths[index].sum()) + len(index)
+        parts = []
+        for start in range(0, len(index), size):
+            rows = index[start:start + size]
+            lengths = self.lengths[rows]
+            longest = int(lengths.max())
+            targets = self.targets[rows] if padded else self.targets[rows, :longest + 1]
+            inputs = np.roll(targets, 1, axis=1)
+            inputs[:, 0] = START
+            counts = padded | (np.arange(targets.shape[1]) <= lengths[:, None])
+            weights = (counts / characters).astype(model.dtype)
+            arrays = (self.symbols[rows, :max(longest, 1)], inputs, targets, weights)
+            symbols, inputs, targets, weights = (backend.to_device(np.ascontiguousarray(a.T)) for a in arrays)
+            parts.append(Part(slice(start, start + len(rows)), symbols, None if padded else backend.to_device(lengths),
+                              inputs, targets, weights))
+        return Batch(parts, characters)

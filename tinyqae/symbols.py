@@ -1,0 +1,41 @@
+"""Sentences as symbols: each character a whole number, and two more that begin and end what a decoder writes.
+
+    0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
+"""
+import numpy as np
+
+ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789"
+SPACE, START, END = 0, len(ALPHABET), len(ALPHABET) + 1
+ENCODER_SYMBOLS, DECODER_SYMBOLS = len(ALPHABET), len(ALPHABET) + 2
+
+_UNKNOWN = -1
+_SYMBOL_OF_BYTE = np.full(256, _UNKNOWN, np.intp)
+_SYMBOL_OF_BYTE[np.frombuffer(ALPHABET.encode(), np.uint8)] = np.arange(len(ALPHABET))
+
+
+def to_symbols(sentences):
+    """(symbols (N, T), lengths (N,)), both intp: one sentence a row, T the longest one's length (at least 1), filled up
+    with spaces.
+
+    sentences: a list or tuple of str. TypeError for anything else, ValueError for a character outside the alphabet.
+    """
+    if isinstance(sentences, str) or not all(isinstance(sentence, str) for sentence in sentences):
+        raise TypeError("sentences must be a list of str")
+    # One byte a character: whatever is outside Latin-1 becomes a question mark, which is no symbol either.
+    encoded = [sentence.encode("latin-1", "replace") for sentence in sentences]
+    lengths = np.array([len(row) for row in encoded], np.intp)
+    steps = max(1, int(lengths.max(initial=0)))
+    rows = b"".join(row.ljust(steps) for row in encoded)
+    symbols = _SYMBOL_OF_BYTE[np.frombuffer(rows, np.uint8)].reshape(len(encoded), steps)
+    if (symbols == _UNKNOWN).any():
+        n, t = np.argwhere(symbols == _UNKNOWN)[0]
+        raise ValueError(f"sentence {n}, {sentences[n]!r}, holds {sentences[n][t]!r}; a model knows a to z, 0 to 9 and the "
+                         "space (tinyqae.data.clean_sentence makes such a sentence of any)")
+    return symbols, lengths
+
+
+def to_sentences(symbols):
+    """The sentences that rows of symbols (N, T) spell, each up to its first end symbol."""
+    ended = symbols == END
+    lengths = np.where(ended.any(axis=1), ended.argmax(axis=1), symbols.shape[1])
+    return ["".join(ALPHABET[s] for s in row[:length]) for row, length in zip(symbols, lengths, strict=True)]
