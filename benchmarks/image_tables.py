@@ -18,9 +18,9 @@ METRICS = ("psnr", "ssim", "mse", "mae")
 class ImageTable:
     """What Tables 1 and 2 share."""
 
-    def train(self, recipe, seed, items, data):
+    def train(self, row, seed, data):
         """Train one row; returns its figures and examples as plain data."""
-        run = images.train_and_measure(recipe, data, seed=seed, train_items=items, progress=False)
+        run = images.train_and_measure(row.recipe, data, seed=seed, train_items=row.items, progress=False)
         measured = self.measured_on(data.train_images)
         floats = run.model.decode_floats(run.model.encode(measured))
         # The authors' code turned floats into bytes by truncation.

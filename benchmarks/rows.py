@@ -9,13 +9,16 @@ QUANTS = ("vanilla", "naive", "fence", "commit")
 
 @dataclass(frozen=True)
 class Row:
-    """One row: how it is trained, on the first `items` training examples (None: all), and with how many of the seeds."""
+    """One row: how it is trained, on the first `items` training examples (None: all) of which split (None: the data's
+    own), and with how many of the seeds.
+    """
 
     label: str
     size: object
     recipe: object
     items: int | None = None
     most_seeds: int | None = None
+    split: str | None = None
 
     def seeds(self, seeds):
         """Those of the seeds that this row is trained with."""
