@@ -493,3 +493,34 @@ def test_symbols_are_checked():
     case.x = case.x.astype(np.float64)
     with pytest.raises(ValueError, match="symbols have dtype float64; they must be integers"):
         case.forward(plan, buffers)
+
+
+# ---- a context ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [None, "random"])
+@pytest.mark.parametrize("symbols", [False, True])
+def test_a_context_equals_an_input_that_is_the_same_at_every_step(symbols, lengths):
+    """z wz as context, or z beside every x_t and wz below wx."""
+    steps, examples, features, units, width = 5, 4, 6, 3, 2
+    case = Case(steps, examples, features, units, symbols=symbols, lengths=lengths)
+    random = np.random.default_rng(0)
+    z, wz = random.standard_normal((examples, width)), random.standard_normal((width, 4 * units))
+    with_context, destinations = case.buffers(), case.destinations()
+    plan, dcontext = case.plan(), case.empty(examples, 4 * units)
+    lstm_forward(case.x, case.wx, case.wh, case.b, case.lengths, plan, *with_context, context=z @ wz)
+    lstm_backward(case.dh, case.dh_last, case.dc_last, case.x, case.wx, case.wh, case.lengths, *with_context, plan,
+                  **destinations, dcontext=dcontext)
+
+    beside = Case(steps, examples, features + width, units, lengths=case.lengths)
+    x = np.eye(features)[case.x] if symbols else case.x
+    vars(beside).update({name: getattr(case, name) for name in ("wh", "b", "h0", "c0", "dh", "dh_last", "dc_last")})
+    beside.x = np.ascontiguousarray(np.concatenate([x, np.broadcast_to(z, (steps, examples, width))], axis=2))
+    beside.wx = np.concatenate([case.wx, wz])
+    h, c, gradients = beside.solve()
+    np.testing.assert_allclose(with_context[3], h, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(with_context[1], c, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(z.T @ dcontext, gradients["dwx"][features:], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(dcontext @ wz.T, gradients["dx"][..., features:].sum(axis=0), rtol=1e-10, atol=1e-12)
+    for name in ("dwh", "db", "dh0", "dc0"):
+        np.testing.assert_allclose(destinations[name], gradients[name], rtol=1e-10, atol=1e-12)

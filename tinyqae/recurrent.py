@@ -48,39 +48,43 @@ class LSTM(Layer):
         self._tanh_c = empty(steps * examples * u, self.dtype)
         self._c, self._h = (empty((steps + 1) * examples * u, self.dtype) for _ in range(2))
         self._dstate = empty(2 * examples * u, self.dtype)
+        self._dcontext = empty(examples * 4 * u, self.dtype)
         wants_dx = self.needs_dx and not self.symbols
         self._dx = empty(steps * examples * self.input_shape[0], self.dtype) if wants_dx else None
 
-    def forward(self, x, lengths=None, h0=None, c0=None):
+    def forward(self, x, lengths=None, h0=None, c0=None, context=None):
         """x (T, N) or (T, N, F), C-contiguous -> outputs (T, N, units), the layer's own buffer.
 
         lengths (N,): integers, where each sequence ends; None: all at T. h0, c0 (N, units): the initial state, None for
-        zeros. Afterwards h_last and c_last (N, units) are the state at each sequence's end.
+        zeros. context (N, 4 units): a bias of each example's own at every step, or None. Afterwards h_last and c_last
+        (N, units) are the state at each sequence's end.
         """
         steps, examples = x.shape[:2]
         if steps > self.capacity[0] or examples > self.capacity[1]:
             self.build((max(steps, self.capacity[0]), max(examples, self.capacity[1])))
-        self.x, self.lengths, u = x, lengths, self.units
+        self.x, self.lengths, self.has_context, u = x, lengths, context is not None, self.units
         self.gates = _front(self._gates, steps, 4, examples, u)
         self.tanh_c = _front(self._tanh_c, steps, examples, u)
         self.c, self.h = (_front(buffer, steps + 1, examples, u) for buffer in (self._c, self._h))
         backend.xp.copyto(self.h[0], 0 if h0 is None else h0)
         backend.xp.copyto(self.c[0], 0 if c0 is None else c0)
         out = lstm_forward(x, self.params["wx"], self.params["wh"], self.params["b"], lengths, self.plan, self.gates,
-                           self.c, self.tanh_c, self.h)
+                           self.c, self.tanh_c, self.h, context)
         self.h_last, self.c_last = self.h[-1], self.c[-1]
         return out
 
     def backward(self, dout=None, dh_last=None, dc_last=None):
         """The gradients at the outputs (T, N, units) and at the last state (N, units), None for zeros -> dx as x, or None
-        for symbols. Afterwards dh0 and dc0 (N, units) are the gradients at the initial state.
+        for symbols. Afterwards dh0 and dc0 (N, units) are the gradients at the initial state, and dcontext (N, 4 units) the
+        one at the context, if there was one.
         """
         examples = self.x.shape[1]
         self.dh0, self.dc0 = _front(self._dstate, 2, examples, self.units)
+        self.dcontext = _front(self._dcontext, examples, 4 * self.units) if self.has_context else None
         dx = None if self._dx is None else _front(self._dx, *self.x.shape)
         return lstm_backward(dout, dh_last, dc_last, self.x, self.params["wx"], self.params["wh"], self.lengths, self.gates,
                              self.c, self.tanh_c, self.h, self.plan, dx, self.grads["wx"], self.grads["wh"],
-                             self.grads["b"], self.dh0, self.dc0)
+                             self.grads["b"], self.dh0, self.dc0, self.dcontext)
 
 
 def replica(layer):

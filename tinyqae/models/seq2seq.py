@@ -25,6 +25,8 @@ class Seq2SeqAutoencoder(Autoencoder):
     hidden: units of each LSTM; the code of a sentence has 2 hidden values or bits.
     dense_states: a dense layer on each of the two states before the bottleneck.
     normalize_latent: batch norm before the bottleneck, as in MLPAutoencoder.
+    code_every_step: the decoder sees the code, through a dense layer, as a bias of its gates at every step, and need not
+    keep it in its state.
     reverse: the encoder reads from the end, so that what the decoder must write first is what was read last
     (Sutskever, Vinyals and Le 2014, arXiv:1409.3215).
     pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with
@@ -35,28 +37,32 @@ class Seq2SeqAutoencoder(Autoencoder):
 
     splits_batches = True
 
-    def __init__(self, bottleneck, hidden=64, *, dense_states=True, normalize_latent=False, reverse=False, pad_to=None,
-                 max_length=40, seed=0, dtype=np.float32):
+    def __init__(self, bottleneck, hidden=64, *, dense_states=True, normalize_latent=False, code_every_step=False,
+                 reverse=False, pad_to=None, max_length=40, seed=0, dtype=np.float32):
         require_common(bottleneck, seed, dtype)
         (hidden,) = positive_integers("hidden", hidden)
         (max_length,) = positive_integers("max_length", max_length)
         if pad_to is not None:
             (pad_to,) = positive_integers("pad_to", pad_to)
-        self.hidden, self.dense_states, self.normalize_latent, self.reverse = hidden, dense_states, normalize_latent, reverse
+        self.hidden, self.dense_states, self.normalize_latent = hidden, dense_states, normalize_latent
+        self.code_every_step, self.reverse = code_every_step, reverse
         self.pad_to, self.max_length, self.latent_size = pad_to, max_length, 2 * hidden
         random, dtype = backend.generator(seed), np.dtype(dtype)
         self.encoder, self.decoder = LSTM(hidden, symbols=True), LSTM(hidden, symbols=True)
         self.denses = (Dense(hidden), Dense(hidden)) if dense_states else ()
         self.norm = BatchNorm() if normalize_latent else None
+        self.to_context = Dense(4 * hidden) if code_every_step else None
         self.output = Dense(DECODER_SYMBOLS)
         self.encoder.setup((ENCODER_SYMBOLS,), random, dtype)
         for dense in self.denses:
             dense.setup((hidden,), random, dtype)
         if self.norm:
             self.norm.setup((2 * hidden,), random, dtype)
+        if self.to_context:
+            self.to_context.setup((2 * hidden,), random, dtype)
         self.decoder.setup((DECODER_SYMBOLS,), random, dtype)
         self.output.setup((hidden,), random, dtype)
-        middle = [*self.denses, self.norm] if self.norm else self.denses
+        middle = [layer for layer in (*self.denses, self.norm, self.to_context) if layer]
         self._adopt([self.encoder, *middle, self.decoder, self.output], bottleneck, dtype)
         self._threads = [_Thread(self.encoder, self.decoder, self.output)]
         self._capacity = 0
@@ -64,7 +70,8 @@ class Seq2SeqAutoencoder(Autoencoder):
     def config(self):
         """The constructor's arguments but for the bottleneck, for saving."""
         return {"hidden": self.hidden, "dense_states": self.dense_states, "normalize_latent": self.normalize_latent,
-                "reverse": self.reverse, "pad_to": self.pad_to, "max_length": self.max_length, "dtype": self.dtype.name}
+                "code_every_step": self.code_every_step, "reverse": self.reverse, "pad_to": self.pad_to,
+                "max_length": self.max_length, "dtype": self.dtype.name}
 
     # ---- the training step --------------------------------------------------------------------------------------
 
@@ -80,6 +87,10 @@ class Seq2SeqAutoencoder(Autoencoder):
         for thread, part in zip(self._threads, batch.parts, strict=False):
             dcode[part.rows, :self.hidden] = thread.decoder.dh0
             dcode[part.rows, self.hidden:] = thread.decoder.dc0
+            if self.to_context:
+                self._dcontext[part.rows] = thread.decoder.dcontext
+        if self.to_context:
+            backend.xp.add(dcode, self.to_context.backward(self._dcontext[:len(batch)]), out=dcode)
         dh, dc = self._backward_states(self.bottleneck.backward(dcode))
         self._each(batch, lambda thread, part: thread.encoder.backward(None, dh[part.rows], dc[part.rows]))
         for thread in self._threads[1:len(batch.parts)]:
@@ -100,7 +111,8 @@ class Seq2SeqAutoencoder(Autoencoder):
         for thread, part in zip(self._threads, batch.parts, strict=False):
             h[part.rows], c[part.rows] = thread.encoder.h_last, thread.encoder.c_last
         code = self.bottleneck.forward(self._latent_of(h, c, training), training)
-        self._each(batch, lambda thread, part: thread.forward_decoder(part, code))
+        context = self.to_context.forward(code, training) if self.to_context else None
+        self._each(batch, lambda thread, part: thread.forward_decoder(part, code, context))
         return sum(thread.loss for thread in self._threads[:len(batch.parts)])
 
     def _each(self, batch, work):
@@ -117,6 +129,7 @@ class Seq2SeqAutoencoder(Autoencoder):
             empty, u = backend.xp.empty, self.hidden
             self._last, self._dlast = empty((2, n, u), self.dtype), empty((2, n, u), self.dtype)
             self._joined, self._dcode = empty((n, 2 * u), self.dtype), empty((n, 2 * u), self.dtype)
+            self._dcontext = empty((n, 4 * u), self.dtype) if self.to_context else None
         return self._last[:, :n]
 
     def _latent_of(self, h, c, training):
@@ -227,14 +240,16 @@ class Seq2SeqAutoencoder(Autoencoder):
         at no cost. With one sentence each this is greedy decoding.
         """
         xp, u, n = backend.xp, self.hidden, len(code)
-        h, c = xp.repeat(code[:, :u], beam, axis=0), xp.repeat(code[:, u:], beam, axis=0)
+        code = xp.repeat(code, beam, axis=0)
+        h, c = code[:, :u], code[:, u:]
+        context = self.to_context.forward(code, training=False) if self.to_context else None
         written = xp.full((n * beam, self.max_length), END)
         last = xp.full(n * beam, START)
         # At first all of a code's sentences are one and the same.
         score = xp.full((n, beam), -xp.inf, self.dtype)
         score[:, 0] = 0
         for t in range(self.max_length):
-            self.decoder.forward(last[None], None, h, c)
+            self.decoder.forward(last[None], None, h, c, context)
             logits = self.output.forward(self.decoder.h_last, training=False)
             log_p = logits - xp.log(xp.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True))
             log_p -= logits.max(axis=1, keepdims=True)
@@ -267,14 +282,17 @@ class _Thread:
         """The same weights, for another thread."""
         return _Thread(*map(replica, self.layers))
 
-    def forward_decoder(self, part, code):
-        """`loss` and its gradient at the logits, by teacher forcing; code: the whole batch's (n, 2 hidden)."""
+    def forward_decoder(self, part, code, context):
+        """`loss` and its gradient at the logits, by teacher forcing; code (n, 2 hidden) and context (n, 4 hidden) or None:
+        the whole batch's.
+        """
         u, rows = self.decoder.units, part.inputs.size
         if rows > self.capacity:
             self.capacity = rows
             self.dlogits = backend.xp.empty((rows, DECODER_SYMBOLS), self.decoder.dtype)
             self.scratch = losses.CrossEntropyScratch(rows, DECODER_SYMBOLS, self.decoder.dtype)
-        h = self.decoder.forward(part.inputs, None, code[part.rows, :u], code[part.rows, u:])
+        h = self.decoder.forward(part.inputs, None, code[part.rows, :u], code[part.rows, u:],
+                                 None if context is None else context[part.rows])
         logits = self.output.forward(h.reshape(rows, u))
         cross_entropy = fused.choose(losses.cross_entropy_with_logits, self.decoder.dtype)
         self.loss = cross_entropy(logits, part.targets.reshape(-1), part.weights.reshape(-1), self.scratch,

@@ -180,7 +180,7 @@ def _require_sequence(x, wx, wh, lengths, gates, c, tanh_c, h, plan, written):
     return steps, examples, first_end
 
 
-def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h):
+def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h, context=None):
     """The whole sequence, from the states in c[0] and h[0], which the caller sets; no array is allocated.
 
     The input's share of the pre-activations, x wx + b, is one product for all time steps, taken block by block; for
@@ -189,8 +189,8 @@ def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h):
 
     x (T, N, F) or (T, N), with any T and N up to the plan's; wx (F, 4U), wh (U, 4U), b (4U,); lengths (N,), integers in
     [0, T], or None where every sequence has T steps; written: gates (T, 4, N, U), tanh_c (T, N, U) with the tanh of
-    every new cell state, c[1:] and h[1:] of c and h (T+1, N, U). ValueError names an array that does not fit.
-    Returns h[1:], the outputs (T, N, U).
+    every new cell state, c[1:] and h[1:] of c and h (T+1, N, U). context (N, 4U), or None: a bias of each example's own,
+    added at every step. ValueError names an array that does not fit. Returns h[1:], the outputs (T, N, U).
     """
     xp = backend.xp
     steps, examples, first_end = _require_sequence(x, wx, wh, lengths, gates, c, tanh_c, h, plan, written=True)
@@ -205,6 +205,9 @@ def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h):
         products = inputs.reshape(4, steps * examples, -1)
         gemm(x.reshape(steps * examples, -1), wx_blocks, products)
         xp.add(products, b_blocks, out=products)
+    if context is not None:
+        require("context", context, (examples, 4 * plan.units), plan.dtype)
+        xp.add(inputs, _blocks(context)[:, None], out=inputs)
     if first_end < steps:
         finished = _leading(plan.mask, steps, examples, 1)
         xp.less_equal(lengths, plan.times[:steps], out=finished[..., 0])
@@ -247,7 +250,8 @@ def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h)
         xp.copyto(h, h_prev, where=finished)
 
 
-def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h, plan, dx, dwx, dwh, db, dh0, dc0):
+def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h, plan, dx, dwx, dwh, db, dh0, dc0,
+                  dcontext=None):
     """The derivatives of lstm_forward, from the last step to the first; no array is allocated.
 
     The state after a step reaches the loss directly, by dh[t], and through all later steps, so its gradient is the sum
@@ -258,7 +262,8 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
         dwx = sum over t of x_t^T da_t = x^T da        dwh = h[:-1]^T da        with the rows of all steps below
         db  = sum over t and n of da                   dx  = da wx^T            one another, T N of them
 
-    For symbols, dwx is a scatter-add, and db = sum over v of dwx_v, since every row of da is added to one dwx_v.
+    For symbols, dwx is a scatter-add, and db = sum over v of dwx_v, since every row of da is added to one dwx_v. A
+    context is a bias of one example, so its gradient dcontext (N, 4U), where wanted, is the sum of da_t over t.
 
     dh (T, N, U), the gradients of h[1:], or None for zeros; dh_last and dc_last (N, U), the gradients of h[T] and c[T]
     that come beside it, or None for zeros. A gradient of a state after a sequence's end is one of its last state.
@@ -297,6 +302,9 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
         else:
             xp.copyto(dh0, gemm(da[t], wh.T, scratch[0]), where=running[t])
 
+    if dcontext is not None:
+        require("dcontext", dcontext, (examples, 4 * u), plan.dtype, written=True)
+        xp.sum(da, axis=0, out=dcontext)
     rows = da.reshape(steps * examples, 4 * u)
     gemm(h[:-1].reshape(steps * examples, u).T, rows, dwh)
     if plan.symbols:
