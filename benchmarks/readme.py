@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from rows import QUANTS, RESULTS, plus_minus
+
 from tinyqae.checkpoint import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 SIZES = (10, 50, 100)
-QUANTS = ("vanilla", "naive", "fence", "commit")
 
 
 def update(name, text):
@@ -28,11 +28,6 @@ def update(name, text):
     if count != 1:
         sys.exit(f"README.md has {count} sections marked {name}; exactly one is needed")
     write_atomically(readme, lambda file: file.write(content.encode()))
-
-
-def plus_minus(pair, digits=2):
-    """A mean and a standard deviation as text."""
-    return f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
 
 
 def table1():
@@ -68,17 +63,68 @@ def table1():
     return "\n".join(lines)
 
 
+def _provenance(result):
+    return f"`{result['command']}` on {result['machine']}, {result['date']}"
+
+
+def table2():
+    """Table 2 in short, and where chance stands."""
+    result = json.loads((RESULTS / "table2.json").read_text())
+    unrelated = result["demonstration"]["unrelated"]
+    report, default = ({row["label"]: row for row in result["tables"][name]} for name in ("report", "default"))
+    lines = ["| row | published PSNR | by the report's definition | held-out PSNR / SSIM, recipe `report` | held-out PSNR / "
+             "SSIM, recipe `default` | PSNR of its mean MSE | yardstick for that |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for label, b in default.items():
+        a, limits = report.get(label), result["limits"][str(b["latent_size"])]
+        published = "" if a is None else f"{a['published'][0]:.2f}"
+        definition = "" if a is None else f"{a['report_stack']['psnr'][0]:.2f}"
+        as_report = "" if a is None else f"{plus_minus(a['held_out']['psnr'])} / {a['held_out']['ssim'][0]:.2f}"
+        yardstick = f"PCA {limits['pca']:.2f}" if b["quant"] == "vanilla" else f"Gaussian {limits['gaussian']:.2f}"
+        lines.append(f"| {label} | {published} | {definition} | {as_report} | {plus_minus(b['held_out']['psnr'])} / "
+                     f"{b['held_out']['ssim'][0]:.2f} | {b['held_out']['psnr_of_mean_mse'][0]:.2f} | {yardstick} |")
+    lines += ["", f"{result['data']}. Small rows have {max(row['seeds'] for row in default.values())} seeds (mean ± "
+              "standard deviation), the others one; how many images and epochs each row had says "
+              f"[table2.md](benchmarks/results/table2.md): fewer than the report's. {_provenance(result)}. Yardsticks as in "
+              "Table 1.", "",
+              "By the report's definition an unrelated picture scores "
+              f"{unrelated['report']['psnr']:.2f} dB (MSE {unrelated['report']['mse']:.1f}): its naive and fence rows stand "
+              "at chance."]
+    return "\n".join(lines)
+
+
+def table3():
+    """Table 3 in short."""
+    result = json.loads((RESULTS / "table3.json").read_text())
+    report, default = ({row["label"]: row for row in result["tables"][name]} for name in ("report", "default"))
+    lines = ["| row | bits | published edits | by the report's definition, recipe `report` | recipe `default` | held-out "
+             "edits by length, recipe `default` | exact | random split: held-out edits | exact |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for label, a in report.items():
+        length, random = default[label], default[f"{label}, random split"]
+        measured = "report_vanilla" if a["quant"] == "vanilla" else "report_quantized"
+        lines.append(f"| {label} | {length['bits']} | {a['published'][0]:.2f} | {plus_minus(a[measured]['levenshtein'])} | "
+                     f"{plus_minus(length[measured]['levenshtein'])} | {plus_minus(length['test']['levenshtein'])} | "
+                     f"{length['test']['exact_match_rate'][0]:.0%} | {plus_minus(random['test']['levenshtein'])} | "
+                     f"{random['test']['exact_match_rate'][0]:.0%} |")
+    lines += ["", f"{result['data']}. Edits: the mean Levenshtein distance, in characters. Epochs and "
+              "seeds of each row, the other distances and example sentences: "
+              f"[table3.md](benchmarks/results/table3.md). {_provenance(result)}."]
+    return "\n".join(lines)
+
+
 def speed(model):
     """Training steps against PyTorch, in short."""
     result = json.loads((RESULTS / f"train_step_{model}.json").read_text())
-    lines = ["| threads | batch | PyTorch eager | NumPy | NumPy + Numba |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| threads | case | PyTorch eager | NumPy | NumPy + Numba |", "| --- | --- | --- | --- | --- |"]
     for race in result["races"]:
+        case = ", ".join(f"{name.removesuffix('_size')} {value}" for name, value in race["case"].items())
         cells = []
         for name in ("torch eager", "numpy", "numpy + numba"):
             row = race["rows"][name]
             faster = "" if name == "torch eager" else f" (×{row['ratio']:.2f})"
             cells.append(f"{row['steps_per_second']:.0f}{faster}")
-        lines.append(f"| {race['threads']} | {race['case']['batch_size']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {race['threads']} | {case} | " + " | ".join(cells) + " |")
     lines += ["", f"Training steps a second (forward, backward, update), and how many times PyTorch's. "
               f"{', '.join(result['versions'])}; {result['machine']}; {result['date']}; "
               f"[all figures](benchmarks/results/train_step_{model}.md)."]
@@ -95,8 +141,9 @@ def example_output():
 
 
 if __name__ == "__main__":
-    update("table1", table1())
-    update("speed-mlp", speed("mlp"))
-    update("speed-cnn", speed("cnn"))
+    for name, section in (("table1", table1), ("table2", table2), ("table3", table3)):
+        update(name, section())
+    for model in ("mlp", "cnn", "lstm"):
+        update(f"speed-{model}", speed(model))
     if "--no-example" not in sys.argv:
         update("example-output", example_output())

@@ -68,6 +68,38 @@ def test_squared_error_leaves_the_probabilities(replacements):
     np.testing.assert_allclose(probability, activations.sigmoid_forward(x, empty(65, 20)), rtol=1e-5, atol=1e-6)
 
 
+@pytest.fixture
+def cross_entropies(replacements):
+    """The plain function and its kernel, each from (logits, labels, weights) to (value, gradient)."""
+    from tinyqae.fused.lstm_kernels import REPLACEMENTS
+    plain = losses.cross_entropy_with_logits
+
+    def with_arrays(function):
+        def run(x, labels, weights):
+            dx = empty(*x.shape)
+            return function(x, labels, weights, losses.CrossEntropyScratch(*x.shape, np.float32), dx), dx
+        return run
+
+    return with_arrays(plain), with_arrays(REPLACEMENTS[plain])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 39), (20, 39), (200, 33)])
+def test_cross_entropy(shape, cross_entropies):
+    random, x = np.random.default_rng(shape), logits(*shape).clip(-1e4, 1e4)
+    labels, weights = random.integers(0, shape[1], shape[0]), random.uniform(-0.5, 2, shape[0]).clip(0).astype(np.float32)
+    (expected, dexpected), (value, dx) = (f(x, labels, weights) for f in cross_entropies)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dx, dexpected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_cross_entropy_of_nan_is_nan_so_that_training_stops(place, cross_entropies):
+    x = logits(4, 5).clip(-9, 9)
+    x[2, place] = np.nan
+    for f in cross_entropies:
+        assert np.isnan(f(x, np.array([0, 1, 2, 3]), np.ones(4, np.float32))[0])
+
+
 @pytest.mark.parametrize("shape", [(20,), (65, 20), (3, 4, 5, 6)])
 def test_sigmoid(shape, replacements):
     x, out = logits(np.prod(shape), 1).reshape(shape), empty(*shape)

@@ -129,38 +129,86 @@ def test_bce_of_a_coin_is_log_two():
 # ---- cross-entropy --------------------------------------------------------------------------------------------------
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits, labels, weights):
     gradient = np.full_like(logits, np.nan)
-    row = np.empty((len(logits), 1), logits.dtype)
-    return losses.cross_entropy_with_logits(logits, labels, row, gradient), gradient
+    scratch = losses.CrossEntropyScratch(len(logits) + 3, logits.shape[1], logits.dtype)
+    return losses.cross_entropy_with_logits(logits, labels, weights, scratch, gradient), gradient
 
 
-def test_cross_entropy_gradient():
-    random = np.random.default_rng(0)
-    for check, m, v in ((check_coordinates, 5, 4), (check_directions, 60, 200)):
-        logits, labels = random.standard_normal((m, v)), random.integers(0, v, m)
-        check(lambda x=logits, y=labels: cross_entropy(x, y)[0] * len(x), logits, cross_entropy(logits, labels)[1] * m)
+def cross_entropy_textbook(logits, labels, weights):
+    gradient = np.full_like(logits, np.nan)
+    return losses.cross_entropy_with_logits_textbook(logits, labels, weights, gradient), gradient
 
 
+CROSS_ENTROPIES = pytest.mark.parametrize("loss", [cross_entropy, cross_entropy_textbook])
+
+
+def draw_labelled(m, v, dtype=np.float64):
+    """(logits, labels, weights with zeros among them)."""
+    random = np.random.default_rng((m, v))
+    weights = random.uniform(0.1, 2, m) * (random.random(m) > 0.3)
+    return (3 * random.standard_normal((m, v))).astype(dtype), random.integers(0, v, m), weights.astype(dtype)
+
+
+@CROSS_ENTROPIES
+def test_cross_entropy_gradient(loss):
+    for check, m, v in ((check_coordinates, 9, 4), (check_directions, 60, 200)):
+        logits, labels, weights = draw_labelled(m, v)
+        assert 0 < np.count_nonzero(weights == 0) < m
+        check(lambda x=(logits, labels, weights): loss(*x)[0], logits, loss(logits, labels, weights)[1])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 9), st.sampled_from([np.float32, np.float64]))
+def test_tuned_cross_entropy_equals_textbook(m, v, dtype):
+    example, tolerance = draw_labelled(m, v, dtype), {np.float32: 1e-5, np.float64: 1e-13}[dtype]
+    (value, gradient), (expected_value, expected_gradient) = cross_entropy(*example), cross_entropy_textbook(*example)
+    np.testing.assert_allclose(value, expected_value, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=tolerance, atol=tolerance)
+    assert value.dtype == gradient.dtype == dtype
+
+
+@CROSS_ENTROPIES
 @pytest.mark.parametrize("m", [1, 200])
-def test_cross_entropy_agrees_with_torch(m, torch):
-    random = np.random.default_rng(m)
-    logits, labels = 3 * random.standard_normal((m, 50)).astype(np.float32), random.integers(0, 50, m)
+def test_cross_entropy_agrees_with_torch(loss, m, torch):
+    logits, labels, weights = draw_labelled(m, 50, np.float32)
+    weights[0] = 1.5
     leaf = torch.tensor(logits, requires_grad=True)
-    theirs = torch.nn.functional.cross_entropy(leaf, torch.tensor(labels))
+    each = torch.nn.functional.cross_entropy(leaf, torch.tensor(labels), reduction="none")
+    theirs = (each * torch.tensor(weights)).sum()
     theirs.backward()
-    value, gradient = cross_entropy(logits, labels)
+    value, gradient = loss(logits, labels, weights)
     np.testing.assert_allclose(value, theirs.item(), rtol=1e-5)
-    np.testing.assert_allclose(gradient * m, leaf.grad.numpy() * m, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-5, atol=1e-5)
     assert gradient.dtype == np.float32
 
 
-def test_cross_entropy_of_extreme_logits_is_finite_and_exact():
-    logits = np.array([[1e4, -1e4, 0], [1e4, -1e4, 0]], np.float32)
+@CROSS_ENTROPIES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cross_entropy_of_extreme_logits_is_finite_and_exact(loss, dtype):
+    logits = np.array([[1e4, -1e4, 0], [1e4, -1e4, 0], [1e4, -1e4, 1e4]], dtype)
     with np.errstate(all="raise", under="ignore"):
-        value, gradient = cross_entropy(logits, np.array([0, 1]))
-    np.testing.assert_allclose(value, 1e4)
-    np.testing.assert_allclose(gradient, [[0, 0, 0], [0.5, -0.5, 0]], atol=1e-7)
+        value, gradient = loss(logits, np.array([0, 1, 2]), np.array([3, 0.5, 1], dtype))
+    np.testing.assert_allclose(value, 1e4 + np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0, 0, 0], [0.5, -0.5, 0], [0.5, 0, -0.5]], atol=1e-7)
+
+
+@CROSS_ENTROPIES
+def test_cross_entropy_of_a_fair_guess_is_the_logarithm_of_the_choices(loss):
+    value, gradient = loss(np.full((4, 39), 7.0), np.array([0, 5, 38, 5]), np.full(4, 0.25))
+    np.testing.assert_allclose(value, np.log(39), rtol=1e-14)
+    np.testing.assert_allclose(gradient[1], 0.25 / 39 - 0.25 * (np.arange(39) == 5), rtol=1e-12)
+
+
+@CROSS_ENTROPIES
+def test_a_row_of_weight_zero_does_not_count(loss):
+    logits, labels, weights = draw_labelled(12, 5)
+    kept = weights > 0
+    value, gradient = loss(logits, labels, weights)
+    expected_value, expected_gradient = loss(logits[kept], labels[kept], weights[kept])
+    np.testing.assert_allclose(value, expected_value, rtol=1e-13)
+    np.testing.assert_array_equal(gradient[kept], expected_gradient)
+    np.testing.assert_array_equal(gradient[~kept], 0)
 
 
 # ---- fence and commit -----------------------------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""Optimizers against torch.optim, their state, and learning-rate schedules."""
+"""Optimizers against torch.optim, their state, shortened gradients, and learning-rate schedules."""
 import copy
 
 import numpy as np
 import pytest
 
-from tinyqae.optim import OPTIMIZERS, PIECE, SGD, Adam, RMSprop, constant, cosine
+from tinyqae.optim import OPTIMIZERS, PIECE, SGD, Adam, RMSprop, clip_by_norm, constant, cosine
 
 # Shorter than a piece, exactly one, and several with a rest.
 SIZES = [3, PIECE, 2 * PIECE + 17]
@@ -97,6 +97,36 @@ def test_step_changes_parameters_in_place_and_leaves_gradients_alone(name):
 def test_bad_argument_is_named(make, argument):
     with pytest.raises(ValueError, match=argument):
         make()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("max_norm", [1e-3, 1, 7.5])
+def test_a_longer_gradient_is_shortened_to_the_largest_norm_and_keeps_its_direction(max_norm, dtype):
+    g = 10 * np.random.default_rng(0).standard_normal(1000).astype(dtype)
+    before, view = g.copy(), g[:3]
+    assert np.linalg.norm(g) > max_norm
+    clip_by_norm(g, max_norm)
+    assert g.dtype == dtype
+    np.testing.assert_allclose(np.linalg.norm(g.astype(np.float64)), max_norm, rtol=1e-6)
+    np.testing.assert_allclose(g, before * (max_norm / np.linalg.norm(before)), rtol=1e-5)
+    np.testing.assert_array_equal(view, g[:3])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_gradient_within_the_largest_norm_stays_as_it_is(dtype):
+    for g in (np.array([3, -4], dtype), np.zeros(5, dtype), np.array([1e-30], dtype)):
+        before = g.copy()
+        clip_by_norm(g, 5.0)
+        np.testing.assert_array_equal(g, before)
+        assert g.dtype == dtype
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_no_number_does_not_become_one(bad):
+    g = np.array([1, bad], np.float32)
+    with np.errstate(invalid="ignore"):
+        clip_by_norm(g, 1.0)
+    assert np.isnan(g[1])
 
 
 def test_constant_schedule_is_one():

@@ -109,6 +109,31 @@ def test_schedules_set_the_rate_of_each_step():
     np.testing.assert_allclose(rows[-1]["lr"], 1e-2 / steps)
 
 
+def test_clipped_gradients_are_no_longer_than_told():
+    clipped, free, seen = model(), model(), []
+
+    class Watched(SGD):
+        def step(self, parameters, gradients, lr=None):
+            seen.append(np.linalg.norm(gradients))
+            super().step(parameters, gradients, lr)
+
+    train(free, optimizer=Watched(0.1), epochs=1)
+    largest = float(np.median(seen))
+    unclipped = seen[:]
+    seen.clear()
+    train(clipped, optimizer=Watched(0.1), epochs=1, clip_norm=largest)
+    assert max(unclipped) > 1.01 * largest >= 1.005 * max(seen)
+    np.testing.assert_allclose(max(seen), largest, rtol=1e-5)
+    assert not np.array_equal(clipped.parameters, free.parameters)
+
+
+def test_a_clip_norm_that_no_gradient_reaches_changes_nothing():
+    clipped, free = model(), model()
+    train(clipped, clip_norm=1e6)
+    train(free)
+    np.testing.assert_array_equal(clipped.parameters, free.parameters)
+
+
 # ---- determinism ----------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +290,7 @@ def test_killed_process_resumes_to_the_very_same_weights(tmp_path, monkeypatch):
     ({"schedule": "cosine"}, "schedule"), ({"optimizer": Adam(2e-2)}, "lr"), ({"optimizer": SGD(1e-2)}, "optimizer"),
     ({"optimizer": Adam(1e-2, beta1=0.5)}, "optimizer"), ({"data": images(150)}, "examples"),
     ({"m": model(hidden=(8, 5))}, "config"), ({"m": model(Commit(0.5, signed=True))}, "bottleneck"),
-    ({"m": model(Naive())}, "bottleneck"),
+    ({"m": model(Naive())}, "bottleneck"), ({"clip_norm": 2.0}, "clip_norm"),
 ], ids=str)
 def test_resume_with_other_settings_is_refused_and_names_the_setting(changes, name, tmp_path):
     checkpoint = tmp_path / "c.npz"
@@ -415,13 +440,16 @@ def test_arrays_and_description_come_back_as_written(tmp_path):
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ({"epochs": 0}, ValueError, "epochs=0"), ({"epochs": 1.5}, ValueError, "epochs=1.5"),
     ({"batch_size": -4}, ValueError, "batch_size=-4"), ({"schedule": "step"}, ValueError, "schedule='step'.*cosine"),
+    ({"clip_norm": 0}, ValueError, "clip_norm=0 must"), ({"clip_norm": -1.5}, ValueError, "clip_norm=-1.5"),
+    ({"clip_norm": np.nan}, ValueError, "clip_norm=nan"),
     ({"data": images()[:0]}, ValueError, "examples is empty"),
     ({"data": images()[..., 0]}, ValueError, r", 6, 6\).*\(N, 6, 6, 1\)"),
     ({"data": images().astype(np.int64)}, TypeError, "int64.*uint8"),
     ({"data": images().astype(np.float32)}, ValueError, r"to 2\d\d\.0.*\[0, 1\]"),
     ({"data": images() * np.float32(np.nan)}, ValueError, "nan"),
     ({"data": images(1)}, ValueError, "at least 2"),
-], ids=["epochs", "epochs fraction", "batch size", "schedule", "empty", "shape", "integers", "floats to 255", "nan", "one"])
+], ids=["epochs", "epochs fraction", "batch size", "schedule", "clip 0", "clip negative",
+        "clip nan", "empty", "shape", "integers", "floats to 255", "nan", "one"])
 @pytest.mark.parametrize("validation", [None, images(20)], ids=["alone", "validated"])
 def test_bad_argument_is_named(arguments, error, message, validation, tmp_path):
     with pytest.raises(error, match=message):

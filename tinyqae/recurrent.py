@@ -101,7 +101,7 @@ def orthogonal(random, rows, columns):
     """
     q, r = np.linalg.qr(random.standard_normal((columns, rows)))
     # The signs make the draw uniform over all such matrices (Mezzadri 2007, arXiv:math-ph/0609050).
-    return (q * np.sign(np.diag(r))).T
+    return np.ascontiguousarray((q * np.sign(np.diag(r))).T)
 
 
 def _front(buffer, *shape):

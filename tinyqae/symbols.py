@@ -19,7 +19,7 @@ def to_symbols(sentences):
 
     sentences: a list or tuple of str. TypeError for anything else, ValueError for a character outside the alphabet.
     """
-    if isinstance(sentences, str) or not all(isinstance(sentence, str) for sentence in sentences):
+    if not isinstance(sentences, list | tuple) or not all(isinstance(sentence, str) for sentence in sentences):
         raise TypeError("sentences must be a list of str")
     # One byte a character: whatever is outside Latin-1 becomes a question mark, which is no symbol either.
     encoded = [sentence.encode("latin-1", "replace") for sentence in sentences]

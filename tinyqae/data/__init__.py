@@ -6,6 +6,7 @@ from tinyqae.data.image_folder import image_folder_patches
 from tinyqae.data.images import ImageData
 from tinyqae.data.mnist import load_mnist
 from tinyqae.data.sentence_split import SentenceSplit, split_sentences
+from tinyqae.data.splice import splice_sentences
 from tinyqae.data.synthetic import synthetic_digits
 from tinyqae.data.synthetic_shapes import synthetic_shapes
 from tinyqae.data.synthetic_text import synthetic_sentences
@@ -20,6 +21,7 @@ __all__ = [
     "load_cifar10",
     "load_mnist",
     "load_text",
+    "splice_sentences",
     "split_sentences",
     "synthetic_digits",
     "synthetic_sentences",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import backend, fused, losses
+from ..data.splice import splice_sentences
 from ..layers import BatchNorm, Dense
 from ..recurrent import LSTM, replica
 from ..symbols import DECODER_SYMBOLS, ENCODER_SYMBOLS, END, SPACE, START, to_sentences, to_symbols
@@ -29,6 +30,8 @@ class Seq2SeqAutoencoder(Autoencoder):
     keep it in its state.
     reverse: the encoder reads from the end, so that what the decoder must write first is what was read last
     (Sutskever, Vinyals and Le 2014, arXiv:1409.3215).
+    splice: the share of an epoch's training sentences that are replaced by the head of one and the tail of another
+    (tinyqae.data.splice_sentences), against learning by heart.
     pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with
     spaces, which count as characters, as in the report's code; longer sentences are refused.
     max_length: the most characters that decode writes.
@@ -38,12 +41,15 @@ class Seq2SeqAutoencoder(Autoencoder):
     splits_batches = True
 
     def __init__(self, bottleneck, hidden=64, *, dense_states=True, normalize_latent=False, code_every_step=False,
-                 reverse=False, pad_to=None, max_length=40, seed=0, dtype=np.float32):
+                 reverse=False, splice=0.0, pad_to=None, max_length=40, seed=0, dtype=np.float32):
         require_common(bottleneck, seed, dtype)
-        (hidden,) = positive_integers("hidden", hidden)
-        (max_length,) = positive_integers("max_length", max_length)
+        hidden = _positive_integer("hidden", hidden)
+        max_length = _positive_integer("max_length", max_length)
         if pad_to is not None:
-            (pad_to,) = positive_integers("pad_to", pad_to)
+            pad_to = _positive_integer("pad_to", pad_to)
+        if not 0 <= splice <= 1:
+            raise ValueError(f"splice={splice!r} must be from 0 to 1")
+        self.splice = splice
         self.hidden, self.dense_states, self.normalize_latent = hidden, dense_states, normalize_latent
         self.code_every_step, self.reverse = code_every_step, reverse
         self.pad_to, self.max_length, self.latent_size = pad_to, max_length, 2 * hidden
@@ -70,8 +76,8 @@ class Seq2SeqAutoencoder(Autoencoder):
     def config(self):
         """The constructor's arguments but for the bottleneck, for saving."""
         return {"hidden": self.hidden, "dense_states": self.dense_states, "normalize_latent": self.normalize_latent,
-                "code_every_step": self.code_every_step, "reverse": self.reverse, "pad_to": self.pad_to,
-                "max_length": self.max_length, "dtype": self.dtype.name}
+                "code_every_step": self.code_every_step, "reverse": self.reverse, "splice": self.splice,
+                "pad_to": self.pad_to, "max_length": self.max_length, "dtype": self.dtype.name}
 
     # ---- the training step --------------------------------------------------------------------------------------
 
@@ -222,7 +228,7 @@ class Seq2SeqAutoencoder(Autoencoder):
 
     def decode_symbols(self, code, beam=1):
         """As decode, but the symbols as they come: (N, max_length), with end symbols from the sentence's end on."""
-        (beam,) = positive_integers("beam", beam)
+        beam = _positive_integer("beam", beam)
         code = self._unpacked(code)
         symbols = np.empty((len(code), self.max_length), np.intp)
         step = max(1, self.inference_batch // beam)
@@ -268,6 +274,13 @@ class Seq2SeqAutoencoder(Autoencoder):
             if backend.name == "numpy" and (last == END).all():
                 break
         return written[::beam]
+
+
+def _positive_integer(argument, value):
+    """`value` as an int; ValueError unless it is one whole number above 0."""
+    if isinstance(value, list | tuple | np.ndarray):
+        raise ValueError(f"{argument}={value!r} must be one whole number above 0")
+    return positive_integers(argument, value)[0]
 
 
 class _Thread:
@@ -338,8 +351,8 @@ class SentenceBatches:
     """
 
     def __init__(self, model, sentences, batch_size):
-        self.model, self.batch_size, self.sentences = model, batch_size, sentences
         self.symbols, self.lengths, self.targets = model.prepare(sentences)
+        self.model, self.batch_size, self.sentences = model, batch_size, list(sentences)
 
     def __len__(self):
         n = len(self.sentences)
@@ -353,6 +366,9 @@ class SentenceBatches:
         """One epoch's batches, drawn from `random`: sentences in any order, then sorted by length, then cut into batches,
         and these in any order.
         """
+        if self.model.splice:
+            spliced = splice_sentences(self.sentences, self.model.splice, random)
+            self.symbols, self.lengths, self.targets = self.model.prepare(spliced)
         order = random.permutation(len(self.sentences))
         order = order[np.argsort(self.lengths[order], kind="stable")]
         for i in random.permutation(len(self)):
