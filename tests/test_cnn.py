@@ -174,6 +174,33 @@ def test_a_batch_split_among_threads_gives_the_same_step(monkeypatch):
         np.testing.assert_array_equal(reconstruction, results[0][1])
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("normalize_output", [True, False])
+def test_gradient_with_the_batch_split_among_threads(threads, normalize_output, monkeypatch):
+    monkeypatch.setattr(layers, "PRODUCTS_WORTH_SPLITTING", 0)
+    monkeypatch.setattr(backend, "threads", threads)
+    model = shaken(small_model("vanilla", np.float64, normalize_output=normalize_output))
+    x = images(5, dtype=np.float64)  # Parts of unequal size: 3 and 2, or 2, 2 and 1.
+    model.loss_and_gradients(x)
+    gradients = model.gradients.copy()
+    assert check_directions(lambda: model.reconstruction_loss(model.forward(x), x)[0], model.parameters,
+                            gradients) <= 1e-6
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_training_twice_gives_the_same_weights_at_the_same_number_of_threads(threads, kernels, monkeypatch):
+    monkeypatch.setattr(layers, "PRODUCTS_WORTH_SPLITTING", 0)
+    monkeypatch.setattr(backend, "threads", threads)
+    ids = set()
+    for _ in range(3):
+        model, optimizer = small_model(), Adam()
+        for n in (5, 4, 1):  # The last has fewer images than threads.
+            model.loss_and_gradients(images(n))
+            optimizer.step(model.parameters, model.gradients)
+        ids.add(model.model_id())
+    assert len(ids) == 1
+
+
 def test_an_error_in_another_thread_is_raised():
     def fail_elsewhere(i):
         if i:

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from tinyqae import fused
 from tinyqae.ops.activations import relu_backward, relu_forward
 from tinyqae.ops.norm import batch_norm_backward, batch_norm_forward
-from tinyqae.ops.norm_relu_pool import NormScratch, norm_relu_pool_backward, norm_relu_pool_forward
+from tinyqae.ops.norm_relu_pool import (
+    NormScratch,
+    batch_statistics,
+    combine_statistics,
+    norm_gradient_sums,
+    norm_relu_pool_backward,
+    norm_relu_pool_forward,
+)
 from tinyqae.ops.pool import max_pool_backward, max_pool_forward
 
 EPS = 1e-5
@@ -36,17 +43,28 @@ def textbook(x, gamma, beta, relu, pool, dout):
     return out, dx.reshape(x.shape), dgamma, dbeta
 
 
-def fused_form(x, gamma, beta, relu, pool, dout, capacity=None):
-    """The same through norm_relu_pool, as installed for x's dtype."""
-    channels = x.shape[-1]
-    scratch = NormScratch((capacity or len(x), *x.shape[1:]), pool, x.dtype)
-    mean, variance, rstd, dgamma, dbeta = (np.empty(channels, x.dtype) for _ in range(5))
+def fused_form(x, gamma, beta, relu, pool, dout, capacity=None, cuts=()):
+    """The same through norm_relu_pool, as installed for x's dtype, the batch being cut into parts at `cuts`."""
+    channels, dtype = x.shape[-1], x.dtype
+    measure, forward, sums, backward = (fused.choose(op, dtype) for op in (
+        batch_statistics, norm_relu_pool_forward, norm_gradient_sums, norm_relu_pool_backward))
+    bounds = [0, *cuts, len(x)]
+    parts = [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+    scratch = NormScratch((capacity or len(x), *x.shape[1:]), pool, dtype)
+    means, variances, dgammas, dbetas = (np.empty((len(parts), channels), dtype) for _ in range(4))
+    rstd, out, g, dx = np.empty(channels, dtype), np.empty_like(dout), np.empty_like(dout), np.empty_like(x)
     pooled = np.empty_like(dout) if pool > 1 else x
-    out, dx = np.empty_like(dout), np.empty_like(x)
-    forward = fused.choose(norm_relu_pool_forward, x.dtype)
-    backward = fused.choose(norm_relu_pool_backward, x.dtype)
-    forward(x, gamma, beta, EPS, relu, pool, scratch, mean, variance, rstd, pooled, out)
-    backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool, scratch, dx, dgamma, dbeta)
+    for part, mean, variance in zip(parts, means, variances, strict=True):
+        measure(x[part], scratch, mean, variance)
+    combine_statistics([part.stop - part.start for part in parts], list(means), list(variances), EPS, rstd)
+    for part in parts:
+        forward(x[part], gamma, beta, means[0], rstd, relu, pool, scratch, pooled[part], out[part])
+    for part, dgamma, dbeta in zip(parts, dgammas, dbetas, strict=True):
+        sums(dout[part], pooled[part], out[part], means[0], rstd, relu, scratch, g[part], dgamma, dbeta)
+    dgamma, dbeta = dgammas.sum(axis=0), dbetas.sum(axis=0)
+    for part in parts:
+        backward(g[part], x[part], pooled[part], gamma, means[0], rstd, dgamma, dbeta, x.size // channels, pool, scratch,
+                 dx[part])
     return out, dx, dgamma, dbeta
 
 
@@ -90,3 +108,29 @@ def test_a_smaller_batch_than_the_scratch_space_was_built_for_gives_the_same(ker
     for alone, in_larger in zip(fused_form(x, gamma, beta, True, 2, dout),
                                 fused_form(x, gamma, beta, True, 2, dout, capacity=9), strict=True):
         np.testing.assert_array_equal(alone, in_larger)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("cuts", [(3,), (2, 4), (1, 2, 3, 4)])
+def test_in_parts_it_gives_the_same_as_in_one(cuts, pool, relu):
+    x, gamma, beta, dout = example((5, 6, 4, 7), pool, 3, np.float64, offset=10.0)
+    for whole, in_parts in zip(fused_form(x, gamma, beta, relu, pool, dout),
+                               fused_form(x, gamma, beta, relu, pool, dout, cuts=cuts), strict=True):
+        np.testing.assert_allclose(in_parts, whole, rtol=1e-11, atol=1e-12)
+
+
+def test_combined_statistics_are_those_of_all_values(kernels):
+    # Parts of unequal size whose means lie far apart, so that most of the variance is between them.
+    random = np.random.default_rng(4)
+    parts = [(5 * i + random.standard_normal((n, 2, 2, 3))).astype(np.float32) for i, n in enumerate((1, 4, 2))]
+    means, variances = (list(np.empty((3, 3), np.float32)) for _ in range(2))
+    for part, mean, variance in zip(parts, means, variances, strict=True):
+        scratch = NormScratch(part.shape, 1, np.float32)
+        fused.choose(batch_statistics, np.float32)(part, scratch, mean, variance)
+    rstd = np.empty(3, np.float32)
+    combine_statistics([len(part) for part in parts], means, variances, EPS, rstd)
+    values = np.concatenate(parts).astype(np.float64)
+    np.testing.assert_allclose(means[0], values.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(variances[0], values.var(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(rstd, 1 / np.sqrt(values.var(axis=(0, 1, 2)) + EPS), rtol=1e-6)

@@ -260,7 +260,7 @@ def arrays_of(lstm):
 
 def test_a_replica_shares_parameters_and_nothing_else():
     lstm = stirred(layer())
-    problem, other = Problem(lstm, 6, 3), Problem(lstm, 4, 5, seed=1)
+    problem, other = Problem(lstm, 6, 3), Problem(lstm, 4, 2, seed=1)
     expected, other_expected = problem.solve(lstm), other.solve(stirred(layer()))
     twin = replica(lstm)
     problem.forward(lstm)

@@ -15,7 +15,14 @@ from .ops.conv import Conv2dPlan, conv2d_backward, conv2d_forward
 from .ops.conv_upsampled import UpsampledConv2dPlan, conv2d_upsampled_backward, conv2d_upsampled_forward
 from .ops.dense import dense_backward, dense_forward
 from .ops.norm import batch_norm_backward, batch_norm_forward, batch_norm_inference, update_running
-from .ops.norm_relu_pool import NormScratch, norm_relu_pool_backward, norm_relu_pool_forward
+from .ops.norm_relu_pool import (
+    NormScratch,
+    batch_statistics,
+    combine_statistics,
+    norm_gradient_sums,
+    norm_relu_pool_backward,
+    norm_relu_pool_forward,
+)
 from .ops.pool import max_pool_forward
 
 # Multiplications in a layer's convolution from which waking another thread pays.
@@ -159,6 +166,9 @@ class ConvBlock(Layer):
     (N, H, W, C) -> (N, H', W', filters). One layer, because the fast forms of these ops reach across their borders:
     the upsampled image is never stored, pooling comes before the normalization (ops/norm_relu_pool.py), and at
     inference the normalization is folded into the convolution. With batch norm there is no bias beside its beta.
+
+    On the CPU a large batch is split among threads. A thread takes its part as far as it can: a pass with batch norm
+    stops once, where statistics (or gradients of gamma and beta) are sums over all parts.
     """
 
     def __init__(self, filters, kernel=3, *, upsample=False, norm=True, relu=True, pool=False, momentum=0.9, eps=1e-5):
@@ -169,6 +179,8 @@ class ConvBlock(Layer):
             raise ValueError("pool=True comes with norm=True in this layer")
         self.filters, self.kernel, self.upsample = filters, kernel, upsample
         self.norm, self.relu, self.pool, self.momentum, self.eps = norm, relu, 2 if pool else 1, momentum, eps
+        self._convolve, self._convolve_backward = (
+            (conv2d_upsampled_forward, conv2d_upsampled_backward) if upsample else (conv2d_forward, conv2d_backward))
 
     def setup(self, input_shape, random, dtype):
         """See Layer.setup; input_shape (H, W, C). Glorot-uniform weights, zero biases, gamma 1 and beta 0."""
@@ -197,7 +209,7 @@ class ConvBlock(Layer):
     def build(self, batch_shape):
         """See Layer.build."""
         super().build(batch_shape)
-        height, width, filters = self.conv_shape
+        xp, (height, width, _) = backend.xp, self.conv_shape
         products = self.capacity * height * width * math.prod(self.w_shape)
         threads = backend.threads if backend.name == "numpy" and products > PRODUCTS_WORTH_SPLITTING else 1
         parts = min(threads, self.capacity)
@@ -207,40 +219,67 @@ class ConvBlock(Layer):
         else:
             self.plans = [Conv2dPlan(shape, self.w_shape, dtype=self.dtype, needs_dx=self.needs_dx)
                           for _ in range(parts)]
-        # Every part but the first sums its weight gradient apart.
-        self.part_dw = [backend.xp.empty(self.w_shape, self.dtype) for _ in range(parts - 1)]
-        self.part_db = [backend.xp.empty(filters, self.dtype) for _ in range(parts - 1)]
-        empty, conv_shape = backend.xp.empty, (self.capacity, *self.conv_shape)
-        self.convolved = empty(conv_shape, self.dtype)
-        self.dconvolved = empty(conv_shape, self.dtype)
-        self.pooled = empty((self.capacity, *self.output_shape), self.dtype) if self.pool > 1 else self.convolved
-        self.scratch = NormScratch(conv_shape, self.pool, self.dtype) if self.norm else None
+        # Every part but the first sums its gradients and statistics apart.
+        self.part_grads = [self.grads] + [{name: xp.empty_like(grad) for name, grad in self.grads.items()}
+                                          for _ in range(parts - 1)]
+        conv_shape = (self.capacity, *self.conv_shape)
+        self.convolved, self.dconvolved = xp.empty(conv_shape, self.dtype), xp.empty(conv_shape, self.dtype)
+        if self.norm:
+            self.pooled = xp.empty_like(self.out) if self.pool > 1 else self.convolved
+            self.g = xp.empty_like(self.out)
+            self.scratch = [NormScratch((shape[0], *self.conv_shape), self.pool, self.dtype) for _ in range(parts)]
+            self.means = [self._mean] + [xp.empty_like(self._mean) for _ in range(parts - 1)]
+            self.variances = [self._variance] + [xp.empty_like(self._variance) for _ in range(parts - 1)]
 
     def forward(self, x, training=True):
         """x (N, H, W, C) -> (N, H', W', filters), by the batch's statistics in training, else by the running ones."""
         self._prepare(x)
-        self.x, n = x, len(x)
-        convolved, out = self.convolved[:n], self.out[:n]
-        if not self.norm:
-            self._convolve(x, self.params["w"], self.params["b"], out)
-            return relu_forward(out, out) if self.relu else out
-        if not training:
+        self.x = x
+        if self.norm and training:
+            return self._forward_normalizing(x)
+        if self.norm:
             self._fold()
-            self._convolve(x, self._folded_w, self._folded_b, convolved)
+            w, b = self._folded_w, self._folded_b
+        else:
+            w, b = self.params["w"], self.params["b"]
+        out, parts = self.out[:len(x)], self._parts(len(x))
+        convolved = self.convolved[:len(x)] if self.pool > 1 else out
+
+        def one(i):
+            part = parts[i]
+            self._convolve(x[part], w, b, self.plans[i], convolved[part])
             if self.relu:
-                relu_forward(convolved, convolved)
+                relu_forward(convolved[part], convolved[part])
             if self.pool > 1:
-                return fused.choose(max_pool_forward, self.dtype)(convolved, self.pool, out)
-            return convolved
-        if n * self.conv_shape[0] * self.conv_shape[1] < 2:
+                fused.choose(max_pool_forward, self.dtype)(convolved[part], self.pool, out[part])
+
+        backend.split_work(one, len(parts))
+        return out
+
+    def _forward_normalizing(self, x):
+        n = len(x)
+        pixels = n * self.conv_shape[0] * self.conv_shape[1]
+        if pixels < 2:
             raise ValueError("batch norm in training needs at least 2 values of each channel; use a larger batch")
-        self._convolve(x, self.params["w"], None, convolved)
-        fused.choose(norm_relu_pool_forward, self.dtype)(
-            convolved, self.params["gamma"], self.params["beta"], self.eps, self.relu, self.pool, self.scratch,
-            self._mean, self._variance, self._rstd, self.pooled[:n], out)
-        count = n * self.conv_shape[0] * self.conv_shape[1]
+        parts, convolved, pooled, out = self._parts(n), self.convolved[:n], self.pooled[:n], self.out[:n]
+        measure, normalize = (fused.choose(op, self.dtype) for op in (batch_statistics, norm_relu_pool_forward))
+
+        def until_statistics(i):
+            part = parts[i]
+            self._convolve(x[part], self.params["w"], None, self.plans[i], convolved[part])
+            measure(convolved[part], self.scratch[i], self.means[i], self.variances[i])
+
+        def after_statistics(i):
+            part = parts[i]
+            normalize(convolved[part], self.params["gamma"], self.params["beta"], self._mean, self._rstd, self.relu,
+                      self.pool, self.scratch[i], pooled[part], out[part])
+
+        backend.split_work(until_statistics, len(parts))
+        counts = [part.stop - part.start for part in parts]
+        combine_statistics(counts, self.means[:len(parts)], self.variances[:len(parts)], self.eps, self._rstd)
+        backend.split_work(after_statistics, len(parts))
         update_running(self.state["mean"], self._mean, self.momentum, self._scale)
-        backend.xp.multiply(self._variance, count / (count - 1), out=self._variance)
+        backend.xp.multiply(self._variance, pixels / (pixels - 1), out=self._variance)
         update_running(self.state["variance"], self._variance, self.momentum, self._scale)
         return out
 
@@ -249,31 +288,11 @@ class ConvBlock(Layer):
         size = -(-n // len(self.plans))
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
-    def _convolve(self, x, w, b, out):
-        convolve, parts = conv2d_upsampled_forward if self.upsample else conv2d_forward, self._parts(len(x))
-
-        def one(i):
-            convolve(x[parts[i]], w, b, self.plans[i], out[parts[i]])
-
-        backend.split_work(one, len(parts)) if len(parts) > 1 else one(0)
-
-    def _convolve_backward(self, dout, dx, db):
-        convolve_backward = conv2d_upsampled_backward if self.upsample else conv2d_backward
-        parts, dw = self._parts(len(dout)), self.grads["w"]
-        all_dw, all_db = [dw, *self.part_dw], [db, *self.part_db] if db is not None else [None] * len(self.plans)
-
-        def one(i):
-            part = parts[i]
-            convolve_backward(dout[part], self.x[part], self.params["w"], self.plans[i],
-                              None if dx is None else dx[part], all_dw[i], all_db[i])
-
-        if len(parts) == 1:
-            return one(0)
-        backend.split_work(one, len(parts))
-        for i in range(1, len(parts)):
-            backend.xp.add(dw, all_dw[i], out=dw)
-            if db is not None:
-                backend.xp.add(db, all_db[i], out=db)
+    def _sum_parts(self, parts, *names):
+        """Add to the first part's gradients of these names the others', always in the same order."""
+        for name in names:
+            for other in self.part_grads[1:parts]:
+                backend.xp.add(self.grads[name], other[name], out=self.grads[name])
 
     def _fold(self):
         """Weights and bias of the convolution that does the normalization as well: gamma rstd w, beta - gamma rstd mean.
@@ -288,19 +307,42 @@ class ConvBlock(Layer):
 
     def backward(self, dout):
         """dout (N, H', W', filters) -> dx (N, H, W, C), or None for a first layer."""
-        n = len(dout)
-        dconvolved, dx, db = self.dconvolved[:n], self.dx[:n] if self.needs_dx else None, None
+        n, parts = len(dout), self._parts(len(dout))
+        out, dx = self.out[:n], self.dx[:n] if self.needs_dx else None
+        dconvolved = self.dconvolved[:n] if self.norm or self.relu else dout
         if self.norm:
-            fused.choose(norm_relu_pool_backward, self.dtype)(
-                dout, self.convolved[:n], self.pooled[:n], self.out[:n], self.params["gamma"], self._mean, self._rstd,
-                self.relu, self.pool, self.scratch, dconvolved, self.grads["gamma"], self.grads["beta"])
-        elif self.relu:
-            relu_backward(dout, self.out[:n], dconvolved)
-            db = self.grads["b"]
-        else:
-            dconvolved, db = dout, self.grads["b"]
-        self._convolve_backward(dconvolved, dx, db)
+            self._sum_norm_gradients(dout, parts)
+        normalize_backward = fused.choose(norm_relu_pool_backward, self.dtype)
+        pixels = n * self.conv_shape[0] * self.conv_shape[1]
+
+        def one(i):
+            part, grads = parts[i], self.part_grads[i]
+            if self.norm:
+                normalize_backward(
+                    self.g[part], self.convolved[part], self.pooled[part], self.params["gamma"], self._mean, self._rstd,
+                    self.grads["gamma"], self.grads["beta"], pixels, self.pool, self.scratch[i], dconvolved[part])
+            elif self.relu:
+                relu_backward(dout[part], out[part], dconvolved[part])
+            self._convolve_backward(dconvolved[part], self.x[part], self.params["w"], self.plans[i],
+                                    None if dx is None else dx[part], grads["w"], grads.get("b"))
+
+        backend.split_work(one, len(parts))
+        self._sum_parts(len(parts), "w")
+        if not self.norm:
+            self._sum_parts(len(parts), "b")
         return dx
+
+    def _sum_norm_gradients(self, dout, parts):
+        """Fill g and the gradients of gamma and beta."""
+        sums = fused.choose(norm_gradient_sums, self.dtype)
+
+        def one(i):
+            part, grads = parts[i], self.part_grads[i]
+            sums(dout[part], self.pooled[part], self.out[part], self._mean, self._rstd, self.relu, self.scratch[i],
+                 self.g[part], grads["gamma"], grads["beta"])
+
+        backend.split_work(one, len(parts))
+        self._sum_parts(len(parts), "gamma", "beta")
 
 
 class Sequential(Layer):

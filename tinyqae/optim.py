@@ -165,7 +165,7 @@ def clip_by_norm(gradients, max_norm):
     """
     xp = backend.xp
     norm = xp.sqrt(xp.vdot(gradients, gradients))
-    xp.multiply(gradients, xp.minimum(1, max_norm / xp.maximum(norm, xp.finfo(gradients.dtype).tiny)), out=gradients)
+    xp.multiply(gradients, max_norm / xp.maximum(norm, max_norm), out=gradients)
 
 
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}

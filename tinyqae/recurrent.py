@@ -99,7 +99,9 @@ def orthogonal(random, rows, columns):
     """A random matrix (rows, columns), rows <= columns, whose rows are orthonormal: it neither stretches nor shrinks what
     it multiplies from the left. Saxe, McClelland and Ganguli 2014, arXiv:1312.6120.
     """
-    q, r = np.linalg.qr(random.standard_normal((columns, rows)))
+    # Two threads of BLAS get in each other's way here.
+    with backend.blas_threads(1):
+        q, r = np.linalg.qr(random.standard_normal((columns, rows)))
     # The signs make the draw uniform over all such matrices (Mezzadri 2007, arXiv:math-ph/0609050).
     return np.ascontiguousarray((q * np.sign(np.diag(r))).T)
 

@@ -11,7 +11,7 @@ ZERO = np.float32(0)
 
 
 @compiled
-def _statistics(x, eps, mean, variance, rstd):
+def _statistics(x, mean, variance):
     rows, channels = x.shape
     whole = rows - rows % 4
     share = ONE / np.float32(rows)
@@ -36,13 +36,14 @@ def _statistics(x, eps, mean, variance, rstd):
             variance[c] += d0 * d0
     for c in range(channels):
         variance[c] *= share
-        rstd[c] = ONE / np.sqrt(variance[c] + np.float32(eps))
 
 
 @compiled
 def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
     """As the plain function of this name; see REPLACEMENTS."""
-    _statistics(x, eps, mean, variance, rstd)
+    _statistics(x, mean, variance)
+    for c in range(len(mean)):
+        rstd[c] = ONE / np.sqrt(variance[c] + np.float32(eps))
     for m in range(len(x)):
         for c in range(len(mean)):
             normalized = (x[m, c] - mean[c]) * rstd[c]
@@ -77,6 +78,11 @@ def batch_norm_backward(dout, xhat, gamma, rstd, dx, dgamma, dbeta):
     return dx
 
 
+def batch_statistics(x, scratch, mean, variance):
+    """As the plain function of this name; see REPLACEMENTS."""
+    _statistics(x.reshape(-1, x.shape[-1]), mean, variance)
+
+
 @compiled
 def _affine_relu(x, scale, shift, floor, out):
     for m in range(len(x)):
@@ -99,11 +105,10 @@ def _pool_affine_relu(x, scale, shift, floor, pooled, out):
                     result[c] = max(kept[c] * scale[c] + shift[c], floor)
 
 
-def norm_relu_pool_forward(x, gamma, beta, eps, relu, pool, scratch, mean, variance, rstd, pooled, out):
+def norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, scratch, pooled, out):
     """As the plain function of this name; see REPLACEMENTS."""
     channels = x.shape[-1]
-    _statistics(x.reshape(-1, channels), eps, mean, variance, rstd)
-    scale, shift, _ = scratch.channel
+    scale, shift, *_ = scratch.channel
     np.multiply(gamma, rstd, out=scale)
     np.subtract(beta, scale * mean, out=shift)
     floor = ZERO if relu else np.float32(-np.inf)
@@ -115,7 +120,7 @@ def norm_relu_pool_forward(x, gamma, beta, eps, relu, pool, scratch, mean, varia
 
 
 @compiled
-def _masked_sums(dout, source, out, mean, relu, g, dgamma, dbeta):
+def _masked_sums(dout, pooled, out, mean, relu, g, dgamma, dbeta):
     dgamma[:] = ZERO
     dbeta[:] = ZERO
     for m in range(len(dout)):
@@ -123,7 +128,14 @@ def _masked_sums(dout, source, out, mean, relu, g, dgamma, dbeta):
             value = dout[m, c] if out[m, c] > ZERO or not relu else ZERO
             g[m, c] = value
             dbeta[c] += value
-            dgamma[c] += value * (source[m, c] - mean[c])
+            dgamma[c] += value * (pooled[m, c] - mean[c])
+
+
+def norm_gradient_sums(dout, pooled, out, mean, rstd, relu, scratch, g, dgamma, dbeta):
+    """As the plain function of this name; see REPLACEMENTS."""
+    pixels = (array.reshape(-1, len(mean)) for array in (dout, pooled, out))
+    _masked_sums(*pixels, mean, relu, g.reshape(-1, len(mean)), dgamma, dbeta)
+    np.multiply(dgamma, rstd, out=dgamma)
 
 
 @compiled
@@ -154,17 +166,12 @@ def _linear_plus_at_extremes(x, pooled, c1, c0, scale, g, dx):
                     dbottom[1, c] = c1[c] * bottom[1, c] + c0[c] + (remaining - taken)
 
 
-def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool, scratch, dx, dgamma, dbeta):
+def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, count, pool, scratch, dx):
     """As the plain function of this name; see REPLACEMENTS."""
     channels = x.shape[-1]
-    g = scratch.g[:len(x)]
-    source = (pooled if pool > 1 else x).reshape(-1, channels)
-    _masked_sums(dout.reshape(-1, channels), source, out.reshape(-1, channels), mean, relu, g.reshape(-1, channels),
-                 dgamma, dbeta)
-    np.multiply(dgamma, rstd, out=dgamma)
-    scale, c1, c0 = scratch.channel
+    scale, c1, c0, _ = scratch.channel
     np.multiply(gamma, rstd, out=scale)
-    share = np.float32(-channels / x.size)
+    share = np.float32(-1 / count)
     np.multiply(scale * rstd, dgamma * share, out=c1)
     np.subtract(scale * dbeta * share, c1 * mean, out=c0)
     if pool == 1:
@@ -177,6 +184,8 @@ def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool,
 REPLACEMENTS = {
     norm.batch_norm_forward: batch_norm_forward,
     norm.batch_norm_backward: batch_norm_backward,
+    norm_relu_pool.batch_statistics: batch_statistics,
     norm_relu_pool.norm_relu_pool_forward: norm_relu_pool_forward,
+    norm_relu_pool.norm_gradient_sums: norm_gradient_sums,
     norm_relu_pool.norm_relu_pool_backward: norm_relu_pool_backward,
 }

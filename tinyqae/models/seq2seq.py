@@ -347,7 +347,8 @@ class Batch:
 class SentenceBatches:
     """Batches of sentences of like length, so that little is padding.
 
-    One sentence is no batch for batch norm: a last batch of one is left out.
+    One sentence is no batch for batch norm: a last batch of one is avoided by leaving a sentence out, another one each
+    epoch.
     """
 
     def __init__(self, model, sentences, batch_size):
@@ -370,6 +371,8 @@ class SentenceBatches:
             spliced = splice_sentences(self.sentences, self.model.splice, random)
             self.symbols, self.lengths, self.targets = self.model.prepare(spliced)
         order = random.permutation(len(self.sentences))
+        if len(order) % self.batch_size == 1 < len(order):
+            order = order[1:]
         order = order[np.argsort(self.lengths[order], kind="stable")]
         for i in random.permutation(len(self)):
             yield self._gather(order[i * self.batch_size:(i + 1) * self.batch_size])

@@ -8,6 +8,12 @@ passes over the largest arrays of a network, and a normalized copy of each. Here
 with a = gamma rstd and s = beta - a mean, since both maps are monotone. So x is pooled first, and a quarter of it is
 normalized; nothing but x itself and the pooled array is kept for the backward pass.
 
+A batch may be worked on in parts, one for each thread. What couples its images is sums over all of them, so each pass
+has two halves, and between them the sums of the parts are put together, on one thread and in the order of the parts:
+
+    forward     batch_statistics of each part, combine_statistics, norm_relu_pool_forward of each part
+    backward    norm_gradient_sums of each part, their sum, norm_relu_pool_backward of each part
+
 Arrays (N, H, W, C) are treated as rows of W C values, and what belongs to a channel is repeated W times to such a row,
 because an operation on long rows runs at the speed of memory.
 """
@@ -20,7 +26,9 @@ STATISTICS_BYTES = 2**18
 
 
 class NormScratch:
-    """Scratch space for these functions, allocated once: shape (N, H, W, C) of x, N the largest batch; pool 1 or 2."""
+    """Scratch space for these functions, allocated once: shape (N, H, W, C) of x, N the largest part of a batch; pool 1
+    or 2. It holds no values between calls, but serves one call at a time: threads need one each.
+    """
 
     def __init__(self, shape, pool, dtype):
         xp = backend.xp
@@ -30,14 +38,14 @@ class NormScratch:
         self.ones = xp.ones(images * height * width, dtype)
         self.rows_per_piece = max(1, STATISTICS_BYTES // (width * channels * np.dtype(dtype).itemsize))
         self.piece = xp.empty((min(self.rows_per_piece, images * height), width * channels), dtype)
-        self.channel = xp.empty((3, channels), dtype)
-        self.g, self.centred = xp.empty(pooled, dtype), xp.empty(pooled, dtype)
+        self.channel = xp.empty((4, channels), dtype)
+        self.centred = xp.empty(pooled, dtype)
         self.is_maximum = xp.empty(pooled, bool) if pool > 1 else None
         self.placed = xp.empty(pooled, dtype) if pool > 1 else None
 
 
-def batch_statistics(x, eps, scratch, mean, variance, rstd):
-    """mean, (biased) variance and 1 / sqrt(variance + eps) of every channel; x (N, H, W, C), the others (C,).
+def batch_statistics(x, scratch, mean, variance):
+    """mean and (biased) variance of every channel; x (N, H, W, C), the others (C,).
 
     Sums over pixels are products with a vector of ones. The squares are of centred values, piece by piece in the cache:
     the mean of squares minus the square of the mean would lose digits where the mean is large.
@@ -58,24 +66,48 @@ def batch_statistics(x, eps, scratch, mean, variance, rstd):
         xp.matmul(scratch.ones[:len(squares)], squares, out=part)
         xp.add(variance, part, out=variance)
     xp.multiply(variance, 1 / len(pixels), out=variance)
+
+
+def combine_statistics(counts, means, variances, eps, rstd):
+    """From the statistics of the parts those of the batch, in means[0] and variances[0]; the others are overwritten.
+
+    A part with mean m' and variance v' that holds the share s of all values changes those of the values so far to
+
+        m + s (m' - m)        and        v + s (v' - v + (1 - s) (m' - m)^2)
+
+    the variance within the two and between them (Chan, Golub and LeVeque 1983), without a large sum of squares.
+    counts: images (or values) of each part; means, variances: a list of (C,); rstd = 1 / sqrt(variance + eps), (C,).
+    """
+    xp = backend.xp
+    mean, variance, count = means[0], variances[0], counts[0]
+    for part_count, difference, change in zip(counts[1:], means[1:], variances[1:], strict=True):
+        count += part_count
+        share = part_count / count
+        xp.subtract(difference, mean, out=difference)
+        between = xp.multiply(difference, difference, out=rstd)
+        xp.multiply(between, 1 - share, out=between)
+        xp.subtract(change, variance, out=change)
+        xp.add(change, between, out=change)
+        xp.multiply(change, share, out=change)
+        xp.add(variance, change, out=variance)
+        xp.multiply(difference, share, out=difference)
+        xp.add(mean, difference, out=mean)
     xp.add(variance, eps, out=rstd)
     xp.sqrt(rstd, out=rstd)
     xp.divide(1, rstd, out=rstd)
 
 
-def norm_relu_pool_forward(x, gamma, beta, eps, relu, pool, scratch, mean, variance, rstd, pooled, out):
-    """out = max-pool(relu(gamma (x - mean) rstd + beta)), by the statistics of this batch.
+def norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, scratch, pooled, out):
+    """out = max-pool(relu(gamma (x - mean) rstd + beta)), mean and rstd being those of the batch that x is a part of.
 
-    x (N, H, W, C); gamma, beta (C,); relu True or False; pool 1 (none) or 2; mean, variance, rstd (C,), written;
-    pooled and out (N, H/pool, W/pool, C): the pooled x, written unless pool is 1, and the result. Returns out.
+    x (N, H, W, C); gamma, beta, mean, rstd (C,); relu True or False; pool 1 (none) or 2; pooled and out
+    (N, H/pool, W/pool, C): the pooled x, which is written unless pool is 1 (then it is x itself), and the result.
+    Returns out.
     """
     xp = backend.xp
-    batch_statistics(x, eps, scratch, mean, variance, rstd)
     if pool > 1:
         _pool_extremes(x, gamma, pool, pooled)
-    else:
-        pooled = x
-    scale, shift, _ = scratch.channel
+    scale, shift, *_ = scratch.channel
     xp.multiply(gamma, rstd, out=scale)
     xp.multiply(scale, mean, out=shift)
     xp.subtract(beta, shift, out=shift)
@@ -86,24 +118,19 @@ def norm_relu_pool_forward(x, gamma, beta, eps, relu, pool, scratch, mean, varia
     return out
 
 
-def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool, scratch, dx, dgamma, dbeta):
-    """The derivatives of norm_relu_pool_forward.
+def norm_gradient_sums(dout, pooled, out, mean, rstd, relu, scratch, g, dgamma, dbeta):
+    """The gradient g after the normalization, and what this part of the batch gives to dgamma and dbeta.
 
-    g = dout where the ReLU was on is the gradient after the normalization, at the windows' extremes alone. In
-    norm.batch_norm_backward all other places have gradient zero, so its sums are over the pooled pixels,
+    g = dout where the ReLU was on, at the windows' extremes alone. In norm.batch_norm_backward all other places have
+    gradient zero, so its sums are over the pooled pixels:
 
         dbeta = sum g        dgamma = sum g (pooled - mean) rstd
 
-    and dx = gamma rstd (g - (dbeta + xhat dgamma) / M) is linear in x but for g: with M pixels in x,
-
-        dx = c1 x + c0, plus gamma rstd g at the extremes
-        c1 = -gamma rstd^2 dgamma / M        c0 = -gamma rstd dbeta / M - c1 mean
-
-    Shapes as in the forward; pooled is ignored when pool is 1. A tie goes to the first place, as in max_pool_backward.
+    dout, g and the others' shapes as in the forward.
     """
     xp = backend.xp
-    n, channels = len(x), x.shape[-1]
-    g, centred = scratch.g[:n], scratch.centred[:n]
+    channels = len(dbeta)
+    centred = scratch.centred[:len(dout)]
     if relu:
         xp.greater(out, 0, out=g)
         xp.multiply(g, dout, out=g)
@@ -111,33 +138,42 @@ def norm_relu_pool_backward(dout, x, pooled, out, gamma, mean, rstd, relu, pool,
         xp.copyto(g, dout)
     pixels = g.reshape(-1, channels)
     ones = scratch.ones[:len(pixels)]
-    source = pooled if pool > 1 else x
     xp.matmul(ones, pixels, out=dbeta)
-    xp.copyto(scratch.row, mean)
-    width_out = g.shape[2]
-    xp.subtract(source.reshape(-1, width_out * channels), scratch.row[:width_out].reshape(-1),
-                out=centred.reshape(-1, width_out * channels))
+    row = scratch.row[:g.shape[2]]
+    xp.copyto(row, mean)
+    xp.subtract(pooled.reshape(-1, row.size), row.reshape(-1), out=centred.reshape(-1, row.size))
     xp.multiply(centred, g, out=centred)
     xp.matmul(ones, centred.reshape(-1, channels), out=dgamma)
     xp.multiply(dgamma, rstd, out=dgamma)
 
-    scale, c1, c0 = scratch.channel
-    count = x.size // channels
+
+def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, count, pool, scratch, dx):
+    """The derivative with respect to x, from g of norm_gradient_sums and the whole batch's dgamma and dbeta.
+
+    dx = gamma rstd (g - (dbeta + xhat dgamma) / M) is linear in x but for g: with M = count pixels in the batch,
+
+        dx = c1 x + c0, plus gamma rstd g at the extremes
+        c1 = -gamma rstd^2 dgamma / M        c0 = -gamma rstd dbeta / M - c1 mean
+
+    Shapes as in the forward. g is used up. A tie goes to the first place, as in max_pool_backward.
+    """
+    xp = backend.xp
+    scale, c1, c0, mean_term = scratch.channel
     xp.multiply(gamma, rstd, out=scale)
     xp.multiply(scale, rstd, out=c1)
     xp.multiply(c1, dgamma, out=c1)
     xp.multiply(c1, -1 / count, out=c1)
     xp.multiply(scale, dbeta, out=c0)
     xp.multiply(c0, -1 / count, out=c0)
-    mean_term = xp.multiply(c1, mean, out=centred.reshape(-1)[:channels])
+    xp.multiply(c1, mean, out=mean_term)
     xp.subtract(c0, mean_term, out=c0)
     _times_channel(x, c1, scratch, dx)
     _plus_channel(dx, c0, scratch)
     _times_channel(g, scale, scratch, g)
     if pool == 1:
         return xp.add(dx, g, out=dx)
-    is_maximum, placed = scratch.is_maximum[:n], scratch.placed[:n]
-    *places, last = zip(pool_places(x, pool, out, "out"), pool_places(dx, pool, out, "out"), strict=True)
+    is_maximum, placed = scratch.is_maximum[:len(x)], scratch.placed[:len(x)]
+    *places, last = zip(pool_places(x, pool, pooled, "pooled"), pool_places(dx, pool, pooled, "pooled"), strict=True)
     for place, dplace in places:
         xp.equal(place, pooled, out=is_maximum)
         xp.multiply(g, is_maximum, out=placed)
