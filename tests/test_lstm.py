@@ -368,10 +368,10 @@ def test_neither_pass_allocates_an_array(kernels, symbols, lengths):
 
 
 def test_a_float32_plan_uses_the_kernels_and_a_float64_plan_does_not(kernels):
-    plain = (lstm.lstm_gates_forward, lstm.lstm_gates_backward, embedding.embedding_backward)
+    plain = (lstm.lstm_steps_forward, lstm.lstm_steps_backward, embedding.embedding_backward)
     single, double = (LSTMPlan((2, 2, 2), 2, dtype) for dtype in (np.float32, np.float64))
-    assert (double.gates_forward, double.gates_backward, double.embedding_backward) == plain
-    chosen = (single.gates_forward, single.gates_backward, single.embedding_backward)
+    assert (double.steps_forward, double.steps_backward, double.embedding_backward) == plain
+    chosen = (single.steps_forward, single.steps_backward, single.embedding_backward)
     assert chosen == tuple(fused.choose(function, np.dtype(np.float32)) for function in plain)
     assert all((ours is reference) == (kernels == "numpy") for ours, reference in zip(chosen, plain, strict=True))
 
@@ -384,7 +384,7 @@ EXTREMES = np.array([0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 8, -8, 43.9, -43.9, 86
 @pytest.mark.parametrize("masked", [False, True])
 def test_kernels_of_the_gates_equal_the_plain_form(shape, masked):
     pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
-    from tinyqae.fused.lstm_kernels import REPLACEMENTS
+    from tinyqae.fused import lstm_kernels
     examples, units = shape
     random = np.random.default_rng(units)
 
@@ -396,11 +396,11 @@ def test_kernels_of_the_gates_equal_the_plain_form(shape, masked):
     dh, dc = draw(*shape), draw(*shape)
     finished = random.random((examples, 1)) < 0.5 if masked else None
     results = []
-    for choose in (lambda f: f, REPLACEMENTS.get):
+    for form in (lstm, lstm_kernels):
         gates, c, tanh_c, h = product.copy(), draw(*shape), draw(*shape), draw(*shape)
-        choose(lstm.lstm_gates_forward)(inputs, 1, c_prev, h_prev, finished, gates, c, tanh_c, h)
+        form.lstm_gates_forward(inputs, 1, c_prev, h_prev, finished, gates, c, tanh_c, h)
         carried, da = dc.copy(), draw(examples, 4 * units)
-        choose(lstm.lstm_gates_backward)(dh, carried, c_prev, gates, tanh_c, draw(4, *shape), da)
+        form.lstm_gates_backward(dh, carried, c_prev, gates, tanh_c, draw(4, *shape), da)
         results.append({"gates": gates, "c": c, "h": h, "dc": carried, "da": da})
         if masked:
             ended = finished[:, 0]

@@ -104,7 +104,7 @@ class CrossEntropyScratch:
         xp = backend.xp
         self.starts = xp.arange(rows) * symbols
         self.index = xp.empty(rows, self.starts.dtype)
-        self.row, self.chosen = xp.empty((rows, 1), dtype), xp.empty(rows, dtype)
+        self.row, self.chosen, self.ones = xp.empty((rows, 1), dtype), xp.empty(rows, dtype), xp.ones((symbols, 1), dtype)
 
 
 def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
@@ -123,14 +123,15 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
     backend.gather(flat, index, chosen)
     value = -xp.vdot(weights, chosen)
     xp.exp(dlogits, out=dlogits)
-    xp.sum(dlogits, axis=-1, keepdims=True, out=row)
-    xp.divide(dlogits, row, out=dlogits)
+    xp.matmul(dlogits, scratch.ones, out=row)
+    # weight p = e^l (weight / sum e^l), with one pass over the rows.
+    xp.divide(weights, row[:, 0], out=chosen)
+    xp.multiply(dlogits, chosen[:, None], out=dlogits)
     xp.log(row, out=row)
     value = value + xp.vdot(weights, row[:, 0])
     backend.gather(flat, index, chosen)
-    xp.subtract(chosen, 1, out=chosen)
+    xp.subtract(chosen, weights, out=chosen)
     xp.put(flat, index, chosen)
-    xp.multiply(dlogits, weights[:, None], out=dlogits)
     return value
 
 

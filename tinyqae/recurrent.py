@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from . import backend
+from . import backend, fused
 from .layers import Layer
 from .ops.lstm import LSTMPlan, lstm_backward, lstm_forward
 
@@ -36,6 +36,8 @@ class LSTM(Layer):
         self._add_parameter("b", bias)
         self.output_shape = (u,)
         self.capacity = 0, 0
+        # Compiled kernels bring a BLAS of their own, which must be there before its threads are limited.
+        fused.choose(lstm_forward, dtype)
         return self.output_shape
 
     def build(self, batch_shape):

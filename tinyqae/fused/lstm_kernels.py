@@ -1,11 +1,14 @@
-"""Numba kernels of the LSTM's gates, of the gradient of its symbols' weights and of the softmax over symbols, float32 on
-the CPU.
+"""Numba kernels of the LSTM, of the gradient of its symbols' weights and of the softmax over symbols, float32 on the CPU.
+
+The loop over time is compiled as well, products included, or its hundreds of short calls would make threads wait for the
+interpreter. Numba's products are those of the BLAS that comes with SciPy.
 
 See numba_kernels for what they have in common. The gates take one pass over memory, row by row; within a row, which is
 in the cache, one short loop for each result: LLVM proves that no two arrays overlap only for a few of them at a time.
 """
 import numba
 import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  loaded here, so that limits on BLAS threads that are set later hold for it
 
 from .. import losses
 from ..ops import embedding, lstm
@@ -15,18 +18,19 @@ ZERO, TWO = np.float32(0), np.float32(2)
 
 
 @numba.njit(inline="always", error_model="numpy")
-def _sigmoid(x):
-    e = exp_of_negative(-abs(x))
+def _sigmoid(exponent):
+    # sigma(a), exponent -a
+    e = exp_of_negative(-abs(exponent))
     s = ONE / (ONE + e)
-    return s if x >= ZERO else e * s
+    return s if exponent <= ZERO else e * s
 
 
 @numba.njit(inline="always", error_model="numpy")
-def _tanh(x):
-    # tanh |x| = (1 - e^-2|x|) / (1 + e^-2|x|)
-    e = exp_of_negative(-TWO * abs(x))
+def _tanh(exponent):
+    # tanh(a), exponent -2a; tanh |a| = (1 - e^-2|a|) / (1 + e^-2|a|)
+    e = exp_of_negative(-abs(exponent))
     t = (ONE - e) / (ONE + e)
-    return t if x >= ZERO else -t
+    return t if exponent <= ZERO else -t
 
 
 @compiled
@@ -59,7 +63,7 @@ def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h)
         for u in range(units):
             new[u] = f[u] * old[u] + i[u] * g[u]
         for u in range(units):
-            squashed[u] = _tanh(new[u])
+            squashed[u] = _tanh(-TWO * new[u])
         for u in range(units):
             output[u] = o[u] * squashed[u]
 
@@ -85,6 +89,34 @@ def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
             df[u] = dcell[u] * old[u] * f[u] * (ONE - f[u])
         for u in range(units):
             dcell[u] *= f[u]
+
+
+@compiled
+def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
+    """As the plain function of this name; see REPLACEMENTS."""
+    for t in range(len(gates)):
+        for k in range(4):
+            np.dot(h[t], wh[k], gates[t, k])
+        if finished is None:
+            lstm_gates_forward(inputs, t, c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+        else:
+            lstm_gates_forward(inputs, t, c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
+
+
+@compiled
+def lstm_steps_backward(dh, running, first_end, wh_t, c, gates, tanh_c, scratch, dh_t, dc_t, da):
+    """As the plain function of this name; see REPLACEMENTS."""
+    for t in range(len(gates) - 1, -1, -1):
+        if dh is not None:
+            dh_t += dh[t]
+        lstm_gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
+        if running is None or t < first_end:
+            np.dot(da[t], wh_t, dh_t)
+        else:
+            np.dot(da[t], wh_t, scratch[0])
+            for n in range(len(dh_t)):
+                if running[t, n, 0]:
+                    dh_t[n] = scratch[0, n]
 
 
 @compiled
@@ -131,7 +163,7 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
 
 REPLACEMENTS = {
     losses.cross_entropy_with_logits: cross_entropy_with_logits,
-    lstm.lstm_gates_forward: lstm_gates_forward,
-    lstm.lstm_gates_backward: lstm_gates_backward,
+    lstm.lstm_steps_forward: lstm_steps_forward,
+    lstm.lstm_steps_backward: lstm_steps_backward,
     embedding.embedding_backward: embedding_backward,
 }

@@ -11,8 +11,9 @@ from ..recurrent import LSTM, replica
 from ..symbols import DECODER_SYMBOLS, ENCODER_SYMBOLS, END, SPACE, START, to_sentences, to_symbols
 from .base import Autoencoder, positive_integers, require_common
 
-# Multiplications of a step in a recurrent product from which waking another thread pays.
-PRODUCTS_WORTH_SPLITTING = 5e4
+# Multiplications of a step in a recurrent product from which waking another thread pays, by kernels: plain ones are many
+# short calls, during which threads wait for each other's turn in the interpreter.
+PRODUCTS_WORTH_SPLITTING = {"numba": 5e4, "numpy": 4e5}
 
 
 class Seq2SeqAutoencoder(Autoencoder):
@@ -384,8 +385,8 @@ class SentenceBatches:
 
     def _gather(self, index):
         model = self.model
-        products = len(index) * model.hidden ** 2
-        threads = backend.threads if backend.name == "numpy" and products > PRODUCTS_WORTH_SPLITTING else 1
+        worth_it = len(index) * model.hidden ** 2 > PRODUCTS_WORTH_SPLITTING[fused.kernels()]
+        threads = backend.threads if backend.name == "numpy" and worth_it else 1
         size = -(-len(index) // min(threads, len(index)))
         padded = model.pad_to is not None
         characters = self.targets.shape[1] * len(index) if padded else int(self.lengths[index].sum()) + len(index)

@@ -52,5 +52,6 @@ def embedding_backward(dout, symbols, onehot, dtable):
     xp = backend.xp
     require_symbols(symbols, len(dtable))
     onehot = onehot.reshape(len(dtable), symbols.size)
-    xp.equal(symbols.reshape(-1), xp.arange(len(dtable))[:, None], out=onehot)
+    onehot.fill(0)
+    onehot[symbols.reshape(-1), xp.arange(symbols.size)] = 1
     return gemm(onehot, dout.reshape(symbols.size, -1), dtable)

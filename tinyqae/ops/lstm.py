@@ -118,18 +118,19 @@ class LSTMPlan:
             raise ValueError(f"dtype={self.dtype} must be a floating dtype, such as float32")
         xp = backend.xp
         steps, examples, features = self.input_shape
-        # The input's share of the pre-activations in the forward pass, their gradients in the backward pass.
+        # The input's share of the exponents in the forward pass, the pre-activations' gradients in the backward pass.
         self.sequence = xp.empty(steps * examples * 4 * units, self.dtype)
+        self.exponents = xp.asarray([-1, -1, -2, -1], self.dtype).reshape(4, 1, 1)
+        self.wx, self.wh = xp.empty((4, features, units), self.dtype), xp.empty((4, units, units), self.dtype)
         self.step = xp.empty(examples * 4 * units, self.dtype)
         self.times = xp.arange(steps)[:, None]
         self.mask = xp.empty(steps * examples, bool)
         if symbols:
-            self.table = xp.empty((4, features, units), self.dtype)
             self.onehot = xp.empty(features * steps * examples, self.dtype)
         else:
             self.ones = xp.ones(steps * examples, self.dtype)
-        self.gates_forward = fused.choose(lstm_gates_forward, self.dtype)
-        self.gates_backward = fused.choose(lstm_gates_backward, self.dtype)
+        self.steps_forward = fused.choose(lstm_steps_forward, self.dtype)
+        self.steps_backward = fused.choose(lstm_steps_backward, self.dtype)
         self.embedding_backward = fused.choose(embedding_backward, self.dtype)
 
 
@@ -185,7 +186,8 @@ def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h, context=None)
 
     The input's share of the pre-activations, x wx + b, is one product for all time steps, taken block by block; for
     symbols it is no product but a gather of the rows of wx + b (embedding.py). What is left in the loop is h' wh and
-    the gates.
+    the gates. These take the exponentials of -a_i, -a_f, -2 a_g and -a_o, so the weights are multiplied by -1 and -2
+    beforehand, once for all steps.
 
     x (T, N, F) or (T, N), with any T and N up to the plan's; wx (F, 4U), wh (U, 4U), b (4U,); lengths (N,), integers in
     [0, T], or None where every sequence has T steps; written: gates (T, 4, N, U), tanh_c (T, N, U) with the tanh of
@@ -196,26 +198,42 @@ def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h, context=None)
     steps, examples, first_end = _require_sequence(x, wx, wh, lengths, gates, c, tanh_c, h, plan, written=True)
     require("b", b, (4 * plan.units,), plan.dtype)
     inputs = _leading(plan.sequence, 4, steps, examples, plan.units)
-    wx_blocks, wh_blocks, b_blocks = _blocks(wx), _blocks(wh), b.reshape(4, 1, -1)
+    bias = _leading(plan.step, 4, 1, plan.units)
+    xp.multiply(b.reshape(bias.shape), plan.exponents, out=bias)
+    xp.multiply(_blocks(wx), plan.exponents, out=plan.wx)
+    xp.multiply(_blocks(wh), plan.exponents, out=plan.wh)
     if plan.symbols:
-        xp.add(wx_blocks, b_blocks, out=plan.table)
+        xp.add(plan.wx, bias, out=plan.wx)
         for k in range(4):
-            embedding_forward(plan.table[k], x, inputs[k])
+            embedding_forward(plan.wx[k], x, inputs[k])
     else:
         products = inputs.reshape(4, steps * examples, -1)
-        gemm(x.reshape(steps * examples, -1), wx_blocks, products)
-        xp.add(products, b_blocks, out=products)
+        gemm(x.reshape(steps * examples, -1), plan.wx, products)
+        xp.add(products, bias, out=products)
     if context is not None:
         require("context", context, (examples, 4 * plan.units), plan.dtype)
-        xp.add(inputs, _blocks(context)[:, None], out=inputs)
+        exponents = _leading(plan.step, 4, examples, plan.units)
+        xp.multiply(_blocks(context), plan.exponents, out=exponents)
+        xp.add(inputs, exponents[:, None], out=inputs)
+    finished = None
     if first_end < steps:
         finished = _leading(plan.mask, steps, examples, 1)
         xp.less_equal(lengths, plan.times[:steps], out=finished[..., 0])
-    for t in range(steps):
-        gemm(h[t], wh_blocks, gates[t])
-        plan.gates_forward(inputs, t, c[t], h[t], finished[t] if t >= first_end else None, gates[t],
-                           c[t + 1], tanh_c[t], h[t + 1])
+    plan.steps_forward(inputs, finished, first_end, plan.wh, gates, c, tanh_c, h)
     return h[1:]
+
+
+def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
+    """The loop over time of lstm_forward: in each step h' wh, then the gates.
+
+    inputs (4, T, N, U) as in lstm_gates_forward; finished (T, N, 1) says which sequences ended before a step, and
+    first_end is the first step before which one may have; finished None: none does. wh (4, U, U): the blocks of wh,
+    multiplied as the inputs are. The other arrays as in lstm_forward.
+    """
+    for t in range(len(gates)):
+        gemm(h[t], wh, gates[t])
+        ended = None if finished is None or t < first_end else finished[t]
+        lstm_gates_forward(inputs, t, c[t], h[t], ended, gates[t], c[t + 1], tanh_c[t], h[t + 1])
 
 
 def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
@@ -224,15 +242,14 @@ def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h)
     sigma(a) = 1 / (1 + e^-a) and tanh(a) = 2 sigma(2 a) - 1, so that one exponential serves all four blocks. e^-a may
     be infinite: then its sigma is 0, as it should be.
 
-    inputs (4, T, N, U) is x wx + b of all steps; c_prev, h_prev (N, U); finished (N, 1) says which sequences ended
-    before this step, None where none did; gates (4, N, U) is h' wh and becomes the gates; written: c, tanh_c, h (N, U).
+    inputs (4, T, N, U) is the share of x wx + b in the exponents -a_i, -a_f, -2 a_g, -a_o of all steps; c_prev, h_prev
+    (N, U); finished (N, 1) says which sequences ended before this step, None where none did; gates (4, N, U) is the share
+    of h' wh and becomes the gates; written: c, tanh_c, h (N, U).
     """
     xp = backend.xp
     i, f, g, o = gates
     xp.add(gates, inputs[:, t], out=gates)
-    xp.negative(gates, out=gates)
     with np.errstate(over="ignore"):
-        xp.add(g, g, out=g)
         xp.exp(gates, out=gates)
     xp.add(gates, 1, out=gates)
     xp.divide(1, gates, out=gates)
@@ -290,17 +307,11 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
     xp.copyto(dc0, 0 if dc_last is None else dc_last)
     da = _leading(plan.sequence, steps, examples, 4 * u)
     scratch = _leading(plan.step, 4, examples, u)
+    running = None
     if first_end < steps:
         running = _leading(plan.mask, steps, examples, 1)
         xp.greater(lengths, plan.times[:steps], out=running[..., 0])
-    for t in reversed(range(steps)):
-        if dh is not None:
-            xp.add(dh0, dh[t], out=dh0)
-        plan.gates_backward(dh0, dc0, c[t], gates[t], tanh_c[t], scratch, da[t])
-        if t < first_end:
-            gemm(da[t], wh.T, dh0)
-        else:
-            xp.copyto(dh0, gemm(da[t], wh.T, scratch[0]), where=running[t])
+    plan.steps_backward(dh, running, first_end, wh.T, c, gates, tanh_c, scratch, dh0, dc0, da)
 
     if dcontext is not None:
         require("dcontext", dcontext, (examples, 4 * u), plan.dtype, written=True)
@@ -316,6 +327,25 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
     if dx is not None:
         gemm(rows, wx.T, dx.reshape(steps * examples, -1))
     return dx
+
+
+def lstm_steps_backward(dh, running, first_end, wh_t, c, gates, tanh_c, scratch, dh_t, dc_t, da):
+    """The loop over time of lstm_backward: in each step the gates, then dh' = da wh^T.
+
+    dh (T, N, U) or None, c, gates and tanh_c as there; running (T, N, 1): which sequences have not ended before a step,
+    None where none does, and first_end the first step before which one may have; wh_t (4U, U), the transpose of wh.
+    dh_t and dc_t (N, U): the gradients of the last state, which become those of every state down to the initial one.
+    scratch (4, N, U); written: da (T, N, 4U).
+    """
+    xp = backend.xp
+    for t in reversed(range(len(gates))):
+        if dh is not None:
+            xp.add(dh_t, dh[t], out=dh_t)
+        lstm_gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
+        if t < first_end:
+            gemm(da[t], wh_t, dh_t)
+        else:
+            xp.copyto(dh_t, gemm(da[t], wh_t, scratch[0]), where=running[t])
 
 
 def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
