@@ -113,8 +113,8 @@ class Table3:
         return "\n".join(parts)
 
 
-# What two cores can do in an hour.
-REDUCED_EPOCHS = {"report": {32: 10, 64: 10, 128: 8, 256: 3}, "default": {32: 16, 64: 16, 128: 16, 256: 6}}
+# What two cores can do in two hours.
+REDUCED_EPOCHS = {"report": {32: 10, 64: 10, 128: 8, 256: 4}, "default": {32: 24, 64: 24, 128: 24, 256: 10}}
 
 
 def _figures(row, key):
