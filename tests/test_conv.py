@@ -8,17 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyqae.gradcheck import check_coordinates, check_directions
-from tinyqae.ops import conv
+from tinyqae.ops import conv, windows
 from tinyqae.ops.conv import (
     Conv2dPlan,
-    Im2col,
-    WinogradWindows,
     conv2d_backward,
     conv2d_backward_textbook,
     conv2d_forward,
     conv2d_forward_textbook,
     conv2d_output_shape,
 )
+from tinyqae.ops.windows import Im2col, WinogradWindows
 
 # (input, kernel, stride, padding): few channels and many, every way through the tuned form.
 SMALL_CASES = [
@@ -179,7 +178,7 @@ def test_tuned_equals_textbook(drawn, needs_dx, winograd_from, seed):
     case, capacity, chunk_bytes = drawn
     x, w, b, dout = draw(*case, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(conv.CHUNK_BYTES, "numpy", chunk_bytes)
+        patch.setitem(windows.CHUNK_BYTES, "numpy", chunk_bytes)
         patch.setattr(conv, "WINOGRAD_FROM", winograd_from)
         plan = Conv2dPlan((capacity, *x.shape[1:]), *case[1:], x.dtype, needs_dx)
     expected = textbook(x, w, b, dout, *case[2:])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyqae.gradcheck import check_coordinates, check_directions
-from tinyqae.ops import conv
+from tinyqae.ops import windows
 from tinyqae.ops.conv import conv2d_backward_textbook, conv2d_forward_textbook
 from tinyqae.ops.conv_upsampled import UpsampledConv2dPlan, conv2d_upsampled_backward, conv2d_upsampled_forward
 from tinyqae.ops.pool import upsample_backward, upsample_forward
@@ -71,7 +71,7 @@ def test_equals_upsampling_then_convolution(images, height, width, spare, channe
     arrays = draw((images, height, width, channels), filters, seed=seed)
     x, w = arrays[:2]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(conv.CHUNK_BYTES, "numpy", chunk_bytes)
+        patch.setitem(windows.CHUNK_BYTES, "numpy", chunk_bytes)
         plan = UpsampledConv2dPlan((images + spare, *x.shape[1:]), w.shape, x.dtype)
     expected = two_steps(*arrays)
     # Twice: the first call must leave the plan as it was.

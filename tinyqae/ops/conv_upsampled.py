@@ -21,7 +21,9 @@ import numpy as np
 
 from .. import backend
 from ..backend import gemm
-from .conv import BiasRow, Im2col, conv2d_output_shape, correlate_backward, require
+from .checks import require
+from .conv import BiasRow, conv2d_output_shape, correlate_backward
+from .windows import Im2col
 
 # Row q = 2 t + a: which of the kernel's three rows weigh tap t of phase a.
 FOLD = ((1, 0, 0), (1, 1, 0), (0, 1, 1), (0, 0, 1))

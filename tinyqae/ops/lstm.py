@@ -37,7 +37,7 @@ import numpy as np
 from .. import backend, fused
 from ..backend import gemm
 from .activations import sigmoid_forward
-from .conv import require
+from .checks import require
 from .embedding import embedding_backward, embedding_forward
 
 
