@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -107,10 +108,10 @@ def test_directory_below_a_file_is_one_clear_error(tmp_path):
 
 
 def test_directory_without_permission_is_one_clear_error(monkeypatch, tmp_path):
-    def refuse(path, mode):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    def refuse(dir, prefix):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
 
-    monkeypatch.setattr(cache, "open", refuse, raising=False)
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
     with pytest.raises(DataError, match=r"cannot write .*TINYQAE_DATA"):
         cache.make_writable(tmp_path)
 
@@ -123,8 +124,11 @@ def test_write_atomically_replaces(tmp_path):
 
 
 def test_full_disk_keeps_the_old_file_and_leaves_nothing(monkeypatch, tmp_path):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     (tmp_path / "file").write_bytes(b"old")
-    full_disk(monkeypatch, after=2)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match=r"cannot write .*file.*Free some space"):
         cache.write_atomically(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"

