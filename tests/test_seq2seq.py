@@ -375,7 +375,7 @@ def read_by(batch):
             for sentence, n in zip(to_sentences(part.symbols.T), part.lengths, strict=True)]
 
 
-def test_an_epoch_has_every_sentence_once_among_others_of_like_length():
+def test_an_epoch_has_every_sentence_once_among_others_of_any_length():
     examples = sentences(100, longest=20)
     batches = small_model().batches(examples, 16)
     epochs = [[read_by(batch) for batch in batches.epoch(np.random.default_rng(seed))] for seed in (0, 0, 1)]
@@ -383,9 +383,7 @@ def test_an_epoch_has_every_sentence_once_among_others_of_like_length():
         assert len(epoch) == len(batches) == 7
         assert sorted(map(len, epoch)) == [4] + [16] * 6
         assert sorted(itertools.chain(*epoch)) == sorted(examples)
-        ranges = sorted((min(map(len, batch)), max(map(len, batch))) for batch in epoch)
-        assert all(a[1] <= b[0] for a, b in itertools.pairwise(ranges))
-        assert ranges != [(min(map(len, batch)), max(map(len, batch))) for batch in epoch]
+        assert all(len(set(map(len, batch))) > 3 for batch in epoch if len(batch) == 16)
     assert epochs[0] == epochs[1] != epochs[2]
     assert {frozenset(batch) for batch in epochs[0]} != {frozenset(batch) for batch in epochs[2]}
 
