@@ -114,7 +114,7 @@ class Table3:
 
 
 # What two cores can do in two hours.
-REDUCED_EPOCHS = {"report": {32: 10, 64: 10, 128: 8, 256: 4}, "default": {32: 24, 64: 24, 128: 24, 256: 10}}
+REDUCED_EPOCHS = {"report": {32: 10, 64: 10, 128: 6, 256: 3}, "default": {32: 24, 64: 24, 128: 16, 256: 6}}
 
 
 def _figures(row, key):

@@ -16,6 +16,10 @@ class CheckpointError(TinyqaeError):
     """A file of weights is missing, corrupt, or not for this model."""
 
 
+class CodecError(TinyqaeError):
+    """A compressed file is damaged, cut short, or not one that this version reads."""
+
+
 class BackendError(TinyqaeError):
     """The array backend asked for is not there (no CuPy, no driver, no device)."""
 
