@@ -310,7 +310,7 @@ def as_markdown(result):
              "(smallest to largest).", "",
              "Of peak: the step's multiplications and additions by its time, as a share of the matrix product peak measured "
              "in this run: " + ", ".join(f"{rate:.0f} GFLOP/s with {threads} thread{'s' * (threads > 1)}"
-                                         for threads, rate in result["gemm_peak"]) + 
+                                         for threads, rate in result["gemm_peak"]) +
              ". Counted are the operations of the plain formulas, and Winograd and folded upsampling need fewer, so that a "
              "share can pass 100%. MB: by how much the process grew.",
              "", "| threads | case | contender | ms a step | steps/s | ratio | of peak | MB |",
