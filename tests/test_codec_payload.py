@@ -1,0 +1,203 @@
+"""Bits to bytes and back: exactly, never larger than packed, smaller where bits can be foreseen, and damage is noticed."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyqae.codec import CODED, PACKED, decode_bits, encode_bits
+from tinyqae.codec.payload import LARGEST_BLOCK, MAX_CODE_SIZE, MAX_CODED_BITS
+from tinyqae.errors import CodecError, MissingPackage, TinyqaeError
+from tinyqae.metrics.rate import bit_entropy
+
+SHAPES = st.one_of(st.tuples(st.integers(1, 40)), st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 6)))
+needs_constriction = pytest.mark.usefixtures("constriction")
+
+
+@pytest.fixture(scope="module")
+def constriction():
+    return pytest.importorskip("constriction", reason="entropy coding needs constriction (extra `codec`)")
+
+
+def random_bits(count, size, probability, seed=0):
+    return np.random.default_rng(seed).random((count, size)) < probability
+
+
+def round_trip(bits, shape):
+    """The method and payload, after asserting what holds of all."""
+    method, payload = encode_bits(bits, shape)
+    assert len(payload) <= -(-bits.size // 8)
+    decoded = decode_bits(payload, method, len(bits), shape)
+    assert decoded.dtype == np.bool_ and decoded.shape == bits.shape
+    assert (decoded == bits).all()
+    return method, payload
+
+
+@settings(deadline=None)
+@given(st.data(), SHAPES, st.integers(0, 130), st.sampled_from([0, 0.01, 0.2, 0.5, 1]))
+def test_round_trip(data, shape, count, probability):
+    bits = random_bits(count, int(np.prod(shape)), probability, data.draw(st.integers(0, 99)))
+    if data.draw(st.booleans(), "every second bit repeats the one before"):
+        bits[:, 1::2] = bits[:, 0:bits.shape[1] // 2 * 2:2]
+    round_trip(bits, shape)
+
+
+@needs_constriction
+@pytest.mark.parametrize("count", [2 ** k + d for k in (5, 10, 11) for d in (-1, 0, 1)] + [3 * LARGEST_BLOCK + 1])
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 2)])
+def test_round_trip_at_the_edges_of_blocks(count, shape):
+    method, _ = round_trip(random_bits(count, int(np.prod(shape)), 0.03), shape)
+    assert method == CODED
+
+
+@pytest.mark.parametrize("shape", [(1,), (50,), (4, 4, 16), (1, 1, 1)])
+def test_small_batches_do_not_cost_more_than_their_bits(shape):
+    size = int(np.prod(shape))
+    for probability in (0, 0.5, 1):
+        assert round_trip(np.zeros((0, size), bool), shape) == (PACKED, b"")
+        method, payload = round_trip(random_bits(1, size, probability), shape)
+        assert len(payload) <= -(-size // 8)
+
+
+def test_packed_bits_are_one_stream_without_gaps():
+    bits = np.array([[1, 0, 1], [1, 1, 0], [0, 0, 1]], bool)
+    assert encode_bits(bits, (3,)) == (PACKED, bytes([0b10111000, 0b10000000]))
+
+
+def test_bits_that_cannot_be_foreseen_are_packed():
+    assert encode_bits(random_bits(2000, 20, 0.5), (20,))[0] == PACKED
+
+
+@needs_constriction
+@pytest.mark.parametrize("shape", [(50,), (2, 5, 5)])
+def test_skewed_bits_take_their_entropy(shape):
+    # Channels have probabilities of their own, alike at all places.
+    channels = shape[-1]
+    probability = np.tile(np.linspace(0.02, 0.98, channels), 50 // channels)
+    bits = random_bits(4000, 50, probability)
+    entropy = bits.size * bit_entropy(bits.reshape(-1, channels)).mean()
+    method, payload = round_trip(bits, shape)
+    assert method == CODED
+    # Krichevsky-Trofimov: log2(n) / 2 bits a count more; blocks, the parents' numbers (3 bits) and the last words.
+    assert entropy < 8 * len(payload) < entropy + channels * (0.5 * np.log2(bits.size / channels) + 8) + 96
+
+
+@needs_constriction
+def test_bits_that_follow_from_others_cost_almost_nothing():
+    source = random_bits(4000, 10, 0.5)
+    bits = np.concatenate([source, source[:, :5] ^ source[:, 5:], source[:, ::-1]], axis=1)
+    method, payload = round_trip(bits, (25,))
+    # No single bit tells a sum, so the greedy choice leaves the 5 of them; the 10 copies are free but for their learning.
+    assert 8 * len(payload) < 4000 * 15 + 25 * 40 + 96
+
+
+@needs_constriction
+@pytest.mark.parametrize(("down", "right"), [(0, 1), (1, 0)])
+def test_the_bits_to_the_left_and_above_are_made_use_of(down, right):
+    maps = random_bits(500, 64, 0.5).reshape(500, 4, 4, 4)
+    if right:
+        maps[:, :, 1:] = maps[:, :, :1, ::-1]  # from another channel
+        maps[:, :, 2:] = maps[:, :, 1:2, ::-1]
+        maps[:, :, 3:] = maps[:, :, 2:3, ::-1]
+    else:
+        maps[:, 1:] = maps[:, :1]
+    _, payload = round_trip(maps.reshape(500, 64), (4, 4, 4))
+    assert 8 * len(payload) < 500 * 64 / 2
+    # The same bits as a flat code have their parents among all 64, and no neighbours.
+    round_trip(maps.reshape(500, 64), (64,))
+
+
+@needs_constriction
+def test_a_stream_that_never_changes_is_a_few_bytes():
+    _, payload = round_trip(np.ones((20_000, 50), bool), (50,))
+    assert len(payload) < 100
+
+
+def test_without_constriction_bits_are_packed_and_coded_files_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    bits = random_bits(1000, 8, 0.01)
+    method, payload = round_trip(bits, (8,))
+    assert method == PACKED and len(payload) == 1000
+    with pytest.raises(MissingPackage, match=r"pip install 'tinyqae\[codec\]'"):
+        decode_bits(bytes(8), CODED, 1000, (8,))
+
+
+# ---- damage ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def coded(constriction):
+    bits = random_bits(120, 8, [0.1, 0.9, 0.5, 0.02, 0.1, 0.1, 0.5, 0.5])
+    bits[:, 7] = bits[:, 6]
+    method, payload = encode_bits(bits, (1, 2, 4))
+    assert method == CODED
+    return bits, payload
+
+
+def refuses(payload, method, count, shape):
+    """The payload's damage is noticed, in one line."""
+    with pytest.raises(CodecError) as caught:
+        decode_bits(payload, method, count, shape)
+    assert str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_cut_and_padded_payloads_are_refused(coded):
+    bits, payload = coded
+    for length in range(len(payload)):
+        refuses(payload[:length], CODED, 120, (1, 2, 4))
+    for more in (b"\0", bytes(4), b"\xff" * 4, payload):
+        refuses(payload + more, CODED, 120, (1, 2, 4))
+    packed = np.packbits(bits[:5, :7]).tobytes()
+    for wrong in (packed[:-1], packed + b"\0", b"", packed[:-1] + bytes([packed[-1] | 1])):
+        refuses(wrong, PACKED, 5, (7,))
+
+
+def test_every_flipped_bit_of_a_coded_payload_is_refused_or_means_other_bits(coded):
+    bits, payload = coded
+    noticed = 0
+    for position in range(8 * len(payload)):
+        flipped = bytearray(payload)
+        flipped[position // 8] ^= 1 << position % 8
+        try:
+            assert (decode_bits(bytes(flipped), CODED, 120, (1, 2, 4)) != bits).any()
+        except CodecError:
+            noticed += 1
+    assert noticed > 7 * len(payload)
+
+
+@needs_constriction
+@settings(deadline=None, max_examples=300)
+@given(st.binary(min_size=4, max_size=64), SHAPES, st.integers(0, 200))
+def test_random_bytes_give_bits_or_one_clear_line(payload, shape, count):
+    for method in (PACKED, CODED, 2, -1):
+        try:
+            bits = decode_bits(payload[:len(payload) // 4 * 4], method, count, shape)
+        except CodecError as error:
+            assert "\n" not in str(error)
+        else:
+            assert bits.shape == (count, np.prod(shape))
+
+
+@pytest.mark.parametrize("method", [PACKED, CODED])
+@pytest.mark.parametrize("count", [2 ** 60, MAX_CODED_BITS // 8 + 1])
+def test_promises_are_refused_before_memory_is_taken(method, count):
+    refuses(bytes(400), method, count, (8,))
+
+
+def test_wrong_arguments_are_refused():
+    for shape in ((), (2, 2), (0,), (-1, 1, 1), (MAX_CODE_SIZE + 1,), (2 ** 40, 2 ** 40, 1)):
+        with pytest.raises(ValueError, match=r"expected \(L,\) or \(h, w, c\)"):
+            encode_bits(np.zeros((1, 4), bool), shape)
+    for shape in (8, (8.0,), "8", None):
+        with pytest.raises(TypeError, match="expected whole numbers"):
+            decode_bits(b"", PACKED, 0, shape)
+    with pytest.raises(TypeError, match="bits is uint8, expected a bool NumPy array"):
+        encode_bits(np.zeros((1, 4), np.uint8), (4,))
+    with pytest.raises(TypeError, match="bits is list"):
+        encode_bits([[True]], (1,))
+    for bits in (np.zeros((1, 5), bool), np.zeros(4, bool)):
+        with pytest.raises(ValueError, match=r"expected \(N, 4\) for codes of shape \(2, 1, 2\)"):
+            encode_bits(bits, (2, 1, 2))
+    assert issubclass(CodecError, TinyqaeError)
