@@ -272,7 +272,8 @@ class Seq2SeqAutoencoder(Autoencoder):
             last = (best % DECODER_SYMBOLS).ravel()
             written, h, c = written[rows], self.decoder.h_last[rows], self.decoder.c_last[rows]
             written[:, t] = last
-            if backend.name == "numpy" and (last == END).all():
+            # The likeliest sentence of each code comes first, and no other can overtake one that has ended.
+            if backend.name == "numpy" and (last[::beam] == END).all():
                 break
         return written[::beam]
 
