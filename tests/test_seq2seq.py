@@ -313,7 +313,7 @@ def test_a_small_batch_is_not_split():
     backend.use_threads(2)
     try:
         assert len(in_one_batch(small_model(), sentences(10)).parts) == 1
-        assert len(in_one_batch(Seq2SeqAutoencoder(Commit(), hidden=64), sentences(20)).parts) == 2
+        assert len(in_one_batch(Seq2SeqAutoencoder(Commit(), hidden=64), sentences(100)).parts) == 2
     finally:
         backend.use_threads(before)
 
