@@ -14,8 +14,8 @@ place. A parent of channel k is a channel below k at the same place, or any chan
 (0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places. The encoder
 chooses them, adding the one that saves most until it would save less than writing it down costs (the minimum
 description length), and writes them at the head of the stream; the decoder is told and needs no floating-point sums.
-Most of what can be known about a bit is in other channels: the 256 bits of a small CNN's code, for 10,000 images, take
-250 bits without parents, 206 with the bits to the left and above in the same channel, and 150 with chosen parents.
+Fixed parents, such as the bits to the left and above in the same channel, save much less: most of what can be known
+about a bit of a latent map is in the other channels.
 
 Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK. Counts change only between two calls of the range
 coder, each of which codes one bit of every item of a block: the first items teach the counts quickly, and later ones
