@@ -21,8 +21,8 @@ def main():
     parser.add_argument("--language", default="fra", metavar="CODE",
                         help="whose pairs with English to take, three letters as on manythings.org; default: %(default)s")
     parser.add_argument("--text", metavar="FILE", help="train on the lines of this text file instead of the Anki pairs")
-    parser.add_argument("--beam", type=experiment.positive_int, default=1, metavar="N",
-                        help="how many sentences a reconstruction keeps in the running; 1 is greedy; default: %(default)s")
+    parser.add_argument("--beam", type=experiment.positive_int, metavar="N",
+                        help="how many sentences a reconstruction keeps in the running; 1 is greedy; default: the recipe's")
     parser.add_argument("--say", action="append", metavar="SENTENCE",
                         help="a sentence of your own to send through the code; may be given several times")
     args = parser.parse_args()

@@ -272,7 +272,7 @@ def test_smaller_batches_and_inference_between_steps_leave_no_trace():
 @pytest.fixture
 def use_threads(monkeypatch):
     """A function that sets the threads, with batches of any size worth splitting; the test's end puts all back."""
-    monkeypatch.setattr("tinyqae.models.seq2seq.PRODUCTS_WORTH_SPLITTING", {"numba": 0, "numpy": 0})
+    monkeypatch.setattr("tinyqae.models.sentence_batches.PRODUCTS_WORTH_SPLITTING", {"numba": 0, "numpy": 0})
     before = backend.threads
     yield backend.use_threads
     backend.use_threads(before)
@@ -568,6 +568,14 @@ def test_a_beam_keeps_the_likeliest_beginnings(beam):
         assert row.tolist() == expected + [END] * (5 - len(expected))
 
 
+def test_a_model_decodes_by_its_own_beam_unless_it_is_told():
+    model = small_model(beam=5)
+    own, five, greedy = (model.decode_symbols(codes(12), beam) for beam in (None, 5, 1))
+    np.testing.assert_array_equal(own, five)
+    assert (own != greedy).any()
+    assert model.config()["beam"] == 5
+
+
 def test_a_wider_beam_finds_likelier_sentences():
     model = talkative_model(code_every_step=True, dtype=np.float64)
     scores = np.array([[score(model, code, row)
@@ -595,7 +603,7 @@ def test_a_beam_as_wide_as_the_choices_finds_the_likeliest_of_all_sentences(beam
     assert different_from_greedy > 0
 
 
-@pytest.mark.parametrize("beam", [0, -1, 1.5, None])
+@pytest.mark.parametrize("beam", [0, -1, 1.5])
 def test_a_bad_beam_is_named(beam):
     with pytest.raises(ValueError, match=f"beam={beam!r}"):
         small_model().decode(np.zeros((2, 8)), beam)
@@ -678,7 +686,7 @@ def test_sizes_of_the_reports_model():
     ({"hidden": "64"}, ValueError, "hidden='64'"), ({"max_length": 0}, ValueError, "max_length=0"),
     ({"max_length": None}, ValueError, "max_length=None"), ({"pad_to": 0}, ValueError, "pad_to=0"),
     ({"pad_to": -3}, ValueError, "pad_to=-3"), ({"seed": -1}, ValueError, "seed=-1"),
-    ({"dtype": np.float16}, ValueError, "dtype='float16' must be float32 or float64"),
+    ({"beam": 0}, ValueError, "beam=0"), ({"dtype": np.float16}, ValueError, "dtype='float16' must be float32 or float64"),
     ({"bottleneck": "commit"}, TypeError, "bottleneck='commit' must be a bottleneck object"),
     ({"bottleneck": Commit}, TypeError, "bottleneck=.*Commit.*must be a bottleneck object"),
     ({"hidden": (4, 5)}, ValueError, r"hidden=\(4, 5\)"),

@@ -173,10 +173,10 @@ def _report_lstm(quant, hidden):
 
 def _default_lstm(quant, hidden):
     """The input read backwards, gradients clipped, codes as -1 and +1 behind batch norm and in the decoder's sight at every
-    step; half of the training sentences spliced from two, or the model learns them by heart.
+    step; half of the training sentences spliced from two, or the model learns them by heart; decoded by beam search.
     """
     weight = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2}}.get(quant, {})
     return Recipe("default", "lstm", quant, epochs=24, batch_size=128, lr=1e-2 if hidden < 128 else 5e-3, schedule="cosine",
                   clip_norm=1.0, validation=VALIDATION_SENTENCES, bottleneck={"signed": True, **weight},
                   model={"hidden": hidden, "normalize_latent": True, "code_every_step": True, "reverse": True,
-                         "splice": 0.5})
+                         "splice": 0.5, "beam": 8})

@@ -1,19 +1,12 @@
 """The report's second model: an LSTM reads a sentence into bits, another one writes it again from them (section 3.2)."""
-import zlib
-from dataclasses import dataclass
-
 import numpy as np
 
 from .. import backend, fused, losses
-from ..data.splice import splice_sentences
 from ..layers import BatchNorm, Dense
 from ..recurrent import LSTM, replica
 from ..symbols import DECODER_SYMBOLS, ENCODER_SYMBOLS, END, SPACE, START, to_sentences, to_symbols
 from .base import Autoencoder, positive_integers, require_common
-
-# Multiplications of a step in a recurrent product from which waking another thread pays, by kernels: plain ones are many
-# short calls, during which threads wait for each other's turn in the interpreter.
-PRODUCTS_WORTH_SPLITTING = {"numba": 5e4, "numpy": 4e5}
+from .sentence_batches import SentenceBatches
 
 
 class Seq2SeqAutoencoder(Autoencoder):
@@ -36,16 +29,19 @@ class Seq2SeqAutoencoder(Autoencoder):
     pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with
     spaces, which count as characters, as in the report's code; longer sentences are refused.
     max_length: the most characters that decode writes.
+    beam: how many sentences decode keeps in the running unless it is told; 1 is greedy.
     seed: of the initial weights. dtype: float32, or float64 for gradient checks.
     """
 
     splits_batches = True
 
     def __init__(self, bottleneck, hidden=64, *, dense_states=True, normalize_latent=False, code_every_step=False,
-                 reverse=False, splice=0.0, pad_to=None, max_length=40, seed=0, dtype=np.float32):
+                 reverse=False, splice=0.0, pad_to=None, max_length=40, beam=1,
+                 seed=0, dtype=np.float32):
         require_common(bottleneck, seed, dtype)
         hidden = _positive_integer("hidden", hidden)
         max_length = _positive_integer("max_length", max_length)
+        self.beam = _positive_integer("beam", beam)
         if pad_to is not None:
             pad_to = _positive_integer("pad_to", pad_to)
         if not 0 <= splice <= 1:
@@ -78,7 +74,7 @@ class Seq2SeqAutoencoder(Autoencoder):
         """The constructor's arguments but for the bottleneck, for saving."""
         return {"hidden": self.hidden, "dense_states": self.dense_states, "normalize_latent": self.normalize_latent,
                 "code_every_step": self.code_every_step, "reverse": self.reverse, "splice": self.splice,
-                "pad_to": self.pad_to, "max_length": self.max_length, "dtype": self.dtype.name}
+                "pad_to": self.pad_to, "max_length": self.max_length, "beam": self.beam, "dtype": self.dtype.name}
 
     # ---- the training step --------------------------------------------------------------------------------------
 
@@ -165,7 +161,7 @@ class Seq2SeqAutoencoder(Autoencoder):
 
     def validate(self, sentences):
         """{"val_loss": cross-entropy in nats a character with the stored code, "val_exact": the share of sentences that
-        come back exactly}.
+        come back exactly, decoded greedily}.
         """
         batches = SentenceBatches(self, sentences, self.inference_batch)
         total = characters = 0
@@ -173,7 +169,7 @@ class Seq2SeqAutoencoder(Autoencoder):
             for batch in batches.in_order():
                 total += float(self.forward(batch, training=False)) * batch.characters
                 characters += batch.characters
-        exact = [a == b for a, b in zip(sentences, self.reconstruct(sentences), strict=True)]
+        exact = [a == b for a, b in zip(sentences, self.decode(self.encode(sentences), beam=1), strict=True)]
         return {"val_loss": total / characters, "val_exact": sum(exact) / len(exact)}
 
     def prepare(self, sentences):
@@ -219,17 +215,17 @@ class Seq2SeqAutoencoder(Autoencoder):
                 values[rows] = backend.to_host(self.bottleneck.latent(self._latent_of(h, c, training=False)))
         return values
 
-    def decode(self, code, beam=1):
+    def decode(self, code, beam=None):
         """The sentences, a list of str, from what encode gave: bits, packed bits, or any code values of the bottleneck.
 
         beam: 1 writes the likeliest next character each time (greedy); a larger number keeps that many sentences in the
-        running and returns the likeliest, at as many times the cost.
+        running and returns the likeliest, at as many times the cost; None takes the model's own `beam`.
         """
         return to_sentences(self.decode_symbols(code, beam))
 
-    def decode_symbols(self, code, beam=1):
+    def decode_symbols(self, code, beam=None):
         """As decode, but the symbols as they come: (N, max_length), with end symbols from the sentence's end on."""
-        beam = _positive_integer("beam", beam)
+        beam = self.beam if beam is None else _positive_integer("beam", beam)
         code = self._unpacked(code)
         symbols = np.empty((len(code), self.max_length), np.intp)
         step = max(1, self.inference_batch // beam)
@@ -317,92 +313,3 @@ class _Thread:
         """The gradients of the decoder and of its initial state."""
         dh = self.output.backward(self.dlogits[:part.inputs.size])
         self.decoder.backward(dh.reshape(*part.inputs.shape, -1))
-
-
-@dataclass
-class Part:
-    """Some of a batch's sentences, time first, C-contiguous on the device.
-
-    rows: their slice of the batch. symbols (T, n), lengths (n,): the encoder's input. inputs, targets (T', n): the
-    decoder's, one step apart. weights (T', n): of the targets in the loss; 0 for padding, the whole batch's sum is 1.
-    """
-
-    rows: slice
-    symbols: object
-    lengths: object
-    inputs: object
-    targets: object
-    weights: object
-
-
-@dataclass
-class Batch:
-    """A batch in as many parts as threads work on it; characters: how many targets count."""
-
-    parts: list
-    characters: int
-
-    def __len__(self):
-        return self.parts[-1].rows.stop
-
-
-class SentenceBatches:
-    """Batches of sentences of all lengths, each padded to the longest of its batch.
-
-    Batches of like length would save a quarter of the steps, but batch norm would meet in each of them the statistics of
-    one length, and no such ones when a code is stored: trained that way the same model made twice as many errors.
-
-    One sentence is no batch for batch norm: a last batch of one is avoided by leaving a sentence out, another one each
-    epoch.
-    """
-
-    def __init__(self, model, sentences, batch_size):
-        self.symbols, self.lengths, self.targets = model.prepare(sentences)
-        self.model, self.batch_size, self.sentences = model, batch_size, list(sentences)
-
-    def __len__(self):
-        n = len(self.sentences)
-        return max(1, -(-n // self.batch_size) - (n % self.batch_size == 1))
-
-    def checksum(self):
-        """A number that other sentences would hardly have."""
-        return zlib.crc32("\n".join(self.sentences).encode())
-
-    def epoch(self, random):
-        """One epoch's batches, drawn from `random`."""
-        if self.model.splice:
-            spliced = splice_sentences(self.sentences, self.model.splice, random)
-            self.symbols, self.lengths, self.targets = self.model.prepare(spliced)
-        order = random.permutation(len(self.sentences))
-        if len(order) % self.batch_size == 1 < len(order):
-            order = order[1:]
-        for i in range(len(self)):
-            yield self._gather(order[i * self.batch_size:(i + 1) * self.batch_size])
-
-    def in_order(self):
-        """All sentences in batches, as they stand."""
-        for start in range(0, len(self.sentences), self.batch_size):
-            yield self._gather(np.arange(start, min(start + self.batch_size, len(self.sentences))))
-
-    def _gather(self, index):
-        model = self.model
-        worth_it = len(index) * model.hidden ** 2 > PRODUCTS_WORTH_SPLITTING[fused.kernels()]
-        threads = backend.threads if backend.name == "numpy" and worth_it else 1
-        size = -(-len(index) // min(threads, len(index)))
-        padded = model.pad_to is not None
-        characters = self.targets.shape[1] * len(index) if padded else int(self.lengths[index].sum()) + len(index)
-        parts = []
-        for start in range(0, len(index), size):
-            rows = index[start:start + size]
-            lengths = self.lengths[rows]
-            longest = int(lengths.max())
-            targets = self.targets[rows] if padded else self.targets[rows, :longest + 1]
-            inputs = np.roll(targets, 1, axis=1)
-            inputs[:, 0] = START
-            counts = padded | (np.arange(targets.shape[1]) <= lengths[:, None])
-            weights = (counts / characters).astype(model.dtype)
-            arrays = (self.symbols[rows, :max(longest, 1)], inputs, targets, weights)
-            symbols, inputs, targets, weights = (backend.to_device(np.ascontiguousarray(a.T)) for a in arrays)
-            parts.append(Part(slice(start, start + len(rows)), symbols, None if padded else backend.to_device(lengths),
-                              inputs, targets, weights))
-        return Batch(parts, characters)
