@@ -41,11 +41,14 @@ def write_atomically(path, write):
         raise
 
 
-def write_arrays(path, arrays, meta):
-    """Write NumPy arrays by name and a JSON-able description to `path` (.npz). OSError when the disk refuses."""
+def write_arrays(path, arrays, meta, deflated=False):
+    """Write NumPy arrays by name and a JSON-able description to `path` (.npz), deflated or as they are. OSError when the
+    disk refuses.
+    """
     # A damaged zip directory can hide an entry, so the names are written down as well.
     text = np.frombuffer(json.dumps({**meta, "arrays": sorted(arrays)}, sort_keys=True).encode(), np.uint8)
-    write_atomically(path, lambda file: np.savez(file, **{META: text}, **arrays))
+    savez = np.savez_compressed if deflated else np.savez
+    write_atomically(path, lambda file: savez(file, **{META: text}, **arrays))
 
 
 def read_arrays(path):

@@ -28,14 +28,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import CodecError
+from .blocks import MAX_VARINT_BYTES, of_varint, varint, varint_length
 from .payload import CODED, PACKED, check_size, map_shape
 
 MAGIC, VERSION = b"TQAE", 1
 MODEL_ID_BYTES = 8
 IMAGES, TEXTS = 0, 1
 """The kinds, as stored."""
-
-MAX_VARINT_BYTES = 9
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def to_bytes(container):
     shape = tuple(map(operator.index, c.shape))
     flags = c.method | c.kind << 1 | (len(shape) == 3) << 2
     header = MAGIC + bytes([VERSION, flags]) + c.model_id
-    header += b"".join(map(_varint, (count, *shape, len(c.extra), len(c.payload))))
+    header += b"".join(map(varint, (count, *shape, len(c.extra), len(c.payload))))
     return b"".join((header, _checksum(header), c.extra, c.payload, _checksum(c.extra, c.payload)))
 
 
@@ -156,23 +155,12 @@ class _Reader:
 
     def varint(self, name):
         """The next varint, below 2^63."""
-        longest = self.data[self.offset:self.offset + MAX_VARINT_BYTES]
-        length = next((i for i, byte in enumerate(longest, 1) if byte < 0x80), None)
-        if length is None and len(longest) == MAX_VARINT_BYTES or length and length > 1 and not longest[length - 1]:
-            raise CodecError(f"this .tqae file is damaged: {name} is not a number of at most {MAX_VARINT_BYTES} bytes, "
-                             "written as short as possible")
+        try:
+            length = varint_length(self.data[self.offset:self.offset + MAX_VARINT_BYTES])
+        except CodecError as error:
+            raise CodecError(f"this .tqae file is damaged: {name} {error}") from error
         # Where the data ends within a number, ask for one byte more than there is.
-        return self.take(name, length or len(longest) + 1, _of_varint)
-
-
-def _varint(number):
-    """A number from 0 on as unsigned LEB128 (DWARF version 5, section 7.6)."""
-    groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
-    return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
-
-
-def _of_varint(data):
-    return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(data))
+        return self.take(name, length or len(self.data) - self.offset + 1, of_varint)
 
 
 def _integer(data):

@@ -125,10 +125,14 @@ class Autoencoder:
 
     def save(self, path):
         """Write the model to one .npz file, whole or not at all."""
+        write_arrays(path, *self.as_file())
+
+    def as_file(self):
+        """What `save` writes: (arrays by name, description)."""
         arrays = self.state_arrays() | {f"constant.{name}": array for name, array in self.constants().items()}
         bottleneck = {"kind": self.bottleneck.kind, **self.bottleneck.config()}
-        write_arrays(path, arrays, {"format": "tinyqae model", "version": 1, "model": type(self).__name__,
-                                    "config": self.config(), "bottleneck": bottleneck})
+        return arrays, {"format": "tinyqae model", "version": 1, "model": type(self).__name__, "config": self.config(),
+                        "bottleneck": bottleneck}
 
 
 def load(path):

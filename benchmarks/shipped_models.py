@@ -1,0 +1,69 @@
+"""Train the small models that come with the package, and write them to tinyqae/codec/shipped/.
+
+    python benchmarks/shipped_models.py                        half an hour on one core
+    python benchmarks/shipped_models.py --only mlp-50          one of them again
+
+Each is trained by a recipe, its weights are rounded to what a small file holds, and models.json says what it is: recipe,
+data, seed, what it reaches on held-out data before and after rounding, and its size.
+"""
+import argparse
+import json
+
+from tinyqae import backend, recipes
+from tinyqae.checkpoint import write_atomically
+from tinyqae.codec import models, shipped_models
+from tinyqae.data import load_anki, load_cifar10, load_mnist, split_sentences
+from tinyqae.experiment import images, sentences
+
+SEED = 0
+RECIPES = {
+    "mlp-50": ("digits and other grey pictures, 50 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (50,))),
+    "mlp-100": ("digits and other grey pictures, 100 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (100,))),
+    "cnn-small": ("colour pictures, 256 bits for 32x32 pixels",
+                  recipes.cifar_cnn("default", "commit", "small").override(epochs=8)),
+    "lstm-64": ("short English sentences, 128 bits for each", recipes.anki_lstm("default", "commit", 64)),
+}
+
+
+def train(recipe, data_dir):
+    """(trained and rounded model, its figures before, its figures after), each a dict as `measure` gives."""
+    if recipe.architecture == "lstm":
+        data, kind = split_sentences(load_anki(data_dir), "random"), sentences
+        training, test = list(data.train), list(data.test)
+    else:
+        load = load_mnist if recipe.architecture == "mlp" else load_cifar10
+        data, kind = load(data_dir), images
+        training, test = data.train_images, data.test_images
+    run = kind.train_and_measure(recipe, data, seed=SEED)
+    models.round_weights(run.model)
+    return run.model, run.metrics, kind.measure(run.model, training, test)
+
+
+def entry(about, file, model, before, after):
+    """What models.json says of a model."""
+    settings = before["settings"]
+    return {"about": about, "file": file.name, "bytes": file.stat().st_size, "model_id": model.model_id(),
+            "recipe": settings["recipe"], "seed": SEED, "data": settings["data"], "versions": settings["versions"],
+            "seconds": settings["seconds"]["training"], "test_before_rounding": before["test"], "test": after["test"]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=RECIPES, nargs="+", default=list(RECIPES), help="default: all of them")
+    parser.add_argument("--data-dir", metavar="DIR")
+    args = parser.parse_args()
+    backend.use("numpy")
+    for name in args.only:
+        about, recipe = RECIPES[name]
+        model, before, after = train(recipe, args.data_dir)
+        file = models.FOLDER / f"{name}.npz"
+        models.save_small(model, file)
+        entries = shipped_models() | {name: entry(about, file, model, before, after)}
+        text = json.dumps({known: entries[known] for known in RECIPES if known in entries}, indent=1) + "\n"
+        write_atomically(models.FOLDER / "models.json", lambda file, text=text: file.write(text.encode()))
+        shipped_models.cache_clear()
+        print(name, file.stat().st_size, "bytes;", before["test"], "rounded:", after["test"])
+
+
+if __name__ == "__main__":
+    main()

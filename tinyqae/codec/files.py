@@ -1,0 +1,194 @@
+"""Pictures and texts <-> the bytes of a .tqae file, by a trained model."""
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import CodecError
+from ..models.images import ImageAutoencoder
+from . import lines as text_lines
+from . import pictures
+from .container import IMAGES, MODEL_ID_BYTES, TEXTS, Container, from_bytes, to_bytes
+from .models import name_of
+from .payload import CODED, decode_bits, encode_bits
+
+# Examples between two steps of the progress bar.
+_PART = 2000
+# A code takes two bytes a bit while it is made, and this is what may lie in memory.
+_MAX_BITS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What a .tqae file holds.
+
+    content: uint8 (N, H, W, C) where every code is an image of the model's own size; a list of pictures, uint8
+        (H, W, C), of any size; or a str.
+    names: of the pictures, a tuple of str, or None.
+    verbatim: how many lines of a text are kept as they were, not coded.
+    matches: whether a text came out as on the machine that wrote the file; True for pictures.
+    """
+
+    content: object
+    names: tuple | None = None
+    verbatim: int = 0
+    matches: bool = True
+
+
+def compress(content, model, *, names=None, progress=False):
+    """The bytes of a .tqae file that holds `content`.
+
+    Args:
+        content: images, a uint8 array (N, H, W, C) or (N, H, W); or a list of pictures, uint8 arrays (H, W), (H, W, 1) or
+            (H, W, 3), each of its own size: they are cut into tiles of the model's size; or a text, a str: its lines of
+            a to z, 0 to 9 and spaces are coded, with loss, all others are kept as they are.
+        model: a trained Autoencoder of bits (naive, fence or commit), for images or for sentences as content is.
+        names: file names for the pictures, a list of str, or None.
+        progress: show a bar on standard error.
+
+    Raises:
+        TypeError, ValueError: content is none of these, or not for this model; or the model's codes are floats.
+    """
+    if not model.bottleneck.is_binary:
+        raise ValueError("the model is vanilla: its codes are floats; a .tqae file holds bits, of naive, fence or commit")
+    if isinstance(model, ImageAutoencoder):
+        kind, (examples, extra) = IMAGES, _images(content, model, names)
+    else:
+        kind, lines = TEXTS, _lines(content, model, names)
+        examples = lines.coded
+    if len(examples) * model.latent_size > _MAX_BITS:
+        raise ValueError(f"{len(examples)} codes of {model.latent_size} bits are more than the {_MAX_BITS} bits that a file "
+                         "holds; compress the content in several parts")
+    bits = _in_parts(model.encode, examples, np.empty((len(examples), model.latent_size), np.bool_), "encode", progress)
+    if kind == TEXTS:
+        extra = text_lines.to_extra(lines, _decode(model, bits, progress))
+    shape = code_shape(model)
+    method, payload = encode_bits(bits, shape)
+    return to_bytes(Container(model_id(model), kind, method, len(bits), shape, extra, payload))
+
+
+def unpack(data, model, *, progress=False):
+    """What the bytes of a .tqae file hold, as Unpacked.
+
+    data: bytes. model: the one that made it. CodecError for a damaged file, one of another model, or one that promises
+    more than pictures.MAX_VALUES pixels.
+    """
+    container = from_bytes(data)
+    require_model(container, model)
+    shape = code_shape(model)
+    if container.shape != shape or (container.kind == IMAGES) != isinstance(model, ImageAutoencoder):
+        raise CodecError(f"this .tqae file is damaged: its codes have shape {container.shape}, the model's {shape}")
+    if container.kind == TEXTS:
+        lines, checksum = text_lines.from_extra(container.extra, container.count)
+        decoded = _decode(model, _bits(container), progress)
+        return Unpacked(text_lines.put_together(lines, decoded), verbatim=len(lines.verbatim),
+                        matches=text_lines.matches(lines, decoded, checksum))
+    values = container.count * model.pixels
+    if values > pictures.MAX_VALUES:
+        raise CodecError(f"this .tqae file promises {container.count} images with {values} values; at most "
+                         f"{pictures.MAX_VALUES} are read")
+    layout = None
+    if container.extra:
+        layout = pictures.from_extra(container.extra, container.count, model.input_shape[:2])
+    images = _decode(model, _bits(container), progress)
+    return Unpacked(images) if layout is None else Unpacked(pictures.join(images, layout.sizes), layout.names)
+
+
+def decompress(data, model, *, progress=False):
+    """The content of a .tqae file: `unpack(data, model).content`."""
+    return unpack(data, model, progress=progress).content
+
+
+def contents(data):
+    """What a .tqae file says of itself, without a model: a dict of plain values.
+
+    "kind" ("images" or "text"), "count" of codes, "bits" of each, "method" ("packed" or "coded"), "model_id" (hexadecimal),
+    "model" (the name of a shipped model, or None); for images "pictures", "sizes" of the first ten, (height, width),
+    "pixels" of all, None and none where every code is an image of the model's size; for text "lines" and
+    "verbatim_lines". CodecError for a damaged file.
+    """
+    container = from_bytes(data)
+    found = {"kind": "images" if container.kind == IMAGES else "text", "count": container.count,
+             "bits": int(np.prod(container.shape)), "method": "coded" if container.method == CODED else "packed",
+             "model_id": container.model_id.hex(), "model": name_of(container.model_id)}
+    if container.kind == TEXTS:
+        lines, _ = text_lines.from_extra(container.extra, container.count)
+        return {**found, "lines": container.count + len(lines.verbatim), "verbatim_lines": len(lines.verbatim)}
+    if not container.extra:
+        return {**found, "pictures": container.count, "sizes": [], "pixels": None}
+    layout = pictures.from_extra(container.extra, container.count)
+    return {**found, "pictures": len(layout.sizes), "sizes": [list(size) for size in layout.sizes[:10]],
+            "pixels": sum(height * width for height, width in layout.sizes)}
+
+
+def code_shape(model):
+    """The layout of a model's codes, as payload.py wants it: (h, w, c) of a map, or (L,)."""
+    shape = model.decoder.input_shape if isinstance(model, ImageAutoencoder) else ()
+    return tuple(shape) if len(shape) == 3 else (model.latent_size,)
+
+
+def model_id(model):
+    """The bytes by which a .tqae file names its model."""
+    return bytes.fromhex(model.model_id())[:MODEL_ID_BYTES]
+
+
+def require_model(container, model):
+    """CodecError unless the container's codes are this model's."""
+    own = model_id(model)
+    if container.model_id != own:
+        raise CodecError(f"this .tqae file was made with the model {_called(container.model_id)}, and cannot be read with "
+                         f"{_called(own)}")
+
+
+def _called(identity):
+    name = name_of(identity)
+    return f"{name} ({identity.hex()})" if name else identity.hex()
+
+
+def _images(content, model, names):
+    """(uint8 (N, h, w, C), extra bytes)."""
+    own = model.input_shape
+    if isinstance(content, np.ndarray) and content.ndim in (3, 4):
+        images = content[..., np.newaxis] if content.ndim == 3 else content
+        if images.dtype == np.uint8 and images.shape[1:] == own and names is None:
+            return images, b""
+        content = list(images)
+    if not isinstance(content, list | tuple):
+        raise TypeError(f"content is {type(content).__name__}; a model of images compresses a uint8 array (N, H, W, C) or a "
+                        "list of pictures")
+    if names is not None and len(names) != len(content):
+        raise ValueError(f"names has {len(names)} names for {len(content)} pictures")
+    tiles = pictures.cut(content, own)
+    sizes = tuple(picture.shape[:2] for picture in content)
+    if names is None and all(size == own[:2] for size in sizes):
+        return tiles, b""
+    return tiles, pictures.to_extra(pictures.Layout(sizes, None if names is None else tuple(names)))
+
+
+def _lines(content, model, names):
+    if not isinstance(content, str):
+        raise TypeError(f"content is {type(content).__name__}; a model of sentences compresses a text, a str")
+    if names is not None:
+        raise ValueError("names are for pictures; a text has none")
+    return text_lines.take_apart(content, model.pad_to or model.max_length)
+
+
+def _bits(container):
+    return decode_bits(container.payload, container.method, container.count, container.shape)
+
+
+def _decode(model, bits, progress):
+    """model.decode of all codes: uint8 (N, h, w, C), or a list of str."""
+    if isinstance(model, ImageAutoencoder):
+        return _in_parts(model.decode, bits, np.empty((len(bits), *model.input_shape), np.uint8), "decode", progress)
+    return _in_parts(model.decode, bits, [""] * len(bits), "decode", progress)
+
+
+def _in_parts(function, examples, results, what, progress):
+    """`results`, overwritten by function(examples), with a progress bar."""
+    with tqdm(total=len(examples), desc=what, unit=" codes", disable=not progress, leave=False) as bar:
+        for start in range(0, len(examples), _PART):
+            part = slice(start, start + _PART)
+            results[part] = function(examples[part])
+            bar.update(len(examples[part]))
+    return results

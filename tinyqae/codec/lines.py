@@ -1,0 +1,109 @@
+"""A text as lines: those that a model's alphabet holds become codes, all others are kept as they are.
+
+The extra bytes of a file of text, with varints as in blocks.py, and deflated as there:
+
+    1        flags: bit 0: the text ends with a line feed, bit 1: every line feed follows a carriage return
+    4        CRC-32 of the text as the writer's machine decoded it, in UTF-8, little-endian
+    varint   number of lines kept verbatim
+    each     varint number of coded lines before it, varint length, and the line in UTF-8
+
+The checksum tells a reader whose machine sums in another order, or runs another version, that a character came out
+differently: bits of codes are the same everywhere, what a network makes of them is so only almost always.
+"""
+import zlib
+from dataclasses import dataclass
+
+from ..data import clean_sentence
+from ..errors import CodecError
+from .blocks import Reader, deflate, inflate, varint
+
+MAX_VERBATIM_BYTES = 1 << 28
+"""The most bytes of lines that are kept as they are."""
+
+_ENDS, _RETURNS = 1, 2
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A text taken apart.
+
+    coded: the lines that become codes. verbatim: for every other line the number of coded lines before it, and the line.
+    ends, returns: see the flags above.
+    """
+
+    coded: list
+    verbatim: list
+    ends: bool
+    returns: bool
+
+
+def take_apart(text, longest):
+    """The Lines of a text, of which those become codes that are not empty, in the alphabet of tinyqae.symbols, and of
+    `longest` characters at most. ValueError for a text with lone surrogates, which no UTF-8 holds.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the text is not Unicode: character {error.start} is {text[error.start]!r}") from error
+    returns = "\n" in text and text.count("\n") == text.count("\r\n")
+    ends = text.endswith("\n")
+    lines = text.split("\r\n" if returns else "\n")
+    if ends:
+        lines.pop()
+    coded, verbatim = [], []
+    # An empty text is no line at all.
+    for line in lines if text else ():
+        if 0 < len(line) <= longest and clean_sentence(line) == line:
+            coded.append(line)
+        else:
+            verbatim.append((len(coded), line))
+    return Lines(coded, verbatim, ends, returns)
+
+
+def put_together(lines, decoded):
+    """The text of Lines, with `decoded`, a list of str, in the place of the coded ones."""
+    parts, start = [], 0
+    for before, line in lines.verbatim:
+        parts += [*decoded[start:before], line]
+        start = before
+    parts += decoded[start:]
+    newline = "\r\n" if lines.returns else "\n"
+    return newline.join(parts) + newline * lines.ends
+
+
+def to_extra(lines, decoded):
+    """The extra bytes for Lines whose codes the model decodes to `decoded`."""
+    kept = sum(len(line.encode()) for _, line in lines.verbatim)
+    if kept > MAX_VERBATIM_BYTES:
+        raise ValueError(f"{len(lines.verbatim)} lines with {kept} bytes are not in the model's alphabet or too long for "
+                         f"it; a file keeps at most {MAX_VERBATIM_BYTES} bytes of such lines")
+    parts = [bytes([_ENDS * lines.ends | _RETURNS * lines.returns]), _checksum(lines, decoded), varint(len(lines.verbatim))]
+    start = 0
+    for before, line in lines.verbatim:
+        encoded = line.encode()
+        parts += [varint(before - start), varint(len(encoded)), encoded]
+        start = before
+    return deflate(b"".join(parts))
+
+
+def from_extra(extra, count):
+    """(Lines, checksum) in the extra bytes of a file with `count` codes; `coded` is empty. CodecError for other bytes."""
+    reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines")
+    flags, checksum = reader.take(1)[0], reader.take(4)
+    verbatim, start = [], 0
+    for _ in range(reader.varint()):
+        start += reader.varint()
+        verbatim.append((start, reader.text(reader.varint())))
+    reader.end()
+    if flags > (_ENDS | _RETURNS) or start > count:
+        raise CodecError("this .tqae file is damaged: its list of lines does not fit its codes")
+    return Lines([], verbatim, bool(flags & _ENDS), bool(flags & _RETURNS)), checksum
+
+
+def matches(lines, decoded, checksum):
+    """Whether this machine decoded the lines as the writer's did."""
+    return _checksum(lines, decoded) == checksum
+
+
+def _checksum(lines, decoded):
+    return zlib.crc32(put_together(lines, decoded).encode()).to_bytes(4, "little")

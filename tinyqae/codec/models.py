@@ -1,0 +1,64 @@
+"""The trained models that come with the package, by name, so that `tinyqae compress` works at once.
+
+The files are float16 with weights of 8 significant bits, and deflated; benchmarks/shipped_models.py trained them and
+wrote models.json, which says of each how, on what data, and what it reaches.
+"""
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..checkpoint import write_arrays
+from ..errors import CheckpointError
+from ..models.base import load
+
+FOLDER = Path(__file__).parent / "shipped"
+_SIGNIFICANT_BITS = 8
+
+
+@functools.cache
+def shipped_models():
+    """{name: {"model_id", "file", "about", and what else models.json says}} of every model that comes with the package."""
+    return json.loads((FOLDER / "models.json").read_text())
+
+
+def shipped(name):
+    """The shipped model of this name, new, on the backend in use. CheckpointError for another name."""
+    if name not in shipped_models():
+        raise CheckpointError(f"no model called {name!r} comes with tinyqae; there are {', '.join(shipped_models())}")
+    return load(FOLDER / shipped_models()[name]["file"])
+
+
+def find(name_or_path):
+    """The shipped model of a name, or the one in a file. CheckpointError where it is neither."""
+    if str(name_or_path) in shipped_models():
+        return shipped(str(name_or_path))
+    if not Path(name_or_path).is_file():
+        raise CheckpointError(f"{name_or_path}: neither a file nor a model that comes with tinyqae "
+                              f"({', '.join(shipped_models())})")
+    return load(name_or_path)
+
+
+def name_of(model_id):
+    """The name of the shipped model whose SHA-256 begins with these bytes, or None."""
+    return next((name for name, entry in shipped_models().items() if entry["model_id"].startswith(model_id.hex())), None)
+
+
+def round_weights(model):
+    """Round a model's weights to 8 significant bits, which float16 holds and deflates well. In place.
+
+    What that changes is in models.json, where the figures before and after stand.
+    """
+    mantissa, exponent = np.frexp(model.parameters)
+    scale = 2 ** _SIGNIFICANT_BITS
+    model.parameters[...] = np.ldexp(np.rint(mantissa * scale) / scale, exponent).astype(np.float16)
+
+
+def save_small(model, path):
+    """As model.save, with weights as float16 and deflated. ValueError where rounding them has not been done before."""
+    parameters = model.parameters.astype(np.float16)
+    if not np.array_equal(parameters, model.parameters):
+        raise ValueError("the weights are no float16 numbers; round_weights(model) makes them so")
+    arrays, meta = model.as_file()
+    write_arrays(path, arrays | {"parameters": parameters}, meta, deflated=True)

@@ -1,0 +1,128 @@
+"""Pictures of any size <-> stacks of tiles of a model's size, and the extra bytes that say how they belong together.
+
+The extra bytes of a file of images are empty when every code is an image of the model's own size, without a name. Else,
+with varints as in container.py, and deflated by blocks.deflate:
+
+    varint   number of pictures P
+    P times  varint height, varint width
+    1        1 if names follow, else 0
+    P times  varint length, and a name in UTF-8
+
+A picture is cut into tiles from its upper left corner on, row by row; what is missing at the right and lower edges is
+filled up with the picture's last column and row, which cost the fewest bits in most models.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import CodecError
+from .blocks import Reader, deflate, inflate, varint
+
+MAX_VALUES = 1 << 31
+"""The most values that a file of pictures decodes to, one byte each: 2 GiB. Compressing more is refused too."""
+
+_MAX_NAME_BYTES = 200
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How tiles make pictures: sizes ((height, width), ...) of each, and names, a tuple of str or None."""
+
+    sizes: tuple
+    names: tuple | None
+
+    def tiles(self, tile):
+        """How many tiles (height, width) all pictures take."""
+        return sum(_count(size, tile) for size in self.sizes)
+
+
+def cut(pictures, input_shape):
+    """uint8 (N, h, w, C): the tiles of pictures, uint8 arrays (H, W), (H, W, 1) or (H, W, 3), for a model of input_shape
+    (h, w, C).
+
+    A grey picture becomes one of three equal channels where the model has three; a colour picture is not made grey.
+    ValueError names the picture that does not fit.
+    """
+    height, width, channels = input_shape
+    counts = []
+    for i, picture in enumerate(pictures):
+        _check(i, picture, channels)
+        counts.append(_count(picture.shape[:2], (height, width)))
+    if sum(counts) * height * width * channels > MAX_VALUES:
+        raise ValueError(f"the pictures take {sum(counts)} tiles of {height}x{width}x{channels}, and a file holds at most "
+                         f"{MAX_VALUES} values; compress them in several parts")
+    tiles = np.empty((sum(counts), height, width, channels), np.uint8)
+    start = 0
+    for picture, count in zip(pictures, counts, strict=True):
+        tiles[start:start + count] = _cut_one(np.atleast_3d(picture), input_shape)
+        start += count
+    return tiles
+
+
+def join(tiles, sizes):
+    """The pictures, a list of uint8 arrays (H, W, C), from the tiles (N, h, w, C) that `cut` made, by their sizes."""
+    height, width, channels = tiles.shape[1:]
+    pictures, start = [], 0
+    for rows, columns in sizes:
+        down, across = -(-rows // height), -(-columns // width)
+        part = tiles[start:start + down * across].reshape(down, across, height, width, channels)
+        whole = part.transpose(0, 2, 1, 3, 4).reshape(down * height, across * width, channels)
+        pictures.append(np.ascontiguousarray(whole[:rows, :columns]))
+        start += down * across
+    return pictures
+
+
+def to_extra(layout):
+    """The extra bytes that hold a Layout."""
+    parts = [varint(len(layout.sizes))]
+    parts += [varint(side) for size in layout.sizes for side in size]
+    parts.append(bytes([layout.names is not None]))
+    for name in layout.names or ():
+        encoded = name.encode()
+        if not 0 < len(encoded) <= _MAX_NAME_BYTES:
+            raise ValueError(f"name {name!r} has {len(encoded)} bytes in UTF-8, expected 1 to {_MAX_NAME_BYTES}")
+        parts += [varint(len(encoded)), encoded]
+    return deflate(b"".join(parts))
+
+
+def from_extra(extra, count, tile=None):
+    """The Layout in extra bytes of a file with `count` codes; CodecError for other bytes and, where the size of a tile
+    (height, width) is known, unless it is one of so many tiles.
+    """
+    # A picture has at least one tile.
+    reader = Reader(inflate(extra, limit=count * (2 * 9 + 9 + _MAX_NAME_BYTES) + 16), "the list of pictures")
+    pictures = reader.varint()
+    if pictures > count:
+        raise CodecError(f"this .tqae file promises {pictures} pictures of {count} tiles")
+    sizes = tuple((reader.varint(), reader.varint()) for _ in range(pictures))
+    named = reader.take(1)[0]
+    names = tuple(reader.text(reader.varint()) for _ in range(pictures)) if named == 1 else None
+    reader.end()
+    layout = Layout(sizes, names)
+    if named > 1 or any(min(size) < 1 for size in sizes) or tile and layout.tiles(tile) != count:
+        raise CodecError("this .tqae file is damaged: its list of pictures does not fit its codes")
+    return layout
+
+
+def _count(size, tile):
+    return -(-size[0] // tile[0]) * -(-size[1] // tile[1])
+
+
+def _check(i, picture, channels):
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
+        raise TypeError(f"picture {i} is {getattr(picture, 'dtype', type(picture).__name__)}, expected a uint8 array")
+    found = 1 if picture.ndim == 2 else picture.shape[-1] if picture.ndim == 3 else None
+    if found not in (1, 3) or 0 in picture.shape:
+        raise ValueError(f"picture {i} has shape {picture.shape}, expected (H, W), (H, W, 1) or (H, W, 3), not empty")
+    if found > channels:
+        raise ValueError(f"picture {i} has colours, and this model knows grey alone; make it grey, or use a model of colour "
+                         "pictures")
+
+
+def _cut_one(picture, input_shape):
+    height, width, channels = input_shape
+    rows, columns = picture.shape[:2]
+    picture = np.pad(picture, ((0, -rows % height), (0, -columns % width), (0, 0)), mode="edge")
+    down, across = picture.shape[0] // height, picture.shape[1] // width
+    tiles = picture.reshape(down, height, across, width, -1).transpose(0, 2, 1, 3, 4)
+    return np.broadcast_to(tiles, (down, across, height, width, channels)).reshape(-1, height, width, channels)
