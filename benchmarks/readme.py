@@ -13,7 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from rate_distortion_page import readme_section
 from rows import QUANTS, RESULTS, plus_minus
+from text_table import LONGER
 
 from tinyqae.checkpoint import write_atomically
 
@@ -101,17 +103,28 @@ def table3():
     lines = ["| row | bits | published edits | by the report's definition, recipe `report` | recipe `default` | held-out "
              "edits by length, recipe `default` | exact | random split: held-out edits | exact |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for label, a in report.items():
-        length, random = default[label], default[f"{label}, random split"]
-        measured = "report_vanilla" if a["quant"] == "vanilla" else "report_quantized"
-        lines.append(f"| {label} | {length['bits']} | {a['published'][0]:.2f} | {plus_minus(a[measured]['levenshtein'])} | "
-                     f"{plus_minus(length[measured]['levenshtein'])} | {plus_minus(length['test']['levenshtein'])} | "
-                     f"{length['test']['exact_match_rate'][0]:.0%} | {plus_minus(random['test']['levenshtein'])} | "
-                     f"{random['test']['exact_match_rate'][0]:.0%} |")
+    labels = [*report, *(label.replace(", random split", "") for label in default if label.endswith(LONGER))]
+    for label in dict.fromkeys(labels):
+        name = label.removesuffix(LONGER)
+        a, length = report.get(label), default.get(label)
+        random = default.get(f"{name}, random split{label.removeprefix(name)}")
+        measured = "report_vanilla" if "vanilla" in label else "report_quantized"
+        one = length or random
+        lines.append(f"| {label} ({one['epochs']} epochs) | {one['bits']} | " + " | ".join([
+            f"{a['published'][0]:.2f}" if a else "", _edits(a, measured), _edits(length, measured), _edits(length, "test"),
+            _exact(length), _edits(random, "test"), _exact(random)]) + " |")
     lines += ["", f"{result['data']}. Edits: the mean Levenshtein distance, in characters. Epochs and "
               "seeds of each row, the other distances and example sentences: "
               f"[table3.md](benchmarks/results/table3.md). {_provenance(result)}."]
     return "\n".join(lines)
+
+
+def _edits(row, key):
+    return plus_minus(row[key]["levenshtein"]) if row else ""
+
+
+def _exact(row):
+    return f"{row['test']['exact_match_rate'][0]:.0%}" if row else ""
 
 
 def speed(model):
@@ -132,6 +145,11 @@ def speed(model):
     return "\n".join(lines)
 
 
+def rate_distortion():
+    """Our files beside those of other codecs, in short."""
+    return readme_section(json.loads((RESULTS / "rate_distortion.json").read_text()))
+
+
 def example_output():
     """What the README's first command prints."""
     with tempfile.TemporaryDirectory() as directory:
@@ -143,7 +161,7 @@ def example_output():
 
 SECTIONS = {"table1": table1, "table2": table2, "table3": table3, "speed-mlp": functools.partial(speed, "mlp"),
             "speed-cnn": functools.partial(speed, "cnn"), "speed-lstm": functools.partial(speed, "lstm"),
-            "example-output": example_output}
+            "rate-distortion": rate_distortion, "example-output": example_output}
 
 if __name__ == "__main__":
     for marked in re.findall(r"<!-- ([\w-]+) -->", (ROOT / "README.md").read_text(encoding="utf-8")):

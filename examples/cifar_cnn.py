@@ -7,30 +7,22 @@
 
 Writes model.npz, metrics.json, history.csv and three pictures to --out.
 """
-from tinyqae import experiment, recipes
-from tinyqae.experiment import images
-from tinyqae.models.cnn import SIZES
+from tinyqae.experiment import CIFAR_CNN, run_main
 
 
 def main():
-    parser = experiment.argument_parser(__doc__, datasets=("cifar10", "synthetic"), train_items=10_000)
-    parser.add_argument("--size", choices=SIZES, default="small",
-                        help="latent map 4x4x16 (small), 4x4x32 (medium) or 4x4x48 (large); default: %(default)s")
-    parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
-    parser.add_argument("--allow-modified-data", action="store_true",
-                        help="take files in the data directory that are not CIFAR-10's originals; every output then says "
-                             "CIFAR-10 proxy")
-    args = parser.parse_args()
+    # Which arguments, recipes and data the model has is in tinyqae/experiment/programs.py.
+    args = CIFAR_CNN.parse_args(__doc__)
 
-    # Settings: a recipe, and what the command line changes in it.
-    recipe = experiment.recipe_from(args, recipes.cifar_cnn(args.recipe, args.quant, args.size))
-    directory = experiment.start(args, f"cifar-cnn-{recipe.quant}-{args.size}")
-    data = images.load_pictures(args)
+    # Settings: a recipe (tinyqae/recipes.py), and what the command line changes in it.
+    recipe = CIFAR_CNN.recipe(args)
+    directory = CIFAR_CNN.start(args, recipe)
+    data = CIFAR_CNN.load(args)
 
     # Build the model, train it (tinyqae/train.py), measure it on images it has never seen; then draw, write and print.
-    run = experiment.train_from(args, images.train_and_measure, recipe, data, directory)
-    images.show(args, run, data, directory, f"CNN {args.size}")
+    run = CIFAR_CNN.train(args, recipe, data, directory)
+    CIFAR_CNN.show(args, run, data, directory)
 
 
 if __name__ == "__main__":
-    experiment.run_main(main)
+    run_main(main)

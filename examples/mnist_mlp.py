@@ -7,25 +7,22 @@
 
 Writes model.npz, metrics.json, history.csv and three pictures to --out.
 """
-from tinyqae import experiment, recipes
-from tinyqae.experiment import images
+from tinyqae.experiment import MNIST_MLP, run_main
 
 
 def main():
-    parser = experiment.argument_parser(__doc__, datasets=("mnist", "synthetic"))
-    parser.add_argument("--hidden", type=experiment.widths, default=(50,), metavar="N[,N...]",
-                        help="widths of the encoder's layers; the last one is the number of bits; default: 50")
-    args = parser.parse_args()
+    # Which arguments, recipes and data the model has is in tinyqae/experiment/programs.py.
+    args = MNIST_MLP.parse_args(__doc__)
 
-    # Settings: a recipe, and what the command line changes in it.
-    recipe = experiment.recipe_from(args, recipes.mnist_mlp(args.recipe, args.quant, args.hidden))
-    directory = experiment.start(args, f"mnist-mlp-{recipe.quant}-{'-'.join(map(str, args.hidden))}")
-    data = images.load_digits(args)
+    # Settings: a recipe (tinyqae/recipes.py), and what the command line changes in it.
+    recipe = MNIST_MLP.recipe(args)
+    directory = MNIST_MLP.start(args, recipe)
+    data = MNIST_MLP.load(args)
 
     # Build the model, train it (tinyqae/train.py), measure it on images it has never seen; then draw, write and print.
-    run = experiment.train_from(args, images.train_and_measure, recipe, data, directory)
-    images.show(args, run, data, directory, "MLP")
+    run = MNIST_MLP.train(args, recipe, data, directory)
+    MNIST_MLP.show(args, run, data, directory)
 
 
 if __name__ == "__main__":
-    experiment.run_main(main)
+    run_main(main)

@@ -1,5 +1,6 @@
-"""The arguments that all examples have, and how a program ends when something is wrong."""
+"""The arguments that all trainings have, and how a program ends when something is wrong."""
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -54,13 +55,12 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; --help explains\n")
 
 
-def argument_parser(description, datasets, items="images", train_items=None):
-    """The parser with the arguments that all examples have.
+def add_training_arguments(parser, datasets, items="images", train_items=None):
+    """Add the arguments that all trainings have.
 
     datasets: the choices of --dataset, the first is the default. items: what the data sets hold, "images" or "sentences".
     train_items: how many of them are trained on by default, None for all.
     """
-    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
                         help="the bottleneck: vanilla (no quantization; 'none' is another word for it), naive (threshold "
                              "after training), fence (naive, with a loss against values near 1/2), commit (threshold in "
@@ -86,15 +86,26 @@ def argument_parser(description, datasets, items="images", train_items=None):
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table, only errors")
     parser.add_argument("--json", action="store_true", help="print the content of metrics.json, and nothing else")
-    return parser
 
 
-def run_main(main):
-    """Call main() as a program: expected failures are one line on standard error and exit code 1; usage exits with 2."""
+def run_main(main, stopped="stopped; the same command with --resume goes on from the last whole epoch"):
+    """Call main() as a program and return its result.
+
+    Expected failures are one line on standard error and exit code 1; usage exits with 2; Ctrl-C says `stopped` and exits
+    with 130. When nobody reads standard output any more (`| head`), the program ends without a word.
+    """
     try:
-        main()
+        result = main()
+        # What is still buffered, so that a closed pipe shows here and not when Python ends.
+        print(end="", flush=True)
+        return result
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command with --resume goes on from the last whole epoch")
+        print(stopped, file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Python flushes once more at the end, which must not fail again. 141 is what the shell says of other programs.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (TinyqaeError, MemoryError) as error:
         sys.exit(f"error: {error or type(error).__name__}")
     except OSError as error:

@@ -49,18 +49,19 @@ def measure(model, training_images, test_images):
     """{"test", "train", "rate", "code"} and, where training saw values that storage rounds (naive, fence),
     "test_before_threshold": the same figures as if these values were stored.
 
-    The code's state is that of the test images.
+    The code's state is that of the test images. training_images: None leaves "train" out.
     """
     latent = model.latent(test_images)
     code = model.encode(test_images)
     bits = rate.bits_per_item(model.latent_size, "binary" if model.bottleneck.is_binary else "float32")
     metrics = {
         "test": image_metrics.image_metrics(test_images, model.decode(code)),
-        "train": image_metrics.image_metrics(training_images, model.reconstruct(training_images)),
         "rate": {"bits_per_item": bits,
                  "cr": rate.compression_ratio(rate.image_bits(test_images.shape[1:]), bits)},
         "code": rate.code_usage(latent),
     }
+    if training_images is not None:
+        metrics["train"] = image_metrics.image_metrics(training_images, model.reconstruct(training_images))
     if model.bottleneck.kind in ("naive", "fence"):
         metrics["test_before_threshold"] = image_metrics.image_metrics(test_images, model.decode(latent))
     return metrics
@@ -101,7 +102,8 @@ def results_table(metrics):
     rows = [("held-out test images", metrics["test"])]
     if "test_before_threshold" in metrics:
         rows.append(("  before the threshold", metrics["test_before_threshold"]))
-    rows.append(("training images", metrics["train"]))
+    if "train" in metrics:
+        rows.append(("training images", metrics["train"]))
     rate_, code = metrics["rate"], metrics["code"]
     lines = [f"{'':24}{'PSNR dB':>9}{'SSIM':>8}{'MSE':>9}{'MAE':>8}"]
     lines += [f"{name:24}" + "".join(f"{row[c]:>{w}.{d}f}" for c, w, d in zip(columns, (9, 8, 9, 8), (2, 3, 1, 2),

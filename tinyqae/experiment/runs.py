@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .. import backend, fused, plots
 from ..checkpoint import write_atomically
 from ..train import fit
-from .arguments import command_line, shows_progress
+from .arguments import shows_progress
 
 
 @dataclass
@@ -42,7 +42,7 @@ def train_from(args, train_and_measure, recipe, data, directory):
     started = time.perf_counter()
     run = train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
                             resume=args.resume, progress=shows_progress(args))
-    run.metrics["settings"]["command"] = command_line()
+    run.metrics["settings"]["command"] = args.command
     run.metrics["settings"]["seconds"]["all"] = round(time.perf_counter() - started, 2)
     return run
 

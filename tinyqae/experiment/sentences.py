@@ -49,19 +49,21 @@ def measure(model, training, test):
     """{"test", "train", "rate", "code"} and, where training saw values that storage rounds (naive, fence),
     "test_before_threshold": the same figures as if these values were stored.
 
-    The code's state is that of the test sentences. "train" is about the first 1,000 training sentences.
+    The code's state is that of the test sentences. "train" is about the first 1,000 training sentences; `training` None
+    leaves it out.
     """
     latent, code = model.latent(test), model.encode(test)
     bits = rate.bits_per_item(model.latent_size, "binary" if model.bottleneck.is_binary else "float32")
     compression = text_compression(test, bits)
-    measured = training[:MEASURED_IN_TRAINING]
     metrics = {
         "test": text_metrics(test, model.decode(code)),
-        "train": text_metrics(measured, model.reconstruct(measured)),
         "rate": {"bits_per_item": bits, "cr": compression["compression_ratio"],
                  "bits_per_character": compression["bits_per_character"]},
         "code": rate.code_usage(latent),
     }
+    if training is not None:
+        measured = training[:MEASURED_IN_TRAINING]
+        metrics["train"] = text_metrics(measured, model.reconstruct(measured))
     if model.bottleneck.kind in ("naive", "fence"):
         metrics["test_before_threshold"] = text_metrics(test, model.decode(latent))
     return metrics
@@ -125,7 +127,8 @@ def results_table(metrics):
     rows = [("held-out sentences", metrics["test"])]
     if "test_before_threshold" in metrics:
         rows.append(("  before the threshold", metrics["test_before_threshold"]))
-    rows.append(("training sentences", metrics["train"]))
+    if "train" in metrics:
+        rows.append(("training sentences", metrics["train"]))
     rate_, code = metrics["rate"], metrics["code"]
     lines = [f"{'':24}{'edits':>9}{'cosine':>9}{'Jaccard':>9}{'1 - BLEU':>10}{'exact':>8}"]
     lines += [f"{name:24}" + "".join(f"{row[c]:>{w}.{d}f}" for c, w, d in columns) + f"{row['exact_match_rate']:>8.1%}"

@@ -1,0 +1,47 @@
+"""Compress images to a file and get them back, by the library: what `tinyqae compress` and `decompress` do.
+
+    python examples/compress.py                                           drawn digits, model mlp-50
+    python examples/compress.py --images photos/*.jpg --model cnn-small   your own pictures of any size
+
+Writes compressed.tqae, and originals above what came back as there-and-back.png, to --out.
+"""
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from tinyqae import codec, experiment, synthetic_digits
+from tinyqae.checkpoint import write_atomically
+from tinyqae.codec.inputs import read_images
+from tinyqae.codec.outputs import write_images
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", nargs="+", metavar="FILE", help="pictures of any size; default: drawn digits")
+    parser.add_argument("--model", default="mlp-50",
+                        help="a model.npz that an example wrote, or one that comes with tinyqae: "
+                             f"{', '.join(codec.shipped_models())}; default: %(default)s")
+    parser.add_argument("--out", metavar="DIR", default="runs/compress", help="default: %(default)s")
+    args = parser.parse_args()
+    images = read_images(args.images).images if args.images else synthetic_digits(train=100, test=1000).test_images
+    model, file = codec.find(args.model), Path(args.out) / "compressed.tqae"
+
+    # There: uint8 images -> bytes.
+    data = codec.compress(images, model, progress=True)
+    write_atomically(file, lambda out: out.write(data))
+
+    # And back: the file and the model are all that is needed.
+    back = codec.decompress(file.read_bytes(), model, progress=True)
+
+    raw = sum(image.size for image in images)
+    print(f"{len(images)} images, {raw} bytes -> {len(data)} bytes, {raw / len(data):.1f} times smaller, in {file}")
+    shown = 1 if args.images else 10
+    originals = [np.broadcast_to(np.atleast_3d(image), result.shape)
+                 for image, result in zip(images[:shown], back, strict=False)]
+    picture = np.vstack([np.hstack(originals), np.hstack(back[:shown])])
+    write_images(Path(args.out) / "there-and-back.png", [picture], None)
+
+
+if __name__ == "__main__":
+    experiment.run_main(main)

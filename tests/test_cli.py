@@ -1,0 +1,426 @@
+"""The command `tinyqae` as a person uses it: files in, files out, standard streams, exit codes, one line for an error."""
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinyqae
+from tinyqae import cli, codec
+from tinyqae.bottleneck import Commit, Vanilla
+from tinyqae.cli import main
+from tinyqae.data import TextData, synthetic_digits, synthetic_sentences, synthetic_shapes
+from tinyqae.experiment import arguments, images, sentences
+from tinyqae.models import MLPAutoencoder, Seq2SeqAutoencoder
+
+REPOSITORY = Path(__file__).parent.parent
+TEXT = "where is your daughter\nIt's 7:30.\n\nhe reads\n" + "a line that is much longer than what the model takes\n"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """{name: path} of small models, which nobody trained."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {"grey": MLPAutoencoder(Commit(), (16,)), "other": MLPAutoencoder(Commit(), (16,), seed=1),
+            "colour": MLPAutoencoder(Commit(), (24,), (32, 32, 3)), "tiny": MLPAutoencoder(Commit(), (4,), (8, 8, 1)),
+            "vanilla": MLPAutoencoder(Vanilla(), (16,)), "text": Seq2SeqAutoencoder(Commit(), 8, max_length=25)}
+    for name, model in made.items():
+        model.save(folder / f"{name}.npz")
+    return {name: str(folder / f"{name}.npz") for name in made}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The empty directory in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def digits(here):
+    """A stack of ten images in digits.npy."""
+    stack = synthetic_digits(train=20, test=10).test_images
+    np.save("digits.npy", stack)
+    return stack
+
+
+def command(*arguments, **options):
+    """`python -m tinyqae` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run([sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment, timeout=60,
+                          **options)
+
+
+def refused(capsys, code, *arguments):
+    """The one line that main(arguments) says before it exits with this code. Nothing is printed else."""
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, arguments)])
+    said, status = capsys.readouterr(), stopped.value.code
+    line = said.err.strip()
+    if isinstance(status, str):  # what Python itself prints, and exits with 1
+        line, status = status, 1
+    assert (status, said.out) == (code, "") and line.startswith("error: ") and "\n" not in line
+    return line
+
+
+def standard_input(monkeypatch, data):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+# ---- there and back ----------------------------------------------------------------------------------------------------
+
+
+def test_a_stack_there_and_back(digits, models, capsys):
+    assert main(["compress", "digits.npy", "-o", "digits.tqae", "--model", models["grey"]]) == 0
+    size = os.path.getsize("digits.tqae")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"10 pictures: 7,968 bytes -> {size} bytes, ratio {7968 / size:.2f}\n"
+
+    assert main(["decompress", "digits.tqae", "-o", "back.npy", "--model", models["grey"]]) == 0
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(np.load("back.npy"), tinyqae.load(models["grey"]).reconstruct(digits)[..., 0])
+
+
+def test_a_single_picture_of_another_size(here, models, capsys):
+    Image.new("RGB", (50, 40), (10, 200, 30)).save("one.png")
+    assert main(["compress", "one.png", "-o", "one.tqae", "--model", models["colour"]]) == 0
+    assert main(["decompress", "one.tqae", "-o", "back.png", "--model", models["colour"]]) == 0
+    assert capsys.readouterr().err.startswith("1 picture: ")
+    assert Image.open("back.png").size == (50, 40)
+
+
+def test_a_folder_of_pictures_keeps_its_names(here, models):
+    Path("album").mkdir()
+    for name, side in (("cat", 28), ("dog", 60)):
+        Image.new("L", (side, 30), 99).save(f"album/{name}.png")
+    assert main(["compress", "album", "-o", "album.tqae", "--model", models["grey"]]) == 0
+    assert main(["decompress", "album.tqae", "-o", "back/", "--model", models["grey"]]) == 0
+    assert {path.name: Image.open(path).size for path in Path("back").iterdir()} == {"cat.png": (28, 30),
+                                                                                     "dog.png": (60, 30)}
+
+
+def test_a_text_says_how_many_lines_are_kept_verbatim_and_why(here, models, capsys):
+    Path("book.txt").write_text(TEXT)
+    assert main(["compress", "book.txt", "-o", "book.tqae", "--model", models["text"]]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith(f"5 lines: {len(TEXT)} bytes -> ") and said.count("\n") == 1
+    assert ("3 of 5 lines kept verbatim (1 with characters other than a to z, 0 to 9 and the space, 1 of more than 25 "
+            "characters, 1 empty); --clean would") in said
+
+    assert main(["decompress", "book.tqae", "-o", "back.txt", "--model", models["text"]]) == 0
+    before, back = TEXT.split("\n"), Path("back.txt").read_text().split("\n")
+    assert back[1:3] == before[1:3] and back[4:] == before[4:]
+    assert [back[0], back[3]] == tinyqae.load(models["text"]).reconstruct([before[0], before[3]])
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_clean_writes_lines_in_the_alphabet_and_counts_them(newline, here, models, capsys):
+    Path("book.txt").write_bytes(TEXT.replace("\n", newline).encode())
+    assert main(["compress", "book.txt", "-o", "a.tqae", "--model", models["text"], "--clean", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["lines"], report["verbatim_lines"], report["cleaned_lines"]) == (5, 2, 1)
+    assert report["verbatim_because"] == {"other_characters": 0, "too_long": 1, "empty": 1, "longest": 25}
+    assert main(["decompress", "a.tqae", "-o", "back.txt", "--model", models["text"]]) == 0
+    assert Path("back.txt").read_bytes().count(newline.encode()) == 5
+
+
+def test_standard_input_and_output(digits, models, monkeypatch, capsysbinary):
+    standard_input(monkeypatch, Path("digits.npy").read_bytes())
+    assert main(["compress", "-", "-o", "-", "--model", models["grey"]]) == 0
+    data = capsysbinary.readouterr().out
+    assert codec.contents(data)["pictures"] == 10
+
+    standard_input(monkeypatch, data)
+    assert main(["decompress", "-", "-o", "-", "--model", models["grey"]]) == 0
+    back = np.load(io.BytesIO(capsysbinary.readouterr().out))
+    np.testing.assert_array_equal(back, tinyqae.load(models["grey"]).reconstruct(digits)[..., 0])
+
+    standard_input(monkeypatch, data)
+    assert main(["info", "-", "--json"]) == 0
+    assert json.loads(capsysbinary.readouterr().out)["bytes"] == len(data)
+
+
+def test_json_says_what_was_done(digits, models, capsys):
+    main(["compress", "digits.npy", "-o", "digits.tqae", "--model", models["grey"], "--json"])
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert said.err == ""
+    assert report == {"kind": "images", "pictures": 10, "bytes_in": 7968, "bytes_out": os.path.getsize("digits.tqae"),
+                      "ratio": 7968 / os.path.getsize("digits.tqae"), "notes": [], "output": "digits.tqae",
+                      "model": models["grey"], "model_id": tinyqae.load(models["grey"]).model_id()}
+
+
+def test_a_shipped_model_is_found_by_its_name_and_by_the_file_s_id(digits, capsys):
+    name = next(name for name in codec.shipped_models() if name.startswith("mlp"))
+    assert main(["compress", "digits.npy", "-o", "a.tqae", "--model", name]) == 0
+    assert main(["decompress", "a.tqae", "-o", "back.npy"]) == 0
+    np.testing.assert_array_equal(np.load("back.npy"), codec.shipped(name).reconstruct(digits)[..., 0])
+    capsys.readouterr()
+    assert main(["info", "a.tqae"]) == 0
+    printed = capsys.readouterr().out
+    size = os.path.getsize("a.tqae")
+    assert f"{name}, which comes with tinyqae" in printed
+    assert f"bits per pixel {8 * size / 7840:.4g}, ratio to raw pixels {7840 / size:.4g}" in printed
+
+
+# ---- info --------------------------------------------------------------------------------------------------------------
+
+
+def test_info_lists_every_byte(digits, models, capsys):
+    main(["compress", "digits.npy", "-o", "a.tqae", "--model", models["grey"]])
+    capsys.readouterr()
+    assert main(["info", "a.tqae", "--json"]) == 0
+    found, size = json.loads(capsys.readouterr().out), os.path.getsize("a.tqae")
+    ends = [field["offset"] + field["length"] for field in found["fields"]]
+    assert [field["offset"] for field in found["fields"]] == [0, *ends[:-1]] and ends[-1] == size == found["bytes"]
+    assert {"magic", "model id", "payload", "checksum"} <= {field["name"] for field in found["fields"]}
+    assert (found["pictures"], found["bits"], found["model"]) == (10, 16, None)
+    assert found["bits_per_picture"] == 8 * size / 10
+
+    assert main(["info", "a.tqae"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"a.tqae: {size} bytes, 10 pictures\n10 codes of 16 bits, packed\n")
+    assert "not one that comes with tinyqae" in printed and f"bits per picture {8 * size / 10:.4g}" in printed
+
+
+def test_info_on_pictures_of_several_sizes_and_on_a_text(here, models, monkeypatch, capsys):
+    Image.new("L", (30, 20)).save("a.png")
+    Image.new("L", (8, 8)).save("b.png")
+    main(["compress", "a.png", "b.png", "-o", "ab.tqae", "--model", models["tiny"]])
+    main(["info", "ab.tqae"])
+    printed = capsys.readouterr().out
+    assert "2 pictures (height x width 20x30, 8x8)\n13 codes of 4 bits" in printed
+    assert f"bits per pixel {8 * os.path.getsize('ab.tqae') / 664:.4g}" in printed
+
+    Path("book.txt").write_text(TEXT)
+    main(["compress", "book.txt", "-o", "book.tqae", "--model", models["text"]])
+    # As if this model came with the package: then the text can be decoded, and its length is known.
+    monkeypatch.setattr(cli, "_shipped_model", lambda data: tinyqae.load(models["text"]))
+    main(["decompress", "book.tqae", "-o", "back.txt"])
+    capsys.readouterr()
+    main(["info", "book.tqae"])
+    printed, size = capsys.readouterr().out, os.path.getsize("book.tqae")
+    assert "5 lines of text, 3 of them verbatim" in printed
+    assert f"bits per line {8 * size / 5:.4g}, bits per character {8 * size / os.path.getsize('back.txt'):.4g}" in printed
+
+
+# ---- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_errors_are_one_line_and_leave_no_file(digits, models, capsys):
+    main(["compress", "digits.npy", "-o", "a.tqae", "--model", models["grey"]])
+    Image.new("RGB", (28, 28), (200, 10, 30)).save("colour.png")
+    Path("damaged.tqae").write_bytes(Path("a.tqae").read_bytes()[:-1])
+    Path("nothing.txt").write_bytes(b"")
+    Path("latin.txt").write_bytes("café\n".encode("latin-1"))
+    capsys.readouterr()
+    before = sorted(os.listdir())
+    to, back = ["-o", "new.tqae", "--model"], ["-o", "new.npy"]
+    for arguments_, words in [
+        (["compress", "missing.npy", *to, models["grey"]], "missing.npy"),
+        (["compress", "digits.npy", *to, "missing.npz"], "missing.npz"),
+        (["compress", "digits.npy", *to, "digits.npy"], "not written by tinyqae"),
+        (["compress", "digits.npy", *to, models["vanilla"]], "vanilla"),
+        (["compress", "colour.png", *to, models["grey"]], "colours"),
+        (["compress", "nothing.txt", *to, models["text"]], "nothing.txt is empty"),
+        (["compress", "latin.txt", *to, models["text"]], "UTF-8"),
+        (["compress", "digits.npy", "-o", ".", "--model", models["grey"]], "it exists and is no file"),
+        (["compress", "digits.npy", "-o", "digits.npy/new", "--model", models["grey"]], "digits.npy"),
+        (["decompress", "missing.tqae", *back], "missing.tqae: No such file or directory"),
+        (["decompress", "digits.npy", *back], "no .tqae file"),
+        (["decompress", "damaged.tqae", *back, "--model", models["grey"]], "cut short"),
+        (["decompress", "a.tqae", *back], f"needs the model {tinyqae.load(models['grey']).model_id()[:16]}, which does not"),
+        (["decompress", "a.tqae", *back, "--model", models["other"]], tinyqae.load(models["other"]).model_id()[:16]),
+        (["decompress", "a.tqae", "-o", "new.jpg", "--model", models["grey"]], "new.jpg"),
+        (["info", "damaged.tqae"], "cut short"),
+        (["evaluate", models["tiny"]], "images of 8x8x1"),
+    ]:
+        assert words in refused(capsys, 1, *arguments_)
+        assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(("arguments_", "words"), [
+    (["shrink"], "shrink"), (["compress", "digits.npy", "--model", "x"], "-o"), (["compress"], "INPUT"),
+    (["compress", "digits.npy", "-o", "a", "--model", "x", "--level", "9"], "--level"),
+    (["decompress", "a.tqae"], "-o"), (["data"], "action"), (["data", "fetch", "imagenet"], "'imagenet' is not one of"),
+    (["train"], "MODEL"), (["train", "mnist-mlp", "--epochs", "0"], "--epochs"), (["evaluate"], "MODEL"),
+])
+def test_wrong_usage_is_one_line(arguments_, words, here, capsys):
+    assert words in refused(capsys, 2, *arguments_)
+    assert os.listdir() == []
+
+
+def test_wrong_usage_that_only_the_model_tells(digits, models, capsys):
+    assert "--clean is for texts" in refused(capsys, 2, "compress", "digits.npy", "-o", "a", "--model", models["grey"],
+                                             "--clean")
+    assert "standard output" in refused(capsys, 2, "compress", "digits.npy", "-o", "-", "--model", models["grey"], "--json")
+    assert "--dataset" in refused(capsys, 2, "evaluate", models["grey"], "--dataset", "anki")
+    assert os.listdir() == ["digits.npy"]
+
+
+def test_a_text_that_comes_out_otherwise_is_written_with_a_warning(here, models, monkeypatch, capsys):
+    Path("book.txt").write_text(TEXT)
+    main(["compress", "book.txt", "-o", "book.tqae", "--model", models["text"]])
+    monkeypatch.setattr(Seq2SeqAutoencoder, "decode", lambda self, code, beam=None: ["otherwise"] * len(code))
+    capsys.readouterr()
+    assert main(["decompress", "book.tqae", "-o", "back.txt", "--model", models["text"]]) == 3
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("warning: ") and said.err.count("\n") == 1
+    assert Path("back.txt").read_text().startswith("otherwise\nIt's 7:30.\n")
+
+
+def test_ctrl_c_says_stopped(digits, models, monkeypatch, capsys):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(codec, "compress", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main(["compress", "digits.npy", "-o", "a.tqae", "--model", models["grey"]])
+    assert stopped.value.code == 130 and capsys.readouterr() == ("", "stopped\n")
+    assert os.listdir() == ["digits.npy"]
+
+
+# ---- as a process ------------------------------------------------------------------------------------------------------
+
+
+def test_alone_it_prints_its_help_and_with_version_its_version(capsys):
+    done = command()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"usage: tinyqae ") and b"decompress" in done.stdout
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"tinyqae {tinyqae.__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["compress", "decompress", "info", "train", "evaluate", "data"])
+def test_every_command_explains_itself_with_an_example(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    assert f"\n  tinyqae {name} " in capsys.readouterr().out
+
+
+def test_a_pipe_between_two_processes_and_a_failure(digits, models):
+    done = command("compress", "-", "-o", "-", "--model", models["grey"], input=Path("digits.npy").read_bytes())
+    assert done.returncode == 0 and done.stderr.startswith(b"10 pictures: ")
+    done = command("decompress", "-", "-o", "-", input=done.stdout)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"error: - needs the model ") and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closed pipes show otherwise")
+def test_a_closed_pipe_ends_it_quietly(digits, models):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "tinyqae", "data", "where"], stdout=writing, stderr=subprocess.PIPE,
+                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+# ---- train, evaluate, data ---------------------------------------------------------------------------------------------
+
+
+def test_train_and_evaluate_digits(here, monkeypatch, capsys):
+    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(300, 60, seed))
+    arguments_ = ["train", "mnist-mlp", "--dataset", "synthetic", "--epochs", "1", "--hidden", "12", "--json"]
+    assert main(arguments_) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert trained["settings"]["command"] == "tinyqae " + " ".join(arguments_)
+    assert Path("runs/mnist-mlp-commit-12/model.npz").is_file()
+
+    assert main(["evaluate", "runs/mnist-mlp-commit-12/model.npz", "--dataset", "synthetic"]) == 0
+    printed = capsys.readouterr().out
+    assert "SYNTHETIC, NOT MNIST\n" in printed and "held-out test images" in printed and "training images" not in printed
+    assert "all of them as one .tqae file: " in printed
+    assert main(["evaluate", "runs/mnist-mlp-commit-12/model.npz", "--dataset", "synthetic", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["test"] == pytest.approx(trained["test"])
+    assert measured["file"]["cr"] == 60 * 784 / measured["file"]["bytes"]
+    assert measured["settings"]["data"]["test"] == 60
+
+
+def test_the_example_records_its_own_command(here, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["examples/mnist_mlp.py", "--hidden", "12,3"])
+    args = tinyqae.experiment.MNIST_MLP.parse_args("about")
+    assert (args.hidden, args.command) == ((12, 3), "python examples/mnist_mlp.py --hidden 12,3")
+    assert arguments.command_line() == args.command
+
+
+def test_evaluate_colour_pictures_and_sentences(models, monkeypatch, capsys):
+    monkeypatch.setattr(images, "synthetic_shapes", lambda seed: synthetic_shapes(20, 30, seed))
+    assert main(["evaluate", models["colour"], "--dataset", "synthetic"]) == 0
+    assert "SYNTHETIC, NOT CIFAR-10\n" in capsys.readouterr().out
+
+    for package in ("Levenshtein", "nltk", "simplemma"):
+        pytest.importorskip(package, reason="sentences are measured with the extra `text`")
+    monkeypatch.setattr(sentences, "synthetic_sentences", lambda seed: synthetic_sentences(100, seed))
+    assert main(["evaluate", models["text"], "--dataset", "synthetic", "--split", "length", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["test"]["levenshtein"] > 0 and measured["file"]["cr"] > 0 and "train" not in measured
+
+
+def test_evaluate_a_model_of_floats_has_no_file(models, monkeypatch, capsys):
+    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(20, 30, seed))
+    assert main(["evaluate", models["vanilla"], "--dataset", "synthetic"]) == 0
+    printed = capsys.readouterr().out
+    assert "512 bits an image" in printed and ".tqae" not in printed
+
+
+@pytest.fixture
+def pairs(here):
+    """A data directory with Anki pairs alone."""
+    Path("fra-eng").mkdir()
+    Path("fra-eng/fra.txt").write_text("Go.\tVa !\nRun!\tCours !\n")
+    return here
+
+
+def test_data_where_and_verify(pairs, capsys):
+    assert main(["data", "where", "--data-dir", "."]) == 0
+    mnist, cifar10, anki = capsys.readouterr().out.splitlines()
+    assert mnist.startswith("mnist: mnist: missing train-images-idx3-ubyte, ")
+    assert cifar10.startswith("cifar10: cifar-10-batches-bin: missing data_batch_1.bin, ")
+    assert anki == "anki: fra-eng: there"
+
+    assert main(["data", "verify", "anki", "--data-dir", "."]) == 0
+    assert capsys.readouterr().out.startswith("anki: 2 sentences, SHA-256 ")
+    assert main(["data", "verify", "--data-dir", "."]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and "tinyqae data fetch mnist" in lines[0]
+
+
+def test_data_verify_names_what_is_altered(pairs, capsys):
+    Path("fra-eng/fra.txt").write_text("one column\n")
+    Path("mnist").mkdir()
+    for file in cli.mnist.FILES:
+        Path("mnist", file.name).write_bytes(b"something else")
+    assert main(["data", "verify", "mnist", "anki", "--data-dir", "."]) == 1
+    mnist, anki = capsys.readouterr().out.splitlines()
+    assert "mnist/train-images-idx3-ubyte is not MNIST's file" in mnist
+    assert "line 1 has 1 columns" in anki
+
+
+def test_data_fetch_says_where_it_is(pairs, monkeypatch, capsys):
+    assert main(["data", "fetch", "anki", "--data-dir", "."]) == 0
+    assert capsys.readouterr().out == "anki: Anki fra-eng, from fra.txt in the data directory: fra-eng\n"
+
+    def load(data_dir, **options):
+        asked.append((data_dir, options))
+        return TextData(("go",), "CIFAR-10 proxy", "", "nowhere")
+
+    def fail(data_dir, **options):
+        raise tinyqae.errors.DataError("MNIST is incomplete.\nTried in vain:\n  here")
+
+    asked = []
+    monkeypatch.setitem(cli.DATA_SETS, "mnist", cli.DataSet("folder", [], fail))
+    monkeypatch.setitem(cli.DATA_SETS, "cifar10", cli.DataSet("folder", [], load))
+    # One that fails does not keep the next one from coming.
+    assert main(["data", "fetch", "mnist", "cifar10", "--data-dir", ".", "--allow-modified-data"]) == 1
+    assert capsys.readouterr() == ("cifar10: CIFAR-10 proxy, from nowhere: folder\n",
+                                   "mnist: MNIST is incomplete. Tried in vain: here\n")
+    assert asked == [(".", {"download": True, "progress": True, "allow_modified_data": True})]

@@ -1,0 +1,273 @@
+"""From what the codec decompressed to files: pictures, stacks of images, texts. Nothing half-written stays.
+
+The names of pictures come out of a file that may be a stranger's. plain_name says which of them may be used as a file's
+name: those that mean a file in this very directory on every system.
+"""
+import io
+import os
+import sys
+import tempfile
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..checkpoint import write_atomically
+from ..data.mnist import write_idx
+from ..errors import CodecError, DataError
+
+LONGEST_NAME = 200
+"""The most bytes in UTF-8 of a picture's name; file systems allow 255, with the ending and a temporary file's additions."""
+
+_FORBIDDEN = frozenset('<>:"/\\|?*')  # in names on Windows, "/" everywhere
+# Devices on Windows, with any ending. Superscript digits count as digits there, and NFKC makes digits of them.
+_RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
+
+_PICTURES = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+_LOSSY = (".avif", ".gif", ".jp2", ".jpeg", ".jpg", ".webp")
+
+
+def write_images(path, images, names):
+    """Write images in the form that the path asks for; a file that exists is replaced.
+
+    "-"                              standard output: the bytes of an .npy file for a stack, of a PNG for a single picture
+    *.npy                            a stack (N, H, W) or (N, H, W, 3)
+    *-ubyte, *.idx                   an IDX file (N, H, W), as MNIST's
+    *.png, *.bmp, *.tif, *.tiff      exactly one picture
+    no ending, */, or a directory    a directory with a PNG for each image; it must be empty if it exists
+
+    A stack of grey images 3 pixels wide keeps its last axis in an .npy file, (N, H, 3, 1): without it, it would be read
+    as one colour picture.
+
+    Args:
+        path: str or path.
+        images: a list of uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or one uint8 array (N, H, W, C) with C = 1 or 3.
+        names: a list of plain names (see plain_name) without ending, different from each other, for the files of a
+            directory; or None, which numbers them: 00000.png, 00001.png, ...
+
+    Raises:
+        TypeError, ValueError: images is not what is said above.
+        CodecError: names are not what is said above.
+        DataError: there are no images, they do not fit the form, or the path cannot be written; in one line.
+        BrokenPipeError: whoever reads standard output has stopped.
+    """
+    path = os.fspath(path)
+    pictures = _checked_pictures(images)
+    if names is not None:
+        _check_names(names, len(pictures))
+    if not pictures:
+        raise DataError(f"cannot write {one_line(path)}: there are no images")
+    ending = os.path.splitext(path)[1].lower()
+    if path == "-":
+        if isinstance(images, np.ndarray):
+            write_parts(path, _npy(_as_stack(path, pictures)))
+        else:
+            write_parts(path, [_picture(_the_only(path, pictures), "PNG")])
+    elif os.path.isdir(path) or _ends_as_directory(path):
+        _write_directory(path, pictures, names)
+    elif path.endswith("-ubyte") or ending == ".idx":
+        write_parts(path, [_idx(path, pictures)])
+    elif ending == ".npy":
+        write_parts(path, _npy(_as_stack(path, pictures)))
+    elif ending in _PICTURES:
+        write_parts(path, [_picture(_the_only(path, pictures), _PICTURES[ending])])
+    elif not ending:
+        _write_directory(path, pictures, names)
+    else:
+        why = "would lose something again" if ending in _LOSSY else "is no form that is written"
+        raise DataError(f"cannot write {one_line(path)}: {one_line(ending)} {why}; give a name that ends in .png, .bmp, "
+                        ".tif or .npy, or in / for a directory of pictures")
+
+
+def write_text(path, text):
+    """Write a text in UTF-8, as it is; "-" is standard output, and a file that exists is replaced.
+
+    Raises:
+        UnicodeEncodeError: the text holds half a surrogate pair.
+        DataError: the path cannot be written; in one line.
+        BrokenPipeError: whoever reads standard output has stopped.
+    """
+    path, data = os.fspath(path), text.encode()
+    if os.path.isdir(path) or _ends_as_directory(path):
+        raise DataError(f"cannot write {one_line(path)}: it names a directory; give the name of a file")
+    write_parts(path, [data])
+
+
+def plain_name(name):
+    """Whether a picture may bear this name: it means a file in this very directory on every system, visible, in print.
+
+    That leaves out whatever is empty, longer than LONGEST_NAME, holds a separator, a drive or a character that Windows
+    forbids or nobody can see, begins with a dot, ends with a dot or a space, or names a device on Windows.
+    """
+    return (isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()
+            and len(name.encode()) <= LONGEST_NAME and _FORBIDDEN.isdisjoint(name)
+            and name[0] != "." and name[-1] not in ". " and not _is_reserved(name))
+
+
+def plain_names(names):
+    """Plain names for files of these names (str, without ending), in the same order.
+
+    What may not be in a name becomes "_". Names that some system would take for the same one get -2, -3, ...
+    """
+    result, taken, numbers = [], set(), {}
+    for name in names:
+        clean = unique = _cleaned(name)
+        while _key(unique) in taken:
+            number = numbers[clean] = numbers.get(clean, 1) + 1
+            unique = f"{_cut(clean, LONGEST_NAME - 10)}-{number}"
+        taken.add(_key(unique))
+        result.append(unique)
+    return result
+
+
+def one_line(path):
+    """A path as messages show it: as it is, or with escapes where it would break a line or the terminal."""
+    return path if path and path.isprintable() else ascii(path)
+
+
+def _check_names(names, count):
+    if len(names) != count:
+        raise CodecError(f"{len(names)} names for {count} images: this file was not written by tinyqae")
+    seen = set()
+    for name in names:
+        if not plain_name(name):
+            raise CodecError(f"an image is called {_excerpt(name)}, which is no plain file name: nothing is written")
+        if _key(name) in seen:
+            raise CodecError(f"two images are called {_excerpt(name)}, at least up to case: nothing is written")
+        seen.add(_key(name))
+
+
+def _excerpt(name):
+    return ascii(name)[:100]
+
+
+def _is_reserved(name):
+    return unicodedata.normalize("NFKC", name).split(".")[0].rstrip().upper() in _RESERVED
+
+
+def _key(name):
+    """Equal for two names that some file system takes for the same one: by case, or by how an accent is spelt."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _cleaned(name):
+    """A plain name like this one."""
+    clean = "".join("_" if char in _FORBIDDEN or not char.isprintable() else char for char in name)
+    if not clean or clean[0] == ".":
+        clean = "_" + clean[1:]
+    if _is_reserved(clean):
+        clean = "_" + clean
+    clean = _cut(clean, LONGEST_NAME)
+    return clean[:-1] + "_" if clean[-1] in ". " else clean
+
+
+def _cut(name, length):
+    """The beginning of a name, at most so many bytes in UTF-8."""
+    return name.encode()[:length].decode(errors="ignore")
+
+
+def _checked_pictures(images):
+    """The images as a list of uint8 arrays (H, W) or (H, W, 3)."""
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise ValueError(f"the stack of images has shape {images.shape}, expected (N, H, W, C)")
+    for image in images:
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            raise TypeError(f"an image is {getattr(image, 'dtype', type(image).__name__)}, expected a uint8 NumPy array")
+        if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or image.size == 0:
+            raise ValueError(f"an image has shape {image.shape}, expected (H, W), (H, W, 1) or (H, W, 3)")
+    return [image[..., 0] if image.shape[2:] == (1,) else image for image in images]
+
+
+def _the_only(path, pictures):
+    if len(pictures) > 1:
+        raise DataError(f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in .npy, "
+                        "or in / for a directory of pictures")
+    return pictures[0]
+
+
+def _as_stack(path, pictures):
+    """uint8 (N, H, W) or (N, H, W, 3)."""
+    shapes = sorted({picture.shape for picture in pictures})
+    if len(shapes) > 1:
+        raise DataError(f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
+                        "give a name that ends in / for a directory of pictures")
+    return np.stack(pictures)
+
+
+def _output(path):
+    return "standard output" if path == "-" else one_line(path)
+
+
+def _npy(stack):
+    """The parts of an .npy file."""
+    if stack.ndim == 3 and stack.shape[2] == 3:
+        stack = stack[..., np.newaxis]
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(stack))
+    # np.save would ask for the position in the file, which a pipe does not have.
+    return [header.getvalue(), stack.data]
+
+
+def _idx(path, pictures):
+    stack = _as_stack(path, pictures)
+    if stack.ndim != 3:
+        raise DataError(f"{one_line(path)} takes grey images, and these have colours; give a name that ends in .npy")
+    return write_idx(stack)
+
+
+def _picture(picture, form):
+    """The bytes of a picture file."""
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, form)
+    return data.getbuffer()
+
+
+def write_parts(path, parts):
+    """Write bytes, one part after the other, to a file, whole or not at all, or, for "-", to standard output."""
+    try:
+        if path == "-":
+            for part in parts:
+                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.flush()
+            return
+        if os.path.exists(path) and not os.path.isfile(path):
+            # A device, say: the finished file would be renamed to its name, which takes the device from the system.
+            raise DataError(f"cannot write {one_line(path)}: it exists and is no file; for standard output give -")
+        write_atomically(path, lambda file: [file.write(part) for part in parts])
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DataError(f"cannot write {_output(path)}: {error.strerror}") from error
+
+
+def _ends_as_directory(path):
+    return path.endswith(("/", os.sep))
+
+
+def _write_directory(path, pictures, names):
+    target = Path(path)
+    if names is None:
+        digits = max(5, len(str(len(pictures) - 1)))
+        names = [f"{number:0{digits}}" for number in range(len(pictures))]
+    try:
+        # A directory that is there stays the same one: a shell may be in it, and its parent may not be writable.
+        exists = target.is_dir()
+        if exists and any(target.iterdir()):
+            raise DataError(f"the directory {one_line(path)} is not empty; give an empty one or a new name")
+        if not exists and os.path.lexists(target):
+            raise DataError(f"cannot write {one_line(path)}: it exists and is no directory; give another name")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target if exists else target.parent, prefix=".tqae-") as temporary:
+            # One more level, since the temporary directory is private and the result is to be as any new directory.
+            whole = Path(temporary) / "whole"
+            whole.mkdir()
+            for name, picture in zip(names, pictures, strict=True):
+                (whole / f"{name}.png").write_bytes(_picture(picture, "PNG"))
+            if exists:
+                for name in names:
+                    os.rename(whole / f"{name}.png", target / f"{name}.png")
+            else:
+                os.rename(whole, target)
+    except OSError as error:
+        raise DataError(f"cannot write {one_line(path)}: {error.strerror}") from error
