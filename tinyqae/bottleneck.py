@@ -17,6 +17,8 @@ The contract:
 
 With `signed` the decoder sees 2 code - 1, so -1 and +1 instead of 0 and 1: the same information, but an off bit
 moves the decoder's weights too, and the decoder's bias need not undo the mean of the code.
+
+These are the report's four. more_bottlenecks.py has others, which make_bottleneck knows too.
 """
 import math
 
@@ -68,6 +70,9 @@ class Bottleneck:
         self._a, self._code, self._da, self._dextra = (empty(shape, dtype) for _ in range(4))
         self._rectified = empty(shape, dtype) if self.activation == "relu-sigmoid" else None
         self._dh = empty(shape, dtype)
+
+    def at(self, progress):
+        """The share of its training that is done, 0 to 1: told before each step, to those that change with it."""
 
     def _views(self, rows):
         return (buffer[:rows] for buffer in (self._a, self._code, self._da, self._dextra, self._dh))
@@ -229,8 +234,12 @@ KINDS = {bottleneck.kind: bottleneck for bottleneck in (Vanilla, Naive, Fence, C
 
 
 def make_bottleneck(kind, **arguments):
-    """The bottleneck named `kind` ("vanilla" or its other word "none", "naive", "fence", "commit")."""
-    kind = "vanilla" if kind == "none" else kind
-    if kind not in KINDS:
-        raise ValueError(f"quantizer {kind!r} is unknown; choose one of {', '.join(KINDS)} (none means vanilla)")
-    return KINDS[kind](**arguments)
+    """The bottleneck named `kind`: "vanilla" (or its other word "none"), "naive", "fence", "commit", or one of
+    more_bottlenecks.MORE_KINDS.
+    """
+    from .more_bottlenecks import MORE_KINDS  # Not above: that file builds on this one.
+
+    kind, kinds = "vanilla" if kind == "none" else kind, KINDS | MORE_KINDS
+    if kind not in kinds:
+        raise ValueError(f"quantizer {kind!r} is unknown; choose one of {', '.join(kinds)} (none means vanilla)")
+    return kinds[kind](**arguments)

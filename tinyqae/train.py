@@ -74,7 +74,8 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
         raise ValueError("examples is empty: there is nothing to train on")
     batches = model.batches(examples, batch_size)
     steps_per_epoch = len(batches)
-    factor = _schedule(schedule, epochs * steps_per_epoch)
+    total_steps = epochs * steps_per_epoch
+    factor = _schedule(schedule, total_steps)
     run = {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
            "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": _schedule_name(schedule), "epochs": epochs,
            "batch_size": batch_size, "clip_norm": clip_norm, "seed": seed, "examples": len(examples),
@@ -84,23 +85,26 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
     history, first_epoch = History(), 0
     if resume and checkpoint is not None and _exists(checkpoint):
         history, first_epoch = _read_checkpoint(checkpoint, model, optimizer, run)
+    model.bottleneck.at(first_epoch / epochs)
     if not history.latents:
         history.latents.append((0, _latent_counts(model, sample)))
 
     # An overflow ends in TrainingDiverged, which says more than NumPy's warning.
     with model.working(batch_size), np.errstate(over="ignore", invalid="ignore"), \
-         tqdm(total=epochs * steps_per_epoch, initial=first_epoch * steps_per_epoch, disable=not progress,
+         tqdm(total=total_steps, initial=first_epoch * steps_per_epoch, disable=not progress,
               unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
         for epoch in range(first_epoch, epochs):
             started = time.perf_counter()
             model.use_random(backend.generator(seed, NOISE, epoch))
             sums, seen, looked = {}, 0, -math.inf
             for i, batch in enumerate(batches.epoch(backend.generator(seed, SHUFFLE, epoch))):
+                step = epoch * steps_per_epoch + i
                 terms = model.loss_and_gradients(batch)
                 if clip_norm is not None:
                     clip_by_norm(model.gradients, clip_norm)
-                lr = optimizer.lr * factor(epoch * steps_per_epoch + i)
+                lr = optimizer.lr * factor(step)
                 optimizer.step(model.parameters, model.gradients, lr)
+                model.bottleneck.at((step + 1) / total_steps)
                 for name, value in terms.items():
                     sums[name] = sums.get(name, 0) + value * len(batch)
                 seen += len(batch)
