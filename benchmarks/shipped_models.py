@@ -12,10 +12,13 @@ import json
 from tinyqae import backend, recipes
 from tinyqae.checkpoint import write_atomically
 from tinyqae.codec import models, shipped_models
+from tinyqae.codec.files import code_shape
+from tinyqae.codec.payload import choose_parents
 from tinyqae.data import load_anki, load_cifar10, load_mnist, split_sentences
 from tinyqae.experiment import images, sentences
 
 SEED = 0
+MOST_CODES = 20_000  # of training examples, to find out which bits tell of others
 RECIPES = {
     "mlp-50": ("digits and other grey pictures, 50 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (50,))),
     "mlp-100": ("digits and other grey pictures, 100 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (100,))),
@@ -26,7 +29,7 @@ RECIPES = {
 
 
 def train(recipe, data_dir):
-    """(trained and rounded model, its figures before, its figures after), each a dict as `measure` gives."""
+    """(trained and rounded model, training examples, its figures before, its figures after), as `measure` gives them."""
     if recipe.architecture == "lstm":
         data, kind = split_sentences(load_anki(data_dir), "random"), sentences
         training, test = list(data.train), list(data.test)
@@ -36,15 +39,17 @@ def train(recipe, data_dir):
         training, test = data.train_images, data.test_images
     run = kind.train_and_measure(recipe, data, seed=SEED)
     models.round_weights(run.model)
-    return run.model, run.metrics, kind.measure(run.model, training, test)
+    return run.model, training, run.metrics, kind.measure(run.model, training, test)
 
 
-def entry(about, file, model, before, after):
+def entry(about, file, model, training, before, after):
     """What models.json says of a model."""
     settings = before["settings"]
+    parents = choose_parents(model.encode(training[:MOST_CODES]), code_shape(model))
     return {"about": about, "file": file.name, "bytes": file.stat().st_size, "model_id": model.model_id(),
             "recipe": settings["recipe"], "seed": SEED, "data": settings["data"], "versions": settings["versions"],
-            "seconds": settings["seconds"]["training"], "test_before_rounding": before["test"], "test": after["test"]}
+            "seconds": settings["seconds"]["training"],
+            "parents": parents, "test_before_rounding": before["test"], "test": after["test"]}
 
 
 def main():
@@ -55,11 +60,12 @@ def main():
     backend.use("numpy")
     for name in args.only:
         about, recipe = RECIPES[name]
-        model, before, after = train(recipe, args.data_dir)
+        model, training, before, after = train(recipe, args.data_dir)
         file = models.FOLDER / f"{name}.npz"
         models.save_small(model, file)
-        entries = shipped_models() | {name: entry(about, file, model, before, after)}
-        text = json.dumps({known: entries[known] for known in RECIPES if known in entries}, indent=1) + "\n"
+        entries = shipped_models() | {name: entry(about, file, model, training, before, after)}
+        lines = ",\n".join(f"{json.dumps(known)}: {json.dumps(entries[known])}" for known in RECIPES if known in entries)
+        text = "{\n" + lines + "\n}\n"
         write_atomically(models.FOLDER / "models.json", lambda file, text=text: file.write(text.encode()))
         shipped_models.cache_clear()
         print(name, file.stat().st_size, "bytes;", before["test"], "rounded:", after["test"])

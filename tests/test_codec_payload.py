@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyqae.codec import CODED, PACKED, decode_bits, encode_bits
+from tinyqae.codec import CODED, PACKED, decode_bits, encode_bits, payload
 from tinyqae.codec.payload import LARGEST_BLOCK, MAX_CODE_SIZE, MAX_CODED_BITS
 from tinyqae.errors import CodecError, MissingPackage, TinyqaeError
 from tinyqae.metrics.rate import bit_entropy
@@ -201,3 +201,15 @@ def test_wrong_arguments_are_refused():
         with pytest.raises(ValueError, match=r"expected \(N, 4\) for codes of shape \(2, 1, 2\)"):
             encode_bits(bits, (2, 1, 2))
     assert issubclass(CodecError, TinyqaeError)
+
+
+def test_parents_that_are_known_from_like_codes_serve_as_well_and_decode_alike():
+    random = np.random.default_rng(0)
+    bits = random.random((4000, 12)) < 0.5
+    bits[:, 7] = bits[:, 2] ^ (random.random(4000) < 0.05)
+    known = payload.choose_parents(bits[:3000], (12,))
+    assert known[7] == [(0, 0, 2)]
+    method, coded = payload.encode_bits(bits[3000:], (12,), known)
+    assert method == payload.CODED
+    np.testing.assert_array_equal(payload.decode_bits(coded, method, 1000, (12,)), bits[3000:])
+    assert len(coded) <= len(payload.encode_bits(bits[3000:], (12,))[1]) + 8

@@ -9,11 +9,13 @@ from ..models.images import ImageAutoencoder
 from . import lines as text_lines
 from . import pictures
 from .container import IMAGES, MODEL_ID_BYTES, TEXTS, Container, from_bytes, to_bytes
-from .models import name_of
+from .models import name_of, parents_of
 from .payload import CODED, decode_bits, encode_bits
 
 # Examples between two steps of the progress bar.
 _PART = 2000
+# Codes from which the parents that a shipped model knows are as good as those that would be chosen now.
+_MANY = 5000
 # A code takes two bytes a bit while it is made, and this is what may lie in memory.
 _MAX_BITS = 1 << 30
 
@@ -62,9 +64,11 @@ def compress(content, model, *, names=None, progress=False):
     bits = _in_parts(model.encode, examples, np.empty((len(examples), model.latent_size), np.bool_), "encode", progress)
     if kind == TEXTS:
         extra = text_lines.to_extra(lines, _decode(model, bits, progress))
-    shape = code_shape(model)
-    method, payload = encode_bits(bits, shape)
-    return to_bytes(Container(model_id(model), kind, method, len(bits), shape, extra, payload))
+    shape, identity = code_shape(model), model_id(model)
+    # A list of parents has to be worth its room in the file: for few codes a shorter one is chosen.
+    parents = parents_of(identity) if len(bits) >= _MANY else None
+    method, payload = encode_bits(bits, shape, parents)
+    return to_bytes(Container(identity, kind, method, len(bits), shape, extra, payload))
 
 
 def unpack(data, model, *, progress=False):

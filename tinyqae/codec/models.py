@@ -45,6 +45,12 @@ def name_of(model_id):
     return next((name for name, entry in shipped_models().items() if entry["model_id"].startswith(model_id.hex())), None)
 
 
+def parents_of(model_id):
+    """The parents for payload.encode_bits that suit the codes of a shipped model, found in its training; None for others."""
+    name = name_of(model_id)
+    return shipped_models()[name]["parents"] if name else None
+
+
 def round_weights(model):
     """Round a model's weights to 8 significant bits, which float16 holds and deflates well. In place.
 

@@ -54,12 +54,14 @@ _SHORT_LIST = 32  # candidates a channel that are looked at together; all of the
 _MOST_CHANNELS_WITH_PARENTS = 1024
 
 
-def encode_bits(bits, shape):
+def encode_bits(bits, shape, parents=None):
     """The bytes of codes, by the method that makes fewer.
 
     Args:
         bits: bool array (N, L), N codes of L bits, N may be 0.
         shape: the layout of a code, (L,) or (h, w, c) with h w c = L.
+        parents: each channel's parents, as choose_parents found them for like codes; None: it is asked now, which takes
+            most of the time.
 
     Returns:
         (method, payload): PACKED or CODED, and bytes; at most ceil(N L / 8) of them. PACKED whenever the package
@@ -81,7 +83,8 @@ def encode_bits(bits, shape):
         return PACKED, packed
     maps = bits.reshape(-1, height, width, channels)
     coder = _Encoder(constriction)
-    parents = _choose_parents(maps)
+    if parents is None:
+        parents = choose_parents(bits, shape)
     _write_parents(coder, parents, height * width)
     _code_items(coder, parents, maps)
     coded = coder.payload()
@@ -270,13 +273,16 @@ class _Decoder(_Encoder):
 # ---- the encoder's choice ----------------------------------------------------------------------------------------------
 
 
-def _choose_parents(maps):
-    """Parents for every channel of maps (N, h, w, c), as _code_items takes them.
+def choose_parents(bits, shape):
+    """For each channel a list of its parents (rows down, columns right, channel). bits (N, L), N at least 1, and shape as
+    encode_bits takes them.
 
     Sums of logarithms decide here, which another machine may round otherwise. That is no harm: the file says what was
     chosen.
     """
-    count, height, width, channels = maps.shape
+    height, width, channels = map_shape(shape)
+    maps = bits.reshape(-1, height, width, channels)
+    count = len(maps)
     places = height * width
     if channels > _MOST_CHANNELS_WITH_PARENTS:
         return [[] for _ in range(channels)]
