@@ -368,10 +368,10 @@ def test_neither_pass_allocates_an_array(kernels, symbols, lengths):
 
 
 def test_a_float32_plan_uses_the_kernels_and_a_float64_plan_does_not(kernels):
-    plain = (lstm.lstm_steps_forward, lstm.lstm_steps_backward, embedding.embedding_backward)
+    plain = (lstm.lstm_symbol_steps_forward, lstm.lstm_steps_backward, embedding.embedding_backward)
     single, double = (LSTMPlan((2, 2, 2), 2, dtype) for dtype in (np.float32, np.float64))
-    assert (double.steps_forward, double.steps_backward, double.embedding_backward) == plain
-    chosen = (single.steps_forward, single.steps_backward, single.embedding_backward)
+    assert (double.symbol_steps_forward, double.steps_backward, double.embedding_backward) == plain
+    chosen = (single.symbol_steps_forward, single.steps_backward, single.embedding_backward)
     assert chosen == tuple(fused.choose(function, np.dtype(np.float32)) for function in plain)
     assert all((ours is reference) == (kernels == "numpy") for ours, reference in zip(chosen, plain, strict=True))
 

@@ -12,25 +12,22 @@ import scipy.linalg.cython_blas  # noqa: F401  loaded here, so that limits on BL
 
 from .. import losses
 from ..ops import embedding, lstm
-from .numba_kernels import ONE, compiled, exp_of_negative
+from .numba_kernels import ONE, compiled, exp_up_to_88
 
-ZERO, TWO = np.float32(0), np.float32(2)
+ZERO, TWO, LARGEST = np.float32(0), np.float32(2), np.float32(87)
 
 
 @numba.njit(inline="always", error_model="numpy")
 def _sigmoid(exponent):
     # sigma(a), exponent -a
-    e = exp_of_negative(-abs(exponent))
-    s = ONE / (ONE + e)
-    return s if exponent <= ZERO else e * s
+    return ONE / (ONE + exp_up_to_88(min(exponent, LARGEST)))
 
 
 @numba.njit(inline="always", error_model="numpy")
 def _tanh(exponent):
-    # tanh(a), exponent -2a; tanh |a| = (1 - e^-2|a|) / (1 + e^-2|a|)
-    e = exp_of_negative(-abs(exponent))
-    t = (ONE - e) / (ONE + e)
-    return t if exponent <= ZERO else -t
+    # tanh(a), exponent -2a
+    e = exp_up_to_88(min(exponent, LARGEST))
+    return (ONE - e) / (ONE + e)
 
 
 @compiled
@@ -46,8 +43,8 @@ def _tanh_of_sum(x, out):
 
 
 @compiled
-def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    """As the plain function of this name; see REPLACEMENTS."""
+def _rows_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    # lstm_gates_forward, with inputs (4, M, U) of which example n takes row rows[n].
     examples, units = c.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -55,17 +52,23 @@ def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h)
             i[:], f[:], g[:], o[:] = ZERO, ONE, ZERO, ZERO
             c[n], tanh_c[n], h[n] = c_prev[n], ZERO, h_prev[n]
             continue
-        old, new, squashed, output = c_prev[n], c[n], tanh_c[n], h[n]
-        _sigmoid_of_sum(inputs[0, t, n], i)
-        _sigmoid_of_sum(inputs[1, t, n], f)
-        _tanh_of_sum(inputs[2, t, n], g)
-        _sigmoid_of_sum(inputs[3, t, n], o)
+        row, old, new, squashed, output = rows[n], c_prev[n], c[n], tanh_c[n], h[n]
+        _sigmoid_of_sum(inputs[0, row], i)
+        _sigmoid_of_sum(inputs[1, row], f)
+        _tanh_of_sum(inputs[2, row], g)
+        _sigmoid_of_sum(inputs[3, row], o)
         for u in range(units):
             new[u] = f[u] * old[u] + i[u] * g[u]
         for u in range(units):
             squashed[u] = _tanh(-TWO * new[u])
         for u in range(units):
             output[u] = o[u] * squashed[u]
+
+
+@compiled
+def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    """As the plain function of this name; see REPLACEMENTS."""
+    _rows_forward(inputs[:, t], np.arange(len(c)), c_prev, h_prev, finished, gates, c, tanh_c, h)
 
 
 @compiled
@@ -101,6 +104,34 @@ def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
             lstm_gates_forward(inputs, t, c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
         else:
             lstm_gates_forward(inputs, t, c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
+
+
+@compiled
+def _add_rows(x, out):
+    for n in range(len(out)):
+        row, total = x[n], out[n]
+        for u in range(len(row)):
+            total[u] += row[u]
+
+
+@compiled
+def _symbol_steps_forward(table, symbols, context, finished, wh, gates, c, tanh_c, h):
+    # Rows of the table stay in the cache, which the inputs of all steps would not.
+    for t in range(len(gates)):
+        for k in range(4):
+            np.dot(h[t], wh[k], gates[t, k])
+            if context is not None:
+                _add_rows(context[k], gates[t, k])
+        if finished is None:
+            _rows_forward(table, symbols[t], c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+        else:
+            _rows_forward(table, symbols[t], c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
+
+
+def lstm_symbol_steps_forward(table, symbols, context, inputs, finished, first_end, wh, gates, c, tanh_c, h):
+    """As the plain function of this name; see REPLACEMENTS."""
+    embedding.require_symbols(symbols, table.shape[1])
+    _symbol_steps_forward(table, symbols, context, finished, wh, gates, c, tanh_c, h)
 
 
 @compiled
@@ -144,7 +175,7 @@ def _cross_entropy(logits, labels, weights, dlogits):
         for v in range(1, len(l)):
             largest = max(largest, l[v])
         for v in range(len(l)):
-            p[v] = exp_of_negative(l[v] - largest)
+            p[v] = exp_up_to_88(l[v] - largest)
         normalizer = ZERO
         for v in range(len(l)):
             normalizer += p[v]
@@ -164,6 +195,7 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
 REPLACEMENTS = {
     losses.cross_entropy_with_logits: cross_entropy_with_logits,
     lstm.lstm_steps_forward: lstm_steps_forward,
+    lstm.lstm_symbol_steps_forward: lstm_symbol_steps_forward,
     lstm.lstm_steps_backward: lstm_steps_backward,
     embedding.embedding_backward: embedding_backward,
 }

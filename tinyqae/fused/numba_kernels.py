@@ -22,8 +22,8 @@ HALF, ONE = np.float32(0.5), np.float32(1)
 
 
 @numba.njit(inline="always", error_model="numpy")
-def exp_of_negative(x):
-    """e^x for x <= 0 to about 1e-7 relative: e^x = 2^n e^r with |r| <= ln(2)/2, e^r by a polynomial of degree 6."""
+def exp_up_to_88(x):
+    """e^x for x <= 88 to about 1e-7 relative: e^x = 2^n e^r with |r| <= ln(2)/2, e^r by a polynomial of degree 6."""
     x = max(x, np.float32(-87))
     n = np.floor(x * LOG2_E + HALF)
     r = x - n * LN_2_HIGH - n * LN_2_LOW
@@ -43,7 +43,7 @@ def _bce_row(logits, target, scale, row, dlogits):
     linear = np.float32(0)
     for f in range(len(logits)):
         l, t = logits[f], target[f]
-        e = exp_of_negative(-abs(l))
+        e = exp_up_to_88(-abs(l))
         row[f] *= ONE + e
         s = ONE / (ONE + e)
         probability = s if l >= 0 else ONE - s
@@ -72,7 +72,7 @@ def _squared_error_row(logits, target, scale, probability, dlogits):
     total = np.float32(0)
     for f in range(len(logits)):
         l = logits[f]
-        s = ONE / (ONE + exp_of_negative(-abs(l)))
+        s = ONE / (ONE + exp_up_to_88(-abs(l)))
         p = s if l >= 0 else ONE - s
         probability[f] = p
         difference = p - target[f]
@@ -94,7 +94,7 @@ def squared_error_with_logits(logits, target, probability, dlogits):
 @compiled
 def _sigmoid(x, out):
     for i in range(len(x)):
-        e = exp_of_negative(-abs(x[i]))
+        e = exp_up_to_88(-abs(x[i]))
         s = ONE / (ONE + e)
         out[i] = s if x[i] >= 0 else e * s
 

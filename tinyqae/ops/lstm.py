@@ -130,6 +130,7 @@ class LSTMPlan:
         else:
             self.ones = xp.ones(steps * examples, self.dtype)
         self.steps_forward = fused.choose(lstm_steps_forward, self.dtype)
+        self.symbol_steps_forward = fused.choose(lstm_symbol_steps_forward, self.dtype)
         self.steps_backward = fused.choose(lstm_steps_backward, self.dtype)
         self.embedding_backward = fused.choose(embedding_backward, self.dtype)
 
@@ -202,10 +203,12 @@ def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h, context=None)
     xp.multiply(b.reshape(bias.shape), plan.exponents, out=bias)
     xp.multiply(_blocks(wx), plan.exponents, out=plan.wx)
     xp.multiply(_blocks(wh), plan.exponents, out=plan.wh)
+    finished = None
+    if first_end < steps:
+        finished = _leading(plan.mask, steps, examples, 1)
+        xp.less_equal(lengths, plan.times[:steps], out=finished[..., 0])
     if plan.symbols:
         xp.add(plan.wx, bias, out=plan.wx)
-        for k in range(4):
-            embedding_forward(plan.wx[k], x, inputs[k])
     else:
         products = inputs.reshape(4, steps * examples, -1)
         gemm(x.reshape(steps * examples, -1), plan.wx, products)
@@ -213,14 +216,25 @@ def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h, context=None)
     if context is not None:
         require("context", context, (examples, 4 * plan.units), plan.dtype)
         exponents = _leading(plan.step, 4, examples, plan.units)
-        xp.multiply(_blocks(context), plan.exponents, out=exponents)
-        xp.add(inputs, exponents[:, None], out=inputs)
-    finished = None
-    if first_end < steps:
-        finished = _leading(plan.mask, steps, examples, 1)
-        xp.less_equal(lengths, plan.times[:steps], out=finished[..., 0])
+        context = xp.multiply(_blocks(context), plan.exponents, out=exponents)
+    if plan.symbols:
+        plan.symbol_steps_forward(plan.wx, x, context, inputs, finished, first_end, plan.wh, gates, c, tanh_c, h)
+        return h[1:]
+    if context is not None:
+        xp.add(inputs, context[:, None], out=inputs)
     plan.steps_forward(inputs, finished, first_end, plan.wh, gates, c, tanh_c, h)
     return h[1:]
+
+
+def lstm_symbol_steps_forward(table, symbols, context, inputs, finished, first_end, wh, gates, c, tanh_c, h):
+    """lstm_steps_forward for symbols (T, N), whose inputs are rows of the table (4, F, U), plus the context (4, N, U) where
+    there is one, all in exponents. inputs (4, T, N, U) is overwritten. ValueError for symbols outside the table.
+    """
+    for k in range(4):
+        embedding_forward(table[k], symbols, inputs[k])
+    if context is not None:
+        backend.xp.add(inputs, context[:, None], out=inputs)
+    lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h)
 
 
 def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
