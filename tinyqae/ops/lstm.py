@@ -244,10 +244,11 @@ def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
     first_end is the first step before which one may have; finished None: none does. wh (4, U, U): the blocks of wh,
     multiplied as the inputs are. The other arrays as in lstm_forward.
     """
-    for t in range(len(gates)):
-        gemm(h[t], wh, gates[t])
-        ended = None if finished is None or t < first_end else finished[t]
-        lstm_gates_forward(inputs, t, c[t], h[t], ended, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+    with np.errstate(over="ignore"):  # see lstm_gates_forward
+        for t in range(len(gates)):
+            gemm(h[t], wh, gates[t])
+            ended = None if finished is None or t < first_end else finished[t]
+            lstm_gates_forward(inputs, t, c[t], h[t], ended, gates[t], c[t + 1], tanh_c[t], h[t + 1])
 
 
 def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
@@ -263,8 +264,7 @@ def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h)
     xp = backend.xp
     i, f, g, o = gates
     xp.add(gates, inputs[:, t], out=gates)
-    with np.errstate(over="ignore"):
-        xp.exp(gates, out=gates)
+    xp.exp(gates, out=gates)
     xp.add(gates, 1, out=gates)
     xp.divide(1, gates, out=gates)
     xp.add(g, g, out=g)
