@@ -1,9 +1,11 @@
 """The backend switch, and what the package imports."""
 import ast
+import importlib.abc
 import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ without_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, 
 def backend_as_before(monkeypatch):
     monkeypatch.setattr(backend, "xp", backend.xp)
     monkeypatch.setattr(backend, "name", backend.name)
+    monkeypatch.setattr(backend, "_missing", "")
 
 
 @without_cupy
@@ -46,6 +49,65 @@ def test_auto_with_a_cupy_that_does_not_work_is_numpy(monkeypatch):
     assert backend.use("auto") == "numpy"
     with pytest.raises(BackendError):
         backend.use("cupy")
+
+
+class OutOfMemoryError(MemoryError):
+    """CuPy has one of this name."""
+
+
+def cupy_that_finds(devices, error=None):
+    """A module that fails as CuPy does: `error` where it computes, or already where it counts devices, if that is None."""
+    def count():
+        if devices is None:
+            raise error
+        return devices
+
+    def compute(*_):
+        raise error
+
+    return SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)), ones=compute, float32=None)
+
+
+@pytest.mark.parametrize(("devices", "error", "named"), [
+    (None, RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"),
+     "no NVIDIA driver, or one too old .*nvidia-smi.*cudaErrorInsufficientDriver"),
+    (None, RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected"), "no CUDA device .*CUDA_VISIBLE_DEVICES"),
+    (0, None, "no CUDA device .*CUDA_VISIBLE_DEVICES"),
+    (1, OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."), "no memory left.*512 bytes"),
+    (1, RuntimeError("cudaErrorMemoryAllocation: out of memory"), "no memory left"),
+    (1, RuntimeError("CuPy failed to load libnvrtc.so.12:\n  no such file"), r"\[ctk\].*libnvrtc.so.12: no such file"),
+], ids=["driver", "no device", "none of them", "memory", "memory by CUDA", "library"])
+def test_what_is_missing_is_said_in_one_line(devices, error, named, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy_that_finds(devices, error))
+    with pytest.raises(BackendError, match=f"^backend='cupy': .*{named}.*use backend='numpy'$") as caught:
+        backend.use("cupy")
+    assert "\n" not in str(caught.value)
+    assert backend.xp is np
+
+
+def test_an_import_that_explains_itself_at_length_is_one_line(monkeypatch):
+    cause = ImportError("libcublas.so.12: cannot open shared object file")
+
+    class Importer(importlib.abc.MetaPathFinder):
+        def find_spec(self, name, path=None, target=None):
+            if name == "cupy":
+                raise ImportError("====\nFailed to import CuPy.\n\nOriginal error:\n  ImportError: ...\n====") from cause
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Importer(), *sys.meta_path])
+    with pytest.raises(BackendError, match=r"cannot be imported \(libcublas.so.12: cannot open.*pip install") as caught:
+        backend.use("cupy")
+    assert "\n" not in str(caught.value) and "====" not in str(caught.value)
+
+
+def test_auto_says_what_it_uses_and_why_not_the_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", cupy_that_finds(0))
+    monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: object())
+    assert backend.use("auto") == "numpy"
+    assert backend.describe().startswith("numpy") and "no CUDA device can be seen" in backend.describe()
+    assert "\n" not in backend.describe()
+    backend.use("numpy")
+    assert "CUDA" not in backend.describe()
 
 
 def test_numpy_is_numpy():
@@ -91,6 +153,9 @@ def test_gather_picks_rows_into_its_destination():
 def test_numpy_arrays_cross_the_bridges_uncopied():
     array = np.ones(3)
     assert backend.to_device(array) is array and backend.to_host(array) is array
+    assert backend.to_device(array, np.empty(3)) is array
+    number = np.float32(2)
+    assert backend.to_host(number) is number and backend.to_host(2.5) == 2.5
 
 
 def test_describe_names_numpy_and_its_version():

@@ -143,9 +143,10 @@ def test_inference_with_folded_batch_norm_equals_running_statistics_applied_one_
     np.testing.assert_allclose(logits, value.permute(0, 2, 3, 1).numpy(), rtol=1e-9, atol=1e-10)
 
 
-def test_a_training_step_allocates_no_array_after_the_first(kernels):
+def test_a_training_step_allocates_no_array_after_the_first(kernels, monkeypatch):
+    monkeypatch.setattr(backend, "threads", 2)
     model = CNNAutoencoder(Commit(), widths=(16, 8), latent_channels=8, normalize_latent=True)
-    optimizer, x = Adam(), images(64, (32, 32, 3))
+    optimizer, x = Adam(), images(128, (32, 32, 3))
     for _ in range(3):
         model.loss_and_gradients(x)
         optimizer.step(model.parameters, model.gradients)
@@ -156,8 +157,9 @@ def test_a_training_step_allocates_no_array_after_the_first(kernels):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # NumPy's own buffers while it broadcasts and casts; the smallest map of this batch, (64, 8, 8, 8), has 131,072 bytes.
-    assert peak < 100_000
+    # NumPy's own buffers while it broadcasts and casts, in each thread; the smallest map of this batch, (128, 8, 8, 8), has
+    # 262,144 bytes.
+    assert peak < 200_000
 
 
 def test_a_batch_split_among_threads_gives_the_same_step(monkeypatch):

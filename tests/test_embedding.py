@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tinyqae import fused
 from tinyqae.gradcheck import check_coordinates
 from tinyqae.ops.dense import dense_backward, dense_forward
-from tinyqae.ops.embedding import embedding_backward, embedding_backward_textbook, embedding_forward
+from tinyqae.ops.embedding import OneHotScratch, embedding_backward, embedding_backward_textbook, embedding_forward
 
 
 def example(shape, rows, features, seed=0, dtype=np.float64):
@@ -20,8 +20,8 @@ def example(shape, rows, features, seed=0, dtype=np.float64):
 def backward(dout, symbols, rows):
     """dtable by the form that is installed for dout's dtype."""
     dtable = np.full((rows, dout.shape[-1]), np.nan, dout.dtype)
-    onehot = np.empty(rows * symbols.size, dout.dtype)
-    assert fused.choose(embedding_backward, dout.dtype)(dout, symbols, onehot, dtable) is dtable
+    scratch = OneHotScratch(rows, symbols.size, dout.dtype)
+    assert fused.choose(embedding_backward, dout.dtype)(dout, symbols, scratch, dtable) is dtable
     return dtable
 
 

@@ -162,7 +162,7 @@ def test_missing_cupy_is_one_line(tmp_path):
     else:
         pytest.skip("CuPy is installed")
     lines = one_line(example(*SMALL, "--backend", "cupy", "--out", tmp_path / "out"), 1)
-    assert len(lines) == 1 and "backend='cupy' needs CuPy" in lines[0]
+    assert len(lines) == 1 and "backend='cupy': CuPy cannot be imported" in lines[0] and "pip install" in lines[0]
     assert list(tmp_path.iterdir()) == []
 
 

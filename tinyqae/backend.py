@@ -19,15 +19,26 @@ name = "numpy"
 
 BACKENDS = ("auto", "numpy", "cupy")
 threads = os.cpu_count() or 1
+# The share of the GPU's free memory that a data set may take; the rest is the model's.
+SHARE_FOR_DATA = 0.5
+# What CUDA and CuPy call it, and what a person would like to read.
+NO_MEMORY = "the GPU has no memory left; nvidia-smi tells who holds it"
+SIGNS_OF_WHAT_IS_MISSING = {
+    "cudaErrorInsufficientDriver": "there is no NVIDIA driver, or one too old for the CUDA of this CuPy; nvidia-smi tells",
+    "cudaErrorNoDevice": "no CUDA device can be seen; nvidia-smi -L lists them, CUDA_VISIBLE_DEVICES hides them",
+    "cudaErrorMemoryAllocation": NO_MEMORY, "OutOfMemoryError": NO_MEMORY, "CUBLAS_STATUS_ALLOC_FAILED": NO_MEMORY,
+}
 _pool = None
+_missing = ""
 
 
 def use(which="auto"):
     """Choose the backend for everything built from now on and return its name.
 
-    which: "numpy"; "cupy" (BackendError when there is no working GPU); or "auto": CuPy when it works, else NumPy.
+    which: "numpy"; "cupy" (BackendError when there is no working GPU: one line that says what is missing); or "auto":
+    CuPy when it works, else NumPy. `describe` says which one it is and, where CuPy is installed in vain, why.
     """
-    global xp, name
+    global xp, name, _missing
     if which not in BACKENDS:
         raise ValueError(f"backend={which!r} is unknown; choose one of {', '.join(BACKENDS)}")
     wanted_threads = os.environ.get("TINYQAE_THREADS")
@@ -36,14 +47,14 @@ def use(which="auto"):
             raise BackendError(f"TINYQAE_THREADS={wanted_threads!r} must be a whole number above 0")
         use_threads(int(wanted_threads))
     if which == "numpy" or (which == "auto" and importlib.util.find_spec("cupy") is None):
-        xp, name = np, "numpy"
+        xp, name, _missing = np, "numpy", ""
         return name
     try:
-        xp, name = _working_cupy(), "cupy"
-    except BackendError:
+        xp, name, _missing = _working_cupy(), "cupy", ""
+    except BackendError as error:
         if which == "cupy":
-            raise
-        xp, name = np, "numpy"
+            raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
+        xp, name, _missing = np, "numpy", str(error)
     return name
 
 
@@ -51,19 +62,27 @@ def _working_cupy():
     """The cupy module, once it has computed something; BackendError says which part is missing."""
     try:
         import cupy
-    except ImportError as error:
-        raise BackendError(
-            f"backend='cupy' needs CuPy, which cannot be imported ({error}). With an NVIDIA GPU and driver: "
-            "pip install cupy-cuda12x (or cupy-cuda13x); without one use backend='numpy'") from None
+    except Exception as error:  # A CuPy that does not fit its NumPy or the system fails in many ways.
+        raise BackendError(f"CuPy cannot be imported ({_one_line(error)}); with an NVIDIA GPU and driver, pip install "
+                           "cupy-cuda12x (or cupy-cuda13x)") from None
     try:
-        devices = cupy.cuda.runtime.getDeviceCount()
-        float(cupy.ones(2, cupy.float32).sum())
-    except (cupy.cuda.runtime.CUDARuntimeError, ImportError, RuntimeError, OSError) as error:
-        raise BackendError(f"backend='cupy': CuPy is installed but no GPU works ({error}). "
-                           "Check the NVIDIA driver (nvidia-smi), or use backend='numpy'") from None
-    if devices == 0:
-        raise BackendError("backend='cupy': CuPy is installed but finds no CUDA device; use backend='numpy'")
-    return cupy
+        if cupy.cuda.runtime.getDeviceCount() > 0:
+            # What a step needs: memory, a kernel compiled just now, and a matrix product.
+            ones = cupy.ones((2, 2), cupy.float32)
+            float(cupy.matmul(ones, ones).sum())
+            return cupy
+        reason = "cudaErrorNoDevice"
+    except Exception as error:  # CUDA's runtime, compiler and libraries raise what they like.
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+    missing = [text for sign, text in SIGNS_OF_WHAT_IS_MISSING.items() if sign in reason]
+    missing.append('CuPy is installed, but what it needs does not work; pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x) '
+                   "brings CUDA's libraries")
+    raise BackendError(f"{missing[0]} ({reason})")
+
+
+def _one_line(error):
+    """What an exception says, in one line. CuPy's failed import explains itself in a dozen and is raised from the cause."""
+    return " ".join(str(error.__cause__ or error).split())
 
 
 def gemm(a, b, out=None):
@@ -79,14 +98,27 @@ def gather(array, index, out):
     return xp.take(array, index, axis=0, out=out)
 
 
-def to_device(array):
-    """A NumPy array as an array of the backend in use (itself under NumPy)."""
-    return xp.asarray(array)
+def to_device(array, out=None):
+    """A NumPy array as an array of the backend in use: itself under NumPy, else a copy, in `out` (which has its shape and
+    dtype) where that is given.
+    """
+    if out is None or name == "numpy":
+        return xp.asarray(array)
+    out.set(array)
+    return out
 
 
 def to_host(array):
-    """An array of any backend as a NumPy array (itself if it already is one)."""
-    return array if isinstance(array, np.ndarray) else array.get()
+    """An array of any backend as a NumPy array; what is on the host already, array or number, is returned as it is."""
+    return array.get() if hasattr(array, "get") else array
+
+
+def fits(size):
+    """Whether a data set of `size` bytes should live on the device, rather than be sent there batch by batch."""
+    if name == "numpy":
+        return True
+    free, _ = xp.cuda.runtime.memGetInfo()
+    return size <= SHARE_FOR_DATA * (free + xp.get_default_memory_pool().free_bytes())
 
 
 def generator(*seed):
@@ -133,23 +165,26 @@ def split_work(function, parts):
 @contextlib.contextmanager
 def temporarily(which):
     """Use a backend inside a `with` block and return to the previous one after it."""
-    global xp, name
-    before = xp, name
+    global xp, name, _missing
+    before = xp, name, _missing
     use(which)
     try:
         yield
     finally:
-        xp, name = before
+        xp, name, _missing = before
 
 
 def describe():
-    """One line for logs and results: the backend, its version, the processor or card."""
+    """One line for logs and results: the backend, its version, the processor or card; and why it is not CuPy, where
+    "auto" found one that does not work.
+    """
     if name == "cupy":
         card = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
         return f"cupy {xp.__version__} on {card}"
     blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
                             if lib["user_api"] == "blas"}))
-    return f"numpy {np.__version__} ({blas}) on {processor()}, {os.cpu_count()} cores"
+    without = f"; without a GPU, since {_missing}" if _missing else ""
+    return f"numpy {np.__version__} ({blas}) on {processor()}, {os.cpu_count()} cores{without}"
 
 
 def processor():

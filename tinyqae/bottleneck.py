@@ -22,6 +22,8 @@ These are the report's four. more_bottlenecks.py has others, which make_bottlene
 """
 import math
 
+import numpy as np
+
 from . import backend, fused
 from .losses import binarize_and_commit, commit_loss, fence_loss
 from .ops.activations import relu_backward, relu_forward, sigmoid_backward, sigmoid_forward
@@ -70,6 +72,7 @@ class Bottleneck:
         self._a, self._code, self._da, self._dextra = (empty(shape, dtype) for _ in range(4))
         self._rectified = empty(shape, dtype) if self.activation == "relu-sigmoid" else None
         self._dh = empty(shape, dtype)
+        self._drawn = self._sent = None
 
     def at(self, progress):
         """The share of its training that is done, 0 to 1: told before each step, to those that change with it."""
@@ -98,7 +101,9 @@ class Bottleneck:
             sigmoid_backward(da, a, dh)
         else:
             sigmoid_backward(da, a, dh)
-            backend.xp.multiply(dh, self._rectified[:len(dh)] > 0, out=dh)
+            rectified = self._rectified[:len(dh)]
+            on = backend.xp.greater(rectified, 0, out=rectified)
+            backend.xp.multiply(dh, on, out=dh)
         return dh
 
     def latent(self, h):
@@ -144,9 +149,21 @@ class Bottleneck:
             self._add_noise(code)
 
     def _add_noise(self, code):
-        noise = self.random.standard_normal(code.shape, dtype=code.dtype)
-        noise *= self.noise
-        code += backend.to_device(noise)
+        noise = self._draw(self.random.standard_normal, code)
+        backend.xp.multiply(noise, self.noise, out=noise)
+        backend.xp.add(code, noise, out=code)
+
+    def _draw(self, distribution, code):
+        """Numbers of code's shape and dtype from a method of `random`, on the device; overwritten by the next call.
+
+        They are drawn on the host, like all that is random in a run, and sent: the one transfer that a step may have.
+        """
+        if self._drawn is None:
+            self._drawn = np.empty(self._code.shape, code.dtype)
+            self._sent = self._drawn if backend.name == "numpy" else backend.xp.empty_like(self._code)
+        drawn = self._drawn[:len(code)]
+        distribution(dtype=code.dtype, out=drawn)
+        return backend.to_device(drawn, self._sent[:len(code)])
 
     def _stored_code(self, a, code):
         binarize_forward(a, code)

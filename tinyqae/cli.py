@@ -19,6 +19,7 @@ from .data import anki, cifar10, clean_sentence, load_anki, load_cifar10, load_m
 from .data.cache import data_directory
 from .errors import CodecError, DataError
 from .models import Seq2SeqAutoencoder
+from .reproduce import command as reproduction
 
 OTHER_TEXT = 3
 """Exit code of `decompress` when this machine decodes a text otherwise than the writer's did."""
@@ -37,8 +38,9 @@ def main(argv=None):
     if not argv:
         parser.print_help()
         return 0
-    # Only a training can be taken up again.
-    advice = {} if argv[0] == "train" else {"stopped": "stopped"}
+    # Only trainings can be taken up again, one of them by itself.
+    again = {"train": {}, "reproduce": {"stopped": "stopped; the same command goes on from the last whole epochs"}}
+    advice = again.get(argv[0], {"stopped": "stopped"})
 
     def run():
         args = parser.parse_args(argv)
@@ -436,6 +438,11 @@ Which data it is measured on follows from what the model takes: MNIST's test ima
     _add_data_arguments(evaluate)
     # What training can be told besides, and the loaders look at.
     evaluate.set_defaults(images=None, text=None, language=anki.FROZEN_LANGUAGE, recipe="default", quiet=False)
+
+    reproduce = _command(commands, "reproduce", reproduction.run, "train and check the tables and figures of the report",
+                         reproduction.DETAILS)
+    reproduction.add_arguments(reproduce)
+    _add_data_arguments(reproduce)
 
     data = _command(commands, "data", _data, "fetch, find or verify the data sets", """
   fetch    download what is missing

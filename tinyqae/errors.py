@@ -21,7 +21,7 @@ class CodecError(TinyqaeError):
 
 
 class BackendError(TinyqaeError):
-    """The array backend asked for is not there (no CuPy, no driver, no device)."""
+    """The array backend asked for is not there (no CuPy, no driver, no device, no memory)."""
 
 
 class MissingPackage(TinyqaeError, ImportError):

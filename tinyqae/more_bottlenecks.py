@@ -80,15 +80,9 @@ class Stochastic(Bottleneck):
     kind = "stochastic"
     activations = ("sigmoid",)
 
-    def build(self, shape, dtype):
-        """Allocate buffers for codes of shape (N, F)."""
-        super().build(shape, dtype)
-        self._uniform = np.empty(shape, dtype)
-
     def _training_code(self, a, code):
         super()._training_code(a, code)
-        uniform = self.random.random(dtype=code.dtype, out=self._uniform[:len(code)])
-        backend.xp.less(backend.to_device(uniform), code, out=code)
+        backend.xp.less(self._draw(self.random.random, code), code, out=code)
 
 
 class Annealed(Bottleneck):

@@ -1,4 +1,6 @@
-"""The pictures that runs and benchmarks write. Each function draws one and writes it whole to a PNG file."""
+"""The pictures that runs, benchmarks and the reproduction show. Each function draws one and writes it to `path`, a PNG file
+that is written whole or not at all, or an open binary file.
+"""
 import io
 
 import matplotlib
@@ -10,15 +12,26 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen before pyplot is imported)
 
 INK, ACCENT, MUTED = "#1b1b1b", "#c8553d", "#8a8a8a"
+PER_LINE = 4
+COLORS = {"vanilla": "#8a8a8a", "naive": "#c9a227", "fence": "#3b7a57", "commit": ACCENT, "clipped": "#4c72b0",
+          "stochastic": "#8172b3", "annealed": "#2a9d8f", "entropy": "#937860"}
+LABELS = {"reconstruction": "reconstruction loss", "fence": "fence loss (unweighted)", "commit": "commit loss (unweighted)",
+          "entropy": "entropy loss (unweighted)", "val_psnr": "validation PSNR, dB", "val_loss": "validation loss",
+          "val_exact": "validation, exact sentences"}
 
 
-def _save(figure, path):
-    """Write the figure as PNG without a creation date or version, so that equal pictures are equal files."""
+def _save(figure, path, trim=True):
+    """Write the figure as PNG without a creation date or version, so that equal pictures are equal files. Trimming its
+    margins means to draw it twice.
+    """
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, facecolor="white", bbox_inches="tight",
+    figure.savefig(picture, format="png", dpi=150, facecolor="white", bbox_inches="tight" if trim else None,
                    metadata={"Software": None})
     plt.close(figure)
-    write_atomically(path, lambda file: file.write(picture.getvalue()))
+    if hasattr(path, "write"):
+        path.write(picture.getvalue())
+    else:
+        write_atomically(path, lambda file: file.write(picture.getvalue()))
 
 
 def show_images(axes, rows, gap=2):
@@ -73,16 +86,83 @@ def training_curves(path, title, rows):
     names = [name for name in rows[0] if name not in ("epoch", "lr", "seconds")]
     figure, all_axes = plt.subplots(1, len(names), figsize=(3.3 * len(names), 2.6), squeeze=False)
     epochs = [row["epoch"] for row in rows]
-    labels = {"reconstruction": "reconstruction loss", "fence": "fence loss (unweighted)",
-              "commit": "commit loss (unweighted)", "val_psnr": "validation PSNR, dB",
-              "val_loss": "validation loss", "val_exact": "validation, exact sentences"}
     for axes, name in zip(all_axes[0], names, strict=True):
         axes.plot(epochs, [row[name] for row in rows], color=ACCENT, marker="." if len(rows) < 30 else None)
-        axes.set_title(labels[name], fontsize=9)
+        axes.set_title(LABELS[name], fontsize=9)
         axes.set_xlabel("epoch", fontsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     figure.tight_layout()
+    _save(figure, path)
+
+
+def _sheet(count, width, height):
+    """(figure, axes of `count` small panels)."""
+    lines = -(-count // PER_LINE)
+    figure, all_axes = plt.subplots(lines, PER_LINE, figsize=(width * PER_LINE, height * lines), squeeze=False)
+    figure.subplots_adjust(left=0.04, right=0.96, bottom=0.3 / lines, top=1 - 0.2 / lines, hspace=0.6, wspace=0.35)
+    for axes in all_axes.flat[count:]:
+        axes.axis("off")
+    return figure, all_axes.flat[:count]
+
+
+def latent_strips(path, labelled):
+    """How the values before the threshold spread out over training, a panel for each row: epochs from left to right,
+    values from 0 to 1 upwards, the darker the more of them. labelled: list of (label, History.latents).
+    """
+    figure, all_axes = _sheet(len(labelled), 2.5, 1.5)
+    for axes, (label, latents) in zip(all_axes, labelled, strict=True):
+        counts = np.array([counts for _, counts in latents], float)
+        # The root, since a few bins hold most values once the bits are decided.
+        axes.imshow(np.sqrt(counts / counts.sum(axis=1, keepdims=True)).T, aspect="auto", origin="lower", cmap="magma_r",
+                    vmin=0, vmax=1, extent=(-0.5, len(latents) - 0.5, 0, 1), interpolation="nearest")
+        axes.axhline(0.5, color=INK, linewidth=0.6, linestyle=":")
+        axes.set_title(label, fontsize=8)
+        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"], fontsize=7)
+        axes.tick_params(axis="x", labelsize=7)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _save(figure, path, trim=False)
+
+
+def loss_sheet(path, labelled):
+    """Every loss term by epoch, a panel for each row: the reconstruction loss on the left axis, the bottleneck's own term,
+    if there is one, on the right. labelled: list of (label, History.rows).
+    """
+    figure, all_axes = _sheet(len(labelled), 2.7, 1.6)
+    for axes, (label, rows) in zip(all_axes, labelled, strict=True):
+        epochs = [row["epoch"] for row in rows]
+        marker = "." if len(rows) < 10 else None
+        axes.plot(epochs, [row["reconstruction"] for row in rows], color=INK, marker=marker)
+        added = [name for name in rows[0] if name in ("fence", "commit", "entropy")]
+        for name in added:
+            right = axes.twinx()
+            right.plot(epochs, [row[name] for row in rows], color=ACCENT, linestyle="--", marker=marker)
+            right.tick_params(labelsize=6, colors=ACCENT)
+            right.spines["top"].set_visible(False)
+        axes.set_title(label + "".join(f" (dashed: {name})" for name in added), fontsize=8)
+        axes.tick_params(labelsize=6)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.spines["top"].set_visible(False)
+    _save(figure, path, trim=False)
+
+
+def rate_and_quality(path, ylabel, points):
+    """Quality against bits, a mark for each row and a line for each bottleneck. points: list of (bottleneck, bits, mean,
+    standard deviation or None).
+    """
+    figure, axes = plt.subplots(figsize=(5.6, 3.4))
+    for quant in dict.fromkeys(point[0] for point in points):
+        own = sorted(point[1:] for point in points if point[0] == quant)
+        bits, means, deviations = zip(*own, strict=True)
+        axes.errorbar(bits, means, [deviation or 0 for deviation in deviations], color=COLORS[quant], marker="o",
+                      markersize=4, capsize=2, linewidth=1, label=quant)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("bits an item (vanilla: 32 a number)", fontsize=8)
+    axes.set_ylabel(ylabel, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
     _save(figure, path)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from .bottleneck import make_bottleneck
 from .models import CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
 from .models.cnn import SIZES, report_widths
+from .more_bottlenecks import MORE_KINDS
 from .optim import OPTIMIZERS
 
 RECIPES = ("default", "report")
@@ -98,6 +99,8 @@ def anki_lstm(name, quant, hidden):
 def _checked(name, quant):
     if name not in RECIPES:
         raise ValueError(f"recipe={name!r} is unknown; choose one of {', '.join(RECIPES)}")
+    if name == "report" and quant in MORE_KINDS:
+        raise ValueError(f"quant={quant!r} has no recipe 'report': the report did not try it")
     return "vanilla" if quant == "none" else quant
 
 
@@ -122,7 +125,7 @@ def _default_mlp(quant, hidden):
               "validation": VALIDATION_IMAGES}
     if quant == "naive":
         return Recipe("default", "mlp", quant, lr=2.5e-4, bottleneck={"signed": True}, model={"hidden": hidden}, **tricks)
-    weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}}.get(quant, {})
+    weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}, "entropy": {"weight": 0.1}}.get(quant, {})
     return Recipe("default", "mlp", quant, lr=1e-2 if len(hidden) == 1 else 4e-3, bottleneck={"signed": True, **weight},
                   model={"hidden": hidden, "normalize_latent": True}, **tricks)
 
@@ -153,11 +156,11 @@ def _default_cnn(quant, size):
     """
     _, latent_channels = report_widths(size)
     widths = (64, 64, 128 * SIZES[size])
-    weight = {"fence": {"weight": 0.05}, "commit": {"weight": 0.03}}.get(quant, {})
+    weight = {"fence": {"weight": 0.05}, "commit": {"weight": 0.03}, "entropy": {"weight": 0.003}}.get(quant, {})
     return Recipe("default", "cnn", quant, epochs=12, batch_size=64, lr=4e-3, schedule="cosine", start_at_mean=True,
                   validation=VALIDATION_IMAGES, bottleneck={"signed": True, **weight},
                   model={"widths": widths, "latent_channels": latent_channels, "reconstruction": "mse",
-                         "normalize_latent": quant in ("fence", "commit")})
+                         "normalize_latent": quant not in ("vanilla", "naive")})
 
 
 def _report_lstm(quant, hidden):
@@ -175,7 +178,7 @@ def _default_lstm(quant, hidden):
     """The input read backwards, gradients clipped, codes as -1 and +1 behind batch norm and in the decoder's sight at every
     step; half of the training sentences spliced from two, or the model learns them by heart; decoded by beam search.
     """
-    weight = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2}}.get(quant, {})
+    weight = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2}, "entropy": {"weight": 0.02}}.get(quant, {})
     return Recipe("default", "lstm", quant, epochs=24, batch_size=128, lr=1e-2 if hidden < 128 else 5e-3, schedule="cosine",
                   clip_norm=1.0, validation=VALIDATION_SENTENCES, bottleneck={"signed": True, **weight},
                   model={"hidden": hidden, "normalize_latent": True, "code_every_step": True, "reverse": True,

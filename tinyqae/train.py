@@ -60,7 +60,8 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
     clip_norm: the largest norm of a step's gradients, to which longer ones are shortened; None for no limit.
     validation: examples to measure after each epoch, as read from storage; None for no validation.
     checkpoint: a path, written whole after each epoch. resume: go on from it when it is there.
-    progress: show a bar with every loss term.
+    progress: show a bar with every loss term; or a function, which a few times a second is told the steps done, all steps
+    and the mean loss terms of the epoch.
 
     Raises TrainingDiverged when the loss is no longer finite; CheckpointError when the checkpoint to resume from is
     corrupt or belongs to another run; ValueError for arguments out of range.
@@ -91,7 +92,7 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
 
     # An overflow ends in TrainingDiverged, which says more than NumPy's warning.
     with model.working(batch_size), np.errstate(over="ignore", invalid="ignore"), \
-         tqdm(total=total_steps, initial=first_epoch * steps_per_epoch, disable=not progress,
+         tqdm(total=total_steps, initial=first_epoch * steps_per_epoch, disable=callable(progress) or not progress,
               unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
         for epoch in range(first_epoch, epochs):
             started = time.perf_counter()
@@ -110,13 +111,15 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
                 seen += len(batch)
                 if time.perf_counter() - looked > SECONDS_PER_LOOK or i == steps_per_epoch - 1:
                     looked = time.perf_counter()
-                    means = {name: float(value) / seen for name, value in sums.items()}
+                    means = {name: float(backend.to_host(value)) / seen for name, value in sums.items()}
                     _stop_if_diverged({f"{name} loss": v for name, v in means.items()}, epoch, lr, checkpoint)
                     bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}", **{k: f"{v:.4f}" for k, v in means.items()}},
                                     refresh=False)
+                    if callable(progress):
+                        progress(step + 1, total_steps, means)
                 bar.update()
             # The last step's weights have not met a loss yet.
-            squares = float(backend.xp.vdot(model.parameters, model.parameters))
+            squares = float(backend.to_host(backend.xp.vdot(model.parameters, model.parameters)))
             _stop_if_diverged({"sum of the squared weights": squares}, epoch, lr, checkpoint)
             row = {"epoch": epoch + 1, "lr": lr, **means, "seconds": time.perf_counter() - started}
             if validation is not None:

@@ -9,6 +9,7 @@ from .. import backend
 from ..bottleneck import KINDS
 from ..checkpoint import write_atomically
 from ..errors import TinyqaeError
+from ..more_bottlenecks import MORE_KINDS
 from ..recipes import RECIPES
 
 
@@ -61,17 +62,18 @@ def add_training_arguments(parser, datasets, items="images", train_items=None):
     datasets: the choices of --dataset, the first is the default. items: what the data sets hold, "images" or "sentences".
     train_items: how many of them are trained on by default, None for all.
     """
-    parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
+    parser.add_argument("--quant", choices=[*KINDS, *MORE_KINDS, "none"], default="commit",
                         help="the bottleneck: vanilla (no quantization; 'none' is another word for it), naive (threshold "
                              "after training), fence (naive, with a loss against values near 1/2), commit (threshold in "
-                             "training, straight-through gradient, commit loss); default: %(default)s")
+                             "training, straight-through gradient, commit loss); clipped, stochastic, annealed, entropy: "
+                             "what the report did not try, for the default recipe only; default: %(default)s")
     parser.add_argument("--recipe", choices=RECIPES, default="default",
                         help="default: the best training found; report: the settings behind the report's tables")
     parser.add_argument("--epochs", type=positive_int, help=f"passes over the training {items} (default: the recipe's)")
     parser.add_argument("--batch-size", type=positive_int, help=f"{items} in a training step (default: the recipe's)")
     parser.add_argument("--lr", type=positive_float, help="learning rate (default: the recipe's)")
     parser.add_argument("--quant-weight", type=non_negative_float,
-                        help="factor of the fence or commit loss (default: the recipe's)")
+                        help="factor of the fence, commit or entropy loss (default: the recipe's)")
     parser.add_argument("--seed", type=non_negative_int, default=0,
                         help="of initial weights and order of the data; default: %(default)s")
     parser.add_argument("--backend", choices=backend.BACKENDS, default="auto",

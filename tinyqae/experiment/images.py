@@ -8,7 +8,7 @@ from ..data import image_folder_patches, load_cifar10, load_mnist, synthetic_dig
 from ..metrics import image as image_metrics
 from ..metrics import rate
 from .arguments import shows_progress
-from .runs import Run, full_run_estimate, train, write_run
+from .runs import ROUNDED_AFTERWARDS, Run, full_run_estimate, train, write_run
 
 DIGITS_SHOWN = 10
 
@@ -46,7 +46,7 @@ def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None,
 
 
 def measure(model, training_images, test_images):
-    """{"test", "train", "rate", "code"} and, where training saw values that storage rounds (naive, fence),
+    """{"test", "train", "rate", "code"} and, where training saw values that storage rounds,
     "test_before_threshold": the same figures as if these values were stored.
 
     The code's state is that of the test images. training_images: None leaves "train" out.
@@ -62,7 +62,7 @@ def measure(model, training_images, test_images):
     }
     if training_images is not None:
         metrics["train"] = image_metrics.image_metrics(training_images, model.reconstruct(training_images))
-    if model.bottleneck.kind in ("naive", "fence"):
+    if model.bottleneck.kind in ROUNDED_AFTERWARDS:
         metrics["test_before_threshold"] = image_metrics.image_metrics(test_images, model.decode(latent))
     return metrics
 

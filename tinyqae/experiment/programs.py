@@ -6,6 +6,7 @@ from types import ModuleType
 
 from .. import recipes
 from ..models.cnn import SIZES
+from ..more_bottlenecks import MORE_KINDS
 from . import images, sentences
 from .arguments import OneLineParser, add_training_arguments, command_line, positive_int, recipe_from, start, widths
 from .runs import train_from
@@ -38,6 +39,8 @@ class Program:
 
     def recipe(self, args):
         """The settings, and what the command line changes in them."""
+        if args.recipe == "report" and args.quant in MORE_KINDS:
+            OneLineParser(prog=self.name).error(f"the report did not try --quant {args.quant}; leave --recipe report out")
         return recipe_from(args, self.named_recipe(args.recipe, args.quant, getattr(args, self.size)))
 
     def start(self, args, recipe):

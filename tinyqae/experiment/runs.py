@@ -11,6 +11,9 @@ from ..checkpoint import write_atomically
 from ..train import fit
 from .arguments import shows_progress
 
+ROUNDED_AFTERWARDS = ("naive", "fence", "annealed")
+"""The bottlenecks whose training sees values that storage rounds: for these it is shown what the threshold costs."""
+
 
 @dataclass
 class Run:

@@ -7,7 +7,7 @@ from ..metrics import rate
 from ..metrics.text import report_text_metrics, require_text_packages, text_compression, text_metrics
 from ..symbols import END, to_sentences
 from .arguments import shows_progress
-from .runs import Run, full_run_estimate, train, write_run
+from .runs import ROUNDED_AFTERWARDS, Run, full_run_estimate, train, write_run
 
 SENTENCES_SHOWN = 10
 # Training sentences that are measured beside the held-out ones.
@@ -46,7 +46,7 @@ def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None,
 
 
 def measure(model, training, test):
-    """{"test", "train", "rate", "code"} and, where training saw values that storage rounds (naive, fence),
+    """{"test", "train", "rate", "code"} and, where training saw values that storage rounds,
     "test_before_threshold": the same figures as if these values were stored.
 
     The code's state is that of the test sentences. "train" is about the first 1,000 training sentences; `training` None
@@ -64,7 +64,7 @@ def measure(model, training, test):
     if training is not None:
         measured = training[:MEASURED_IN_TRAINING]
         metrics["train"] = text_metrics(measured, model.reconstruct(measured))
-    if model.bottleneck.kind in ("naive", "fence"):
+    if model.bottleneck.kind in ROUNDED_AFTERWARDS:
         metrics["test_before_threshold"] = text_metrics(test, model.decode(latent))
     return metrics
 

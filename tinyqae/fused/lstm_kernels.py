@@ -159,7 +159,7 @@ def _scatter_add(dout, symbols, dtable):
             total[k] += row[k]
 
 
-def embedding_backward(dout, symbols, onehot, dtable):
+def embedding_backward(dout, symbols, scratch, dtable):
     """As the plain function of this name; see REPLACEMENTS."""
     embedding.require_symbols(symbols, len(dtable))
     _scatter_add(dout.reshape(symbols.size, -1), symbols.reshape(-1), dtable)

@@ -12,9 +12,28 @@ def gaussian_bound(images, bits):
     all sources with this covariance the Gaussian is the hardest, so a code that knows more than second moments can
     beat it. The PSNR is that of the mean MSE. images: bytes (N, H, W, C).
     """
+    return _water_filling(_principal_components(images)[0], bits)
+
+
+def pca_psnr(train_images, test_images, floats):
+    """PSNR in dB (of the mean MSE) of `test_images` kept as their `floats` first principal components, the components
+    taken from `train_images`: the best linear code. Images: bytes (N, H, W, C).
+    """
+    return _projected(_principal_components(train_images), test_images, floats)
+
+
+def limits(train_images, test_images, sizes):
+    """{size: {"gaussian": gaussian_bound of the test images at so many bits, "pca": pca_psnr with so many floats}}. Large
+    images take long to decompose, and this does so once for all sizes.
+    """
+    of_test, of_train = _principal_components(test_images), _principal_components(train_images)
+    return {size: {"gaussian": _water_filling(of_test[0], size), "pca": _projected(of_train, test_images, size)}
+            for size in sizes}
+
+
+def _water_filling(variances, bits):
     if not bits > 0:
         raise ValueError(f"bits={bits!r} must be above 0")
-    variances, _, _ = _principal_components(images)
     variances = np.maximum(variances, 0)
     low, high = 0.0, variances.max()
     for _ in range(200):
@@ -27,11 +46,8 @@ def gaussian_bound(images, bits):
     return float(psnr_of_mse(np.minimum(level, variances).sum() / len(variances)))
 
 
-def pca_psnr(train_images, test_images, floats):
-    """PSNR in dB (of the mean MSE) of `test_images` kept as their `floats` first principal components, the components
-    taken from `train_images`: the best linear code. Images: bytes (N, H, W, C).
-    """
-    _, vectors, mean = _principal_components(train_images)
+def _projected(components, test_images, floats):
+    _, vectors, mean = components
     if not 0 < floats <= len(mean):
         raise ValueError(f"floats={floats!r} must be from 1 to the number of pixels, {len(mean)}")
     centred = test_images.reshape(len(test_images), -1) - mean

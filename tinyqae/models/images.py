@@ -181,6 +181,8 @@ class ImageAutoencoder(Autoencoder):
 class ImageBatches:
     """Batches of a data set that lives on the device, gathered into one buffer of floats in [0, 1].
 
+    A data set too large for the device stays on the host, and each batch is gathered there and sent.
+
     One example is no batch for batch norm: a last batch of one is left out (another one each epoch).
     """
 
@@ -189,8 +191,13 @@ class ImageBatches:
         self.batch_size = batch_size
         self.is_bytes = images.dtype == np.uint8
         self.host_images = images
-        self.images = backend.to_device(images if self.is_bytes else as_floats(images, dtype))
+        self.images = images if self.is_bytes else as_floats(images, dtype)
         self.rows = xp.empty((min(batch_size, len(images)), *images.shape[1:]), self.images.dtype)
+        self.on_device = backend.fits(self.images.nbytes)
+        if self.on_device:
+            self.images = backend.to_device(self.images)
+        else:
+            self.host_rows = np.empty(self.rows.shape, self.rows.dtype)
         self.floats = xp.empty(self.rows.shape, dtype) if self.is_bytes else self.rows
         self.scale = np.dtype(dtype).type(1 / 255)
 
@@ -204,13 +211,19 @@ class ImageBatches:
 
     def epoch(self, random):
         """One epoch's batches in an order drawn from `random`; each is overwritten by the next."""
-        order = backend.to_device(random.permutation(len(self.images)))
+        order = random.permutation(len(self.images))
+        if self.on_device:
+            order = backend.to_device(order)
         for i in range(len(self)):
             yield self._gather(order[i * self.batch_size:(i + 1) * self.batch_size])
 
     def _gather(self, index):
         rows, floats = self.rows[:len(index)], self.floats[:len(index)]
-        backend.gather(self.images, index, rows)
+        if self.on_device:
+            backend.gather(self.images, index, rows)
+        else:
+            chosen = np.take(self.images, index, axis=0, out=self.host_rows[:len(index)], mode="clip")
+            backend.to_device(chosen, rows)
         if self.is_bytes:
             backend.xp.multiply(rows, self.scale, out=floats)
         return floats

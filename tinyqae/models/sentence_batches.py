@@ -41,7 +41,8 @@ class Batch:
 
 
 class SentenceBatches:
-    """Batches of sentences of all lengths, each padded to the longest of its batch.
+    """Batches of sentences of all lengths, each padded to the longest of its batch. The sentences live on the device, and
+    batches are gathered there; with the model's splicing they are other ones each epoch, and sent anew.
 
     Batches of like length would save a quarter of the steps, but batch norm would meet in each of them the statistics of
     one length, and no such ones when a code is stored: trained that way the same model made twice as many errors.
@@ -51,8 +52,17 @@ class SentenceBatches:
     """
 
     def __init__(self, model, sentences, batch_size):
-        self.symbols, self.lengths, self.targets = model.prepare(sentences)
         self.model, self.batch_size, self.sentences = model, batch_size, list(sentences)
+        self._take_up(sentences)
+
+    def _take_up(self, sentences):
+        """Make these the sentences that batches are gathered from."""
+        symbols, self.lengths, targets = self.model.prepare(sentences)
+        inputs = np.roll(targets, 1, axis=1)
+        inputs[:, 0] = START
+        self.symbols, self.inputs, self.targets = map(backend.to_device, (symbols, inputs, targets))
+        self.lengths_on_device = backend.to_device(self.lengths)
+        self.places = backend.xp.arange(targets.shape[1])[:, None]
 
     def __len__(self):
         n = len(self.sentences)
@@ -65,38 +75,42 @@ class SentenceBatches:
     def epoch(self, random):
         """One epoch's batches, drawn from `random`."""
         if self.model.splice:
-            spliced = splice_sentences(self.sentences, self.model.splice, random)
-            self.symbols, self.lengths, self.targets = self.model.prepare(spliced)
+            self._take_up(splice_sentences(self.sentences, self.model.splice, random))
         order = random.permutation(len(self.sentences))
         if len(order) % self.batch_size == 1 < len(order):
             order = order[1:]
-        for i in range(len(self)):
-            yield self._gather(order[i * self.batch_size:(i + 1) * self.batch_size])
+        return self._in_batches(order)
 
     def in_order(self):
         """All sentences in batches, as they stand."""
-        for start in range(0, len(self.sentences), self.batch_size):
-            yield self._gather(np.arange(start, min(start + self.batch_size, len(self.sentences))))
+        return self._in_batches(np.arange(len(self.sentences)))
 
-    def _gather(self, index):
-        model = self.model
+    def _in_batches(self, order):
+        on_device = backend.to_device(order)
+        for start in range(0, len(order), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            yield self._gather(order[rows], on_device[rows])
+
+    def _gather(self, index, on_device):
+        """The Batch of the sentences `index`, which is given on the host, to know the shapes, and on the device."""
+        model, xp = self.model, backend.xp
         worth_it = len(index) * model.hidden ** 2 > PRODUCTS_WORTH_SPLITTING[fused.kernels()]
         threads = backend.threads if backend.name == "numpy" and worth_it else 1
         size = -(-len(index) // min(threads, len(index)))
         padded = model.pad_to is not None
         characters = self.targets.shape[1] * len(index) if padded else int(self.lengths[index].sum()) + len(index)
+        weight = model.dtype.type(1 / characters)
         parts = []
         for start in range(0, len(index), size):
-            rows = index[start:start + size]
-            lengths = self.lengths[rows]
-            longest = int(lengths.max())
-            targets = self.targets[rows] if padded else self.targets[rows, :longest + 1]
-            inputs = np.roll(targets, 1, axis=1)
-            inputs[:, 0] = START
-            counts = padded | (np.arange(targets.shape[1]) <= lengths[:, None])
-            weights = (counts / characters).astype(model.dtype)
-            arrays = (self.symbols[rows, :max(longest, 1)], inputs, targets, weights)
-            symbols, inputs, targets, weights = (backend.to_device(np.ascontiguousarray(a.T)) for a in arrays)
-            parts.append(Part(slice(start, start + len(rows)), symbols, None if padded else backend.to_device(lengths),
-                              inputs, targets, weights))
+            rows = on_device[start:start + size]
+            longest = int(self.lengths[index[start:start + size]].max())
+            steps = self.targets.shape[1] if padded else longest + 1
+            symbols, inputs, targets = (xp.ascontiguousarray(xp.take(array, rows, axis=0)[:, :most].T) for array, most in (
+                (self.symbols, max(longest, 1)), (self.inputs, steps), (self.targets, steps)))
+            if padded:
+                lengths, weights = None, xp.full(targets.shape, weight, model.dtype)
+            else:
+                lengths = xp.take(self.lengths_on_device, rows)
+                weights = (self.places[:steps] <= lengths) * weight
+            parts.append(Part(slice(start, start + len(rows)), symbols, lengths, inputs, targets, weights))
         return Batch(parts, characters)

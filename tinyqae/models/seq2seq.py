@@ -164,13 +164,15 @@ class Seq2SeqAutoencoder(Autoencoder):
         come back exactly, decoded greedily}.
         """
         batches = SentenceBatches(self, sentences, self.inference_batch)
-        total = characters = 0
+        losses, characters = [], []
         with self.working(self.inference_batch):
             for batch in batches.in_order():
-                total += float(self.forward(batch, training=False)) * batch.characters
-                characters += batch.characters
+                losses.append(self.forward(batch, training=False))
+                characters.append(batch.characters)
+        # Read after the last batch, so that no batch waits for the one before.
+        loss = np.average([float(backend.to_host(loss)) for loss in losses], weights=characters)
         exact = [a == b for a, b in zip(sentences, self.decode(self.encode(sentences), beam=1), strict=True)]
-        return {"val_loss": total / characters, "val_exact": sum(exact) / len(exact)}
+        return {"val_loss": float(loss), "val_exact": sum(exact) / len(exact)}
 
     def prepare(self, sentences):
         """(symbols (N, T) as the encoder reads them, lengths (N,), targets (N, T') of the decoder), NumPy arrays.
@@ -259,8 +261,8 @@ class Seq2SeqAutoencoder(Autoencoder):
             log_p[:, START] = -xp.inf
             if t > 0:
                 ended = last == END
-                log_p[ended] = -xp.inf
-                log_p[ended, END] = 0
+                xp.copyto(log_p, -xp.inf, where=ended[:, None])
+                xp.copyto(log_p[:, END], 0, where=ended)
             totals = (score[:, :, None] + log_p.reshape(n, beam, -1)).reshape(n, -1)
             best = totals.argmax(axis=1)[:, None] if beam == 1 else xp.argsort(-totals, axis=1)[:, :beam]
             score = xp.take_along_axis(totals, best, axis=1)

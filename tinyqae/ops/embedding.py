@@ -43,15 +43,29 @@ def embedding_backward_textbook(dout, symbols, dtable):
     return dtable
 
 
-def embedding_backward(dout, symbols, onehot, dtable):
+class OneHotScratch:
+    """What embedding_backward needs for up to `symbols` symbols out of `rows` different ones."""
+
+    def __init__(self, rows, symbols, dtype):
+        xp = backend.xp
+        self.onehot = xp.empty(rows * symbols, dtype)
+        self.places = xp.arange(symbols)
+        self.index = xp.empty_like(self.places)
+        self.one = xp.ones(1, dtype)
+
+
+def embedding_backward(dout, symbols, scratch, dtable):
     """The derivative of embedding_forward with respect to its table, as the product onehot^T dout.
 
-    dout (*S, F), symbols (*S), dtable (V, F); onehot is scratch space of V M values, M the size of S, and dtable's
+    dout (*S, F), symbols (*S), dtable (V, F); scratch: a OneHotScratch for V and at least as many symbols, of dtable's
     dtype. Returns dtable.
     """
-    xp = backend.xp
+    xp, m = backend.xp, symbols.size
     require_symbols(symbols, len(dtable))
-    onehot = onehot.reshape(len(dtable), symbols.size)
+    onehot, index = scratch.onehot[:len(dtable) * m], scratch.index[:m]
+    # Symbol s at place m is the 1 in row s and column m. The plain 1 would have to be sent to a GPU each time.
+    xp.multiply(symbols.reshape(-1), m, out=index, dtype=index.dtype)
+    xp.add(index, scratch.places[:m], out=index)
     onehot.fill(0)
-    onehot[symbols.reshape(-1), xp.arange(symbols.size)] = 1
-    return gemm(onehot, dout.reshape(symbols.size, -1), dtable)
+    xp.put(onehot, index, scratch.one)
+    return gemm(onehot.reshape(-1, m), dout.reshape(m, -1), dtable)

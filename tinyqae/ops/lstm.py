@@ -38,7 +38,7 @@ from .. import backend, fused
 from ..backend import gemm
 from .activations import sigmoid_forward
 from .checks import require
-from .embedding import embedding_backward, embedding_forward
+from .embedding import OneHotScratch, embedding_backward, embedding_forward
 
 
 def lstm_step_forward(x, h_prev, c_prev, wx, wh, b, gates, c, h):
@@ -126,7 +126,7 @@ class LSTMPlan:
         self.times = xp.arange(steps)[:, None]
         self.mask = xp.empty(steps * examples, bool)
         if symbols:
-            self.onehot = xp.empty(features * steps * examples, self.dtype)
+            self.onehot = OneHotScratch(features, steps * examples, self.dtype)
         else:
             self.ones = xp.ones(steps * examples, self.dtype)
         self.steps_forward = fused.choose(lstm_steps_forward, self.dtype)
@@ -333,7 +333,7 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
     rows = da.reshape(steps * examples, 4 * u)
     gemm(h[:-1].reshape(steps * examples, u).T, rows, dwh)
     if plan.symbols:
-        plan.embedding_backward(rows, x.reshape(-1), _leading(plan.onehot, len(wx), x.size), dwx)
+        plan.embedding_backward(rows, x.reshape(-1), plan.onehot, dwx)
         xp.sum(dwx, axis=0, out=db)
         return None
     gemm(x.reshape(steps * examples, -1).T, rows, dwx)

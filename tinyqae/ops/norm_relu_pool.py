@@ -42,6 +42,7 @@ class NormScratch:
         self.centred = xp.empty(pooled, dtype)
         self.is_maximum = xp.empty(pooled, bool) if pool > 1 else None
         self.placed = xp.empty(pooled, dtype) if pool > 1 else None
+        self.falling = xp.empty(channels, bool)
 
 
 def batch_statistics(x, scratch, mean, variance):
@@ -106,7 +107,7 @@ def norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, scratch, pool
     """
     xp = backend.xp
     if pool > 1:
-        _pool_extremes(x, gamma, pool, pooled)
+        _pool_extremes(x, gamma, pool, scratch, pooled)
     scale, shift, *_ = scratch.channel
     xp.multiply(gamma, rstd, out=scale)
     xp.multiply(scale, mean, out=shift)
@@ -183,13 +184,21 @@ def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, coun
     return dx
 
 
-def _pool_extremes(x, gamma, pool, pooled):
+def _pool_extremes(x, gamma, pool, scratch, pooled):
     """The maximum of every window, or the minimum for the channels whose gamma is negative (few or none)."""
     xp = backend.xp
     first, *others = pool_places(x, pool, pooled, "pooled")
     xp.copyto(pooled, first)
     for place in others:
         xp.maximum(pooled, place, out=pooled)
+    if backend.name != "numpy":
+        # To ask a GPU which channels these are would be to wait for it: it takes both of all channels.
+        smallest = scratch.placed[:len(x)]
+        xp.copyto(smallest, first)
+        for place in others:
+            xp.minimum(smallest, place, out=smallest)
+        xp.copyto(pooled, smallest, where=xp.less(gamma, 0, out=scratch.falling))
+        return
     for channel in xp.flatnonzero(gamma < 0).tolist():
         smallest = pooled[..., channel]
         xp.copyto(smallest, first[..., channel])

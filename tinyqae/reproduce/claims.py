@@ -1,0 +1,203 @@
+"""What the report claims, and what the figures say about it.
+
+Each claim is a rule that compares rows. It is applied three times: to the report's settings by the report's own metrics, to
+the same models by correct metrics on held-out data, and to the default recipe by correct metrics. The verdict is about the
+report's settings.
+"""
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+HOLDS, FAILS, OWN_METRIC_ONLY = "holds", "does not hold", "holds only under its own metric"
+HIGHER_IS_BETTER = {"psnr", "ssim"}
+NAMES = {"psnr": "PSNR", "ssim": "SSIM", "mse": "MSE", "mae": "MAE", "levenshtein": "edits", "cosine_distance": "cosine",
+         "jaccard_distance": "Jaccard", "bleu_distance": "1 - BLEU", "undecided": "share between ¼ and ¾",
+         "distance_to_bit": "distance to the nearest bit"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a claim: what is compared, both figures (None for a number of the rule itself), and the outcome."""
+
+    what: str
+    left: tuple
+    right: tuple | None
+    holds: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to read a table's rows. rows: {(bottleneck, size): built row}. key(row): where its figures are."""
+
+    rows: dict
+    sizes: tuple
+    key: Callable
+
+    def figure(self, quant, size, metric):
+        """(mean, standard deviation or None, seeds), or None where there is no such row or figure."""
+        row = self.rows.get((quant, size))
+        if row is None:
+            return None
+        pair = row[metric] if metric in ("undecided", "distance_to_bit") else row.get(self.key(row), {}).get(metric)
+        return None if pair is None else (*pair, row["seeds"])
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the report: where it stands, its words, how it is checked, and on which table."""
+
+    place: str
+    words: str
+    rule: str
+    table: int
+    checks: Callable
+    has_own_metric: bool = True
+
+
+def ahead(a, b, metric):
+    """Whether figure a is better than b: by more than twice the standard error of the difference, where both have several
+    seeds. a, b: (mean, standard deviation or None, seeds).
+    """
+    difference = (a[0] - b[0]) * (1 if metric in HIGHER_IS_BETTER else -1)
+    if a[1] is None or b[1] is None:
+        return difference > 0
+    return difference > 2 * math.sqrt(a[1] ** 2 / a[2] + b[1] ** 2 / b[2])
+
+
+def _pairs(view, first, second, metrics, test, sign, sizes=None):
+    """A check of each size and metric for which there are both figures."""
+    found = []
+    for size in sizes or view.sizes:
+        for metric in metrics:
+            a, b = view.figure(first, size, metric), view.figure(second, size, metric)
+            if a and b:
+                found.append(Check(f"{NAMES[metric]} at {size}: {first} {sign} {second}", a, b, test(a, b, metric)))
+    return found
+
+
+def better(first, second, *metrics, sizes=None):
+    """`first` is ahead of `second`, at every size and by every metric."""
+    return lambda view: _pairs(view, first, second, metrics, ahead, "better than", sizes)
+
+
+def not_better(first, second, *metrics):
+    """`first` is nowhere ahead of `second`."""
+    return lambda view: _pairs(view, first, second, metrics, lambda a, b, m: not ahead(a, b, m), "no better than")
+
+
+def share_kept(first, second, metric, share):
+    """`first` has at least this share of what `second` has."""
+    return lambda view: _pairs(view, first, second, [metric], lambda a, b, _: a[0] >= share * b[0],
+                               f"has {share:.0%} of")
+
+
+def at_most_behind(first, second, metric, margin):
+    """`first` is at most `margin` worse than `second`."""
+    def test(a, b, metric):
+        return (b[0] - a[0]) * (1 if metric in HIGHER_IS_BETTER else -1) <= margin
+    return lambda view: _pairs(view, first, second, [metric], test, f"at most {margin:g} behind")
+
+
+def grows(metric, quants=("vanilla", "naive", "fence", "commit")):
+    """Each bottleneck gets better from size to size."""
+    def checks(view):
+        found = []
+        for quant in quants:
+            for small, large in zip(view.sizes, view.sizes[1:], strict=False):
+                a, b = view.figure(quant, large, metric), view.figure(quant, small, metric)
+                if a and b:
+                    what = f"{NAMES[metric]} of {quant}: {large} better than {small}"
+                    found.append(Check(what, a, b, ahead(a, b, metric)))
+        return found
+    return checks
+
+
+def bounded(quant, metric, limit, above):
+    """The figure is above, or else below, a limit at every size."""
+    def checks(view):
+        figures = [(size, view.figure(quant, size, metric)) for size in view.sizes]
+        return [Check(f"{NAMES[metric]} of {quant} at {size} {'above' if above else 'below'} {limit:g}", a, None,
+                      a[0] > limit if above else a[0] < limit) for size, a in figures if a]
+    return checks
+
+
+def both(*rules):
+    """All of several rules."""
+    return lambda view: [check for rule in rules for check in rule(view)]
+
+
+AHEAD = "ahead means by more than twice the standard error over seeds"
+_IMAGES, _TEXT = ((1, "psnr"), (2, "psnr")), ((3, "levenshtein"),)
+_MODELS = {1: "MLP", 2: "CNN", 3: "LSTM"}
+
+CLAIMS = [
+    *(Claim("§2.2", f"Naive quantization is a big drop in quality ({_MODELS[table]}).",
+            f"vanilla is ahead of naive in {NAMES[metric]} at every size", table, better("vanilla", "naive", metric))
+      for table, metric in (*_IMAGES, *_TEXT)),
+    *(Claim("§2.2, §2.3", f"Many values of the latent are near ½ when nothing keeps them away ({_MODELS[table]}).",
+            "of naive's values before the threshold more than a tenth lie between ¼ and ¾", table,
+            bounded("naive", "undecided", 0.1, above=True), has_own_metric=False) for table in _MODELS),
+    *(Claim("§2.3", f"With the fence loss the latent is close to its quantized self ({_MODELS[table]}).",
+            "fence's values are on average less than 0.05 away from the nearest bit", table,
+            bounded("fence", "distance_to_bit", 0.05, above=False), has_own_metric=False) for table in _MODELS),
+    *(Claim("§5", f"The larger the model, the better the quality ({_MODELS[table]}).",
+            f"each bottleneck's {NAMES[metric]} gets better from size to size", table, grows(metric))
+      for table, metric in (*_IMAGES, *_TEXT)),
+    Claim("§5.1", "With 50 and 100 units the MAE of commit is better.", "commit is ahead of vanilla and naive in MAE at 50 "
+          "and 100", 1, both(better("commit", "vanilla", "mae", sizes=(50, 100)),
+                             better("commit", "naive", "mae", sizes=(50, 100)))),
+    Claim("Table 1", "Naive is ahead of vanilla and, at 50 and 100, of commit (as its PSNRs say).",
+          "naive is ahead of vanilla in PSNR at every size, and of commit at 50 and 100", 1,
+          both(better("naive", "vanilla", "psnr"), better("naive", "commit", "psnr", sizes=(50, 100)))),
+    *(Claim(f"§5, Figure {figure}", f"What comes back with commit looks much like what comes back with vanilla ({model}).",
+            "commit has at least 90% of vanilla's SSIM at every size", table, share_kept("commit", "vanilla", "ssim", 0.9))
+      for table, figure, model in ((1, 3, "MLP"), (2, 4, "CNN"))),
+    *(Claim("§1", f"Discrete codes without significant loss against continuous ones ({_MODELS[table]}).",
+            f"commit is at most {margin} behind vanilla at every size", table,
+            at_most_behind("commit", "vanilla", metric, 1))
+      for table, metric, margin in ((1, "psnr", "1 dB"), (2, "psnr", "1 dB"), (3, "levenshtein", "1 edit"))),
+    Claim("§5.2", "At every size the CNN with commit is an improvement over naive.",
+          "commit is ahead of naive in PSNR and SSIM", 2, better("commit", "naive", "psnr", "ssim")),
+    Claim("§5.2", "The fence loss does not show any improvement (CNN).",
+          "fence is nowhere ahead of naive in PSNR or SSIM", 2, not_better("fence", "naive", "psnr", "ssim")),
+    Claim("§5.3", "The LSTM with commit is better on Levenshtein distance and BLEU than naive.",
+          "commit is ahead of naive in both at every size", 3, better("commit", "naive", "levenshtein", "bleu_distance")),
+    Claim("§5.3", "Naive is better on cosine and Jaccard distance (LSTM).",
+          "naive is ahead of commit in both at every size", 3, better("naive", "commit", "cosine_distance",
+                                                                       "jaccard_distance")),
+    Claim("Figure 5", "The fence loss helps the LSTM to a small extent.",
+          "fence is ahead of naive in edits at every size", 3, better("fence", "naive", "levenshtein")),
+]
+
+
+def views(table, tables):
+    """{"own", "correct", "default": View} of a table. tables: {recipe's name: built rows}."""
+    def plain(name):
+        return {(row["quant"], row["size"]): row for row in tables.get(name, ())
+                if row["label"] == f"{row['quant']} {row['size']}"}
+    def held_out(_):
+        return table.held_out
+    return {"own": View(plain("report"), table.sizes, table.report_key),
+            "correct": View(plain("report"), table.sizes, held_out),
+            "default": View(plain("default"), table.sizes, held_out)}
+
+
+def verdict(own, correct):
+    """What the checks by the report's own metrics (None: it has none for this) and by correct ones say; None: nothing."""
+    if not correct:
+        return None
+    if all(check.holds for check in correct):
+        return HOLDS
+    return OWN_METRIC_ONLY if own and all(check.holds for check in own) else FAILS
+
+
+def judge(table, tables):
+    """[(claim, verdict, {view's name: checks})] of the claims about a table for which there are figures."""
+    seen, found = views(table, tables), []
+    for claim in CLAIMS:
+        if claim.table == table.number:
+            checks = {name: claim.checks(view) for name, view in seen.items() if name != "own" or claim.has_own_metric}
+            said = verdict(checks.get("own"), checks["correct"])
+            if said:
+                found.append((claim, said, checks))
+    return found

@@ -1,0 +1,89 @@
+"""The arguments of `tinyqae reproduce`, and what it says at its end."""
+import argparse
+import os
+import re
+import sys
+
+from ..experiment import positive_int
+from ..recipes import RECIPES
+from .rows import FULL, QUICK, QUICK_MARK, REDUCED
+from .run import TABLES, reproduce
+
+WHAT = {"table1": (1,), "table2": (2,), "table3": (3,), "figures": tuple(TABLES), "all": tuple(TABLES)}
+MISSING_SHOWN = 10
+DETAILS = """
+Trains every row of the report's tables anew, measures it by the report's definitions and by correct ones, and writes to
+--out: report.html (all of it on one page), results.csv, results.json, tables.md and two pictures. `figures` trains one size
+of each model, for Figures 3 to 5 alone.
+
+What is in --out already is not trained again, and what was cut off goes on from its last whole epoch: give the same command
+again. Rows are trained anew when the configuration, the data or the version of tinyqae is another one.
+
+  tinyqae reproduce all --quick                            every row on parts of the data, to see that all works
+  tinyqae reproduce table1 --seeds 0-4
+  tinyqae reproduce all --reduced --seeds 0-2 --out DIR    what two cores can do in some hours
+  tinyqae reproduce all --shard 1/3 --out DIR              one of three machines that share DIR"""
+
+
+def seeds(text):
+    """An argparse type: "0-4" or "0,1,2" -> (0, 1, 2, 3, 4) or (0, 1, 2)."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,1,2")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def shard(text):
+    """An argparse type: "2/3" -> (2, 3)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 1/3, 2/3 or 3/3")
+    return int(match[1]), int(match[2])
+
+
+def add_arguments(parser):
+    """Add them but for those about the data."""
+    parser.add_argument("what", choices=WHAT, help="which rows")
+    parser.add_argument("--recipe", choices=RECIPES, help="default: both")
+    parser.add_argument("--seeds", type=seeds, metavar="SEEDS", help="as 0-4 or 0,1,2; default: 0-2, with --quick 0")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--quick", dest="amount", action="store_const", const=QUICK, default=FULL,
+                        help="a trial: every row on a small part of the data, within 15 minutes on two cores; marked so")
+    amount.add_argument("--reduced", dest="amount", action="store_const", const=REDUCED,
+                        help="fewer examples, epochs and seeds where a row would take hours; every row says so")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=positive_int, default=os.cpu_count(), metavar="N",
+                       help="rows trained at the same time, one core each; default: as many as there are cores")
+    where.add_argument("--dask", metavar="ADDRESS",
+                       help="train on this Dask cluster, whose workers have one thread each, see the folder --out and have "
+                            "the data; needs the extra dask")
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N",
+                        help="train the I-th of N parts only; who finds all rows done writes the report")
+    parser.add_argument("--out", default="runs/reproduce", metavar="DIR", help="default: %(default)s")
+
+
+def run(args):
+    """Carry the command out; returns the exit code: 0, or 1 when rows could not be trained."""
+    outcome = reproduce(
+        [TABLES[number] for number in WHAT[args.what]], args.out,
+        recipe_names=(args.recipe,) if args.recipe else RECIPES[::-1],
+        seeds=args.seeds or ((0,) if args.amount == QUICK else (0, 1, 2)), amount=args.amount,
+        figures_only=args.what == "figures", processes=args.jobs, shard=args.shard, dask=args.dask, data_dir=args.data_dir,
+        allow_modified_data=args.allow_modified_data, command=args.command)
+    for name, why in outcome.failures.items():
+        print(f"error: {name}: {why}", file=sys.stderr)
+    if outcome.missing:
+        names = "; ".join(job.name for job in outcome.missing[:MISSING_SHOWN])
+        more = len(outcome.missing) - MISSING_SHOWN
+        print(f"{len(outcome.missing)} rows are not there yet: {names}" + (f"; and {more} more" if more > 0 else ""))
+        return 1 if outcome.failures else 0
+    if args.amount == QUICK:
+        print(QUICK_MARK)
+    for judged in outcome.results.claims.values():
+        for claim, said, _ in judged:
+            print(f"{claim.place}: {claim.words} -> {said}")
+    print(f"written to {args.out}/: report.html, results.csv, results.json, tables.md")
+    return 0

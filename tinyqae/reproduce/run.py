@@ -1,0 +1,64 @@
+"""`tinyqae reproduce`, from arguments to files."""
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint import write_atomically
+from ..recipes import RECIPES
+from . import bars, outputs, workers
+from .image_tables import Table1, Table2
+from .jobs import all_jobs, load
+from .rows import FULL
+from .text_table import Table3
+
+TABLES = {table.number: table for table in (Table1(), Table2(), Table3())}
+
+
+@dataclass
+class Outcome:
+    """What a call came to: the jobs that are still missing and why some failed; `results` as outputs.collect gives them,
+    None while rows are missing.
+    """
+
+    missing: list
+    failures: dict
+    results: dict | None
+
+
+def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amount=FULL, figures_only=False, processes=1,
+              shard=(1, 1), dask=None, data_dir=None, allow_modified_data=False, command=""):
+    """Train the rows of these tables that are not yet in the folder `out`, and when all are there write the report.
+
+    tables: list of tables (see TABLES). amount: rows.FULL, REDUCED or QUICK. shard: (i, n), train the i-th of n parts only.
+    dask: the address of a cluster that trains them, in place of processes here. command: what to call this run.
+    Returns an Outcome.
+    """
+    out = Path(out).resolve()  # So that the workers of a cluster find it.
+    write_atomically(out / ".writable", lambda file: None)
+    (out / ".writable").unlink()
+    data = {table: load(type(table), data_dir, allow_modified_data) for table in tables}
+    jobs = all_jobs(data, recipe_names, seeds, amount, figures_only, folder=out, data_dir=data_dir,
+                    allow_modified_data=allow_modified_data)
+    failures = _train([job for job in jobs[shard[0] - 1::shard[1]] if job.result() is None], processes, dask)
+    found = {job: job.result() for job in jobs}
+    missing = [job for job, result in found.items() if result is None]
+    if missing:
+        return Outcome(missing, failures, None)
+    print("all rows are there: writing the report", file=sys.stderr)
+    about = {"command": command, "amount": amount, "seeds": list(seeds), "date": time.strftime("%Y-%m-%d")}
+    results = outputs.collect(data, found, about)
+    outputs.write(results, out)
+    return Outcome([], {}, results)
+
+
+def _train(jobs, processes, dask):
+    """Carry out the jobs, the longest first, so that no long one is left for the end."""
+    if not jobs:
+        return {}
+    jobs = sorted(jobs, key=lambda job: -job.seconds)
+    watch = bars.watch(jobs)
+    try:
+        return workers.run_on_dask(jobs, dask, watch) if dask else workers.run_here(jobs, processes, watch)
+    finally:
+        watch.close()
