@@ -22,7 +22,7 @@ without_cupy = pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, 
 def backend_as_before(monkeypatch):
     monkeypatch.setattr(backend, "xp", backend.xp)
     monkeypatch.setattr(backend, "name", backend.name)
-    monkeypatch.setattr(backend, "_missing", "")
+    monkeypatch.setattr(backend, "why_not_cupy", "")
 
 
 @without_cupy

@@ -71,7 +71,7 @@ def device(request, monkeypatch):
     monkeypatch.setenv("TINYQAE_KERNELS", "numpy")  # What NumPy computes beside it is the plain functions as well.
     monkeypatch.setattr(fused, "_replacements", None)
     monkeypatch.setattr(train, "SECONDS_PER_LOOK", float("inf"))
-    for name in ("xp", "name", "_missing"):
+    for name in ("xp", "name", "why_not_cupy"):
         monkeypatch.setattr(backend, name, getattr(backend, name))
     if request.param == "stand-in":
         backend.xp, backend.name = StandIn(), "cupy"

@@ -29,7 +29,7 @@ SIGNS_OF_WHAT_IS_MISSING = {
     "cudaErrorMemoryAllocation": NO_MEMORY, "OutOfMemoryError": NO_MEMORY, "CUBLAS_STATUS_ALLOC_FAILED": NO_MEMORY,
 }
 _pool = None
-_missing = ""
+why_not_cupy = ""
 
 
 def use(which="auto"):
@@ -38,7 +38,7 @@ def use(which="auto"):
     which: "numpy"; "cupy" (BackendError when there is no working GPU: one line that says what is missing); or "auto":
     CuPy when it works, else NumPy. `describe` says which one it is and, where CuPy is installed in vain, why.
     """
-    global xp, name, _missing
+    global xp, name, why_not_cupy
     if which not in BACKENDS:
         raise ValueError(f"backend={which!r} is unknown; choose one of {', '.join(BACKENDS)}")
     wanted_threads = os.environ.get("TINYQAE_THREADS")
@@ -47,14 +47,14 @@ def use(which="auto"):
             raise BackendError(f"TINYQAE_THREADS={wanted_threads!r} must be a whole number above 0")
         use_threads(int(wanted_threads))
     if which == "numpy" or (which == "auto" and importlib.util.find_spec("cupy") is None):
-        xp, name, _missing = np, "numpy", ""
+        xp, name, why_not_cupy = np, "numpy", ""
         return name
     try:
-        xp, name, _missing = _working_cupy(), "cupy", ""
+        xp, name, why_not_cupy = _working_cupy(), "cupy", ""
     except BackendError as error:
         if which == "cupy":
             raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
-        xp, name, _missing = np, "numpy", str(error)
+        xp, name, why_not_cupy = np, "numpy", str(error)
     return name
 
 
@@ -165,13 +165,13 @@ def split_work(function, parts):
 @contextlib.contextmanager
 def temporarily(which):
     """Use a backend inside a `with` block and return to the previous one after it."""
-    global xp, name, _missing
-    before = xp, name, _missing
+    global xp, name, why_not_cupy
+    before = xp, name, why_not_cupy
     use(which)
     try:
         yield
     finally:
-        xp, name, _missing = before
+        xp, name, why_not_cupy = before
 
 
 def describe():
@@ -183,7 +183,7 @@ def describe():
         return f"cupy {xp.__version__} on {card}"
     blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
                             if lib["user_api"] == "blas"}))
-    without = f"; without a GPU, since {_missing}" if _missing else ""
+    without = f"; without a GPU, since {why_not_cupy}" if why_not_cupy else ""
     return f"numpy {np.__version__} ({blas}) on {processor()}, {os.cpu_count()} cores{without}"
 
 

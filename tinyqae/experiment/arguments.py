@@ -120,10 +120,12 @@ def recipe_from(args, recipe):
 
 
 def start(args, name):
-    """Choose the backend; make --out or runs/<name> and try it now, so that a long run does not end in front of a closed
-    door. Returns the directory.
+    """Choose the backend, and say which where there is a choice; make --out or runs/<name> and try it now, so that a long
+    run does not end in front of a closed door. Returns the directory.
     """
     backend.use(args.backend)
+    if shows_progress(args) and (backend.name == "cupy" or backend.why_not_cupy):
+        print(backend.describe(), file=sys.stderr)
     directory = Path(args.out or Path("runs") / name)
     write_atomically(directory / ".writable", lambda file: None)
     (directory / ".writable").unlink()
