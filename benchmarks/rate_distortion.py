@@ -218,6 +218,8 @@ def tasks(sets, reduced, **settings):
         rows = [row for row in SETS[name].rows("default", reduced)
                 if row.recipe.quant == "commit" or row.label == f"{row.recipe.quant} {row.size}"]
         rivals = list(CODECS)
+        if name == "cifar" and reduced:
+            rows = [row for row in rows if row.recipe.quant == "commit" or row.size == "small"]
         if name == "text":
             rows = [row for row in rows if row.recipe.quant == "commit" and row.split == "random"
                     and row.size <= LARGEST_HIDDEN]
@@ -262,7 +264,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", choices=SETS, nargs="+", default=list(SETS), help="what to measure (default: everything)")
     parser.add_argument("--reduced", action="store_true",
-                        help="train the CNN and the LSTM less, as tables.py does; the page says on how much")
+                        help="train the CNN and the LSTM less, as tables.py does, and of the larger CNNs commit alone; the "
+                             "page says on how much")
     parser.add_argument("--limit", type=experiment.positive_int, metavar="N",
                         help="measure on the first N held-out images only (default: all)")
     parser.add_argument("--seed", type=experiment.non_negative_int, default=0, help="of the training; default: %(default)s")

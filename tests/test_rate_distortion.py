@@ -188,13 +188,19 @@ def test_a_task_keeps_the_trained_model_and_its_name_follows_its_settings(tmp_pa
 
 
 def test_the_tasks_are_every_size_and_bottleneck_and_every_codec(tmp_path):
-    found = rate_distortion.tasks(rate_distortion.SETS, True, limit=None, seed=0, work=tmp_path)
+    found = rate_distortion.tasks(rate_distortion.SETS, False, limit=None, seed=0, work=tmp_path)
     labels = {name: [task.label for task in found if task.set == name] for name in rate_distortion.SETS}
     for name, sizes in (("mnist", (10, 50, 100)), ("cifar", ("small", "medium", "large"))):
         assert {f"{q} {size}" for q in ("vanilla", "naive", "fence", "commit") for size in sizes} <= set(labels[name])
         assert set(CODECS) <= set(labels[name]) and not any("noise" in label for label in labels[name])
     assert labels["text"][:4] == ["text compressors", *(f"commit {n}, random split" for n in (32, 64, 128))]
     assert not any("256" in label or "fence" in label for label in labels["text"])
+
+
+def test_reduced_the_larger_cnns_are_there_with_commit_alone(tmp_path):
+    labels = {task.label for task in rate_distortion.tasks(["cifar"], True, limit=None, seed=0, work=tmp_path)}
+    assert {"naive small", "commit small", "commit medium", "commit large"} <= labels
+    assert not labels & {"vanilla medium", "naive large", "fence large"}
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
