@@ -275,6 +275,8 @@ def canned(number):
 
 
 def made_up_results(amount=FULL, level=lambda row, seed: 0.5):
+    for package in ("Levenshtein", "nltk", "simplemma"):
+        pytest.importorskip(package, reason="Table 3 needs the extra `text`")
     data = synthetic_digits(train=20, test=20)
     found = {}
     tables = [canned(number) for number in TABLES]
