@@ -50,7 +50,9 @@ def runs(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("quant", ["vanilla", "naive", "fence", "commit"])
+# The first three take some seconds each and find what commit finds, but for the threshold's row.
+@pytest.mark.parametrize("quant", [*(pytest.param(quant, marks=pytest.mark.slow) for quant in ("vanilla", "naive", "fence")),
+                                   "commit"])
 def test_run_writes_its_files_and_metrics(quant, runs, digits):
     _, directory = runs(quant)
     assert {path.name for path in directory.iterdir()} == FILES

@@ -31,6 +31,9 @@ REPOSITORY = HERE.parent
 
 # ---- jobs and workers, on made-up digits -------------------------------------------------------------------------------
 
+starts_processes = pytest.mark.slow  # each starts several, of some seconds each
+
+
 class Digits(Table1):
     """A few rows on a few digits; notes each training of a row in the file `log`."""
 
@@ -119,6 +122,7 @@ def test_a_key_changes_with_configuration_seed_data_and_version(monkeypatch):
     assert a_job().key != job.key
 
 
+@starts_processes
 def test_what_is_done_is_skipped_and_a_broken_or_foreign_file_trained_anew(tmp_path):
     table, out = Digits(tmp_path / "log", ("vanilla", "naive", "commit")), tmp_path / "out"
     assert report_only(table, out, processes=2).missing == []
@@ -136,6 +140,7 @@ def test_what_is_done_is_skipped_and_a_broken_or_foreign_file_trained_anew(tmp_p
     assert {row["row"] for row in figures} == {"vanilla 10", "naive 10", "commit 10"}
 
 
+@starts_processes
 def test_the_row_of_a_killed_worker_is_taken_up_again_from_its_checkpoint(tmp_path, capsys):
     table, out = Deadly(tmp_path / "log"), tmp_path / "out"
     assert report_only(table, out, processes=2).missing == []
@@ -146,6 +151,7 @@ def test_the_row_of_a_killed_worker_is_taken_up_again_from_its_checkpoint(tmp_pa
     assert "table 1, report, commit 10, seed 0: its process died; taken up again" in capsys.readouterr().err
 
 
+@starts_processes
 def test_a_row_that_kills_every_worker_is_given_up_and_the_others_are_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "MOST_DEATHS", 2)
     table, out = AlwaysDeadly(tmp_path / "log"), tmp_path / "out"
@@ -166,6 +172,7 @@ def call(table, out, **settings):
     return subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.PIPE)
 
 
+@starts_processes
 def test_after_a_killed_call_the_next_one_goes_on(tmp_path):
     table, out = DeadlyToTheCall(tmp_path / "log"), tmp_path / "out"
     killed = call(table, out)
@@ -176,6 +183,7 @@ def test_after_a_killed_call_the_next_one_goes_on(tmp_path):
     assert trained(table.log) == {"vanilla 10 0": 1, "commit 10 0": 2}
 
 
+@starts_processes
 def test_two_shards_fill_one_folder_and_train_no_row_twice(tmp_path):
     table, out = Digits(tmp_path / "log", ("vanilla", "naive", "fence", "commit")), tmp_path / "out"
     shards = [call(table, out, shard=(i, 2)) for i in (1, 2)]
