@@ -21,6 +21,7 @@ from tinyqae import backend, codec, experiment, load_mnist
 from tinyqae.checkpoint import write_atomically
 from tinyqae.codec import container
 from tinyqae.codec.files import code_shape, model_id
+from tinyqae.codec.models import parents_of
 from tinyqae.codec.payload import PACKED, decode_bits, encode_bits
 from tinyqae.experiment.runs import versions
 
@@ -29,7 +30,7 @@ MODEL = "mlp-50"
 
 def stages(model, images, file):
     """{stage: a function without arguments}; each goes on from what the one before it left."""
-    state = {}
+    state, parents = {}, parents_of(model_id(model))
 
     def keep(name, value):
         state[name] = value
@@ -44,7 +45,7 @@ def stages(model, images, file):
 
     return {
         "compress: model": lambda: keep("bits", model.encode(images)),
-        "compress: coder": lambda: keep("coded", encode_bits(state["bits"], code_shape(model))),
+        "compress: coder": lambda: keep("coded", encode_bits(state["bits"], code_shape(model), parents)),
         "compress: packed bits in its place": lambda: np.packbits(state["bits"]).tobytes(),
         "compress: file": lambda: write_atomically(file, lambda out: out.write(written(*state["coded"]))),
         "decompress: file": read,
