@@ -100,7 +100,8 @@ def table3():
     """Table 3 in short."""
     result = json.loads((RESULTS / "table3.json").read_text())
     report, default = ({row["label"]: row for row in result["tables"][name]} for name in ("report", "default"))
-    lines = ["| row | bits | published edits | by the report's definition, recipe `report` | recipe `default` | held-out "
+    lines = ["| row (epochs of recipe `default`) | bits | published edits | by the report's definition, recipe `report` | "
+             "recipe `default` | held-out "
              "edits by length, recipe `default` | exact | random split: held-out edits | exact |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     labels = [*report, *(label.replace(", random split", "") for label in default if label.endswith(LONGER))]
