@@ -13,6 +13,8 @@ from ..more_bottlenecks import MORE_KINDS
 from .rows import QUANTS, QUICK, REDUCED, Row, effort, from_png, plus_minus, summary, to_png, undecided
 
 METRICS = ("psnr", "ssim", "mse", "mae")
+OTHER_WEIGHTS = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
+"""Of the commit loss, beside the default recipe's own."""
 
 
 class ImageTable:
@@ -24,8 +26,8 @@ class ImageTable:
     items = "training_images"
 
     def train(self, row, seed, data, directory=None, progress=False):
-        """Train one row; returns its figures and examples as plain data. directory: of the checkpoint, from which an
-        earlier training is taken up.
+        """Train one row; returns (its figures and examples as plain data, the model). directory: of the checkpoint, from
+        which an earlier training is taken up.
         """
         data = replace(data, test_images=data.test_images[:row.test_items], test_labels=data.test_labels[:row.test_items])
         run = images.train_and_measure(row.recipe, data, seed=seed, train_items=row.items, directory=directory,
@@ -34,11 +36,12 @@ class ImageTable:
         floats = run.model.decode_floats(run.model.encode(measured))
         # The authors' code turned floats into bytes by truncation.
         reconstruction = (floats * 255).astype(np.uint8)
-        return {**run.metrics, "report_definitions": {
+        result = {**run.metrics, "report_definitions": {
                     pooling: report_image_metrics(measured, reconstruction, pooling) for pooling in ("image", "stack")},
                 "same_images": image_metrics.image_metrics(measured, run.model.reconstruct(measured)),
                 "history": run.history.rows, "latents": run.history.latents,
                 "examples": to_png(run.model.reconstruct(images.one_of_each(data.test_images, data.test_labels)))}
+        return result, run.model
 
     def build(self, row, results):
         """One row with all its figures; results: one for each of its seeds."""
@@ -143,7 +146,9 @@ class Table1(ImageTable):
         return load_mnist(data_dir, progress=False)
 
     def rows(self, recipe_name, amount):
-        """The twelve rows and, for the default recipe, what else is worth comparing; never reduced: it takes minutes."""
+        """The twelve rows and, for the default recipe, what else is worth comparing, commit with other weights among it; never
+        reduced: it takes minutes.
+        """
         rows = [Row(f"{quant} {size}", size, recipes.mnist_mlp(recipe_name, quant, (size,)))
                 for size in self.sizes for quant in QUANTS]
         if recipe_name == "default":
@@ -152,8 +157,11 @@ class Table1(ImageTable):
                 rows.append(Row(f"naive + noise {size}", size, recipes.naive_with_noise(vanilla)))
                 rows += [Row(f"{quant} 256,{size}", size, recipes.mnist_mlp("default", quant, (256, size)))
                          for quant in ("vanilla", "commit")]
-            rows += [Row(f"{quant} {self.figure_size}", self.figure_size,
-                         recipes.mnist_mlp("default", quant, (self.figure_size,))) for quant in MORE_KINDS]
+            size = self.figure_size
+            rows += [Row(f"{quant} {size}", size, recipes.mnist_mlp("default", quant, (size,))) for quant in MORE_KINDS]
+            commit = recipes.mnist_mlp("default", "commit", (size,))
+            rows += [Row(f"commit {size}, weight {weight:g}", size, commit.override(quant_weight=weight), most_seeds=3)
+                     for weight in OTHER_WEIGHTS]
         return [self._quick(row, 1) for row in rows] if amount == QUICK else rows
 
     def _quick(self, row, epochs):
@@ -217,7 +225,8 @@ class Table2(ImageTable):
 
     def rows(self, recipe_name, amount):
         """The twelve rows and, for the default recipe, naive with noise and what the report did not try. Reduced: 10,000
-        images, fewer epochs, one seed but for the small model; beside them, small vanilla and commit on all images.
+        images, fewer epochs, and one seed, but for the small model up to three; beside them, small vanilla and commit on
+        all images.
         """
         rows = [Row(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
                 for size in self.sizes for quant in QUANTS]
@@ -231,10 +240,11 @@ class Table2(ImageTable):
         if amount != REDUCED:
             return rows
         epochs = {"report": 3, "default": 5}[recipe_name]
-        whole = [replace(row, label=f"{row.label}, all images", recipe=row.recipe.override(epochs=8), most_seeds=1)
-                 for row in rows if row.label in ("vanilla small", "commit small") and recipe_name == "default"]
+        epochs_of_whole = {"report": None, "default": 8}[recipe_name]  # None: the recipe's own.
+        whole = [replace(row, label=f"{row.label}, all images", recipe=row.recipe.override(epochs=epochs_of_whole),
+                         most_seeds=1) for row in rows if row.label in ("vanilla small", "commit small")]
         return [replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs),
-                        most_seeds=None if row.size == "small" else 1) for row in rows] + whole
+                        most_seeds=3 if row.size == "small" else 1) for row in rows] + whole
 
     def seconds(self, row):
         """About how long the row trains, on one core."""

@@ -1,7 +1,8 @@
 """One row with one seed as a job: what identifies it, its file, and how it is done, wherever that is.
 
-A job leaves one JSON file, whole or not at all. Its name ends with a hash of all that the figures depend on: the
-configuration, the data and the version of the code. While it is trained, a checkpoint lies in a folder beside it.
+A job leaves one JSON file, whole or not at all, and the trained model beside it. Their name ends with a hash of all that
+the figures depend on: the configuration, the data and the version of the code. While it is trained, a checkpoint lies in a
+folder beside them.
 """
 import functools
 import hashlib
@@ -57,6 +58,11 @@ class Job:
         return self.folder / ROWS / (re.sub(r"\W+", "-", self.name) + f"-{self.key}.json")
 
     @property
+    def model_path(self):
+        """Where the trained model goes. It is there when the figures are."""
+        return self.path.with_suffix(".npz")
+
+    @property
     def seconds(self):
         """About how long it takes on one core: for the time left, and to begin with the longest."""
         return self.table.seconds(self.row)
@@ -72,7 +78,9 @@ class Job:
         return content.get("result")
 
     def carry_out(self, progress=False):
-        """Train the row, going on from its checkpoint if there is one, and write its figures. progress: as in train.fit."""
+        """Train the row, going on from its checkpoint if there is one, and write the model and its figures. progress: as in
+        train.fit.
+        """
         backend.use("numpy")
         backend.use_threads(1)
         data = load(type(self.table), self.data_dir, self.allow_modified_data)
@@ -80,11 +88,12 @@ class Job:
             raise DataError(f"{data.name} here has SHA-256 {data.sha256}, but the rows are to be trained on {self.sha256}")
         checkpoints = self.path.with_suffix("")
         try:
-            result = self.table.train(self.row, self.seed, data, checkpoints, progress)
+            result, model = self.table.train(self.row, self.seed, data, checkpoints, progress)
         except CheckpointError:
             # Damaged, or of other kernels or another number of threads: no reason to give the row up.
             shutil.rmtree(checkpoints)
-            result = self.table.train(self.row, self.seed, data, checkpoints, progress)
+            result, model = self.table.train(self.row, self.seed, data, checkpoints, progress)
+        model.save(self.model_path)
         text = json.dumps({"identity": self.identity, "result": result})
         write_atomically(self.path, lambda file: file.write(text.encode()))
         shutil.rmtree(checkpoints, ignore_errors=True)
