@@ -22,9 +22,10 @@ KINDS = {
 }
 VARIANTS = {
     "plain": {}, "no dense": {"dense_states": False}, "norm": {"normalize_latent": True}, "reverse": {"reverse": True},
-    "padded": {"pad_to": 9}, "context": {"code_every_step": True},
+    "padded": {"pad_to": 9}, "context": {"code_every_step": True}, "wide": {"units": 6},
     "all": {"normalize_latent": True, "reverse": True, "pad_to": 10, "code_every_step": True, "dense_states": False},
     "all ending": {"normalize_latent": True, "reverse": True, "code_every_step": True},
+    "all wide": {"normalize_latent": True, "reverse": True, "code_every_step": True, "units": 5},
 }
 BINARY = ["naive", "fence", "commit"]
 
@@ -143,7 +144,7 @@ class TorchTwin:
         read = [s[::-1] if model.reverse else s for s in read]
         written = [[*map(ALPHABET.index, s), END] + [0] * (model.pad_to + 1 - len(s) if model.pad_to else 0)
                    for s in examples]
-        no_context = torch.zeros(len(examples), 4 * model.hidden, dtype=self.dtype)
+        no_context = torch.zeros(len(examples), 4 * model.units, dtype=self.dtype)
         packed = self._inputs([([ALPHABET.index(a) for a in s], len(ALPHABET)) for s in read], no_context)
         _, (h, c) = modules[id(model.encoder)](packed)
         states = [h[0], c[0]]
@@ -162,7 +163,8 @@ class TorchTwin:
             terms["commit"] = ((b - a) ** 2).mean()
             code = a + (b - a).detach()
         code = 2 * code - 1 if bottleneck.signed else code
-        h0, c0 = code[None].split(model.hidden, dim=-1)
+        start = modules[id(model.to_state)](code) if model.to_state else code
+        h0, c0 = start[None].split(model.units, dim=-1)
         context = modules[id(model.to_context)](code) if model.to_context else no_context
         packed = self._inputs([([START, *row[:-1]], DECODER_SYMBOLS) for row in written], context)
         out, _ = modules[id(model.decoder)](packed, (h0.contiguous(), c0.contiguous()))
@@ -681,6 +683,15 @@ def test_sizes_of_the_reports_model():
     assert with_denses.parameters.size == without.parameters.size + 2 * (u + 1) * u
 
 
+def test_units_beside_the_codes_size():
+    wide, w, u = Seq2SeqAutoencoder(Commit(), hidden=32, units=96), 96, 32
+    assert wide.encode(["a sentence"]).shape == (1, 2 * u)
+    lstms, output = (37 + w + 1) * 4 * w + (39 + w + 1) * 4 * w, (w + 1) * 39
+    assert wide.parameters.size == lstms + output + 2 * (w + 1) * u + (2 * u + 1) * 2 * w
+    same = Seq2SeqAutoencoder(Commit(), hidden=32, units=32)
+    assert same.parameters.size == Seq2SeqAutoencoder(Commit(), hidden=32).parameters.size
+
+
 @pytest.mark.parametrize(("arguments", "error", "message"), [
     ({"hidden": 0}, ValueError, "hidden=0"), ({"hidden": 2.5}, ValueError, "hidden=2.5"),
     ({"hidden": "64"}, ValueError, "hidden='64'"), ({"max_length": 0}, ValueError, "max_length=0"),
@@ -689,7 +700,8 @@ def test_sizes_of_the_reports_model():
     ({"beam": 0}, ValueError, "beam=0"), ({"dtype": np.float16}, ValueError, "dtype='float16' must be float32 or float64"),
     ({"bottleneck": "commit"}, TypeError, "bottleneck='commit' must be a bottleneck object"),
     ({"bottleneck": Commit}, TypeError, "bottleneck=.*Commit.*must be a bottleneck object"),
-    ({"hidden": (4, 5)}, ValueError, r"hidden=\(4, 5\)"),
+    ({"hidden": (4, 5)}, ValueError, r"hidden=\(4, 5\)"), ({"units": 0}, ValueError, "units=0"),
+    ({"hidden": 4, "units": 5, "dense_states": False}, ValueError, "units=5 and hidden=4 differ.*dense_states=True"),
 ], ids=str)
 def test_bad_model_argument_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
@@ -699,7 +711,7 @@ def test_bad_model_argument_is_named(arguments, error, message):
 # ---- memory ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("variant", "threads"), [("plain", 1), ("all", 1), ("all ending", 2)])
+@pytest.mark.parametrize(("variant", "threads"), [("plain", 1), ("all", 1), ("all ending", 2), ("all wide", 1)])
 def test_training_step_allocates_no_array_after_the_first(variant, threads, use_threads, kernels):
     use_threads(threads)
     model, optimizer = small_model("commit", variant, hidden=64, stir=0), Adam()

@@ -11,13 +11,15 @@ from .sentence_batches import SentenceBatches
 
 class Seq2SeqAutoencoder(Autoencoder):
     """characters -> encoder LSTM -> its last (h, c) -> [dense each] -> [batch norm] -> bottleneck of 2 hidden values ->
-    initial (h, c) of the decoder LSTM -> dense -> softmax over the next character.
+    [dense] -> initial (h, c) of the decoder LSTM -> dense -> softmax over the next character.
 
     In training the decoder is given the sentence itself, one step late (teacher forcing), and the loss is the mean
     cross-entropy of all characters and of the end symbol. In use it is given what it wrote.
 
     bottleneck: an object of tinyqae.bottleneck, such as Commit(weight=0.1).
-    hidden: units of each LSTM; the code of a sentence has 2 hidden values or bits.
+    hidden: the code of a sentence has 2 hidden values or bits, half of them for each of the two states.
+    units: of each LSTM; None: hidden, and the code is the decoder's initial state. Another number takes dense_states, and
+    a dense layer behind the bottleneck as well.
     dense_states: a dense layer on each of the two states before the bottleneck.
     normalize_latent: batch norm before the bottleneck, as in MLPAutoencoder.
     code_every_step: the decoder sees the code, through a dense layer, as a bias of its gates at every step, and need not
@@ -35,11 +37,14 @@ class Seq2SeqAutoencoder(Autoencoder):
 
     splits_batches = True
 
-    def __init__(self, bottleneck, hidden=64, *, dense_states=True, normalize_latent=False, code_every_step=False,
+    def __init__(self, bottleneck, hidden=64, *, units=None, dense_states=True, normalize_latent=False, code_every_step=False,
                  reverse=False, splice=0.0, pad_to=None, max_length=40, beam=1,
                  seed=0, dtype=np.float32):
         require_common(bottleneck, seed, dtype)
         hidden = _positive_integer("hidden", hidden)
+        units = hidden if units is None else _positive_integer("units", units)
+        if units != hidden and not dense_states:
+            raise ValueError(f"units={units} and hidden={hidden} differ, which takes dense_states=True")
         max_length = _positive_integer("max_length", max_length)
         self.beam = _positive_integer("beam", beam)
         if pad_to is not None:
@@ -47,34 +52,38 @@ class Seq2SeqAutoencoder(Autoencoder):
         if not 0 <= splice <= 1:
             raise ValueError(f"splice={splice!r} must be from 0 to 1")
         self.splice = splice
-        self.hidden, self.dense_states, self.normalize_latent = hidden, dense_states, normalize_latent
+        self.hidden, self.units = hidden, units
+        self.dense_states, self.normalize_latent = dense_states, normalize_latent
         self.code_every_step, self.reverse = code_every_step, reverse
         self.pad_to, self.max_length, self.latent_size = pad_to, max_length, 2 * hidden
         random, dtype = backend.generator(seed), np.dtype(dtype)
-        self.encoder, self.decoder = LSTM(hidden, symbols=True), LSTM(hidden, symbols=True)
+        self.encoder, self.decoder = LSTM(units, symbols=True), LSTM(units, symbols=True)
         self.denses = (Dense(hidden), Dense(hidden)) if dense_states else ()
         self.norm = BatchNorm() if normalize_latent else None
-        self.to_context = Dense(4 * hidden) if code_every_step else None
+        self.to_state = Dense(2 * units) if units != hidden else None
+        self.to_context = Dense(4 * units) if code_every_step else None
         self.output = Dense(DECODER_SYMBOLS)
         self.encoder.setup((ENCODER_SYMBOLS,), random, dtype)
         for dense in self.denses:
-            dense.setup((hidden,), random, dtype)
+            dense.setup((units,), random, dtype)
         if self.norm:
             self.norm.setup((2 * hidden,), random, dtype)
-        if self.to_context:
-            self.to_context.setup((2 * hidden,), random, dtype)
+        for dense in (self.to_state, self.to_context):
+            if dense:
+                dense.setup((2 * hidden,), random, dtype)
         self.decoder.setup((DECODER_SYMBOLS,), random, dtype)
-        self.output.setup((hidden,), random, dtype)
-        middle = [layer for layer in (*self.denses, self.norm, self.to_context) if layer]
+        self.output.setup((units,), random, dtype)
+        middle = [layer for layer in (*self.denses, self.norm, self.to_state, self.to_context) if layer]
         self._adopt([self.encoder, *middle, self.decoder, self.output], bottleneck, dtype)
         self._threads = [_Thread(self.encoder, self.decoder, self.output)]
         self._capacity = 0
 
     def config(self):
         """The constructor's arguments but for the bottleneck, for saving."""
-        return {"hidden": self.hidden, "dense_states": self.dense_states, "normalize_latent": self.normalize_latent,
-                "code_every_step": self.code_every_step, "reverse": self.reverse, "splice": self.splice,
-                "pad_to": self.pad_to, "max_length": self.max_length, "beam": self.beam, "dtype": self.dtype.name}
+        return {"hidden": self.hidden, "units": self.units, "dense_states": self.dense_states,
+                "normalize_latent": self.normalize_latent, "code_every_step": self.code_every_step, "reverse": self.reverse,
+                "splice": self.splice, "pad_to": self.pad_to, "max_length": self.max_length, "beam": self.beam,
+                "dtype": self.dtype.name}
 
     # ---- the training step --------------------------------------------------------------------------------------
 
@@ -86,12 +95,14 @@ class Seq2SeqAutoencoder(Autoencoder):
         """
         reconstruction = self.forward(batch, training=True)
         self._each(batch, lambda thread, part: thread.backward_decoder(part))
-        dcode = self._dcode[:len(batch)]
+        dcode = self._dstart[:len(batch)]
         for thread, part in zip(self._threads, batch.parts, strict=False):
-            dcode[part.rows, :self.hidden] = thread.decoder.dh0
-            dcode[part.rows, self.hidden:] = thread.decoder.dc0
+            dcode[part.rows, :self.units] = thread.decoder.dh0
+            dcode[part.rows, self.units:] = thread.decoder.dc0
             if self.to_context:
                 self._dcontext[part.rows] = thread.decoder.dcontext
+        if self.to_state:
+            dcode = self.to_state.backward(dcode)
         if self.to_context:
             backend.xp.add(dcode, self.to_context.backward(self._dcontext[:len(batch)]), out=dcode)
         dh, dc = self._backward_states(self.bottleneck.backward(dcode))
@@ -114,8 +125,8 @@ class Seq2SeqAutoencoder(Autoencoder):
         for thread, part in zip(self._threads, batch.parts, strict=False):
             h[part.rows], c[part.rows] = thread.encoder.h_last, thread.encoder.c_last
         code = self.bottleneck.forward(self._latent_of(h, c, training), training)
-        context = self.to_context.forward(code, training) if self.to_context else None
-        self._each(batch, lambda thread, part: thread.forward_decoder(part, code, context))
+        start, context = self._start_of(code, training)
+        self._each(batch, lambda thread, part: thread.forward_decoder(part, start, context))
         return sum(thread.loss for thread in self._threads[:len(batch.parts)])
 
     def _each(self, batch, work):
@@ -126,17 +137,17 @@ class Seq2SeqAutoencoder(Autoencoder):
             backend.split_work(lambda i: work(self._threads[i], batch.parts[i]), len(batch.parts))
 
     def _states(self, n):
-        """Room for the encoder's last states, two arrays (n, hidden)."""
+        """Room for the encoder's last states, two arrays (n, units)."""
         if n > self._capacity:
             self._capacity = n
-            empty, u = backend.xp.empty, self.hidden
-            self._last, self._dlast = empty((2, n, u), self.dtype), empty((2, n, u), self.dtype)
-            self._joined, self._dcode = empty((n, 2 * u), self.dtype), empty((n, 2 * u), self.dtype)
+            empty, u, half = backend.xp.empty, self.units, self.hidden
+            self._last, self._dlast = empty((2, n, u), self.dtype), empty((2, n, half), self.dtype)
+            self._joined, self._dstart = empty((n, 2 * half), self.dtype), empty((n, 2 * u), self.dtype)
             self._dcontext = empty((n, 4 * u), self.dtype) if self.to_context else None
         return self._last[:, :n]
 
     def _latent_of(self, h, c, training):
-        """The encoder's last states (n, hidden) -> the bottleneck's input (n, 2 hidden)."""
+        """The encoder's last states (n, units) -> the bottleneck's input (n, 2 hidden)."""
         if self.denses:
             h, c = (dense.forward(state, training) for dense, state in zip(self.denses, (h, c), strict=True))
         joined, u = self._joined[:len(h)], self.hidden
@@ -144,7 +155,7 @@ class Seq2SeqAutoencoder(Autoencoder):
         return self.norm.forward(joined, training) if self.norm else joined
 
     def _backward_states(self, djoined):
-        """The gradients at the encoder's last states, two arrays (n, hidden), from the one at the bottleneck's input."""
+        """The gradients at the encoder's last states, two arrays (n, units), from the one at the bottleneck's input."""
         if self.norm:
             djoined = self.norm.backward(djoined)
         u, dlast = self.hidden, self._dlast[:, :len(djoined)]
@@ -152,6 +163,11 @@ class Seq2SeqAutoencoder(Autoencoder):
         if self.denses:
             return [dense.backward(d) for dense, d in zip(self.denses, dlast, strict=True)]
         return dlast
+
+    def _start_of(self, code, training):
+        """What the decoder LSTM starts from, (n, 2 units), h and c side by side, and its context (n, 4 units) or None."""
+        return (self.to_state.forward(code, training) if self.to_state else code,
+                self.to_context.forward(code, training) if self.to_context else None)
 
     # ---- what fit needs -----------------------------------------------------------------------------------------
 
@@ -244,10 +260,9 @@ class Seq2SeqAutoencoder(Autoencoder):
         `beam` sentences of each code stand in rows one after another; a sentence that has ended goes on with end symbols
         at no cost. With one sentence each this is greedy decoding.
         """
-        xp, u, n = backend.xp, self.hidden, len(code)
-        code = xp.repeat(code, beam, axis=0)
-        h, c = code[:, :u], code[:, u:]
-        context = self.to_context.forward(code, training=False) if self.to_context else None
+        xp, u, n = backend.xp, self.units, len(code)
+        start, context = self._start_of(xp.repeat(code, beam, axis=0), training=False)
+        h, c = start[:, :u], start[:, u:]
         written = xp.full((n * beam, self.max_length), END)
         last = xp.full(n * beam, START)
         # At first all of a code's sentences are one and the same.
@@ -295,16 +310,16 @@ class _Thread:
         """The same weights, for another thread."""
         return _Thread(*map(replica, self.layers))
 
-    def forward_decoder(self, part, code, context):
-        """`loss` and its gradient at the logits, by teacher forcing; code (n, 2 hidden) and context (n, 4 hidden) or None:
-        the whole batch's.
+    def forward_decoder(self, part, start, context):
+        """`loss` and its gradient at the logits, by teacher forcing; start (n, 2 units), the decoder's initial h and c side
+        by side, and context (n, 4 units) or None: the whole batch's.
         """
         u, rows = self.decoder.units, part.inputs.size
         if rows > self.capacity:
             self.capacity = rows
             self.dlogits = backend.xp.empty((rows, DECODER_SYMBOLS), self.decoder.dtype)
             self.scratch = losses.CrossEntropyScratch(rows, DECODER_SYMBOLS, self.decoder.dtype)
-        h = self.decoder.forward(part.inputs, None, code[part.rows, :u], code[part.rows, u:],
+        h = self.decoder.forward(part.inputs, None, start[part.rows, :u], start[part.rows, u:],
                                  None if context is None else context[part.rows])
         logits = self.output.forward(h.reshape(rows, u))
         cross_entropy = fused.choose(losses.cross_entropy_with_logits, self.decoder.dtype)
