@@ -16,6 +16,7 @@ IMAGE_ARCHITECTURES = {"mlp": MLPAutoencoder, "cnn": CNNAutoencoder}
 VALIDATION_IMAGES = 5000
 VALIDATION_SENTENCES = 1000
 HIDDEN_SIZES = (32, 64, 128, 256)
+LEAST_UNITS = 96
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def cifar_cnn(name, quant, size):
 
 
 def anki_lstm(name, quant, hidden):
-    """The recipe `name` for the LSTM on sentences with quantizer `quant`; hidden: units of each LSTM, half a code's size."""
+    """The recipe `name` for the LSTM on sentences with quantizer `quant`; hidden: half a code's size, and in the recipe
+    `report` the units of each LSTM.
+    """
     quant = _checked(name, quant)
     return _report_lstm(quant, hidden) if name == "report" else _default_lstm(quant, hidden)
 
@@ -118,14 +121,18 @@ def _report_mlp(quant, hidden):
 
 def _default_mlp(quant, hidden):
     """The same tricks for all: inputs centred and outputs started at the mean image, codes as -1 and +1, batch norm
-    before the sigmoid. Naive alone does without batch norm and with a fortieth of the learning rate: the better it
-    learns to use the values between 0 and 1, the more the threshold takes away.
+    before the sigmoid. Naive does without batch norm and with a fortieth of the learning rate: the better it learns to
+    use the values between 0 and 1, the more the threshold takes away. Annealed does without batch norm as well, which
+    would keep the values near the flat middle of the sigmoid while that grows steep.
     """
     tricks = {"epochs": 20, "batch_size": 128, "schedule": "cosine", "start_at_mean": True,
               "validation": VALIDATION_IMAGES}
     if quant == "naive":
         return Recipe("default", "mlp", quant, lr=2.5e-4, bottleneck={"signed": True}, model={"hidden": hidden}, **tricks)
-    weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}, "entropy": {"weight": 0.1}}.get(quant, {})
+    if quant == "annealed":
+        return Recipe("default", "mlp", quant, lr=2.5e-3, bottleneck={"signed": True, "slope": 100.0},
+                      model={"hidden": hidden}, **tricks)
+    weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}, "entropy": {"weight": 0.3}}.get(quant, {})
     return Recipe("default", "mlp", quant, lr=1e-2 if len(hidden) == 1 else 4e-3, bottleneck={"signed": True, **weight},
                   model={"hidden": hidden, "normalize_latent": True}, **tricks)
 
@@ -152,15 +159,17 @@ def _report_cnn(quant, size):
 def _default_cnn(quant, size):
     """The MLP's tricks, and squared error in place of cross-entropy, which colour pictures gain a decibel by; the added
     losses weigh less, since the squared error is a tenth of the cross-entropy. Levels get wider inwards, where width costs
-    little, and not narrower: behind 16 channels with a ReLU a 4x4x16 code has hardly anything left to say.
+    little, and not narrower: behind 16 channels with a ReLU a 4x4x16 code has hardly anything left to say. What the report
+    did not try is set as for the MLP, entropy's weight in the same proportion to commit's.
     """
     _, latent_channels = report_widths(size)
     widths = (64, 64, 128 * SIZES[size])
-    weight = {"fence": {"weight": 0.05}, "commit": {"weight": 0.03}, "entropy": {"weight": 0.003}}.get(quant, {})
+    own = {"fence": {"weight": 0.05}, "commit": {"weight": 0.03}, "entropy": {"weight": 0.01},
+           "annealed": {"slope": 100.0}}.get(quant, {})
     return Recipe("default", "cnn", quant, epochs=12, batch_size=64, lr=4e-3, schedule="cosine", start_at_mean=True,
-                  validation=VALIDATION_IMAGES, bottleneck={"signed": True, **weight},
+                  validation=VALIDATION_IMAGES, bottleneck={"signed": True, **own},
                   model={"widths": widths, "latent_channels": latent_channels, "reconstruction": "mse",
-                         "normalize_latent": quant not in ("vanilla", "naive")})
+                         "normalize_latent": quant not in ("vanilla", "naive", "annealed")})
 
 
 def _report_lstm(quant, hidden):
@@ -175,11 +184,16 @@ def _report_lstm(quant, hidden):
 
 
 def _default_lstm(quant, hidden):
-    """The input read backwards, gradients clipped, codes as -1 and +1 behind batch norm and in the decoder's sight at every
-    step; half of the training sentences spliced from two, or the model learns them by heart; decoded by beam search.
+    """The input read backwards, gradients clipped, codes as -1 and +1; half of the training sentences spliced from two, or
+    the model learns them by heart; decoded by beam search. Narrow LSTMs, not the bits, would limit a small code, so that
+    they have 96 units at least. Batch norm before the bottleneck and the code in the decoder's sight at every step, but for
+    naive and annealed, which the threshold then takes more away from.
     """
-    weight = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2}, "entropy": {"weight": 0.02}}.get(quant, {})
+    own = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2}, "entropy": {"weight": 0.06},
+           "annealed": {"slope": 100.0}}.get(quant, {})
+    sees_bits = quant not in ("naive", "annealed")
     return Recipe("default", "lstm", quant, epochs=24, batch_size=128, lr=1e-2 if hidden < 128 else 5e-3, schedule="cosine",
-                  clip_norm=1.0, validation=VALIDATION_SENTENCES, bottleneck={"signed": True, **weight},
-                  model={"hidden": hidden, "normalize_latent": True, "code_every_step": True, "reverse": True,
+                  clip_norm=1.0, validation=VALIDATION_SENTENCES, bottleneck={"signed": True, **own},
+                  model={"hidden": hidden, "units": max(hidden, LEAST_UNITS),
+                         "normalize_latent": sees_bits, "code_every_step": sees_bits, "reverse": True,
                          "splice": 0.5, "beam": 8})

@@ -79,7 +79,8 @@ def _add_cifar_cnn_arguments(parser):
 def _add_anki_lstm_arguments(parser):
     add_training_arguments(parser, datasets=("anki", "synthetic"), items="sentences")
     parser.add_argument("--hidden", type=int, choices=recipes.HIDDEN_SIZES, default=128,
-                        help="units of each LSTM; the code of a sentence has twice as many bits; default: %(default)s")
+                        help="half the bits of a sentence's code, and in the recipe report the units of each LSTM; "
+                             "default: %(default)s")
     parser.add_argument("--split", choices=("random", "length"), default="random",
                         help="hold out a tenth of the sentences at random, or, as the report, the longest fifth; "
                              "default: %(default)s")

@@ -37,9 +37,9 @@ class Seq2SeqAutoencoder(Autoencoder):
 
     splits_batches = True
 
-    def __init__(self, bottleneck, hidden=64, *, units=None, dense_states=True, normalize_latent=False, code_every_step=False,
-                 reverse=False, splice=0.0, pad_to=None, max_length=40, beam=1,
-                 seed=0, dtype=np.float32):
+    def __init__(self, bottleneck, hidden=64, *, units=None, dense_states=True, normalize_latent=False,
+                 code_every_step=False, reverse=False, splice=0.0, pad_to=None, max_length=40, beam=1, seed=0,
+                 dtype=np.float32):
         require_common(bottleneck, seed, dtype)
         hidden = _positive_integer("hidden", hidden)
         units = hidden if units is None else _positive_integer("units", units)
