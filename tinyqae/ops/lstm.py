@@ -337,7 +337,7 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
         xp.sum(dwx, axis=0, out=db)
         return None
     gemm(x.reshape(steps * examples, -1).T, rows, dwx)
-    xp.matmul(plan.ones[:len(rows)], rows, out=db)
+    gemm(plan.ones[:len(rows)], rows, db)
     if dx is not None:
         gemm(rows, wx.T, dx.reshape(steps * examples, -1))
     return dx
