@@ -54,8 +54,9 @@ class CuBLASStandIn:
         shape_a, shape_b = ((m, k), (k, m))[transa], ((k, n), (n, k))[transb]
         if min(m, n, k, count) < 1 or lda < shape_a[0] or ldb < shape_b[0] or ldc < m:
             return INVALID_VALUE
-        a, b, c = (matrices(dtype, pointer.value, count, stride.value, shape, leading) for pointer, stride, shape, leading in (
-            (a, stride_a, shape_a, lda), (b, stride_b, shape_b, ldb), (c, stride_c, (m, n), ldc)))
+        a = matrices(dtype, a.value, count, stride_a.value, shape_a, lda)
+        b = matrices(dtype, b.value, count, stride_b.value, shape_b, ldb)
+        c = matrices(dtype, c.value, count, stride_c.value, (m, n), ldc)
         a, b = (x.transpose(0, 2, 1) if transposed else x for x, transposed in ((a, transa), (b, transb)))
         assert (alpha._obj.value, beta._obj.value) == (1, 0)
         self.products += 1

@@ -244,8 +244,9 @@ class StandIn:
         self.change([host], lambda: np.put(host, index, values))
 
     def copyto(self, dst, src, casting="same_kind", where=None):
-        host, source, where = required(dst).host, self.operand(src, [dst.dtype]), True if where is None else required(where).host
-        self.change([host], lambda: np.copyto(host, source, casting, where))
+        host, source = required(dst).host, self.operand(src, [dst.dtype])
+        mask = True if where is None else required(where).host
+        self.change([host], lambda: np.copyto(host, source, casting, mask))
 
     def argsort(self, a, axis=-1, kind=None):
         return self.apply(np.argsort, required(a), axis=axis, kind=kind)

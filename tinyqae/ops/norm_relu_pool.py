@@ -24,6 +24,8 @@ from ..backend import gemm
 from .pool import pool_places
 
 STATISTICS_BYTES = 2**18
+# Into how many parts a GPU divides the rows of a sum over pixels, a block of threads for each.
+PARTS_ON_GPU = 128
 
 
 class NormScratch:
@@ -44,6 +46,7 @@ class NormScratch:
         self.is_maximum = xp.empty(pooled, bool) if pool > 1 else None
         self.placed = xp.empty(pooled, dtype) if pool > 1 else None
         self.falling = xp.empty(channels, bool)
+        self.partial = None if backend.name == "numpy" else xp.empty((PARTS_ON_GPU, 3, channels), dtype)
 
 
 def batch_statistics(x, scratch, mean, variance):
