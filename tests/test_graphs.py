@@ -198,6 +198,23 @@ def test_a_replayed_step_crosses_nothing_and_allocates_nothing(model, graph_devi
                     assert (counts.to_device, counts.to_host, counts.allocations) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_has_as_many_launches_for_a_large_batch_as_for_a_small_one(model, device, monkeypatch):
+    use_fused(monkeypatch)
+    if not isinstance(device, StandIn):
+        pytest.skip("a graph of CuPy does not tell how many kernels it has")
+    backend.products, launches = products.CuBLAS(CuBLASStandIn(device), 1 << 20), []
+    for batch_size in (2, 16):
+        m, examples = make(model, "commit")
+        examples = examples if model != "seq2seq" else ["a b c"] * 70
+        with no_warning(), TrainingStep(m, Adam(), batch_size) as step:
+            for batch in m.batches(examples[:4 * batch_size], batch_size).epoch(np.random.default_rng(0)):
+                step(batch, 1e-3)
+            (graph,) = step.graphs.values()
+        launches.append(len(graph._graph.operations))
+    assert launches[0] == launches[1] < 400
+
+
 def test_an_error_in_a_capture_leaves_the_stream_usable(graph_device):
     xp = backend.xp
     stream, pool = xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
