@@ -136,12 +136,13 @@ def test_buffers_made_anew_do_not_take_the_graphs_away(graph_device):
 
 def captured_sum(xp):
     """(a Graph that adds up what batches hold, its total, the stream to replay it on)."""
-    total, stream, pool = xp.zeros(3, np.float32), xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
-
-    def add(batch):
-        xp.add(total, batch * np.float32(2), out=total)
-
+    stream, pool = xp.cuda.Stream(non_blocking=True), xp.cuda.MemoryPool()
     with stream:
+        total = xp.zeros(3, np.float32)
+
+        def add(batch):
+            xp.add(total, batch * np.float32(2), out=total)
+
         add(xp.ones(3, np.float32))
         total.fill(0)
         graph = Graph(add, xp.ones(3, np.float32), pool, [total])

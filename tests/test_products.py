@@ -147,3 +147,18 @@ def test_a_product_can_be_captured_and_cupys_own_cannot(make, monkeypatch):
         a.fill(2)
         graph.launch()
         assert out.get().tolist() == [[12, 12], [12, 12]]
+
+
+def test_the_cublas_that_cupy_has_loaded_is_found_and_has_every_function(monkeypatch):
+    cupy = pytest.importorskip("cupy", reason="needs CuPy and cuBLAS, but no GPU")
+    loaded = pytest.importorskip("cupy_backends.cuda.libs.cublas", reason="needs cuBLAS, but no GPU", exc_type=ImportError)
+    monkeypatch.setattr(backend, "xp", cupy)
+    library = products.cublas_library()
+    for name in ("cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasSgemm_v2", "cublasDgemm_v2",
+                 "cublasSgemmStridedBatched", "cublasDgemmStridedBatched"):
+        assert getattr(library, name)
+    try:
+        loaded.create()
+    except loaded.CUBLASError:  # There is no GPU, and we are told so as CuPy is.
+        with pytest.raises(BackendError, match="cublasCreate_v2 of cuBLAS failed with status 1"):
+            products.CuBLAS(library, 1 << 20)

@@ -58,8 +58,8 @@ def use(which="auto"):
             raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
         xp, name, products, why_not_cupy = np, "numpy", None, str(error)
         return name
-    from .products import working_products  # Not above: that file builds on this one.
-    products = working_products()
+    from .products import products_of  # Not above: that file builds on this one.
+    products = products_of(xp.cuda.Device().id)
     return name
 
 

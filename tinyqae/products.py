@@ -22,6 +22,14 @@ HOPPER = 9
 PREFIX = {np.dtype(np.float32): ("S", ctypes.c_float), np.dtype(np.float64): ("D", ctypes.c_double)}
 
 
+@functools.cache
+def products_of(device):
+    """working_products of the current device, made once in a process: a handle of cuBLAS takes memory, and so does its
+    workspace. device: its number.
+    """
+    return working_products()
+
+
 def working_products():
     """CuBLAS, if its products are right on this machine, else TiledKernel."""
     try:

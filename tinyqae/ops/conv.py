@@ -26,7 +26,7 @@ from .windows import Im2col, WinogradWindows
 PADDINGS = ("same", "valid")
 
 # C * F from which Winograd saves more in the products than its additions cost (measured at 4x4 to 32x32 pixels:
-# nothing at 1024, 1/10 of the time at 2048, 1/4 at 8192).
+# nothing at 1024, 1/10 of the time at 2048, 1/4 at 8192; all on a CPU, benchmarks/gpu_kernels.py measures both on a GPU).
 WINOGRAD_FROM = 2048
 
 

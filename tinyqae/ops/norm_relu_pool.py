@@ -23,7 +23,8 @@ from .. import backend
 from ..backend import gemm
 from .pool import pool_places
 
-STATISTICS_BYTES = 2**18
+# At a time: on the CPU what stays in the cache, on a GPU a few large operations.
+STATISTICS_BYTES = {"numpy": 2**18, "cupy": 2**24}
 # Into how many parts a GPU divides the rows of a sum over pixels, a block of threads for each.
 PARTS_ON_GPU = 128
 
@@ -39,7 +40,7 @@ class NormScratch:
         pooled = (images, height // pool, width // pool, channels)
         self.row = xp.empty((width, channels), dtype)
         self.ones = xp.ones(images * height * width, dtype)
-        self.rows_per_piece = max(1, STATISTICS_BYTES // (width * channels * np.dtype(dtype).itemsize))
+        self.rows_per_piece = max(1, STATISTICS_BYTES[backend.name] // (width * channels * np.dtype(dtype).itemsize))
         self.piece = xp.empty((min(self.rows_per_piece, images * height), width * channels), dtype)
         self.channel = xp.empty((4, channels), dtype)
         self.centred = xp.empty(pooled, dtype)
