@@ -2,7 +2,8 @@
 
 `Module` has the interface of `cupy.RawModule` as far as the library uses it. A kernel's threads run one after another;
 where they wait for each other (`__syncthreads`), each is a coroutine with a stack of its own, and waiting is the next one's
-turn. So the formulas and the indices of a kernel are checked without a GPU; how fast it is, and races, are not.
+turn. So the formulas and the indices of a kernel are checked without a GPU; and with `both_orders` that its results are the
+same bits when the last thread goes first, which they are not where a wait is missing. How fast it is shows only on a GPU.
 """
 import ctypes
 import functools
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 COMPILER = shutil.which("g++")
+both_orders = False
 
 SHIM = r"""
 #include <math.h>
@@ -35,7 +37,9 @@ static std::vector<ucontext_t> threads;
 static std::vector<std::vector<char>> stacks;
 static std::vector<bool> finished;
 static int running;
+static bool backwards;
 static void (*body)();
+extern "C" void set_order(bool last_first) { backwards = last_first; }
 
 static void place(int t) {
     threadIdx.x = t % blockDim.x; threadIdx.y = t / blockDim.x % blockDim.y; threadIdx.z = t / blockDim.x / blockDim.y;
@@ -55,12 +59,14 @@ static void one_block_of_waiting_threads(int count) {
     }
     for (bool left = true; left;) {
         left = false;
-        for (int t = 0; t < count; ++t)
+        for (int k = 0; k < count; ++k) {
+            const int t = backwards ? count - 1 - k : k;
             if (!finished[t]) {
                 running = t; place(t);
                 swapcontext(&scheduler, &threads[t]);
                 left = left || !finished[t];
             }
+        }
     }
 }
 
@@ -128,8 +134,19 @@ class Module:
         def kernel(grid, block, arguments):
             assert len(arguments) == len(types), f"{name} takes {len(types)} arguments, not {len(arguments)}"
             assert 0 < np.prod(block) <= 1024 and min(grid) > 0 and max((*grid, 1, 1)[1:3]) < 65536
-            launch(_three(grid), _three(block), *(_argument(name, value, *kind)
-                                                  for value, kind in zip(arguments, types, strict=True)))
+            given = [_argument(name, value, *kind) for value, kind in zip(arguments, types, strict=True)]
+            hosts = [value.host for value in arguments if not isinstance(value, np.generic)]
+            before = [host.copy() for host in hosts] if both_orders else []
+            launch(_three(grid), _three(block), *given)
+            if not both_orders:
+                return
+            after = [host.tobytes() for host in hosts]
+            for host, values in zip(hosts, before, strict=True):
+                host[...] = values
+            self._library.set_order(ctypes.c_bool(True))
+            launch(_three(grid), _three(block), *given)
+            self._library.set_order(ctypes.c_bool(False))
+            assert after == [host.tobytes() for host in hosts], f"{name}: the result depends on the order of the threads"
         return kernel
 
 

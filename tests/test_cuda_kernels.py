@@ -4,6 +4,7 @@ Without a GPU the kernels' very source runs on the processor (cuda_on_host.py), 
 NVRTC, where it is installed (it comes with CuPy), compiles the same source for several cards, which needs none. With a GPU
 the first tests run there.
 """
+import cuda_on_host
 import numpy as np
 import pytest
 from cupy_device import use_fused
@@ -21,6 +22,7 @@ SOURCES = {"products": products.TILED} | {family.__name__.rpartition(".")[2]: fa
 def kernel_of(device, monkeypatch):
     """From a plain function to the kernel that replaces it on the device."""
     use_fused(monkeypatch)
+    monkeypatch.setattr(cuda_on_host, "both_orders", True)
 
     def kernel(plain):
         chosen = fused.choose(plain, np.float32)

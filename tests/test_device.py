@@ -105,6 +105,18 @@ def test_a_step_sends_its_random_numbers_reads_nothing_and_allocates_nothing(mod
     assert all(value.shape == () for value in terms.values())
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_of_fused_kernels_allocates_nothing_either(model, device, monkeypatch):
+    use_fused(monkeypatch)
+    m, examples = make(model, "commit")
+    batches, optimizer = m.batches(examples, 16), Adam()
+    for repetition in range(2):
+        for batch in batches.epoch(np.random.default_rng(0)):
+            with device.counting() as counts:
+                step(m, optimizer, batch)
+            assert repetition == 0 or (counts.to_device, counts.to_host, counts.allocations) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("optimizer", [lambda: SGD(0.1, momentum=0.5), lambda: RMSprop(1e-3), Adam])
 def test_an_update_stays_on_the_device(optimizer, device):
     m, examples = make("mlp", "commit")

@@ -1,4 +1,5 @@
 """Matrix products on a GPU: how cuBLAS is called, on a stand-in for it, and the kernel of ours, run on the processor."""
+import cuda_on_host
 import numpy as np
 import pytest
 from cublas_stand_in import CuBLASStandIn
@@ -18,6 +19,7 @@ def multiply(request, monkeypatch):
     """backend.gemm by one of the two, on the stand-in; and as chosen, on a GPU."""
     for name in ("xp", "name", "products", "why_not_cupy"):
         monkeypatch.setattr(backend, name, getattr(backend, name))
+    monkeypatch.setattr(cuda_on_host, "both_orders", True)
     if request.param is None:
         try:
             backend.use("cupy")
