@@ -37,7 +37,7 @@ class TrainingStep:
         self.model, self.optimizer, self.batch_size, self.clip_norm = model, optimizer, batch_size, clip_norm
         self.sums, self.graphs = {}, {}
         self._captures = graphs and backend.products is not None and not model.bottleneck.draws
-        self._met = set()
+        self._met, self._stream = set(), None
 
     def __enter__(self):
         if self._captures:
@@ -52,8 +52,6 @@ class TrainingStep:
         if self._stream is not None:
             self._stream.synchronize()
             self._stream.__exit__(*exception)
-
-    _stream = None
 
     def restart(self):
         """Begin new sums."""
@@ -141,7 +139,7 @@ def _abandon(stream):
 
 def shapes_of(batch):
     """The shapes and dtypes of a batch's arrays."""
-    return tuple((array.shape, str(array.dtype)) for array in arrays_in(batch))
+    return tuple((array.shape, array.dtype) for array in arrays_in(batch))
 
 
 def _as_text(shapes):
