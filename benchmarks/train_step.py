@@ -36,10 +36,12 @@ def batch_of(shape):
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
-def our_step(model, batch, optimizer):
-    """One training step of one of our models."""
-    # As tinyqae.fit does; the process ends with its measurement, so nobody need leave this context.
+def our_step(model, batch, optimizer, graphs=False):
+    """One training step of one of our models; graphs: replayed from a CUDA graph."""
+    # As tinyqae.fit does; the process ends with its measurement, so nobody need leave these contexts.
     model.working(len(batch)).__enter__()
+    if graphs:
+        return our_graph_step(model, batch, optimizer)
 
     def step():
         terms = model.loss_and_gradients(batch)
@@ -49,10 +51,26 @@ def our_step(model, batch, optimizer):
     return step
 
 
-def torch_step(loss_of, batch, optimizer, compiled):
-    """One training step in PyTorch."""
+def our_graph_step(model, batch, optimizer):
+    """our_step as tinyqae.fit does it on a GPU."""
+    from tinyqae.graphs import TrainingStep
+    training = TrainingStep(model, optimizer, len(batch)).__enter__()
+
+    def step():
+        training(batch, optimizer.lr)
+        return training.sums["reconstruction"]
+
+    for _ in range(3):
+        step()
+    if not training.graphs:
+        raise RuntimeError("no CUDA graph was captured")
+    return step
+
+
+def torch_step(loss_of, batch, optimizer, how="eager"):
+    """One training step in PyTorch: how "eager", "compile" or, on a GPU, "graph"."""
     import torch
-    loss_function = torch.compile(loss_of) if compiled else loss_of
+    loss_function = torch.compile(loss_of) if how == "compile" else loss_of
 
     def step():
         optimizer.zero_grad(set_to_none=True)
@@ -61,7 +79,27 @@ def torch_step(loss_of, batch, optimizer, compiled):
         optimizer.step()
         return loss.detach()
 
-    return step
+    return torch_graph_step(step) if how == "graph" else step
+
+
+def torch_graph_step(step):
+    """The step as one CUDA graph, by PyTorch's recipe for whole-network capture."""
+    import torch
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+
+    def replay():
+        graph.replay()
+        return loss
+
+    return replay
 
 
 def torch_binarize(h):
@@ -72,46 +110,47 @@ def torch_binarize(h):
     return a + (bits - a).detach(), torch.nn.functional.mse_loss(a, bits.detach())
 
 
-def torch_image_step(encoder, decoder, batch, compiled):
+def torch_image_step(encoder, decoder, batch, how, device):
     """The step of the image models, with Adam."""
     import torch
+    encoder, decoder, batch = encoder.to(device), decoder.to(device), batch.to(device)
 
     def loss_of(batch):
         code, commit = torch_binarize(encoder(batch))
         return torch.nn.functional.binary_cross_entropy_with_logits(decoder(code), batch) + 0.1 * commit
 
-    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
-    return torch_step(loss_of, batch, optimizer, compiled)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3, capturable=how == "graph")
+    return torch_step(loss_of, batch, optimizer, how)
 
 
-def our_image_step(model, batch):
+def our_image_step(model, batch, graphs):
     """The step of the image models, with Adam."""
     from tinyqae import Adam, backend
-    return our_step(model, backend.to_device(batch), Adam(1e-3))
+    return our_step(model, backend.to_device(batch), Adam(1e-3), graphs)
 
 
-def our_mlp_step(batch_size):
-    """784-50-784 with the commit bottleneck."""
+def our_mlp_step(batch_size, hidden=50, graphs=False):
+    """784-hidden-784 with the commit bottleneck."""
     from tinyqae import Commit, MLPAutoencoder
-    return our_image_step(MLPAutoencoder(Commit(weight=0.1), hidden=(50,)), batch_of((batch_size, 28, 28, 1)))
+    return our_image_step(MLPAutoencoder(Commit(weight=0.1), hidden=(hidden,)), batch_of((batch_size, 28, 28, 1)), graphs)
 
 
-def torch_mlp_step(batch_size, compiled=False):
-    """784-50-784 with the commit bottleneck."""
+def torch_mlp_step(batch_size, hidden=50, how="eager", device="cpu"):
+    """784-hidden-784 with the commit bottleneck."""
     import torch
     batch = torch.from_numpy(batch_of((batch_size, 28, 28, 1))).reshape(batch_size, -1)
-    return torch_image_step(torch.nn.Linear(784, 50), torch.nn.Linear(50, 784), batch, compiled)
+    return torch_image_step(torch.nn.Linear(784, hidden), torch.nn.Linear(hidden, 784), batch, how, device)
 
 
-def our_cnn_step(batch_size, multiple=1, side=32):
+def our_cnn_step(batch_size, multiple=1, side=32, graphs=False):
     """The report's CNN (small: multiple 1) with the commit bottleneck, without batch norm on the output."""
     from tinyqae import CNNAutoencoder, Commit
     model = CNNAutoencoder(Commit(weight=0.1), widths=(64 * multiple, 32 * multiple, 16 * multiple),
                            latent_channels=16 * multiple, input_shape=(side, side, 3))
-    return our_image_step(model, batch_of((batch_size, side, side, 3)))
+    return our_image_step(model, batch_of((batch_size, side, side, 3)), graphs)
 
 
-def torch_cnn_step(batch_size, multiple=1, side=32, compiled=False):
+def torch_cnn_step(batch_size, multiple=1, side=32, how="eager", device="cpu"):
     """The same CNN, channels-last."""
     import torch
     from torch import nn
@@ -126,28 +165,28 @@ def torch_cnn_step(batch_size, multiple=1, side=32, compiled=False):
                             *block(b, a), nn.Upsample(scale_factor=2),
                             nn.Conv2d(a, 3, 3, padding=1)).to(memory_format=torch.channels_last)
     batch = torch.from_numpy(batch_of((batch_size, side, side, 3))).permute(0, 3, 1, 2)
-    return torch_image_step(encoder, decoder, batch, compiled)
+    return torch_image_step(encoder, decoder, batch, how, device)
 
 
-def our_lstm_step(batch_size, hidden):
+def our_lstm_step(batch_size, hidden, graphs=False):
     """Sentences of 22 characters, 24 symbols for the decoder; dense layers on the states, commit, RMSprop."""
     from tinyqae import Commit, RMSprop, Seq2SeqAutoencoder
     model = Seq2SeqAutoencoder(Commit(weight=0.1), hidden, pad_to=22)
     batch = next(model.batches(["where is your daughter"] * batch_size, batch_size).in_order())
-    return our_step(model, batch, RMSprop(1e-3))
+    return our_step(model, batch, RMSprop(1e-3), graphs)
 
 
-def torch_lstm_step(batch_size, hidden, compiled=False):
+def torch_lstm_step(batch_size, hidden, how="eager", device="cpu"):
     """The same model of torch.nn.LSTM on one-hot symbols that are made beforehand."""
     import torch
     from torch import nn
-    encoder, decoder = nn.LSTM(37, hidden), nn.LSTM(39, hidden)
-    dense_h, dense_c, output = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 39)
+    lstms, denses = (nn.LSTM(37, hidden), nn.LSTM(39, hidden)), (nn.Linear(hidden, hidden) for _ in range(2))
+    encoder, decoder, dense_h, dense_c, output = modules = nn.ModuleList([*lstms, *denses, nn.Linear(hidden, 39)]).to(device)
 
     def one_hot(steps, symbols):
-        return nn.functional.one_hot(torch.randint(symbols, (steps, batch_size)), symbols).float()
+        return nn.functional.one_hot(torch.randint(symbols, (steps, batch_size)), symbols).float().to(device)
 
-    source, inputs, targets = one_hot(22, 37), one_hot(24, 39), torch.randint(39, (24 * batch_size,))
+    source, inputs, targets = one_hot(22, 37), one_hot(24, 39), torch.randint(39, (24 * batch_size,)).to(device)
 
     def loss_of(source):
         _, (h, c) = encoder(source)
@@ -156,8 +195,8 @@ def torch_lstm_step(batch_size, hidden, compiled=False):
         logits = output(decoder(inputs, states)[0])
         return nn.functional.cross_entropy(logits.reshape(-1, 39), targets) + 0.1 * commit
 
-    modules = nn.ModuleList([encoder, decoder, dense_h, dense_c, output])
-    return torch_step(loss_of, source, torch.optim.RMSprop(modules.parameters(), lr=1e-3, alpha=0.9), compiled)
+    optimizer = torch.optim.RMSprop(modules.parameters(), lr=1e-3, alpha=0.9, capturable=how == "graph")
+    return torch_step(loss_of, source, optimizer, how)
 
 
 def lstm_gflop(batch_size, hidden):
@@ -177,9 +216,9 @@ def cnn_gflop(batch_size, multiple=1, side=32):
     return batch_size * (3 * sum(forward) - forward[0]) / 1e9
 
 
-def mlp_gflop(batch_size):
-    """As cnn_gflop, for 784-50-784."""
-    return batch_size * 2 * 784 * 50 * (2 + 3) / 1e9
+def mlp_gflop(batch_size, hidden=50):
+    """As cnn_gflop, for 784-hidden-784."""
+    return batch_size * 2 * 784 * hidden * (2 + 3) / 1e9
 
 
 OUR_STEPS = {"mlp": our_mlp_step, "cnn": our_cnn_step, "lstm": our_lstm_step}
@@ -199,7 +238,7 @@ def contenders(model):
     if importlib.util.find_spec("torch"):
         found[REFERENCE] = ({}, TORCH_STEPS[model])
         if model != "lstm":  # torch.nn.LSTM is one opaque call, in which there is nothing to compile
-            found["torch.compile"] = ({}, functools.partial(TORCH_STEPS[model], compiled=True))
+            found["torch.compile"] = ({}, functools.partial(TORCH_STEPS[model], how="compile"))
     found["numpy"] = ({"TINYQAE_KERNELS": "numpy"}, OUR_STEPS[model])
     if importlib.util.find_spec("numba"):
         found["numpy + numba"] = ({"TINYQAE_KERNELS": "numba"}, OUR_STEPS[model])
@@ -208,20 +247,20 @@ def contenders(model):
     return found
 
 
-def serve(pipe, name, environment, make_step, case, threads):
+def serve(pipe, name, environment, make_step, case, threads, measure):
     """The contender's process: warm up, then one round for each message until None comes."""
     os.environ.update(environment)
     threadpoolctl.threadpool_limits(threads)
-    if name.startswith("torch"):
-        import torch
-        torch.set_num_threads(threads)
-    else:
-        from tinyqae import backend
-        backend.use_threads(threads)
-        if environment.get("TINYQAE_BENCH_BACKEND"):
-            backend.use("cupy")
-    memory_before = peak_megabytes()
     try:
+        if name.startswith("torch"):
+            import torch
+            torch.set_num_threads(threads)
+        else:
+            from tinyqae import backend
+            backend.use_threads(threads)
+            if environment.get("TINYQAE_BENCH_BACKEND"):
+                backend.use("cupy")
+        memory_before = peak_megabytes()
         step = make_step(**case)
         warm_until = time.perf_counter() + 1
         step()
@@ -232,7 +271,7 @@ def serve(pipe, name, environment, make_step, case, threads):
         return
     pipe.send(None)
     while pipe.recv():
-        pipe.send(one_round(step))
+        pipe.send(measure(step))
     pipe.send(peak_megabytes() - memory_before)
 
 
@@ -251,17 +290,19 @@ def one_round(step):
     return statistics.median(times)
 
 
-def race(model, case, threads, rounds):
+def race(contenders, case, threads, rounds, measure=one_round, reference=REFERENCE):
     """{contender: {"ms", "steps_per_second", "ratio", "ratio_range", "megabytes"}} and {contender: why it did not run}.
 
-    megabytes: by how much the process grew at its largest, from before the model was built.
+    contenders: as the function of that name gives them. measure: from a step to its seconds in a round. ratio: how many
+    times as fast as the contender named by reference. megabytes: by how much the process grew at its largest, from before
+    the model was built.
     """
     context = multiprocessing.get_context("spawn")
     running, failed = {}, {}
-    for name, (environment, make_step) in contenders(model).items():
+    for name, (environment, make_step) in contenders.items():
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, daemon=True,
-                                  args=(theirs, name, environment, make_step, case, threads))
+                                  args=(theirs, name, environment, make_step, case, threads, measure))
         process.start()
         error = ours.recv()
         if error is None:
@@ -280,7 +321,7 @@ def race(model, case, threads, rounds):
         process.join()
     rows = {}
     for name, seconds in times.items():
-        ratios = [reference / own for reference, own in zip(times.get(REFERENCE, []), seconds, strict=False)]
+        ratios = [reference / own for reference, own in zip(times.get(reference, []), seconds, strict=False)]
         rows[name] = {"ms": 1e3 * statistics.median(seconds), "steps_per_second": 1 / statistics.median(seconds),
                       "ratio": statistics.median(ratios) if ratios else None,
                       "ratio_range": [min(ratios), max(ratios)] if ratios else None, "megabytes": megabytes[name]}
@@ -349,7 +390,7 @@ def main():
             if args.batch_sizes and case["batch_size"] not in args.batch_sizes:
                 continue
             architecture = args.model.split("-")[0]
-            rows, failed = race(architecture, case, threads, args.rounds)
+            rows, failed = race(contenders(architecture), case, threads, args.rounds)
             result["races"].append({"threads": threads, "case": case, "gflop": GFLOP[architecture](**case), "rows": rows,
                                     "failed": failed})
             print(f"{args.model}, {threads} thread(s), {case}: " + "; ".join(

@@ -23,7 +23,9 @@ def main():
                         help="a model.npz that an example wrote, or one that comes with tinyqae: "
                              f"{', '.join(codec.shipped_models())}; default: %(default)s")
     parser.add_argument("--out", metavar="DIR", default="runs/compress", help="default: %(default)s")
+    experiment.add_backend_argument(parser, "numpy")
     args = parser.parse_args()
+    experiment.use_backend(args.backend)
     images = read_images(args.images).images if args.images else synthetic_digits(train=100, test=1000).test_images
     model, file = codec.find(args.model), Path(args.out) / "compressed.tqae"
 

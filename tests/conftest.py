@@ -1,7 +1,10 @@
 """Fixtures that several test files need."""
 import pytest
+from cupy_device import CuPyDevice
+from device_stand_in import StandIn
 
-from tinyqae import fused
+from tinyqae import backend, fused, train
+from tinyqae.errors import BackendError
 
 
 @pytest.fixture(params=["numpy", "numba"])
@@ -20,3 +23,21 @@ def torch():
     module = pytest.importorskip("torch", reason="the comparison needs PyTorch")
     module.set_num_threads(1)  # On small arrays its threads cost more than they do.
     return module
+
+
+@pytest.fixture(params=["stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """The backend is the device; its `counting` yields the counts of what happens inside."""
+    monkeypatch.setenv("TINYQAE_KERNELS", "numpy")  # What NumPy computes beside it is the plain functions as well.
+    monkeypatch.setattr(fused, "_replacements", None)
+    monkeypatch.setattr(train, "SECONDS_PER_LOOK", float("inf"))
+    for name in ("xp", "name", "products", "why_not_cupy"):
+        monkeypatch.setattr(backend, name, getattr(backend, name))
+    if request.param == "stand-in":
+        backend.xp, backend.name = StandIn(), "cupy"
+        return backend.xp
+    try:
+        backend.use("cupy")
+    except BackendError as error:
+        pytest.skip(f"needs CuPy and a GPU: {error}")
+    return CuPyDevice(backend.xp, monkeypatch)

@@ -21,17 +21,23 @@ CuPy 14.2 and from its sources. What matters here:
 Here all of them that wait or send are errors, outside of `transfers_allowed()`. Stricter than CuPy: a floating scalar of
 NumPy must have the dtype of the floating arrays beside it, and arrays of different floating dtypes do not mix, since either
 turns a computation in float32 into a slow one in float64.
+
+Streams can be captured into graphs. As on a GPU, what is captured is not done before the graph is launched, numbers are
+those of the capture, arrays are places in memory, and nothing keeps that memory but its arrays: a launch after they are
+gone is an error. While capturing, what waits or sends is an error whatever is allowed, and so are CuPy's matrix products, a
+launch of another graph and, as it would be taken for the graph's own use, memory from the pool that everybody uses.
 """
 import contextlib
 import operator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import cuda_on_host
 import numpy as np
 
 UFUNCS = ("absolute", "add", "copysign", "divide", "equal", "exp", "floor_divide", "greater", "greater_equal", "less",
-          "less_equal", "log", "log1p", "maximum", "minimum", "multiply", "negative", "not_equal", "remainder", "sign",
-          "sqrt", "subtract", "tanh")
+          "less_equal", "log", "log1p", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "remainder",
+          "sign", "sqrt", "subtract", "tanh")
 
 
 class Refused(TypeError):
@@ -60,9 +66,15 @@ class StandIn:
     def __init__(self):
         self.counts, self.free_memory = Counts(), 2**30
         self._allowed = False
-        self.ndarray = DeviceArray
+        self.ndarray, self.float32, self.float64 = DeviceArray, np.float32, np.float64
         self.lib = SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=self._as_strided))
-        self.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (self.free_memory, 2**30)))
+        self.default_stream, self.stream = SimpleNamespace(ptr=0, synchronize=lambda: None), None
+        self.graph, self.owners, self.pool, self._allocator = None, {}, MemoryPool(), None
+        self.cuda = SimpleNamespace(
+            runtime=SimpleNamespace(memGetInfo=lambda: (self.free_memory, 2**30), runtimeGetVersion=lambda: 12090),
+            Device=lambda: SimpleNamespace(compute_capability="90"), MemoryPool=MemoryPool,
+            using_allocator=self._using_allocator, Stream=lambda non_blocking=False: Stream(self, non_blocking),
+            get_current_stream=lambda: self.stream or self.default_stream)
         for name in UFUNCS:
             setattr(self, name, Ufunc(self, getattr(np, name)))
         self.abs = self.absolute
@@ -91,13 +103,20 @@ class StandIn:
         """To the device, unless it is there: the one function that takes an ndarray, a list or a number."""
         if isinstance(a, DeviceArray):
             return a if dtype is None or a.dtype == dtype else a.astype(dtype)
+        self.no_capture("asarray")
         self.counts.to_device += 1
         return self.new(np.array(a, dtype, order=order or "C"))
 
     def crosses(self, what):
         """Refuse a crossing that nobody asked for, unless it is allowed."""
+        self.no_capture(what)
         if not self._allowed:
             raise Refused(f"{what} crosses between host and device; use backend.to_host or backend.to_device")
+
+    def no_capture(self, what):
+        """Refuse what cannot be captured."""
+        if self.graph is not None:
+            raise Refused(f"{what} while a stream is being captured")
 
     def new(self, host):
         """A fresh array of the device with these values."""
@@ -106,16 +125,37 @@ class StandIn:
             self.counts.allocations += 1
         else:
             self.counts.scalars += 1
+        if self.graph is not None:
+            if self._allocator is None:
+                raise Refused("memory from the common pool while a stream is being captured")
+            self._allocator.__self__.held.append(host)
+            self.graph.pool_memory.append(host)
         return DeviceArray(self, host)
 
-    def view(self, host, source):
-        """An array over `host`: a view of the DeviceArray `source`, if NumPy did not have to copy it."""
-        return DeviceArray(self, host) if np.may_share_memory(host, source.host) else self.new(host)
+    def compute(self, function):
+        """A fresh array with the values that function() gives, at every launch if this is captured."""
+        array = self.new(function())
+        if self.graph is not None:
+            host = array.host
+            self.graph.operations.append(lambda: host.__setitem__(..., function()))
+        return array
+
+    def change(self, hosts, function):
+        """function(), which writes into these arrays of NumPy's; at every launch instead, if this is captured."""
+        if self.graph is not None:
+            self.graph.before += [(host, host.copy()) for host in hosts]
+            self.graph.operations.append(function)
+        function()
+
+    def view(self, function, source):
+        """What function() makes of the DeviceArray `source`: a view of it, if NumPy does not have to copy."""
+        host = function()
+        return DeviceArray(self, host) if np.may_share_memory(host, source.host) else self.compute(function)
 
     def operand(self, value, floating=()):
         """What NumPy computes with in place of `value`; floating: the floating dtypes of the arrays beside it."""
         if isinstance(value, DeviceArray):
-            return value.host
+            return required(value).host
         if isinstance(value, np.floating) and floating and value.dtype not in floating:
             raise Refused(f"a scalar of {value.dtype} beside arrays of {', '.join(map(str, floating))}")
         if isinstance(value, bool | int | float | np.generic):
@@ -130,8 +170,9 @@ class StandIn:
             raise Refused(f"arrays of {' and '.join(sorted(map(str, floating)))}")
         operands = [self.operand(value, floating) for value in values]
         if out is None:
-            return self.new(function(*operands, **options))
-        function(*operands, out=required(out).host, **options)
+            return self.compute(lambda: function(*operands, **options))
+        host = required(out).host
+        self.change([host], lambda: function(*operands, out=host, **options))
         return out
 
     # ---- arrays from nothing --------------------------------------------------------------------------------------
@@ -143,13 +184,14 @@ class StandIn:
         return self.new(host)
 
     def zeros(self, shape, dtype=float, order="C"):
-        return self.new(np.zeros(shape, dtype, order))
+        return self.compute(lambda: np.zeros(shape, dtype, order))
 
     def ones(self, shape, dtype=float, order="C"):
-        return self.new(np.ones(shape, dtype, order))
+        return self.compute(lambda: np.ones(shape, dtype, order))
 
     def full(self, shape, fill_value, dtype=None, order="C"):
-        return self.new(np.full(shape, self.operand(fill_value), dtype, order))
+        value = self.operand(fill_value)
+        return self.compute(lambda: np.full(shape, value, dtype, order))
 
     def empty_like(self, prototype, dtype=None):
         return self.empty(required(prototype).shape, dtype or prototype.dtype)
@@ -158,51 +200,56 @@ class StandIn:
         return self.zeros(required(a).shape, dtype or a.dtype)
 
     def arange(self, start, stop=None, step=1, dtype=None):
-        return self.new(np.arange(start, stop, step, dtype) if stop is not None else np.arange(0, start, step, dtype))
+        return self.compute(lambda: np.arange(*((0, start) if stop is None else (start, stop)), step, dtype))
 
     # ---- other shapes and places ----------------------------------------------------------------------------------
 
     def ascontiguousarray(self, a, dtype=None):
-        return self.view(np.ascontiguousarray(required(a).host, dtype), a)
+        return self.view(lambda: np.ascontiguousarray(required(a).host, dtype), a)
 
     def concatenate(self, tup, axis=0):
-        return self.new(np.concatenate([required(a).host for a in tup], axis))
+        hosts = [required(a).host for a in tup]
+        return self.compute(lambda: np.concatenate(hosts, axis))
 
     def split(self, ary, indices_or_sections, axis=0):
-        return [self.view(part, ary) for part in np.split(required(ary).host, indices_or_sections, axis)]
+        return [DeviceArray(self, part) for part in np.split(required(ary).host, indices_or_sections, axis)]
 
     def pad(self, array, pad_width):
-        return self.new(np.pad(required(array).host, pad_width))
+        return self.apply(np.pad, required(array), pad_width=pad_width)
 
     def repeat(self, a, repeats, axis=None):
-        return self.new(np.repeat(required(a).host, operator.index(repeats), axis))
+        return self.apply(np.repeat, required(a), repeats=operator.index(repeats), axis=axis)
 
     def _as_strided(self, x, shape=None, strides=None):
-        return self.view(np.lib.stride_tricks.as_strided(required(x).host, shape, strides), x)
+        return DeviceArray(self, np.lib.stride_tricks.as_strided(required(x).host, shape, strides))
 
     def take(self, a, indices, axis=None, out=None):
         """Out of range it wraps, which nobody relies on; so that is an error here."""
         if out is not None and required(out).dtype != required(a).dtype:
             raise Refused("Output dtype mismatch")
-        result = np.take(required(a).host, required(indices).host, axis)
+        source, index = required(a).host, required(indices).host
         if out is None:
-            return self.new(result)
-        out.host[...] = result
+            return self.compute(lambda: np.take(source, index, axis))
+        host = out.host
+        self.change([host], lambda: host.__setitem__(..., np.take(source, index, axis)))
         return out
 
     def take_along_axis(self, a, indices, axis):
-        return self.new(np.take_along_axis(required(a).host, required(indices).host, axis))
+        source, index = required(a).host, required(indices).host
+        return self.compute(lambda: np.take_along_axis(source, index, axis))
 
     def put(self, a, ind, v):
         """A number for v would be sent."""
-        np.put(required(a).host, required(ind).host, required(v).host)
+        host, index, values = required(a).host, required(ind).host, required(v).host
+        self.change([host], lambda: np.put(host, index, values))
 
     def copyto(self, dst, src, casting="same_kind", where=None):
-        np.copyto(required(dst).host, self.operand(src, [dst.dtype]), casting,
-                  True if where is None else required(where).host)
+        host, source = required(dst).host, self.operand(src, [dst.dtype])
+        mask = True if where is None else required(where).host
+        self.change([host], lambda: np.copyto(host, source, casting, mask))
 
     def argsort(self, a, axis=-1, kind=None):
-        return self.new(np.argsort(required(a).host, axis, kind))
+        return self.apply(np.argsort, required(a), axis=axis, kind=kind)
 
     def flatnonzero(self, a):
         self.crosses("flatnonzero, whose result has as many places as there are values,")
@@ -213,6 +260,7 @@ class StandIn:
 
     def matmul(self, x1, x2, out=None):
         """Counts the copies that CuPy makes where cuBLAS cannot take an operand or a destination as it stands."""
+        self.no_capture("a matrix product of CuPy")
         flat = max(required(x1).ndim, required(x2).ndim) <= 2
         for array in (x1, x2):
             fits = array.flags.c_contiguous or flat and array.flags.f_contiguous
@@ -229,6 +277,7 @@ class StandIn:
         return self.apply(np.vdot, required(a), required(b))
 
     def tensordot(self, a, b, axes=2):
+        self.no_capture("a matrix product of CuPy")
         return self.apply(np.tensordot, required(a), required(b), axes=axes)
 
     def kron(self, a, b):
@@ -255,13 +304,108 @@ class StandIn:
     # ---- memory ---------------------------------------------------------------------------------------------------
 
     def get_default_memory_pool(self):
-        return SimpleNamespace(free_bytes=lambda: 0)
+        return self.pool
+
+    @contextlib.contextmanager
+    def _using_allocator(self, allocator):
+        before, self._allocator = self._allocator, allocator
+        try:
+            yield
+        finally:
+            self._allocator = before
+
+    # ---- kernels --------------------------------------------------------------------------------------------------
+
+    def RawModule(self, *, code):
+        """Kernels that run on the processor, captured like everything else."""
+        module = cuda_on_host.Module(code=code)
+
+        def get_function(name):
+            kernel = module.get_function(name)
+
+            def launch(grid, block, args):
+                hosts = [required(value).host for value in args if not isinstance(value, np.generic)]
+                self.change(hosts, lambda: kernel(grid, block, args))
+            return launch
+
+        return SimpleNamespace(get_function=get_function)
+
+
+class MemoryPool:
+    """A pool of memory. It is asked for an allocator only; `held` is what arrays made with it got."""
+
+    def __init__(self):
+        self.held = []
+
+    def malloc(self, size):
+        raise NotImplementedError
+
+    def free_bytes(self):
+        return 0
+
+
+class Stream:
+    """A stream, which can be captured when it is a non-blocking one."""
+
+    def __init__(self, device, non_blocking):
+        self._device, self._non_blocking, self.ptr, self._before = device, non_blocking, id(self), []
+
+    def __enter__(self):
+        self._before.append(self._device.stream)
+        self._device.stream = self
+        return self
+
+    def __exit__(self, *exception):
+        self._device.stream = self._before.pop()
+
+    def synchronize(self):
+        self._device.no_capture("synchronize")
+
+    def begin_capture(self):
+        if not self._non_blocking or self._device.stream is not self or self._device.graph is not None:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: needs a current, non-blocking stream, once")
+        self._device.graph = Graph(self._device)
+
+    def end_capture(self):
+        graph, self._device.graph = self._device.graph, None
+        graph.undo()
+        return graph
+
+
+class Graph:
+    """What was captured: `operations`, functions without arguments, and the memory that they are about."""
+
+    def __init__(self, device):
+        self._device, self.operations, self.before, self.memory, self.pool_memory = device, [], [], set(), []
+
+    def undo(self):
+        """Nothing has been done yet."""
+        for host, values in reversed(self.before):
+            host[...] = values
+        self.before.clear()
+
+    def launch(self, stream=None):
+        self._device.no_capture("a launch")
+        own = {id(root(host)) for host in self.pool_memory}
+        if any(self._device.owners.get(memory, 0) == 0 for memory in self.memory - own):
+            raise MemoryError("the graph works on memory that has been freed")
+        for operation in self.operations:
+            operation()
+
+
+def root(host):
+    """The array of NumPy whose memory `host` is a view of."""
+    while isinstance(host.base, np.ndarray):
+        host = host.base
+    return host
 
 
 def required(array):
     """`array` if it is one of the device."""
     if not isinstance(array, DeviceArray):
         raise Refused(f"{type(array)} where an array of the device is needed")
+    if array._device.graph is not None:
+        array._device.graph.memory.add(id(root(array.host)))
     return array
 
 
@@ -280,7 +424,8 @@ class Ufunc:
         """a[indices] += b, for every index, also where one comes twice."""
         if self._function is not np.add:
             raise Refused(f"`{self._function.__name__}.at` is not supported yet")
-        np.add.at(required(a).host, required(indices).host, required(b).host)
+        host, index, values = required(a).host, required(indices).host, required(b).host
+        self._device.change([host], lambda: np.add.at(host, index, values))
 
 
 def _binary(name, reflected=False):
@@ -304,8 +449,13 @@ class DeviceArray:
     __hash__ = None
 
     def __init__(self, device, host):
-        self._device, self.host = device, host
+        self._device, self.host, self._memory = device, host, id(root(host))
+        device.owners[self._memory] = device.owners.get(self._memory, 0) + 1
 
+    def __del__(self):
+        self._device.owners[self._memory] -= 1
+
+    data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
     dtype = property(lambda self: self.host.dtype)
     shape = property(lambda self: self.host.shape)
     strides = property(lambda self: self.host.strides)
@@ -335,6 +485,7 @@ class DeviceArray:
 
     def get(self):
         """To the host, on purpose."""
+        self._device.no_capture("get")
         self._device.counts.to_host += 1
         return self.host.copy()
 
@@ -346,6 +497,7 @@ class DeviceArray:
             raise Refused(f"{arr.shape} {arr.dtype} set to {self.shape} {self.dtype}")
         if not self.flags.c_contiguous:
             raise RuntimeError("Cannot set to non-contiguous array")
+        self._device.no_capture("set")
         self._device.counts.to_device += 1
         self.host[...] = arr
 
@@ -393,30 +545,36 @@ class DeviceArray:
         return tuple(parts), arrays
 
     def __getitem__(self, index):
-        places, arrays = self._places(index)
-        return self._device.new(self.host[places]) if arrays else DeviceArray(self._device, self.host[places])
+        (places, arrays), host = self._places(index), required(self).host
+        return self._device.compute(lambda: host[places]) if arrays else DeviceArray(self._device, host[places])
 
     def __setitem__(self, index, value):
         places, arrays = self._places(index)
         if arrays and not isinstance(value, DeviceArray):
             self._device.crosses("a number assigned to places given by an array")
             self._device.counts.to_device += 1
-        self.host[places] = self._device.operand(value)
+        host, value = required(self).host, self._device.operand(value)
+        self._device.change([host], lambda: host.__setitem__(places, value))
 
     def fill(self, value):
-        self.host.fill(self._device.operand(value))
+        host, value = required(self).host, self._device.operand(value)
+        self._device.change([host], lambda: host.fill(value))
 
     def copy(self):
-        return self._device.new(self.host.copy())
+        host = required(self).host
+        return self._device.compute(lambda: host.copy())
 
     def astype(self, dtype, copy=True):
-        return self if self.dtype == dtype and not copy else self._device.new(self.host.astype(dtype))
+        host = required(self).host
+        return self if self.dtype == dtype and not copy else self._device.compute(lambda: host.astype(dtype))
 
     def reshape(self, *shape):
-        return self._device.view(self.host.reshape(*shape), self)
+        host = required(self).host
+        return self._device.view(lambda: host.reshape(*shape), self)
 
     def ravel(self):
-        return self._device.view(self.host.ravel(), self)
+        host = required(self).host
+        return self._device.view(lambda: host.ravel(), self)
 
     def transpose(self, *axes):
         return DeviceArray(self._device, self.host.transpose(*axes))

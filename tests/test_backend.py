@@ -1,5 +1,6 @@
 """The backend switch, and what the package imports."""
 import ast
+import contextlib
 import importlib.abc
 import importlib.util
 import subprocess
@@ -38,6 +39,18 @@ def test_missing_cupy_asked_for_is_one_clear_error():
 def test_auto_without_cupy_is_numpy():
     assert backend.use("auto") == backend.use() == "numpy"
     assert backend.xp is np
+
+
+def test_an_installed_cupy_without_a_gpu_says_what_is_missing():
+    cupy = pytest.importorskip("cupy", reason="needs CuPy, but no GPU")
+    with contextlib.suppress(Exception):
+        if cupy.cuda.runtime.getDeviceCount() > 0:
+            pytest.skip("there is a GPU")
+    missing = "(there is no NVIDIA driver|no CUDA device)"
+    with pytest.raises(BackendError, match=f"^backend='cupy': {missing}.*'numpy'$") as caught:
+        backend.use("cupy")
+    assert "\n" not in str(caught.value)
+    assert backend.use("auto") == "numpy" and backend.why_not_cupy in backend.describe()
 
 
 def test_auto_with_a_cupy_that_does_not_work_is_numpy(monkeypatch):

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 import tinyqae
-from tinyqae import cli, codec
+from tinyqae import backend, cli, codec
 from tinyqae.bottleneck import Commit, Vanilla
 from tinyqae.cli import main
 from tinyqae.data import TextData, synthetic_digits, synthetic_sentences, synthetic_shapes
+from tinyqae.errors import BackendError
 from tinyqae.experiment import arguments, images, sentences
 from tinyqae.models import MLPAutoencoder, Seq2SeqAutoencoder
 
@@ -424,3 +425,18 @@ def test_data_fetch_says_where_it_is(pairs, monkeypatch, capsys):
     assert capsys.readouterr() == ("cifar10: CIFAR-10 proxy, from nowhere: folder\n",
                                    "mnist: MNIST is incomplete. Tried in vain: here\n")
     assert asked == [(".", {"download": True, "progress": True, "allow_modified_data": True})]
+
+
+# ---- a GPU -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [
+    ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50"), ("decompress", "digits.tqae", "-o", "back.npy"),
+    ("evaluate", "mlp-50"), ("train", "mnist-mlp"), ("train", "cifar-cnn"), ("train", "anki-lstm"), ("reproduce", "table1"),
+], ids=lambda arguments: " ".join(arguments[:2]))
+def test_every_command_takes_a_gpu_and_says_in_one_line_when_there_is_none(arguments, digits, capsys, monkeypatch):
+    def missing():
+        raise BackendError("no CUDA device can be seen")
+
+    monkeypatch.setattr(backend, "_working_cupy", missing)
+    assert "backend='cupy': no CUDA device can be seen" in refused(capsys, 1, *arguments, "--backend", "cupy")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tinyqae import fused, losses, optim
+from tinyqae import backend, fused, losses, optim
 from tinyqae.errors import BackendError
 from tinyqae.ops import activations
 
@@ -185,6 +185,16 @@ def test_unknown_kernels_are_refused(monkeypatch):
     monkeypatch.setenv("TINYQAE_KERNELS", "fortran")
     with pytest.raises(BackendError, match="TINYQAE_KERNELS='fortran'.*auto, numpy, numba"):
         fused.kernels()
+
+
+@pytest.mark.parametrize(("name", "wanted", "fitting"), [("numpy", "cupy", "numba"), ("cupy", "numba", "cupy")])
+def test_kernels_of_the_other_backend_are_refused(name, wanted, fitting, monkeypatch):
+    monkeypatch.setattr(backend, "name", name)
+    monkeypatch.setenv("TINYQAE_KERNELS", wanted)
+    with pytest.raises(BackendError, match=f"TINYQAE_KERNELS={wanted} does not fit the backend {name}.*numpy, {fitting}"):
+        fused.kernels()
+    monkeypatch.setenv("TINYQAE_KERNELS", "numpy")
+    assert fused.kernels() == "numpy"
 
 
 def test_plain_kernels_never_import_numba():

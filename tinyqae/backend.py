@@ -16,6 +16,8 @@ from .errors import BackendError
 
 xp = np
 name = "numpy"
+# What multiplies matrices on a GPU (products.py); None: xp.matmul does.
+products = None
 
 BACKENDS = ("auto", "numpy", "cupy")
 threads = os.cpu_count() or 1
@@ -38,7 +40,7 @@ def use(which="auto"):
     which: "numpy"; "cupy" (BackendError when there is no working GPU: one line that says what is missing); or "auto":
     CuPy when it works, else NumPy. `describe` says which one it is and, where CuPy is installed in vain, why.
     """
-    global xp, name, why_not_cupy
+    global xp, name, products, why_not_cupy
     if which not in BACKENDS:
         raise ValueError(f"backend={which!r} is unknown; choose one of {', '.join(BACKENDS)}")
     wanted_threads = os.environ.get("TINYQAE_THREADS")
@@ -47,14 +49,17 @@ def use(which="auto"):
             raise BackendError(f"TINYQAE_THREADS={wanted_threads!r} must be a whole number above 0")
         use_threads(int(wanted_threads))
     if which == "numpy" or (which == "auto" and importlib.util.find_spec("cupy") is None):
-        xp, name, why_not_cupy = np, "numpy", ""
+        xp, name, products, why_not_cupy = np, "numpy", None, ""
         return name
     try:
         xp, name, why_not_cupy = _working_cupy(), "cupy", ""
     except BackendError as error:
         if which == "cupy":
             raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
-        xp, name, why_not_cupy = np, "numpy", str(error)
+        xp, name, products, why_not_cupy = np, "numpy", None, str(error)
+        return name
+    from .products import products_of  # Not above: that file builds on this one.
+    products = products_of(xp.cuda.Device().id)
     return name
 
 
@@ -85,9 +90,14 @@ def _one_line(error):
     return " ".join(str(error.__cause__ or error).split())
 
 
-def gemm(a, b, out=None):
-    """out = a @ b for matrices a (M, K) and b (K, N); transposed views go to BLAS as they are, without a copy."""
-    return xp.matmul(a, b, out=out)
+def gemm(a, b, out):
+    """out = a @ b for matrices a (M, K) and b (K, N); transposed views go to BLAS as they are, without a copy.
+
+    A vector a (K,) is one row, with out (N,). Either or both may be stacks of matrices (B, ., .), with out (B, M, N).
+    """
+    if products is None:
+        return xp.matmul(a, b, out=out)
+    return products.gemm(a, b, out)
 
 
 def gather(array, index, out):
@@ -165,13 +175,13 @@ def split_work(function, parts):
 @contextlib.contextmanager
 def temporarily(which):
     """Use a backend inside a `with` block and return to the previous one after it."""
-    global xp, name, why_not_cupy
-    before = xp, name, why_not_cupy
+    global xp, name, products, why_not_cupy
+    before = xp, name, products, why_not_cupy
     use(which)
     try:
         yield
     finally:
-        xp, name, why_not_cupy = before
+        xp, name, products, why_not_cupy = before
 
 
 def describe():
@@ -180,7 +190,7 @@ def describe():
     """
     if name == "cupy":
         card = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
-        return f"cupy {xp.__version__} on {card}"
+        return f"cupy {xp.__version__} on {card}, matrix products by {products.name}"
     blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
                             if lib["user_api"] == "blas"}))
     without = f"; without a GPU, since {why_not_cupy}" if why_not_cupy else ""

@@ -74,6 +74,11 @@ class Bottleneck:
         self._dh = empty(shape, dtype)
         self._drawn = self._sent = None
 
+    @property
+    def draws(self):
+        """Whether a training step draws random numbers, which happens on the host: no CUDA graph can hold that."""
+        return self.noise > 0
+
     def at(self, progress):
         """The share of its training that is done, 0 to 1: told before each step, to those that change with it."""
 

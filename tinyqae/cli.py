@@ -56,7 +56,7 @@ def main(argv=None):
 def _compress(args):
     if args.json and args.output == STANDARD:
         args.parser.error("--json and -o - would both write to standard output")
-    backend.use("numpy")
+    experiment.use_backend(args.backend)
     model = codec.find(args.model)
     if args.clean and not _is_of_text(model):
         args.parser.error(f"--clean is for texts, and {args.model} is a model of images")
@@ -128,7 +128,7 @@ def _summary(report):
 
 
 def _decompress(args):
-    backend.use("numpy")
+    experiment.use_backend(args.backend)
     data = _read(args.file)
     model = codec.find(args.model) if args.model else _shipped_model(data)
     if model is None:
@@ -256,7 +256,7 @@ def _train(args):
 
 
 def _evaluate(args):
-    backend.use("auto")
+    experiment.use_backend(args.backend, not args.json)
     model = codec.find(args.model)
     program, own_data = _made_for(args, model)
     args.dataset = args.dataset or own_data
@@ -273,7 +273,7 @@ def _evaluate(args):
     if model.bottleneck.is_binary:
         size = len(codec.compress(content, model, progress=_progress()))
         metrics["file"] = {"bytes": size, "cr": raw_bytes / size}
-    metrics["settings"] = {"command": args.command, "model_id": model.model_id(),
+    metrics["settings"] = {"command": args.command, "model_id": model.model_id(), "backend": backend.describe(),
                            "data": {"name": data.name, "sha256": data.sha256, "source": data.source, "test": len(test)}}
     if args.json:
         print(json.dumps(metrics, indent=2))
@@ -396,6 +396,7 @@ comes back: this is lossy.
                           help="of a text: write every line in lower case without everything but a to z, 0 to 9 and the "
                                "space before it is compressed, so that a model can hold it")
     compress.add_argument("--json", action="store_true", help="print what was done as JSON")
+    experiment.add_backend_argument(compress, "numpy")
 
     decompress = _command(commands, "decompress", _decompress, "get back what a file holds", f"""
 OUT is, for pictures, a .png, .bmp or .tif for one, a .npy or .idx file for a stack, or a folder; for a text, a file. Exit
@@ -408,6 +409,7 @@ code {OTHER_TEXT} says that a text was written, but is not what the machine that
     decompress.add_argument("-o", "--output", required=True, metavar="OUT", help="- is standard output")
     decompress.add_argument("--model", help="the model.npz that compressed the file; not needed for a model that comes with "
                                             "tinyqae")
+    experiment.add_backend_argument(decompress, "numpy")
 
     info = _command(commands, "info", _info, "say what is in a file, byte by byte", """
 Ratios are those of the whole file. Those to raw pixels and to raw text need the model, which is at hand if it is one of
@@ -435,6 +437,7 @@ Which data it is measured on follows from what the model takes: MNIST's test ima
     evaluate.add_argument("--split", choices=("random", "length"), default="random",
                           help="of sentences: which are held out, as in training; default: %(default)s")
     evaluate.add_argument("--json", action="store_true", help="print the figures as JSON")
+    experiment.add_backend_argument(evaluate, "auto")
     _add_data_arguments(evaluate)
     # What training can be told besides, and the loaders look at.
     evaluate.set_defaults(images=None, text=None, language=anki.FROZEN_LANGUAGE, recipe="default", quiet=False)

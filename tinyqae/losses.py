@@ -123,7 +123,7 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
     backend.gather(flat, index, chosen)
     value = -xp.vdot(weights, chosen)
     xp.exp(dlogits, out=dlogits)
-    xp.matmul(dlogits, scratch.ones, out=row)
+    backend.gemm(dlogits, scratch.ones, row)
     # weight p = e^l (weight / sum e^l), with one pass over the rows.
     xp.divide(weights, row[:, 0], out=chosen)
     xp.multiply(dlogits, chosen[:, None], out=dlogits)

@@ -79,6 +79,7 @@ class Stochastic(Bottleneck):
 
     kind = "stochastic"
     activations = ("sigmoid",)
+    draws = True
 
     def _training_code(self, a, code):
         super()._training_code(a, code)
@@ -112,7 +113,7 @@ class Annealed(Bottleneck):
         super().__init__(weight, activation, signed, noise)
         if not 1 <= slope < float("inf"):
             raise ValueError(f"slope={slope!r} must be a finite number, 1 or more")
-        self.slope = float(slope)
+        self.slope, self._factor = float(slope), None
         self.at(1)
 
     def config(self):
@@ -122,13 +123,21 @@ class Annealed(Bottleneck):
     def at(self, progress):
         """See Bottleneck."""
         self._slope_now = 1 + (self.slope - 1) * progress
+        if self._factor is not None:
+            self._factor.fill(self._slope_now)
+
+    def build(self, shape, dtype):
+        """Allocate buffers for codes of shape (N, F)."""
+        super().build(shape, dtype)
+        # An array, so that a CUDA graph sees it change.
+        self._factor = backend.xp.full(1, self._slope_now, dtype)
 
     def _activate(self, h, out):
-        return super()._activate(backend.xp.multiply(h, self._slope_now, out=out), out)
+        return super()._activate(backend.xp.multiply(h, self._factor, out=out), out)
 
     def _activate_backward(self, da, a, dh):
         super()._activate_backward(da, a, dh)
-        return backend.xp.multiply(dh, self._slope_now, out=dh)
+        return backend.xp.multiply(dh, self._factor, out=dh)
 
 
 class Entropy(Bottleneck):

@@ -5,6 +5,9 @@
 
 `parameters` and `gradients` are vectors (P,); the optimizer's own vectors are made at the first step. The work is done
 in pieces small enough that all the vectors of a piece stay in the processor's cache.
+
+On a GPU the step counter, the rate and all that follows from them are arrays of one value, which the device brings up to
+date by itself: a step that was captured in a CUDA graph goes on counting when it is replayed.
 """
 import math
 
@@ -30,25 +33,45 @@ class Optimizer:
         self.lr = lr
         self.steps = 0
         self.state = {}
-        self._update = None
+        self._rate = self._update = None
 
     def step(self, parameters, gradients, lr=None):
         """Update `parameters` in place. lr: this step's learning rate, where a schedule gives one."""
-        if not self.state:
-            self.state = {name: backend.xp.zeros_like(parameters) for name in self.state_names}
+        self.set_rate(self.lr if lr is None else lr)
+        self.advance(parameters, gradients)
+
+    def set_rate(self, lr):
+        """The learning rate of the steps that follow. On a GPU nothing is sent: the number goes with a launch."""
+        if self._update is not None and backend.name != "numpy":
+            if lr != self._rate_on_host:
+                self._rate.fill(lr)
+        else:
+            self._rate = lr
+        self._rate_on_host = lr
+
+    def advance(self, parameters, gradients):
+        """`step` at the rate that was set: what a CUDA graph can hold."""
         if self._update is None:
-            plain = type(self).update
-            self._update = fused.choose(plain, parameters.dtype)
-            # One pass over memory, or a GPU, has nothing to gain from pieces.
-            whole = self._update is not plain or backend.name != "numpy"
-            self._piece = len(parameters) if whole else PIECE
-            self._scratch = backend.xp.empty(min(self._piece, len(parameters)), parameters.dtype)
+            self._build(parameters)
         self.steps += 1
-        constants = self._constants(self.lr if lr is None else lr)
+        constants = self._constants()
         vectors = (parameters, gradients, *self.state.values())
         for start in range(0, len(parameters), self._piece):
             pieces = [vector[start:start + self._piece] for vector in vectors]
             self._update(*pieces, self._scratch[:len(pieces[0])], *constants)
+
+    def _build(self, parameters):
+        xp, plain = backend.xp, type(self).update
+        if not self.state:
+            self.state = {name: xp.zeros_like(parameters) for name in self.state_names}
+        self._update = fused.choose(plain, parameters.dtype)
+        # One pass over memory, or a GPU, has nothing to gain from pieces.
+        whole = self._update is not plain or backend.name != "numpy"
+        self._piece = len(parameters) if whole else PIECE
+        self._scratch = xp.empty(min(self._piece, len(parameters)), parameters.dtype)
+        if backend.name != "numpy":
+            self.steps = xp.full(1, self.steps, xp.float64)
+            self._rate = xp.full(1, self._rate, parameters.dtype)
 
     def __repr__(self):
         hidden = ("steps", "state")
@@ -57,12 +80,14 @@ class Optimizer:
 
     def state_arrays(self):
         """The state as NumPy arrays, for a checkpoint."""
-        return {"steps": np.array(self.steps), **{k: backend.to_host(v) for k, v in self.state.items()}}
+        steps = np.array(backend.to_host(self.steps), np.int64).reshape(())
+        return {"steps": steps, **{k: backend.to_host(v) for k, v in self.state.items()}}
 
     def restore(self, arrays):
         """Take up the state that state_arrays gave."""
         self.steps = int(arrays["steps"])
         self.state = {name: backend.to_device(arrays[name].copy()) for name in self.state_names if name in arrays}
+        self._rate = self._update = None
 
 
 def sgd_update(p, g, velocity, scratch, momentum, lr):
@@ -103,6 +128,26 @@ def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, e
     xp.subtract(p, scratch, out=p)
 
 
+def adam_scales(steps, rate, beta1, beta2, eps, scratch, step, scaled_eps):
+    """What Adam._constants computes from the number of steps and the rate, in arrays: step = rate m / r and
+    scaled_eps = eps / r, with m = (1 - beta1) / (1 - beta1^steps) and r^2 = (1 - beta2) / (1 - beta2^steps).
+
+    steps (1,) and scratch (2,) of float64, since 1 - beta^t of a beta near 1 loses its digits; rate, step, scaled_eps (1,).
+    """
+    xp = backend.xp
+    m, r = scratch[:1], scratch[1:]
+    for factor, beta in ((m, beta1), (r, beta2)):
+        xp.power(beta, steps, out=factor)
+        xp.subtract(1, factor, out=factor)
+        xp.divide(1 - beta, factor, out=factor)
+    xp.sqrt(r, out=r)
+    xp.divide(m, r, out=m)
+    xp.copyto(step, m)
+    xp.multiply(step, rate, out=step)
+    xp.divide(eps, r, out=r)
+    xp.copyto(scaled_eps, r)
+
+
 class SGD(Optimizer):
     """p -= lr v with v = momentum v + g. momentum 0 is plain gradient descent. Sutskever et al. 2013."""
 
@@ -114,8 +159,8 @@ class SGD(Optimizer):
         _check_range("momentum", momentum, 0, 1)
         self.momentum = momentum
 
-    def _constants(self, lr):
-        return self.momentum, lr
+    def _constants(self):
+        return self.momentum, self._rate
 
 
 class RMSprop(Optimizer):
@@ -129,8 +174,8 @@ class RMSprop(Optimizer):
         _check_range("rho", rho, 0, 1)
         self.rho, self.eps = rho, eps
 
-    def _constants(self, lr):
-        return self.rho, lr, self.eps
+    def _constants(self):
+        return self.rho, self._rate, self.eps
 
 
 class Adam(Optimizer):
@@ -150,11 +195,22 @@ class Adam(Optimizer):
         _check_range("beta2", beta2, 0, 1)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
-    def _constants(self, lr):
+    def _build(self, parameters):
+        super()._build(parameters)
+        if backend.name != "numpy":
+            self._scales = fused.choose(adam_scales, parameters.dtype)
+            self._double = backend.xp.empty(2, backend.xp.float64)
+            self._step, self._scaled_eps = (backend.xp.empty(1, parameters.dtype) for _ in range(2))
+
+    def _constants(self):
         """lr mhat / (sqrt(vhat) + eps) = step M / (sqrt(V) + scaled eps): the step and eps in terms of M and V."""
+        if backend.name != "numpy":
+            self._scales(self.steps, self._rate, self.beta1, self.beta2, self.eps, self._double, self._step,
+                         self._scaled_eps)
+            return self.beta1, self.beta2, self._step, self._scaled_eps
         mean_factor = (1 - self.beta1) / (1 - self.beta1 ** self.steps)
         root_factor = math.sqrt((1 - self.beta2) / (1 - self.beta2 ** self.steps))
-        return self.beta1, self.beta2, lr * mean_factor / root_factor, self.eps / root_factor
+        return self.beta1, self.beta2, self._rate * mean_factor / root_factor, self.eps / root_factor
 
 
 def clip_by_norm(gradients, max_norm):

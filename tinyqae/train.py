@@ -1,12 +1,13 @@
 """The training loop: batches, progress, validation, checkpoints, resume.
 
-One step is three lines, and this file is what goes around them:
+One step is two lines, and this file is what goes around them:
 
     terms = model.loss_and_gradients(batch)               # forward, losses, backward
     optimizer.step(model.parameters, model.gradients)     # update
 
-A run is a function of its arguments and seed. The order of the data (and any noise) in an epoch comes from a generator
-seeded with (seed, epoch), so a run taken up at an epoch's start goes on exactly as if it had never stopped.
+graphs.py has them, and makes one CUDA graph of them on a GPU. A run is a function of its arguments and seed. The order of
+the data (and any noise) in an epoch comes from a generator seeded with (seed, epoch), so a run taken up at an epoch's start
+goes on exactly as if it had never stopped.
 """
 import csv
 import io
@@ -21,7 +22,8 @@ from tqdm import tqdm
 from . import backend, fused
 from .checkpoint import CheckpointError, read_arrays, write_arrays, write_atomically
 from .errors import TrainingDiverged
-from .optim import clip_by_norm, constant, cosine
+from .graphs import TrainingStep
+from .optim import constant, cosine
 
 SCHEDULES = ("constant", "cosine")
 SHUFFLE, NOISE = 1, 2
@@ -92,26 +94,23 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
 
     # An overflow ends in TrainingDiverged, which says more than NumPy's warning.
     with model.working(batch_size), np.errstate(over="ignore", invalid="ignore"), \
+         TrainingStep(model, optimizer, batch_size, clip_norm) as training_step, \
          tqdm(total=total_steps, initial=first_epoch * steps_per_epoch, disable=callable(progress) or not progress,
               unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
         for epoch in range(first_epoch, epochs):
             started = time.perf_counter()
             model.use_random(backend.generator(seed, NOISE, epoch))
-            sums, seen, looked = {}, 0, -math.inf
+            training_step.restart()
+            seen, looked = 0, -math.inf
             for i, batch in enumerate(batches.epoch(backend.generator(seed, SHUFFLE, epoch))):
                 step = epoch * steps_per_epoch + i
-                terms = model.loss_and_gradients(batch)
-                if clip_norm is not None:
-                    clip_by_norm(model.gradients, clip_norm)
                 lr = optimizer.lr * factor(step)
-                optimizer.step(model.parameters, model.gradients, lr)
+                training_step(batch, lr)
                 model.bottleneck.at((step + 1) / total_steps)
-                for name, value in terms.items():
-                    sums[name] = sums.get(name, 0) + value * len(batch)
                 seen += len(batch)
                 if time.perf_counter() - looked > SECONDS_PER_LOOK or i == steps_per_epoch - 1:
                     looked = time.perf_counter()
-                    means = {name: float(backend.to_host(value)) / seen for name, value in sums.items()}
+                    means = {name: float(backend.to_host(value)) / seen for name, value in training_step.sums.items()}
                     _stop_if_diverged({f"{name} loss": v for name, v in means.items()}, epoch, lr, checkpoint)
                     bar.set_postfix({"epoch": f"{epoch + 1}/{epochs}", **{k: f"{v:.4f}" for k, v in means.items()}},
                                     refresh=False)

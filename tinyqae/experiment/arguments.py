@@ -76,8 +76,7 @@ def add_training_arguments(parser, datasets, items="images", train_items=None):
                         help="factor of the fence, commit or entropy loss (default: the recipe's)")
     parser.add_argument("--seed", type=non_negative_int, default=0,
                         help="of initial weights and order of the data; default: %(default)s")
-    parser.add_argument("--backend", choices=backend.BACKENDS, default="auto",
-                        help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU when there is a working one")
+    add_backend_argument(parser, "auto")
     parser.add_argument("--dataset", choices=datasets, default=datasets[0],
                         help="synthetic needs no network: made-up data of the same shape; default: %(default)s")
     parser.add_argument("--data-dir", metavar="DIR",
@@ -88,6 +87,20 @@ def add_training_arguments(parser, datasets, items="images", train_items=None):
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table, only errors")
     parser.add_argument("--json", action="store_true", help="print the content of metrics.json, and nothing else")
+
+
+def add_backend_argument(parser, default):
+    """Add --backend."""
+    parser.add_argument("--backend", choices=backend.BACKENDS, default=default,
+                        help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU when there is a working one; "
+                             "default: %(default)s")
+
+
+def use_backend(which, say=True):
+    """backend.use; and where there was a choice, say on standard error what is used."""
+    backend.use(which)
+    if say and (backend.name == "cupy" or backend.why_not_cupy):
+        print(backend.describe(), file=sys.stderr)
 
 
 def run_main(main, stopped="stopped; the same command with --resume goes on from the last whole epoch"):
@@ -123,9 +136,7 @@ def start(args, name):
     """Choose the backend, and say which where there is a choice; make --out or runs/<name> and try it now, so that a long
     run does not end in front of a closed door. Returns the directory.
     """
-    backend.use(args.backend)
-    if shows_progress(args) and (backend.name == "cupy" or backend.why_not_cupy):
-        print(backend.describe(), file=sys.stderr)
+    use_backend(args.backend, shows_progress(args))
     directory = Path(args.out or Path("runs") / name)
     write_atomically(directory / ".writable", lambda file: None)
     (directory / ".writable").unlink()

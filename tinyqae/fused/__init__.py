@@ -1,7 +1,8 @@
 """Fused kernels: the same functions as in ops, losses and optim, one pass over memory instead of many.
 
-The plain functions are the reference, and complete. Where Numba is installed (`pip install tinyqae[fast]`), `choose`
-hands out its kernel in place of the plain function, for float32 on the CPU. TINYQAE_KERNELS=numpy turns them off.
+The plain functions are the reference, and complete. `choose` hands out a kernel in place of the plain function, for
+float32: on the CPU Numba's, where it is installed (`pip install tinyqae[fast]`); on a GPU ours in CUDA, with CuPy.
+TINYQAE_KERNELS=numpy turns them off.
 """
 import importlib.util
 import os
@@ -11,35 +12,52 @@ import numpy as np
 from .. import backend
 from ..errors import BackendError
 
-KERNELS = ("auto", "numpy", "numba")
+# The environment variable's values. Plain functions are called "numpy" on a GPU too.
+KERNELS = ("auto", "numpy", "numba", "cupy")
 FLOAT32 = np.dtype(np.float32)
 _replacements = None
 
 
 def kernels():
-    """Which kernels are in use on the CPU: "numba" or "numpy"."""
+    """Which kernels are in use on the backend in use: "numpy" (none), "numba" or "cupy"."""
     wanted = os.environ.get("TINYQAE_KERNELS", "auto")
     if wanted not in KERNELS:
         raise BackendError(f"TINYQAE_KERNELS={wanted!r} is unknown; choose one of {', '.join(KERNELS)}")
-    if wanted == "numpy" or importlib.util.find_spec("numba") is None:
+    if wanted == "numpy":
+        return wanted
+    fitting = "numba" if backend.name == "numpy" else "cupy"
+    if wanted not in ("auto", fitting):
+        raise BackendError(f"TINYQAE_KERNELS={wanted} does not fit the backend {backend.name}; "
+                           f"choose numpy, {fitting} or auto")
+    if fitting == "numba" and importlib.util.find_spec("numba") is None:
         if wanted == "numba":
             raise BackendError("TINYQAE_KERNELS=numba, but Numba is not installed: pip install numba")
         return "numpy"
-    return "numba"
+    return fitting
 
 
 def choose(function, dtype):
     """The fused form of `function` for arrays of `dtype` on the backend in use, or `function` itself.
 
-    The environment variable is read at the first call.
+    The environment variable is read at a backend's first call.
     """
     global _replacements
-    if dtype != FLOAT32 or backend.name != "numpy":
+    if dtype != FLOAT32:
         return function
     if _replacements is None:
         _replacements = {}
-        if kernels() == "numba":
-            from . import lstm_kernels, norm_kernels, numba_kernels, pool_kernels
-            for family in (numba_kernels, pool_kernels, norm_kernels, lstm_kernels):
-                _replacements |= family.REPLACEMENTS
-    return _replacements.get(function, function)
+    if backend.name not in _replacements:
+        _replacements[backend.name] = _replacements_by(kernels())
+    return _replacements[backend.name].get(function, function)
+
+
+def _replacements_by(which):
+    """{plain function: kernel}."""
+    families = ()
+    if which == "numba":
+        from . import lstm_kernels, norm_kernels, numba_kernels, pool_kernels
+        families = numba_kernels, pool_kernels, norm_kernels, lstm_kernels
+    if which == "cupy":
+        from . import cupy_kernels, cupy_lstm_kernels, cupy_norm_kernels
+        families = cupy_kernels, cupy_norm_kernels, cupy_lstm_kernels
+    return {plain: kernel for family in families for plain, kernel in family.REPLACEMENTS.items()}

@@ -94,8 +94,9 @@ class SentenceBatches:
     def _gather(self, index, on_device):
         """The Batch of the sentences `index`, which is given on the host, to know the shapes, and on the device."""
         model, xp = self.model, backend.xp
-        worth_it = len(index) * model.hidden ** 2 > PRODUCTS_WORTH_SPLITTING[fused.kernels()]
-        threads = backend.threads if backend.name == "numpy" and worth_it else 1
+        threads = 1
+        if backend.name == "numpy" and len(index) * model.hidden ** 2 > PRODUCTS_WORTH_SPLITTING[fused.kernels()]:
+            threads = backend.threads
         size = -(-len(index) // min(threads, len(index)))
         padded = model.pad_to is not None
         characters = self.targets.shape[1] * len(index) if padded else int(self.lengths[index].sum()) + len(index)

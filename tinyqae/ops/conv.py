@@ -19,13 +19,14 @@ Source: Goodfellow, Bengio, Courville, Deep Learning, chapter 9; Dumoulin and Vi
 import numpy as np
 
 from .. import backend
+from ..backend import gemm
 from .checks import require
 from .windows import Im2col, WinogradWindows
 
 PADDINGS = ("same", "valid")
 
 # C * F from which Winograd saves more in the products than its additions cost (measured at 4x4 to 32x32 pixels:
-# nothing at 1024, 1/10 of the time at 2048, 1/4 at 8192).
+# nothing at 1024, 1/10 of the time at 2048, 1/4 at 8192; all on a CPU, benchmarks/gpu_kernels.py measures both on a GPU).
 WINOGRAD_FROM = 2048
 
 
@@ -255,4 +256,4 @@ class BiasRow:
     def sum(self, dout, db):
         """db = sum of dout over all pixels, as a product with ones."""
         pixels = dout.reshape(-1, len(db))
-        backend.xp.matmul(self.ones[:len(pixels)], pixels, out=db)
+        gemm(self.ones[:len(pixels)], pixels, db)

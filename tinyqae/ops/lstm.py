@@ -246,11 +246,12 @@ def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
     first_end is the first step before which one may have; finished None: none does. wh (4, U, U): the blocks of wh,
     multiplied as the inputs are. The other arrays as in lstm_forward.
     """
+    gates_forward = fused.choose(lstm_gates_forward, c.dtype)
     with np.errstate(over="ignore"):  # see lstm_gates_forward
         for t in range(len(gates)):
             gemm(h[t], wh, gates[t])
             ended = None if finished is None or t < first_end else finished[t]
-            lstm_gates_forward(inputs, t, c[t], h[t], ended, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+            gates_forward(inputs, t, c[t], h[t], ended, gates[t], c[t + 1], tanh_c[t], h[t + 1])
 
 
 def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
@@ -340,7 +341,7 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
         xp.sum(dwx, axis=0, out=db)
         return None
     gemm(x.reshape(steps * examples, -1).T, rows, dwx)
-    xp.matmul(plan.ones[:len(rows)], rows, out=db)
+    gemm(plan.ones[:len(rows)], rows, db)
     if dx is not None:
         gemm(rows, wx.T, dx.reshape(steps * examples, -1))
     return dx
@@ -354,11 +355,11 @@ def lstm_steps_backward(dh, running, first_end, wh_t, c, gates, tanh_c, scratch,
     dh_t and dc_t (N, U): the gradients of the last state, which become those of every state down to the initial one.
     scratch (4, N, U); written: da (T, N, 4U).
     """
-    xp = backend.xp
+    xp, gates_backward = backend.xp, fused.choose(lstm_gates_backward, c.dtype)
     for t in reversed(range(len(gates))):
         if dh is not None:
             xp.add(dh_t, dh[t], out=dh_t)
-        lstm_gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
+        gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
         if t < first_end:
             gemm(da[t], wh_t, dh_t)
         else:

@@ -20,9 +20,13 @@ because an operation on long rows runs at the speed of memory.
 import numpy as np
 
 from .. import backend
+from ..backend import gemm
 from .pool import pool_places
 
-STATISTICS_BYTES = 2**18
+# At a time: on the CPU what stays in the cache, on a GPU a few large operations.
+STATISTICS_BYTES = {"numpy": 2**18, "cupy": 2**24}
+# Into how many parts a GPU divides the rows of a sum over pixels, a block of threads for each.
+PARTS_ON_GPU = 128
 
 
 class NormScratch:
@@ -36,13 +40,14 @@ class NormScratch:
         pooled = (images, height // pool, width // pool, channels)
         self.row = xp.empty((width, channels), dtype)
         self.ones = xp.ones(images * height * width, dtype)
-        self.rows_per_piece = max(1, STATISTICS_BYTES // (width * channels * np.dtype(dtype).itemsize))
+        self.rows_per_piece = max(1, STATISTICS_BYTES[backend.name] // (width * channels * np.dtype(dtype).itemsize))
         self.piece = xp.empty((min(self.rows_per_piece, images * height), width * channels), dtype)
         self.channel = xp.empty((4, channels), dtype)
         self.centred = xp.empty(pooled, dtype)
         self.is_maximum = xp.empty(pooled, bool) if pool > 1 else None
         self.placed = xp.empty(pooled, dtype) if pool > 1 else None
         self.falling = xp.empty(channels, bool)
+        self.partial = None if backend.name == "numpy" else xp.empty((PARTS_ON_GPU, 3, channels), dtype)
 
 
 def batch_statistics(x, scratch, mean, variance):
@@ -54,7 +59,7 @@ def batch_statistics(x, scratch, mean, variance):
     xp = backend.xp
     channels = x.shape[-1]
     pixels = x.reshape(-1, channels)
-    xp.matmul(scratch.ones[:len(pixels)], pixels, out=mean)
+    gemm(scratch.ones[:len(pixels)], pixels, mean)
     xp.multiply(mean, 1 / len(pixels), out=mean)
     xp.copyto(scratch.row, mean)
     rows, row, part = x.reshape(-1, scratch.row.size), scratch.row.reshape(-1), scratch.channel[0]
@@ -64,7 +69,7 @@ def batch_statistics(x, scratch, mean, variance):
         piece = xp.subtract(source, row, out=scratch.piece[:len(source)])
         xp.multiply(piece, piece, out=piece)
         squares = piece.reshape(-1, channels)
-        xp.matmul(scratch.ones[:len(squares)], squares, out=part)
+        gemm(scratch.ones[:len(squares)], squares, part)
         xp.add(variance, part, out=variance)
     xp.multiply(variance, 1 / len(pixels), out=variance)
 
@@ -139,12 +144,12 @@ def norm_gradient_sums(dout, pooled, out, mean, rstd, relu, scratch, g, dgamma, 
         xp.copyto(g, dout)
     pixels = g.reshape(-1, channels)
     ones = scratch.ones[:len(pixels)]
-    xp.matmul(ones, pixels, out=dbeta)
+    gemm(ones, pixels, dbeta)
     row = scratch.row[:g.shape[2]]
     xp.copyto(row, mean)
     xp.subtract(pooled.reshape(-1, row.size), row.reshape(-1), out=centred.reshape(-1, row.size))
     xp.multiply(centred, g, out=centred)
-    xp.matmul(ones, centred.reshape(-1, channels), out=dgamma)
+    gemm(ones, centred.reshape(-1, channels), dgamma)
     xp.multiply(dgamma, rstd, out=dgamma)
 
 

@@ -192,7 +192,7 @@ class WinogradWindows:
         """A^T m, out (n, OH, OW, F)."""
         xp = backend.xp
         n = len(out)
-        xp.matmul(self.matrices, weights, out=self.products[:, :n * self.pixels])
+        gemm(self.matrices, weights, self.products[:, :n * self.pixels])
         m0, m1, m2, m3 = self.products_by_row[:, :n]
         y0, y1 = _even_and_odd_rows(out)
         xp.add(m0, m1, out=y0)
@@ -214,7 +214,7 @@ class WinogradWindows:
         xp.add(dy0, dy1, out=dm[1])
         xp.subtract(dy0, dy1, out=dm[2])
         xp.negative(dy1, out=dm[3])
-        xp.matmul(self.matrices.transpose(0, 2, 1), self.products[:, :n * self.pixels], out=self.step)
+        gemm(self.matrices.transpose(0, 2, 1), self.products[:, :n * self.pixels], self.step)
         xp.add(self.gradient, self.step, out=self.gradient)
 
     def weight_gradient(self, dw):

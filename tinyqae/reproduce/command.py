@@ -4,7 +4,7 @@ import os
 import re
 import sys
 
-from ..experiment import positive_int
+from ..experiment import add_backend_argument, positive_int, use_backend
 from ..recipes import RECIPES
 from .rows import FULL, QUICK, QUICK_MARK, REDUCED
 from .run import TABLES, reproduce
@@ -62,17 +62,20 @@ def add_arguments(parser):
                             "the data; needs the extra dask")
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N",
                         help="train the I-th of N parts only; who finds all rows done writes the report")
+    add_backend_argument(parser, "numpy")
     parser.add_argument("--out", default="runs/reproduce", metavar="DIR", help="default: %(default)s")
 
 
 def run(args):
     """Carry the command out; returns the exit code: 0, or 1 when rows could not be trained."""
+    if not args.dask:  # A GPU that is not there is told now, and not by every row.
+        use_backend(args.backend)
     outcome = reproduce(
         [TABLES[number] for number in WHAT[args.what]], args.out,
         recipe_names=(args.recipe,) if args.recipe else RECIPES[::-1],
         seeds=args.seeds or ((0,) if args.amount == QUICK else (0, 1, 2)), amount=args.amount,
         figures_only=args.what == "figures", processes=args.jobs, shard=args.shard, dask=args.dask, data_dir=args.data_dir,
-        allow_modified_data=args.allow_modified_data, command=args.command)
+        allow_modified_data=args.allow_modified_data, backend=args.backend, command=args.command)
     for name, why in outcome.failures.items():
         print(f"error: {name}: {why}", file=sys.stderr)
     if outcome.missing:

@@ -22,7 +22,7 @@ ROWS = "rows"
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One row of a table with one seed. folder: of the results. sha256: of the table's data."""
+    """One row of a table with one seed. folder: of the results. sha256: of the table's data. backend: as in backend.use."""
 
     table: object
     row: object
@@ -31,6 +31,7 @@ class Job:
     sha256: str
     data_dir: str | None = None
     allow_modified_data: bool = False
+    backend: str = "numpy"
 
     @property
     def name(self):
@@ -81,7 +82,7 @@ class Job:
         """Train the row, going on from its checkpoint if there is one, and write the model and its figures. progress: as in
         train.fit.
         """
-        backend.use("numpy")
+        backend.use(self.backend)
         backend.use_threads(1)
         data = load(type(self.table), self.data_dir, self.allow_modified_data)
         if data.sha256 != self.sha256:

@@ -27,11 +27,12 @@ class Outcome:
 
 
 def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amount=FULL, figures_only=False, processes=1,
-              shard=(1, 1), dask=None, data_dir=None, allow_modified_data=False, command=""):
+              shard=(1, 1), dask=None, data_dir=None, allow_modified_data=False, backend="numpy", command=""):
     """Train the rows of these tables that are not yet in the folder `out`, and when all are there write the report.
 
     tables: list of tables (see TABLES). amount: rows.FULL, REDUCED or QUICK. shard: (i, n), train the i-th of n parts only.
-    dask: the address of a cluster that trains them, in place of processes here. command: what to call this run.
+    dask: the address of a cluster that trains them, in place of processes here. backend: as in backend.use, where the rows
+    are trained. command: what to call this run.
     Returns an Outcome.
     """
     out = Path(out).resolve()  # So that the workers of a cluster find it.
@@ -39,7 +40,7 @@ def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amoun
     (out / ".writable").unlink()
     data = {table: load(type(table), data_dir, allow_modified_data) for table in tables}
     jobs = all_jobs(data, recipe_names, seeds, amount, figures_only, folder=out, data_dir=data_dir,
-                    allow_modified_data=allow_modified_data)
+                    allow_modified_data=allow_modified_data, backend=backend)
     failures = _train([job for job in jobs[shard[0] - 1::shard[1]] if job.result() is None], processes, dask)
     found = {job: job.result() for job in jobs}
     missing = [job for job, result in found.items() if result is None]
