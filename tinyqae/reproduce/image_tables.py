@@ -146,8 +146,8 @@ class Table1(ImageTable):
         return load_mnist(data_dir, progress=False)
 
     def rows(self, recipe_name, amount):
-        """The twelve rows and, for the default recipe, what else is worth comparing, commit with other weights among it; never
-        reduced: it takes minutes.
+        """The twelve rows and, for the default recipe, what else is worth comparing, commit with other weights among it;
+        never reduced: it takes minutes.
         """
         rows = [Row(f"{quant} {size}", size, recipes.mnist_mlp(recipe_name, quant, (size,)))
                 for size in self.sizes for quant in QUANTS]
