@@ -188,20 +188,24 @@ def _sources(parents, shape):
     """
     height, width, channels = shape
     size = height * width * channels
-    numbers = np.pad(np.arange(size).reshape(shape), ((1, 0), (1, 0), (0, 0)), constant_values=size)
-    sources = np.full((max(map(len, parents)), *shape), size)
-    for channel, chosen in enumerate(parents):
-        for i, (down, right, other) in enumerate(chosen):
-            sources[i, ..., channel] = numbers[1 + down:, 1 + right:, other][:height, :width]
-    return sources.reshape(-1, size)
+    # A border above, to the left and behind the last channel, where missing parents are.
+    numbers = np.pad(np.arange(size).reshape(shape), ((1, 0), (1, 0), (0, 1)), constant_values=size)
+    chosen = np.full((max(map(len, parents)), 1, 1, channels, 3), (0, 0, channels))
+    for channel, of_channel in enumerate(parents):
+        if of_channel:
+            chosen[:len(of_channel), 0, 0, channel] = of_channel
+    down, right, other = np.moveaxis(chosen, -1, 0)
+    y, x, _ = np.ogrid[1:height + 1, 1:width + 1, :1]
+    return numbers[y + down, x + right, other].reshape(-1, size)
 
 
 def _contexts(rows, sources):
     """The values of parents as one number. rows: uint8 (K, n), zeros and ones; sources: numbers of rows, (D, ...), D below
     8. Returns uint8 (..., n).
     """
-    shifts = np.arange(len(sources), dtype=np.uint8).reshape(-1, *[1] * sources.ndim)
-    return np.bitwise_or.reduce(rows.take(sources, axis=0) << shifts, axis=0)
+    values = rows.take(sources, axis=0)
+    values <<= np.arange(len(sources), dtype=np.uint8).reshape(-1, *[1] * sources.ndim)
+    return np.bitwise_or.reduce(values, axis=0)
 
 
 def _blocks(count):
@@ -331,8 +335,10 @@ def _cells(rows, step, sources):
 
 
 def _tally(cells, bits, count):
-    """(count, 2): how often a 0 and a 1 of `bits` stands in each cell."""
-    return np.bincount((2 * cells + bits).ravel(), minlength=2 * count).reshape(count, 2)
+    """(count, 2): how often a 0 and a 1 of `bits` stands in each cell. Overwrites cells."""
+    cells <<= 1
+    cells |= bits
+    return np.bincount(cells.ravel(), minlength=2 * count).reshape(count, 2)
 
 
 def _checksum(packed):
