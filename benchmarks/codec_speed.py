@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rows import RESULTS
 
 from tinyqae import backend, codec, experiment, load_mnist
 from tinyqae.checkpoint import write_atomically
@@ -25,6 +24,7 @@ from tinyqae.codec.models import parents_of
 from tinyqae.codec.payload import PACKED, decode_bits, encode_bits
 from tinyqae.experiment.runs import versions
 
+RESULTS = Path(__file__).resolve().parent / "results"
 MODEL = "mlp-50"
 
 

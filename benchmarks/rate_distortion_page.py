@@ -15,7 +15,9 @@ WAYS = {"payload": ("coded", "points", "payload"), "file": ("single", "points", 
 
 WAY_WORDS = {"payload": "As payload (our entropy-coded bits)", "file": "As one file for each image",
              "sheet": "As one file of all images (the codecs': on one sheet)"}
-MARKED = {"vanilla": ("#8a8a8a", "s"), "naive": ("#c9a227", "v"), "fence": ("#3b7a57", "^"), "commit": ("#c8553d", "o")}
+MARKED = {"vanilla": ("#8a8a8a", "s"), "naive": ("#c9a227", "v"), "fence": ("#3b7a57", "^"), "commit": ("#c8553d", "o"),
+          "clipped": ("#b07aa1", "D"), "stochastic": ("#b07aa1", "P"), "annealed": ("#b07aa1", "X"),
+          "entropy": ("#b07aa1", "*")}
 CODEC_COLORS = {"JPEG": "#4c72b0", "JPEG 2000": "#8172b3", "WebP": "#2a9d8f", "AVIF": "#937860", "PNG": "#1b1b1b"}
 MOST_README_ROWS = 12
 SLACK = 1.05
@@ -146,6 +148,42 @@ def outcomes(part, way, quant="commit"):
     return found
 
 
+def crossover(part):
+    """A sentence on at which rates commit is ahead of every codec on one set, in each way of counting."""
+    said = []
+    for way, words in WAY_WORDS.items():
+        found = outcomes(part, way)
+        ahead = [compared["rate"] for kind in ("alone", "wins") for compared in found[kind].values()]
+        behind = [compared["rate"] for compared in found["loses"].values()]
+        if not ahead:
+            where = "nowhere"
+        elif not behind:
+            where = f"at every size (up to {_rate(max(ahead))} bits per pixel)"
+        elif max(ahead) < min(behind):
+            where = f"up to {_rate(max(ahead))} bits per pixel, and no more at {_rate(min(behind))}"
+        else:
+            where = f"at {len(ahead)} of {len(ahead) + len(behind)} sizes"
+        said.append(f"{words[0].lower()}{words[1:]} {where}")
+    weights = [model["decoder"]["float16"] / 1000 for model in part["models"] if model["quant"] == "commit"]
+    return (f"{part['name']}: commit is ahead of every codec {'; '.join(said)}. Its decoders weigh {min(weights):.0f} to "
+            f"{max(weights):.0f} kB as float16.")
+
+
+def bottlenecks(part):
+    """A sentence on which bottleneck of bits is the best at each size that several have."""
+    sizes = {}
+    for model in part["models"]:
+        if model["quant"] != "vanilla":
+            sizes.setdefault(model["label"].removeprefix(model["quant"] + " "), []).append(model)
+    said = []
+    for size, models in sizes.items():
+        best, *others = sorted(models, key=lambda model: -model[QUALITY])
+        if others:
+            said.append(f"at {size} {best['quant']} ({best[QUALITY]:.2f}; " +
+                        ", ".join(f"{model['quant']} {model[QUALITY]:.2f}" for model in others) + ")")
+    return f"The best bottleneck of bits, by PSNR in dB: {'; '.join(said)}." if said else None
+
+
 def win_and_lose(part, way):
     """A sentence on where commit wins and loses on one set, in one way of counting."""
     found, said = outcomes(part, way), []
@@ -206,17 +244,17 @@ def proxy_caveat(part):
 
 def text_sentences(part):
     """Where the LSTM wins and loses, in sentences."""
-    lossless = part["compressors"]
+    lossless, models = part["compressors"], [model for model in part["models"] if model["quant"] == "commit"]
     whole = min(lossless, key=lambda name: lossless[name]["whole"]["file"])
     alone = min(lossless, key=lambda name: lossless[name]["alone"]["payload"])
     ours = ", ".join(f"{m['label']} {m['rates']['coded']:.2f} bits a character for {m['exact']:.0%} exact sentences"
-                     for m in part["models"])
+                     for m in models)
     whole_rate, alone_rate = lossless[whole]["whole"]["file"], lossless[alone]["alone"]["payload"]
-    smaller = {"whole": [m["label"] for m in part["models"] if m["rates"]["coded"] < whole_rate],
-               "alone": [m["label"] for m in part["models"] if m["rates"]["packed"] < alone_rate]}
+    smaller = {"whole": [m["label"] for m in models if m["rates"]["coded"] < whole_rate],
+               "alone": [m["label"] for m in models if m["rates"]["packed"] < alone_rate]}
     said = {what: f"smaller, and lossy: {_list(labels)}" if labels else "every model is larger, and lossy on top"
             for what, labels in smaller.items()}
-    weights = ", ".join(f"{m['label']} {m['decoder']['float16'] / 1000:.0f} kB" for m in part["models"])
+    weights = ", ".join(f"{m['label']} {m['decoder']['float16'] / 1000:.0f} kB" for m in models)
     dictionary = f"; zstd's dictionary {part['dictionary_bytes'] / 1000:.0f} kB" if part["dictionary_bytes"] else ""
     return [f"{part['name']}: {ours}.",
             f"All sentences as one text take {whole_rate:.2f} bits a character without loss ({whole}): {said['whole']}.",
@@ -250,7 +288,8 @@ def image_part(part):
     measured, commits = _measured(part), [m for m in part["models"] if m["quant"] != "vanilla"]
     lines = [f"## {part['name']}: {part['held_out']} held-out images of {part['shape'][1]}x{part['shape'][0]} pixels", "",
              f"SHA-256 of the content {part['sha256'][:16]}….", "", "### In short", ""]
-    said = [win_and_lose(part, way) for way in WAYS] + [lossless_beats_vanilla(part), paid_back(part), proxy_caveat(part)]
+    said = [crossover(part), *(win_and_lose(part, way) for way in WAYS), bottlenecks(part), lossless_beats_vanilla(part),
+            paid_back(part), proxy_caveat(part)]
     lines += [f"- {sentence}" for sentence in said if sentence]
     lines += ["", "### Our models", "",
               "| model | images x epochs | bits | packed | coded | all in a file | a file each | PSNR dB | mean of PSNRs | "
@@ -279,6 +318,13 @@ def image_part(part):
                   "| --- | --- | --- | " + " --- |" * len(rivals) + " --- | --- |"]
         for m in commits:
             lines.append(_same_rate_row(m, measured, way, rivals, m["rates"][ours]))
+    lines += ["", "### At the same PSNR", "",
+              "Which codec needs the fewest bits per pixel for our PSNR, and how many times ours that is: above 1 we are "
+              "smaller; *none* where no codec gets there.", "",
+              "| model | PSNR dB | payload | a file each | all in one |", "| --- | --- | --- | --- | --- |"]
+    for m in commits:
+        lines.append(f"| {m['label']} | {m[QUALITY]:.2f} | " +
+                     " | ".join(_same_quality(compare(m, measured, way)) for way in WAYS) + " |")
     lines += ["", "### What the decoder weighs", "",
               "PSNR with the decoder's numbers rounded to float16, and after how many images their bytes are paid back by "
               "the bits saved against the codec that needs the fewest for the same PSNR.", "",
@@ -292,6 +338,13 @@ def image_part(part):
 
 def _quality(point):
     return ("exact" if point[QUALITY] is None else f"{point[QUALITY]:.2f}") + f" | {point['ssim']:.3f}"
+
+
+def _same_quality(compared):
+    if compared["needed"] is None:
+        return f"{_rate(compared['rate'])}: none"
+    name, rate = compared["needed"]
+    return f"{_rate(compared['rate'])}: {name} {_rate(rate)} (×{rate / compared['rate']:.2f})"
 
 
 def _same_rate_row(model, codecs, way, rivals, rate):
@@ -341,7 +394,7 @@ def readme_section(results):
         cells = " | ".join(_short(compare(m, _measured(part), way)) for way in WAYS)
         lines.append(f"| {part['name']} | {m['label']} | {m[QUALITY]:.2f} / {m['ssim']:.2f} | {cells} | "
                      f"{m['decoder']['float16'] / 1000:.0f} kB | {_paid(m, part)} |")
-    said = [f"{part['name']}. " + " ".join(win_and_lose(part, way) for way in WAYS) for part in images]
+    said = [crossover(part) for part in images]
     said += [sentence for part in images if (sentence := proxy_caveat(part))]
     said += [" ".join(text_sentences(part)) for part in results["sets"].values() if not is_image_set(part)]
     versions = results["versions"]
@@ -364,20 +417,26 @@ def _short(compared):
 # ---- the picture ------------------------------------------------------------------------------------------------------
 
 def draw(path, results):
-    """A column for each set of images: bits per pixel against PSNR above and SSIM below."""
+    """A column for each set of images: against bits per pixel PSNR, SSIM, and by how much we are ahead; and at the bottom
+    what a picture costs with its share of the decoder.
+    """
     parts = [part for part in results["sets"].values() if is_image_set(part)]
-    figure, all_axes = plt.subplots(2, len(parts), figsize=(7 * len(parts), 9.5), squeeze=False, sharex="col")
+    figure, all_axes = plt.subplots(4, len(parts), figsize=(7 * len(parts), 18), squeeze=False)
     for part, column in zip(parts, all_axes.T, strict=True):
-        for axes, quality, name in zip(column, (QUALITY, "ssim"), ("PSNR, dB", "SSIM"), strict=True):
+        for axes, quality, name in zip(column, (QUALITY, "ssim"), ("PSNR, dB", "SSIM"), strict=False):
             _draw_codecs(axes, part, quality)
             _draw_models(axes, part, quality)
-            axes.set_xscale("log")
             axes.set_ylabel(name)
-            axes.grid(alpha=0.25, which="both", linewidth=0.5)
-            axes.spines[["top", "right"]].set_visible(False)
-        column[0].set_title(f"{part['name']}, {part['held_out']} held-out images", fontsize=11, loc="left", color=INK)
         column[1].set_xlabel("bits per pixel; lines: codecs, solid as payload, dashed as files, dotted on one sheet;\n"
                              "markers: ours, filled as coded payload, hollow as one file an image", fontsize=9)
+        _draw_gains(column[2], part)
+        _draw_costs(column[3], part)
+        for axes in column:
+            axes.set_xscale("log")
+            axes.grid(alpha=0.25, which="both", linewidth=0.5)
+            axes.spines[["top", "right"]].set_visible(False)
+        column[1].set_xlim(column[0].get_xlim())
+        column[0].set_title(f"{part['name']}, {part['held_out']} held-out images", fontsize=11, loc="left", color=INK)
         column[0].legend(fontsize=8, ncols=2, loc="upper left")
     figure.tight_layout()
     picture = io.BytesIO()
@@ -413,3 +472,37 @@ def _draw_models(axes, part, quality):
             # Deeper models stand just above those with the same bits: their names above, the others' below.
             axes.annotate(m["label"], (rate, m[quality]), xytext=(0, 6 if "," in m["label"] else -12),
                           textcoords="offset points", fontsize=7, ha="center")
+
+
+def _draw_gains(axes, part):
+    """By how many dB commit is ahead of the best codec at its rate, in each way of counting."""
+    color, _ = MARKED["commit"]
+    for way, marker in (("payload", "o"), ("file", "s"), ("sheet", "^")):
+        found = outcomes(part, way)
+        compared = found["wins"] | found["loses"]
+        axes.plot([c["rate"] for c in compared.values()], [c["gain"] for c in compared.values()], marker, color=color,
+                  fillstyle="full" if way == "payload" else "none", linestyle="", label=WAY_WORDS[way])
+        for label, c in compared.items():
+            axes.annotate(label, (c["rate"], c["gain"]), xytext=(6, -2), textcoords="offset points", fontsize=7)
+    axes.axhline(0, color=INK, linewidth=1)
+    axes.set_ylabel("commit ahead of the best codec, dB")
+    axes.set_xlabel("bits per pixel; where no codec is so small there is nothing to compare with", fontsize=9)
+    axes.legend(fontsize=8)
+
+
+def _draw_costs(axes, part):
+    """Bits per pixel of so many images and the decoder together, and what the cheapest codec needs for the same PSNR."""
+    images = [10 ** (exponent / 8) for exponent in range(8 * 6 + 1)]
+    commits = [model for model in part["models"] if model["quant"] == "commit"]
+    for i, model in enumerate(commits):
+        compared, color = compare(model, _measured(part), "payload"), plt.get_cmap("viridis")(i / len(commits))
+        decoder = 8 * model["decoder"]["float16"] / _pixels(part)
+        axes.plot(images, [compared["rate"] + decoder / count for count in images], color=color, linewidth=1.3,
+                  label=f"{model['label']}, {model[QUALITY]:.1f} dB")
+        if compared["needed"]:
+            axes.axhline(compared["needed"][1], color=color, linestyle="--", linewidth=1)
+    axes.set_yscale("log")
+    axes.set_ylabel("bits per pixel with the decoder")
+    axes.set_xlabel("images; solid: our payload and its share of the decoder (float16),\n"
+                    "dashed: the payload of the codec that needs the fewest bits for the same PSNR", fontsize=9)
+    axes.legend(fontsize=8)
