@@ -19,6 +19,7 @@ MARKED = {"vanilla": ("#8a8a8a", "s"), "naive": ("#c9a227", "v"), "fence": ("#3b
           "clipped": ("#b07aa1", "D"), "stochastic": ("#b07aa1", "P"), "annealed": ("#b07aa1", "X"),
           "entropy": ("#b07aa1", "*")}
 CODEC_COLORS = {"JPEG": "#4c72b0", "JPEG 2000": "#8172b3", "WebP": "#2a9d8f", "AVIF": "#937860", "PNG": "#1b1b1b"}
+WAY_BARS = {"payload": ("payload", "#c8553d"), "file": ("a file each", "#e3a08f"), "sheet": ("all in one file", "#8a8a8a")}
 MOST_README_ROWS = 12
 SLACK = 1.05
 """A codec whose smallest output is up to this many times ours is compared with us as if it were as small: its lowest quality
@@ -432,7 +433,8 @@ def draw(path, results):
         _draw_gains(column[2], part)
         _draw_costs(column[3], part)
         for axes in column:
-            axes.set_xscale("log")
+            if axes is not column[2]:
+                axes.set_xscale("log")
             axes.grid(alpha=0.25, which="both", linewidth=0.5)
             axes.spines[["top", "right"]].set_visible(False)
         column[1].set_xlim(column[0].get_xlim())
@@ -475,19 +477,21 @@ def _draw_models(axes, part, quality):
 
 
 def _draw_gains(axes, part):
-    """By how many dB commit is ahead of the best codec at its rate, in each way of counting."""
-    color, _ = MARKED["commit"]
-    for way, marker in (("payload", "o"), ("file", "s"), ("sheet", "^")):
-        found = outcomes(part, way)
-        compared = found["wins"] | found["loses"]
-        axes.plot([c["rate"] for c in compared.values()], [c["gain"] for c in compared.values()], marker, color=color,
-                  fillstyle="full" if way == "payload" else "none", linestyle="", label=WAY_WORDS[way])
-        for label, c in compared.items():
-            axes.annotate(label, (c["rate"], c["gain"]), xytext=(6, -2), textcoords="offset points", fontsize=7)
-    axes.axhline(0, color=INK, linewidth=1)
-    axes.set_ylabel("commit ahead of the best codec, dB")
-    axes.set_xlabel("bits per pixel; where no codec is so small there is nothing to compare with", fontsize=9)
-    axes.legend(fontsize=8)
+    """By how many dB commit is ahead of the best codec at its rate: a bar for each size and way of counting."""
+    commits = [model for model in part["models"] if model["quant"] == "commit"]
+    for i, (way, (word, color)) in enumerate(WAY_BARS.items()):
+        places = [number + 0.27 * (i - 1) for number in range(len(commits))]
+        compared = [compare(model, _measured(part), way) for model in commits]
+        axes.barh(places, [c["gain"] or 0 for c in compared], height=0.25, color=color, label=word)
+        for place, c in zip(places, compared, strict=True):
+            against = "no codec is so small" if c["best"] is None else f"{c['gain']:+.1f} against {c['best']}"
+            axes.annotate(f" {_rate(c['rate'])} bits: {against}", (max(c["gain"] or 0, 0), place), fontsize=7, va="center")
+    axes.set_yticks(range(len(commits)), [model["label"] for model in commits])
+    axes.invert_yaxis()
+    axes.margins(x=0.5)  # for the words behind the bars
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_xlabel("dB ahead of the best codec at the same bits per pixel", fontsize=9)
+    axes.legend(fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
 
 
 def _draw_costs(axes, part):

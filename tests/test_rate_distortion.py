@@ -402,6 +402,14 @@ def test_the_picture_is_drawn(results, tmp_path):
         assert picture.width > 500
 
 
+def test_the_picture_is_drawn_where_no_codec_can_be_compared_with_us(results, tmp_path):
+    part = results["sets"]["cifar"]
+    part["models"] = part["models"][:1]
+    part["codecs"] = {"PNG": part["codecs"]["PNG"], "JPEG": CURVES["JPEG"]}
+    page.draw(tmp_path / "picture.png", results)
+    assert (tmp_path / "picture.png").exists()
+
+
 def test_a_page_without_zstd_says_so(results):
     results["sets"]["text"] = {**TEXT, "dictionary_bytes": None}
     assert "| zstd | not measured: pip install zstandard |" in page.as_markdown(results)
