@@ -9,9 +9,10 @@ of all images on a sheet. On held-out sentences: the LSTM beside gzip, bz2, xz a
 too: packed and entropy-coded payload and the .tqae file of all held-out examples, and the .tqae file of a single one.
 
 The models are those that `tinyqae reproduce` trained and kept in --rows. Each model and each setting of a codec is measured
-in a process with one thread: a quarter of an hour of one core for all held-out images. The figures are kept in --work, and
-what is there already is not made again, so an interrupted run goes on. Writes benchmarks/results/rate_distortion.md, .json
-and .png; readme.py puts the short form into README.md.
+in a process with one thread: about half an hour of one core for all held-out images, two thirds of it for the codecs. The
+figures are kept in --work, and what is there already is not made again, so an interrupted run goes on.
+
+Writes benchmarks/results/rate_distortion.md, .json and .png; readme.py puts the short form into README.md.
 """
 import argparse
 import hashlib
