@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyqae.codec import CODED, PACKED, decode_bits, encode_bits, payload
+from tinyqae.codec import CODED, PACKED, decode_bits, encode_bits, parents, payload
 from tinyqae.codec.payload import LARGEST_BLOCK, MAX_CODE_SIZE, MAX_CODED_BITS
 from tinyqae.errors import CodecError, MissingPackage, TinyqaeError
 from tinyqae.metrics.rate import bit_entropy
@@ -259,11 +259,37 @@ def test_wrong_arguments_are_refused():
     assert issubclass(CodecError, TinyqaeError)
 
 
+def length_given(target, columns):
+    """Bits for `target` with `columns` as parents: zeros and ones counted in every context, without any trick."""
+    contexts = {}
+    for *context, bit in zip(*(column.tolist() for column in columns), target.tolist(), strict=True):
+        contexts.setdefault(tuple(context), [0, 0])[bit] += 1
+    zeros, ones = np.array(list(contexts.values())).T
+    return parents._description_length(len(target))(zeros, ones).sum()
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 999), st.integers(1, 700), st.integers(1, 11), st.integers(1, 4))
+def test_each_parent_is_the_one_that_saves_most(seed, rows, count, summands):
+    random, price = np.random.default_rng(seed), 5
+    candidates = (random.random((count, rows)) < random.random((count, 1))).astype(np.uint8)
+    target = np.bitwise_xor.reduce(candidates[:summands], axis=0) ^ (random.random(rows) < 0.05)
+    chosen = parents._add_parents(target, candidates, price, parents._description_length(rows))
+    for known in range(len(chosen) + 1):
+        columns = [candidates[i] for i in chosen[:known]]
+        now = length_given(target, columns)
+        then = [length_given(target, [*columns, column]) for column in candidates]
+        if known < len(chosen):
+            assert then[chosen[known]] < min(then) + 1e-6 and now - min(then) > price - 1e-6
+        else:
+            assert known == parents.MAX_PARENTS or now - min(then) < price + 1e-6
+
+
 def test_parents_that_are_known_from_like_codes_serve_as_well_and_decode_alike():
     random = np.random.default_rng(0)
     bits = random.random((4000, 12)) < 0.5
     bits[:, 7] = bits[:, 2] ^ (random.random(4000) < 0.05)
-    known = payload.choose_parents(bits[:3000], (12,))
+    known = parents.choose_parents(bits[:3000].reshape(-1, 1, 1, 12))
     assert known[7] == [(0, 0, 2)]
     method, coded = payload.encode_bits(bits[3000:], (12,), known)
     assert method == payload.CODED

@@ -12,10 +12,7 @@ A context is the bit's channel and the values of a few bits coded before, its pa
 h = w = 1 and L channels. Bits of a map (h, w, c) are coded place by place in raster order, channel by channel at a
 place. A parent of channel k is a channel below k at the same place, or any channel at the place to the left or above
 (0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places. The encoder
-chooses them, adding the one that saves most until it would save less than writing it down costs (the minimum
-description length), and writes them at the head of the stream; the decoder is told and needs no floating-point sums.
-Fixed parents, such as the bits to the left and above in the same channel, save much less: most of what can be known
-about a bit of a latent map is in the other channels.
+chooses them (parents.py) and writes them at the head of the stream; the decoder is told.
 
 Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK; in a block a bit of all its items, then the next bit.
 Counts change between two places of a block: the first items teach them quickly, and later ones are coded at the speed of
@@ -37,16 +34,13 @@ import zlib
 import numpy as np
 
 from ..errors import CodecError, MissingPackage
+from .parents import NEIGHBOURS, PARENT_COUNT_BITS, choose_parents, index_bits, neighbours
 
 PACKED, CODED = 0, 1
 """The methods, as the container stores them. What they mean never changes: a new scheme takes a new number."""
 
 LARGEST_BLOCK = 1024
-PARENT_COUNT_BITS = 3
-MAX_PARENTS = (1 << PARENT_COUNT_BITS) - 1
 CHECKSUM_BYTES = 4
-# Where a parent may be, as (rows down, columns right); a flat code has the first alone.
-NEIGHBOURS = ((0, 0), (0, -1), (-1, 0))
 
 MAX_CODE_SIZE = 1 << 16
 """The largest L, in bits. Codes of models have tens to thousands."""
@@ -58,11 +52,8 @@ A payload's length does not bound what it decodes to: a channel that never chang
 in all. This does, and is nearly twice what the large CNN makes of 20,000 x 20,000 pixels.
 """
 
-# How much is coded in one step, and what the choice of parents looks at; the format does not depend on these.
+# How much is coded in one step; the format does not depend on it.
 _STEP_BITS = 1 << 16
-_SAMPLED_BITS, _SAMPLED_ROWS = 1 << 20, 1 << 13
-_SHORT_LIST = 32  # candidates a channel that are looked at together, a multiple of 8; all of them are looked at alone
-_MOST_CHANNELS_WITH_PARENTS = 1024
 
 
 def encode_bits(bits, shape, parents=None):
@@ -92,11 +83,11 @@ def encode_bits(bits, shape, parents=None):
     constriction = _constriction()
     if constriction is None or not 0 < bits.size <= MAX_CODED_BITS:
         return PACKED, packed
-    coder = _Encoder(constriction)
+    coder, maps = _Encoder(constriction), bits.reshape(-1, height, width, channels)
     if parents is None:
-        parents = choose_parents(bits, shape)
+        parents = choose_parents(maps)
     _write_parents(coder, parents, height * width)
-    _code_items(coder, parents, bits.reshape(-1, height, width, channels))
+    _code_items(coder, parents, maps)
     coded = _checksum(packed) + coder.words()
     return (CODED, coded) if len(coded) < len(packed) else (PACKED, packed)
 
@@ -230,29 +221,20 @@ def _write_parents(coder, parents, places):
     channels = len(parents)
     coder.write_numbers([len(chosen) for chosen in parents], PARENT_COUNT_BITS)
     coder.write_numbers([NEIGHBOURS.index((down, right)) * channels + other for chosen in parents
-                         for down, right, other in chosen], _index_bits(channels, places))
+                         for down, right, other in chosen], index_bits(channels, places))
 
 
 def _read_parents(coder, channels, places):
     """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
     counts = coder.read_numbers(channels, PARENT_COUNT_BITS)
-    indices = iter(coder.read_numbers(sum(counts), _index_bits(channels, places)))
+    indices = iter(coder.read_numbers(sum(counts), index_bits(channels, places)))
     parents = []
     for channel, count in enumerate(counts):
         chosen = [divmod(next(indices), channels) for _ in range(count)]
-        if any(neighbour >= _neighbours(places) or neighbour == 0 and other >= channel for neighbour, other in chosen):
+        if any(neighbour >= neighbours(places) or neighbour == 0 and other >= channel for neighbour, other in chosen):
             raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
         parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in chosen])
     return parents
-
-
-def _neighbours(places):
-    """How many of NEIGHBOURS a map of so many places has."""
-    return len(NEIGHBOURS) if places > 1 else 1
-
-
-def _index_bits(channels, places):
-    return (_neighbours(places) * channels - 1).bit_length()
 
 
 class _Encoder:
@@ -343,90 +325,6 @@ def _tally(cells, bits, count):
 
 def _checksum(packed):
     return zlib.crc32(packed).to_bytes(CHECKSUM_BYTES, "little")
-
-
-# ---- the encoder's choice ----------------------------------------------------------------------------------------------
-
-
-def choose_parents(bits, shape):
-    """For each channel a list of its parents (rows down, columns right, channel). bits (N, L), N at least 1, and shape as
-    encode_bits takes them.
-
-    Sums of logarithms decide here, which another machine may round otherwise. That is no harm: the file says what was
-    chosen.
-    """
-    height, width, channels = map_shape(shape)
-    maps = bits.reshape(-1, height, width, channels)
-    count = len(maps)
-    places = height * width
-    if channels > _MOST_CHANNELS_WITH_PARENTS:
-        return [[] for _ in range(channels)]
-    rows = min(_SAMPLED_ROWS, _SAMPLED_BITS // channels)
-    sample = maps[::-(-count * places // rows)]
-    bordered = np.pad(sample, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    # (candidates, rows): the bits that may be parents, at every place of every sampled item.
-    candidates = np.concatenate([bordered[:, 1 + down:1 + down + height, 1 + right:1 + right + width].reshape(-1, channels)
-                                 for down, right in NEIGHBOURS[:_neighbours(places)]], axis=1).T.astype(np.uint8)
-    description_length = _description_length(candidates.shape[1])
-    # How often two bits are 1 together: sums below 2^24 are exact in float32, and BLAS adds them.
-    numbers = candidates.astype(np.float32)
-    together = (numbers @ numbers[:channels].T).astype(np.intp)
-    ones = candidates.sum(axis=1, dtype=np.intp)
-    parents = []
-    for channel in range(channels):
-        allowed = np.r_[:channel, channels:len(candidates)]
-        both, alone, other = together[allowed, channel], ones[channel], ones[allowed]
-        lengths = (description_length(other - both, both)
-                   + description_length(candidates.shape[1] - other - alone + both, alone - both))
-        likely = allowed[lengths.argsort(kind="stable")[:_SHORT_LIST]]
-        chosen = _add_parents(candidates[channel], candidates[likely], _index_bits(channels, places), description_length)
-        indices = (divmod(int(likely[i]), channels) for i in chosen)
-        parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in indices])
-    return parents
-
-
-def _add_parents(target, candidates, price, description_length):
-    """Which candidates, best first, to make parents of a bit: one after the other, while it saves more than `price` bits.
-
-    target: uint8 (R,), the bit in R sampled places. candidates: uint8 (K, R).
-    """
-    chosen = []
-    context = np.zeros(len(target), np.uint8)
-    # Eight candidates side by side in the bytes of a number are counted by one addition, up to 255 ones.
-    bytes_of_row = np.zeros((len(target), -len(candidates) // 8 * -8), np.uint8)
-    bytes_of_row[:, :len(candidates)] = candidates.T
-    while len(candidates) and len(chosen) < MAX_PARENTS:
-        cell = 2 * context + target
-        sizes = np.bincount(cell, minlength=2 << len(chosen))
-        filled = np.flatnonzero(sizes)
-        starts = np.cumsum(sizes[filled]) - sizes[filled]
-        cuts = np.union1d(starts, np.arange(0, len(target), 255))
-        sums = np.add.reduceat(bytes_of_row.view(np.uint64).take(cell.argsort(kind="stable"), axis=0), cuts, axis=0)
-        # [context, the bit's value, candidate]
-        ones = np.zeros((len(sizes) // 2, 2, len(candidates)), np.intp)
-        ones.reshape(len(sizes), -1)[filled] = np.add.reduceat(
-            sums.view(np.uint8), cuts.searchsorted(starts), axis=0, dtype=np.intp)[:, :len(candidates)]
-        sizes = sizes.reshape(-1, 2, 1)
-        now = description_length(sizes[:, 0], sizes[:, 1]).sum()
-        zeros = sizes - ones
-        then = (description_length(ones[:, 0], ones[:, 1]) + description_length(zeros[:, 0], zeros[:, 1])).sum(axis=0)
-        best = int(then.argmin())
-        if now - then[best] <= price:
-            break
-        chosen.append(best)
-        context = 2 * context + candidates[best]
-    return chosen
-
-
-def _description_length(largest):
-    """A function of the numbers of zeros and ones, arrays of whole numbers with sums up to `largest`: how many bits the
-    Krichevsky-Trofimov code takes for them, to Stirling's approximation.
-    """
-    count = np.arange(largest + 1)
-    logarithm = np.log2(np.maximum(count, 1))
-    of_part = count * logarithm
-    of_all = of_part + 0.5 * logarithm + (count > 0)
-    return lambda zeros, ones: of_all.take(zeros + ones) - of_part.take(zeros) - of_part.take(ones)
 
 
 # ---- arguments ---------------------------------------------------------------------------------------------------------
