@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 from classical_codecs import CODECS, decode, text_compressors
 from PIL import features
-from rate_distortion_page import as_markdown, draw
+from rate_distortion_page import as_markdown
+from rate_distortion_picture import draw
 from tqdm import tqdm
 
 from tinyqae import backend, experiment, fused, load

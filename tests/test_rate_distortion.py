@@ -23,7 +23,9 @@ from tinyqae.reproduce.rows import Row
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import classical_codecs  # noqa: E402
 import rate_distortion  # noqa: E402
+import rate_distortion_curves as curves  # noqa: E402
 import rate_distortion_page as page  # noqa: E402
+import rate_distortion_picture as picture  # noqa: E402
 from classical_codecs import CODECS, decode, text_compressors  # noqa: E402
 
 AVAILABLE = [codec for codec in CODECS.values() if not codec.missing()]
@@ -306,36 +308,36 @@ def results():
 
 
 def test_quality_is_interpolated_in_the_logarithm_of_the_rate():
-    curve = page.frontier(CURVES["JPEG"]["points"], "payload")
-    assert page.quality_at(curve, 0.4) == 18
-    assert page.quality_at(curve, 0.8) == pytest.approx(22)  # half way between 0.4 and 1.6 in the logarithm
-    assert page.quality_at(curve, 0.39) == 18  # hardly smaller than the smallest
-    assert page.quality_at(curve, 0.38) is None
-    assert page.quality_at(curve, 99) == 26
-    assert page.rate_at(curve, 22) == pytest.approx(0.8)
-    assert page.rate_at(curve, 10) == 0.4 and page.rate_at(curve, 26) == pytest.approx(1.6)
-    assert page.rate_at(curve, 27) is None
+    curve = curves.frontier(CURVES["JPEG"]["points"], "payload")
+    assert curves.quality_at(curve, 0.4) == 18
+    assert curves.quality_at(curve, 0.8) == pytest.approx(22)  # half way between 0.4 and 1.6 in the logarithm
+    assert curves.quality_at(curve, 0.39) == 18  # hardly smaller than the smallest
+    assert curves.quality_at(curve, 0.38) is None
+    assert curves.quality_at(curve, 99) == 26
+    assert curves.rate_at(curve, 22) == pytest.approx(0.8)
+    assert curves.rate_at(curve, 10) == 0.4 and curves.rate_at(curve, 26) == pytest.approx(1.6)
+    assert curves.rate_at(curve, 27) is None
     for rate in np.geomspace(0.41, 1.59, 7):
-        assert page.rate_at(curve, page.quality_at(curve, rate)) == pytest.approx(rate)
+        assert curves.rate_at(curve, curves.quality_at(curve, rate)) == pytest.approx(rate)
 
 
 def test_points_that_a_cheaper_one_beats_are_not_on_the_curve():
     points = [point(2, 2, 30.0, 1), point(1, 1, 25.0, 1), point(1.5, 1.5, 24.0, 1), point(3, 3, None, 1)]
-    assert page.frontier(points, "payload") == [(1, 25.0), (2, 30.0)]
+    assert curves.frontier(points, "payload") == [(1, 25.0), (2, 30.0)]
 
 
 def test_a_model_is_compared_with_every_codec_at_its_own_rate(results):
     part = results["sets"]["cifar"]
-    wins = page.compare(part["models"][1], part["codecs"], "payload")
+    wins = curves.compare(part["models"][1], part["codecs"], "payload")
     assert wins["best"] == "WebP" and wins["theirs"]["WebP"] == pytest.approx(25) and wins["gain"] == pytest.approx(1)
     assert wins["needed"] == ("WebP", pytest.approx(0.5 * 4 ** 0.6))
-    alone = page.compare(part["models"][0], part["codecs"], "payload")
+    alone = curves.compare(part["models"][0], part["codecs"], "payload")
     assert alone["best"] is None and alone["smallest"] == ("JPEG", 0.4, 18.0)
-    assert page.compare(part["models"][3], part["codecs"], "payload") is None
+    assert curves.compare(part["models"][3], part["codecs"], "payload") is None
     # 0.4 less 0.1 bits for each of 100 pixels against 2,000 bytes.
-    assert page.images_until_paid(part["models"][0], alone, 100) == math.ceil(16_000 / 30)
-    loses = page.compare(part["models"][2], part["codecs"], "payload")
-    assert page.images_until_paid(part["models"][2], loses, 100) is None
+    assert curves.images_until_paid(part["models"][0], alone, 100) == math.ceil(16_000 / 30)
+    loses = curves.compare(part["models"][2], part["codecs"], "payload")
+    assert curves.images_until_paid(part["models"][2], loses, 100) is None
 
 
 def test_the_page_says_where_we_win_and_where_we_lose(results):
@@ -374,7 +376,7 @@ def test_the_best_bottleneck_is_named_at_every_size_that_several_have(results):
 
 
 def test_every_bottleneck_has_its_own_mark():
-    assert set(page.MARKED) == {*KINDS, *MORE_KINDS} and len(set(page.MARKED.values())) == len(page.MARKED)
+    assert set(picture.MARKED) == {*KINDS, *MORE_KINDS} and len(set(picture.MARKED.values())) == len(picture.MARKED)
 
 
 def test_every_table_has_as_many_cells_in_each_row(results):
@@ -397,16 +399,16 @@ def test_the_readme_s_part_is_short(results):
 
 
 def test_the_picture_is_drawn(results, tmp_path):
-    page.draw(tmp_path / "picture.png", results)
-    with Image.open(tmp_path / "picture.png") as picture:
-        assert picture.width > 500
+    picture.draw(tmp_path / "picture.png", results)
+    with Image.open(tmp_path / "picture.png") as drawn:
+        assert drawn.width > 500
 
 
 def test_the_picture_is_drawn_where_no_codec_can_be_compared_with_us(results, tmp_path):
     part = results["sets"]["cifar"]
     part["models"] = part["models"][:1]
     part["codecs"] = {"PNG": part["codecs"]["PNG"], "JPEG": CURVES["JPEG"]}
-    page.draw(tmp_path / "picture.png", results)
+    picture.draw(tmp_path / "picture.png", results)
     assert (tmp_path / "picture.png").exists()
 
 
