@@ -168,7 +168,7 @@ class Task:
 
 @dataclass(frozen=True)
 class ModelTask(Task):
-    """A trained model: job is the row's, which keeps it."""
+    """A trained model: job is the row's, which keeps it and has been done."""
 
     job: Job
 
@@ -177,7 +177,8 @@ class ModelTask(Task):
         return self.job.row.label.replace(", random split", "")
 
     def identity(self):
-        return self.job.identity
+        # Trained anew, as after a change of the code, a row has other weights under the same name.
+        return [self.job.identity, hashlib.sha256(self.job.model_path.read_bytes()).hexdigest()]
 
     def measure(self, data):
         """The figures as plain data."""

@@ -2,6 +2,7 @@
 import io
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -222,7 +223,12 @@ def test_figures_are_kept_under_all_that_they_depend_on(trained, tmp_path):
     job, data = trained
     task = rate_distortion.ModelTask("mnist", 10, tmp_path, job)
     longer = replace(job, row=replace(job.row, recipe=job.row.recipe.override(epochs=2)))
-    others = [replace(task, limit=20), replace(task, job=replace(job, seed=1)), replace(task, job=longer)]
+    retrained = replace(job, folder=tmp_path)
+    others = [replace(task, limit=20), *(replace(task, job=other) for other in (replace(job, seed=1), longer, retrained))]
+    for other in others[1:3]:
+        shutil.copy(job.model_path, other.job.model_path)
+    retrained.model_path.parent.mkdir()
+    retrained.model_path.write_bytes(b"other weights")
     codecs = [rate_distortion.CodecTask("mnist", 10, tmp_path, "JPEG", quality) for quality in (1, 10)]
     paths = [each.path(data) for each in (task, *others, *codecs)]
     paths.append(task.path(synthetic_digits(train=200, test=20, seed=1)))
