@@ -150,8 +150,9 @@ class ImageAutoencoder(Autoencoder):
         images = np.empty((len(code), *self.input_shape), np.uint8)
         for part, pixels in self._decoded(code):
             # While a batch is in the cache: a pass over all images as floats takes as long as the decoder itself.
-            backend.xp.multiply(pixels, 255, out=pixels)
-            images[part] = backend.to_host(backend.xp.rint(pixels, out=pixels))
+            pixels = backend.to_host(pixels)
+            np.multiply(pixels, 255, out=pixels)
+            images[part] = np.rint(pixels, out=pixels)
         return images
 
     def decode_floats(self, code):
