@@ -2,9 +2,10 @@
 
     python benchmarks/codec_speed.py --threads 1
 
-Stages of compressing: the model (images to bits), the entropy coder (bits to payload) and the file (container and disk);
-decompressing the other way round. Beside them the same network in PyTorch with np.packbits, which is what one would write
-without this package. Everything takes turns in one process, round after round; a time is the median of the rounds.
+Stages of compressing: the model (images to bits), the entropy coder (bits to payload; for a model that does not come with
+the package it also searches which bits tell of others) and the file (container and disk); decompressing the other way
+round. Beside them the same network in PyTorch with np.packbits, which is what one would write without this package.
+Everything takes turns in one process, round after round; a time is the median of the rounds.
 """
 import argparse
 import json
@@ -15,7 +16,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rows import RESULTS
 
 from tinyqae import backend, codec, experiment, load_mnist
 from tinyqae.checkpoint import write_atomically
@@ -25,6 +25,7 @@ from tinyqae.codec.models import parents_of
 from tinyqae.codec.payload import PACKED, decode_bits, encode_bits
 from tinyqae.experiment.runs import versions
 
+RESULTS = Path(__file__).resolve().parent / "results"
 MODEL = "mlp-50"
 
 
@@ -46,6 +47,7 @@ def stages(model, images, file):
     return {
         "compress: model": lambda: keep("bits", model.encode(images)),
         "compress: coder": lambda: keep("coded", encode_bits(state["bits"], code_shape(model), parents)),
+        "compress: coder, for a model of one's own": lambda: encode_bits(state["bits"], code_shape(model)),
         "compress: packed bits in its place": lambda: np.packbits(state["bits"]).tobytes(),
         "compress: file": lambda: write_atomically(file, lambda out: out.write(written(*state["coded"]))),
         "decompress: file": read,

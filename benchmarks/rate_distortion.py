@@ -1,17 +1,18 @@
 """Our codes against the classical codecs: bits per pixel against PSNR and SSIM, bits per character against exact matches.
 
-    python benchmarks/rate_distortion.py --reduced              an hour and a half of one core
-    python benchmarks/rate_distortion.py --reduced --limit 1000 --sets mnist
+    tinyqae reproduce all --recipe default --reduced && python benchmarks/rate_distortion.py --reduced
+    python benchmarks/rate_distortion.py --limit 1000 --sets mnist
 
 On held-out images of MNIST and CIFAR-10: the MLP and the CNN at every size with every bottleneck (recipe default) beside
 JPEG, JPEG 2000, WebP, AVIF and PNG, each as whole files, as payload (classical_codecs.py says what that is) and as one file
-of all images on a sheet. On held-out sentences: the LSTM with commit beside gzip, bz2, xz and zstd. Our rates are those of
-real bytes too: packed and entropy-coded payload and the .tqae file of all held-out examples, and the .tqae file of a single
-one.
+of all images on a sheet. On held-out sentences: the LSTM beside gzip, bz2, xz and zstd. Our rates are those of real bytes
+too: packed and entropy-coded payload and the .tqae file of all held-out examples, and the .tqae file of a single one.
 
-Each model and each codec is measured in a process with one thread. Trained models and figures are kept in --work, and what
-is there already is not made again, so an interrupted run goes on. Writes benchmarks/results/rate_distortion.md, .json and
-.png; readme.py puts the short form into README.md.
+The models are those that `tinyqae reproduce` trained and kept in --rows. Each model and each setting of a codec is measured
+in a process with one thread: about half an hour of one core for all held-out images, two thirds of it for the codecs. The
+figures are kept in --work, and what is there already is not made again, so an interrupted run goes on.
+
+Writes benchmarks/results/rate_distortion.md, .json and .png; readme.py puts the short form into README.md.
 """
 import argparse
 import hashlib
@@ -19,6 +20,7 @@ import importlib.metadata
 import json
 import math
 import re
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -27,24 +29,25 @@ from pathlib import Path
 
 import numpy as np
 from classical_codecs import CODECS, decode, text_compressors
-from image_tables import Table1, Table2
 from PIL import features
-from rate_distortion_page import as_markdown, draw
-from rows import RESULTS, Row
-from text_table import Table3
+from rate_distortion_page import as_markdown
+from rate_distortion_picture import draw
 from tqdm import tqdm
 
-from tinyqae import __version__, backend, experiment, fused, load
+from tinyqae import backend, experiment, fused, load
 from tinyqae.checkpoint import write_atomically
 from tinyqae.codec import IMAGES, MODEL_ID_BYTES, PACKED, TEXTS, Container, encode_bits, to_bytes
 from tinyqae.data import split_sentences
-from tinyqae.experiment import runs
 from tinyqae.metrics.image import image_metrics
-from tinyqae.metrics.text import levenshtein, require_text_packages
+from tinyqae.metrics.text import levenshtein
+from tinyqae.reproduce import TABLES, bars, workers
+from tinyqae.reproduce.jobs import Job, all_jobs
+from tinyqae.reproduce.jobs import load as load_data
+from tinyqae.reproduce.rows import FULL, QUANTS, REDUCED
 
-SETS = {"mnist": Table1(), "cifar": Table2(), "text": Table3()}
+RESULTS = Path(__file__).resolve().parent / "results"
+SETS = {"mnist": TABLES[1], "cifar": TABLES[2], "text": TABLES[3]}
 LARGEST_HIDDEN = 128  # the code of a larger LSTM has more bits than the sentences
-COMPRESSORS = "text compressors"
 PACKAGES = ("tinyqae", "numpy", "pillow", "scikit-image", "constriction", "zstandard")
 
 
@@ -65,7 +68,7 @@ def measure_text_model(model, sentences):
     """Rates in bits per character, exact matches and edits, and what the decoder weighs. sentences: a list of str."""
     code, characters = model.encode(sentences), sum(map(len, sentences))
     decoded = model.decode(code)
-    decoder = [layer for layer in (model.decoder, model.output, model.to_context) if layer]
+    decoder = [layer for layer in (model.to_state, model.to_context, model.decoder, model.output) if layer]
     return {"bits": code.shape[1],
             "rates": {name: 8 * size / characters for name, size in sizes(model, code, (code.shape[1],), TEXTS).items()},
             "exact": sum(a == b for a, b in zip(sentences, decoded, strict=True)) / len(sentences),
@@ -98,40 +101,29 @@ def round_to_float16(layers):
             array[...] = array.astype(np.float16)
 
 
-def measure_codec(codec, images):
-    """The points of one classical codec on images, uint8 (N, H, W, C): rates in bits per pixel, PSNR and SSIM.
+def measure_setting(codec, setting, images):
+    """One classical codec at one setting on images, uint8 (N, H, W, C): rates in bits per pixel, PSNR and SSIM.
 
-    "points": every image by itself. "sheet": all of them side by side as one large picture in one file, which shares
-    headers and lets the codec learn from one image for the next, as our entropy coder does.
+    "point": every image by itself. "sheet": as many of them as fill a square, side by side as one large picture in one file,
+    which shares headers and lets the codec learn from one image for the next, as our entropy coder does.
     """
-    if codec.missing():
-        return {"missing": codec.missing(), "points": [], "sheet": []}
-    points, pixels = [], images[..., 0].size
-    for setting in codec.settings:
-        decoded, file_bytes, payload_bytes = np.empty_like(images), 0, 0
-        for i, image in enumerate(images):
-            file, payload = codec.encode(image, setting)
-            decoded[i] = decode(file, image.shape)
-            file_bytes, payload_bytes = file_bytes + len(file), payload_bytes + len(payload)
-        points.append({"setting": f"{codec.word} {setting}".strip(),
-                       "rates": {"file": 8 * file_bytes / pixels, "payload": 8 * payload_bytes / pixels},
-                       **finite(image_metrics(images, decoded))})
-    return {"missing": None, "points": points, "sheet": measure_on_a_sheet(codec, images)}
-
-
-def measure_on_a_sheet(codec, images):
-    """The points of a codec on one picture of as many of the images as fill a square."""
+    name = f"{codec.word} {setting}".strip()
+    decoded, file_bytes, payload_bytes = np.empty_like(images), 0, 0
+    for i, image in enumerate(images):
+        file, payload = codec.encode(image, setting)
+        decoded[i] = decode(file, image.shape)
+        file_bytes, payload_bytes = file_bytes + len(file), payload_bytes + len(payload)
+    pixels = images[..., 0].size
+    point = {"setting": name, "rates": {"file": 8 * file_bytes / pixels, "payload": 8 * payload_bytes / pixels},
+             **finite(image_metrics(images, decoded))}
     side, (height, width, channels) = math.isqrt(len(images)), images.shape[1:]
     images = images[:side * side]
-    grid = (side, side, height, width, channels)
-    sheet = images.reshape(grid).swapaxes(1, 2).reshape(side * height, side * width, channels)
-    points = []
-    for setting in codec.settings:
-        file, _ = codec.encode(sheet, setting)
-        decoded = decode(file, sheet.shape).reshape(side, height, side, width, channels).swapaxes(1, 2)
-        points.append({"setting": f"{codec.word} {setting}".strip(), "rates": {"file": 8 * len(file) / sheet[..., 0].size},
-                       **finite(image_metrics(images, decoded.reshape(images.shape)))})
-    return points
+    sheet = images.reshape(side, side, height, width, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(side * height, side * width, channels)
+    file, _ = codec.encode(sheet, setting)
+    decoded = decode(file, sheet.shape).reshape(side, height, side, width, channels).swapaxes(1, 2).reshape(images.shape)
+    return {"point": point, "sheet": {"setting": name, "rates": {"file": 8 * len(file) / sheet[..., 0].size},
+                                      **finite(image_metrics(images, decoded))}}
 
 
 def finite(figures):
@@ -158,94 +150,141 @@ def measure_compressors(training, sentences):
 
 @dataclass(frozen=True)
 class Task:
-    """One model (a Row) or classical codec (its name) on one of SETS, on the first `limit` held-out images."""
+    """Something to be measured on one of SETS, on the first `limit` held-out images; `work` keeps the figures."""
 
     set: str
-    what: Row | str
     limit: int | None
-    seed: int
     work: Path
+
+    def path(self, data):
+        """Where the figures go: a file whose name changes with all that they depend on."""
+        digest = hashlib.sha256(json.dumps([self.identity(), self.limit, data.sha256, versions()]).encode()).hexdigest()
+        return self.work / (re.sub(r"\W+", "-", f"{self.set} {self.label}") + f"-{digest[:10]}.json")
+
+    def held_out(self, data):
+        """The images or sentences to be measured on."""
+        return list(split_sentences(data, "random").test) if self.set == "text" else data.test_images[:self.limit]
+
+
+@dataclass(frozen=True)
+class ModelTask(Task):
+    """A trained model: job is the row's, which keeps it and has been done."""
+
+    job: Job
 
     @property
     def label(self):
-        return self.what if isinstance(self.what, str) else self.what.label
+        return self.job.row.label.replace(", random split", "")
 
-    def path(self, ending, *identity):
-        """A file in the work directory whose name changes with what identifies its content."""
-        digest = hashlib.sha256(json.dumps([*identity, __version__], sort_keys=True).encode()).hexdigest()
-        return self.work / (re.sub(r"\W+", "-", f"{self.set} {self.label}") + f"-{digest[:10]}{ending}")
-
-    def figures_path(self, data):
-        """Where the measured figures go."""
-        if isinstance(self.what, str):
-            setting = CODECS[self.what].settings if self.what in CODECS else ()
-            return self.path(".json", data.sha256, self.limit, setting, versions())
-        return self.path(".json", *self.training(data), self.limit)
-
-    def training(self, data):
-        """What identifies the trained model."""
-        return [self.what.recipe.as_dict(), self.what.items, self.what.split, self.seed, data.sha256]
+    def identity(self):
+        # Trained anew, as after a change of the code, a row has other weights under the same name.
+        return [self.job.identity, hashlib.sha256(self.job.model_path.read_bytes()).hexdigest()]
 
     def measure(self, data):
-        """Train the model, if it is one that is not there yet, and measure; returns the figures as plain data."""
-        if self.set == "text":
-            split = split_sentences(data, "random")
-            training, held_out = list(split.train), list(split.test)
-        else:
-            training, held_out = data.train_images, data.test_images[:self.limit]
-        if self.what == COMPRESSORS:
-            return measure_compressors(training, held_out)
-        if isinstance(self.what, str):
-            return measure_codec(CODECS[self.what], held_out)
-        model, trained_on = self.model(data, training[:self.what.items])
-        measured = measure_text_model(model, held_out) if self.set == "text" else measure_image_model(model, held_out)
-        return {"label": self.what.label.replace(", random split", ""), "quant": self.what.recipe.quant,
-                "trained_on": trained_on, "epochs": self.what.recipe.epochs, **measured}
-
-    def model(self, data, examples):
-        """(the trained model, how many examples it was trained on), from the work directory where it is there."""
-        path = self.path(".npz", *self.training(data))
-        if not path.exists():
-            model, *_ = runs.train(self.what.recipe, examples, seed=self.seed, progress=False)
-            model.save(path)
-        return load(path), len(self.what.recipe.split(examples)[0])
+        """The figures as plain data."""
+        row, model = self.job.row, load(self.job.model_path)
+        measure = measure_text_model if self.set == "text" else measure_image_model
+        return {"label": self.label, "quant": row.recipe.quant, "epochs": row.recipe.epochs,
+                "trained_on": self.job.result()["settings"]["data"][self.job.table.items],
+                **measure(model, self.held_out(data))}
 
 
-def tasks(sets, reduced, **settings):
-    """All that is to be measured. The rows are those of the tables: every size and bottleneck, and what else commit has."""
+@dataclass(frozen=True)
+class CodecTask(Task):
+    """A classical codec at one of its settings."""
+
+    codec: str
+    setting: object
+
+    @property
+    def label(self):
+        return f"{self.codec} {self.setting}".strip()
+
+    def identity(self):
+        return self.label
+
+    def measure(self, data):
+        """The figures as plain data."""
+        return measure_setting(CODECS[self.codec], self.setting, self.held_out(data))
+
+
+@dataclass(frozen=True)
+class CompressorsTask(Task):
+    """All text compressors."""
+
+    label = "text compressors"
+
+    def identity(self):
+        return self.label
+
+    def measure(self, data):
+        """The figures as plain data."""
+        return measure_compressors(list(split_sentences(data, "random").train), self.held_out(data))
+
+
+def is_compared(table, row):
+    """Whether a row of the tables is one that is measured: one of the report's bottlenecks at a size, or what else commit
+    has but for other weights of its loss. Of the sentences commit with the random split, and no codes that have more bits
+    than the sentences.
+    """
+    if table is SETS["text"]:
+        return row.split == "random" and row.size <= LARGEST_HIDDEN and row.recipe.quant == "commit"
+    return (row.is_plain and row.recipe.quant in QUANTS or row.label.endswith(", all images")
+            or row.recipe.quant == "commit" and "weight" not in row.label)
+
+
+def tasks(data, limit, work, *, reduced, seed, rows, data_dir):
+    """All that is to be measured, codecs first. data: {name of a set: its data}; the others as main's arguments."""
     found = []
-    for name in sets:
-        rows = [row for row in SETS[name].rows("default", reduced)
-                if row.recipe.quant == "commit" or row.label == f"{row.recipe.quant} {row.size}"]
-        rivals = list(CODECS)
-        if name == "cifar" and reduced:
-            rows = [row for row in rows if row.recipe.quant == "commit" or row.size == "small"]
+    for name, content in data.items():
+        table = SETS[name]
         if name == "text":
-            rows = [row for row in rows if row.recipe.quant == "commit" and row.split == "random"
-                    and row.size <= LARGEST_HIDDEN]
-            rivals = [COMPRESSORS]
-        found += [Task(name, what, **settings) for what in (*rivals, *rows)]
+            found.append(CompressorsTask(name, limit, work))
+        else:
+            found += [CodecTask(name, limit, work, codec.name, setting)
+                      for codec in CODECS.values() if not codec.missing() for setting in codec.settings]
+        jobs = all_jobs({table: content}, ["default"], (seed,), REDUCED if reduced else FULL, False, folder=rows,
+                        data_dir=data_dir, allow_modified_data=True)
+        found += [ModelTask(name, limit, work, job) for job in jobs if is_compared(table, job.row)]
     return found
+
+
+def train_missing(jobs, processes):
+    """Train the rows whose models are not there, as `tinyqae reproduce` does, which finds them there then."""
+    jobs = [job for job in jobs if job.result() is None or not job.model_path.exists()]
+    if not jobs:
+        return
+    watch = bars.watch(jobs)
+    try:
+        failures = workers.run_here(jobs, processes, watch)
+    finally:
+        watch.close()
+    if failures:
+        sys.exit("\n".join(f"error: {name}: {why}" for name, why in failures.items()))
 
 
 def carry_out(task, data_dir):
     """Measure one task in a process of its own and write its figures."""
     backend.use("numpy")
     backend.use_threads(1)
-    data = SETS[task.set].load(data_dir)
+    data = load_data(type(SETS[task.set]), data_dir, True)
     text = json.dumps(task.measure(data))
-    write_atomically(task.figures_path(data), lambda file: file.write(text.encode()))
+    write_atomically(task.path(data), lambda file: file.write(text.encode()))
 
 
 def collect(set_name, data, done, limit):
-    """One set's part of the results. done: {task's label: figures}."""
-    about = {"name": data.name, "sha256": data.sha256}
+    """One set's part of the results. done: {task: figures}."""
+    about = {"name": data.name, "sha256": data.sha256,
+             "models": [figures for task, figures in done.items() if isinstance(task, ModelTask)]}
     if set_name == "text":
-        return {**about, "models": [f for label, f in done.items() if label != COMPRESSORS], **done[COMPRESSORS]}
+        return about | next(figures for task, figures in done.items() if isinstance(task, CompressorsTask))
     images = data.test_images[:limit]
-    return {**about, "held_out": len(images), "shape": list(images.shape[1:]),
-            "models": [figures for label, figures in done.items() if label not in CODECS],
-            "codecs": {label: done[label] for label in CODECS}}
+    codecs = {name: {"missing": codec.missing(), "points": [], "sheet": []} for name, codec in CODECS.items()}
+    for task, figures in done.items():
+        if isinstance(task, CodecTask):
+            codecs[task.codec]["points"].append(figures["point"])
+            codecs[task.codec]["sheet"].append(figures["sheet"])
+    return about | {"held_out": len(images), "shape": list(images.shape[1:]), "codecs": codecs}
 
 
 def versions():
@@ -264,34 +303,34 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", choices=SETS, nargs="+", default=list(SETS), help="what to measure (default: everything)")
     parser.add_argument("--reduced", action="store_true",
-                        help="train the CNN and the LSTM less, as tables.py does, and of the larger CNNs commit alone; the "
-                             "page says on how much")
+                        help="the rows of `tinyqae reproduce --reduced`; the page says on how much each was trained")
+    parser.add_argument("--rows", type=Path, default=Path("runs/reproduce"), metavar="DIR",
+                        help="where `tinyqae reproduce --out` keeps the trained rows; what is missing is trained and kept "
+                             "there. Default: %(default)s, that command's own")
     parser.add_argument("--limit", type=experiment.positive_int, metavar="N",
                         help="measure on the first N held-out images only (default: all)")
-    parser.add_argument("--seed", type=experiment.non_negative_int, default=0, help="of the training; default: %(default)s")
+    parser.add_argument("--seed", type=experiment.non_negative_int, default=0, help="of the rows; default: %(default)s")
     parser.add_argument("--jobs", type=experiment.positive_int, default=2, help="processes at the same time")
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument("--work", type=Path, default=Path("runs/rate-distortion"), metavar="DIR",
-                        help="trained models and figures; default: %(default)s")
+                        help="the figures; default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the page goes; default: results/")
     args = parser.parse_args()
-    if "text" in args.sets:
-        require_text_packages()
-    data = {name: SETS[name].load(args.data_dir) for name in args.sets}
-    todo = tasks(args.sets, args.reduced, limit=args.limit, seed=args.seed, work=args.work)
+    data = {name: load_data(type(SETS[name]), args.data_dir, True) for name in args.sets}
+    todo = tasks(data, args.limit, args.work, reduced=args.reduced, seed=args.seed, rows=args.rows, data_dir=args.data_dir)
+    train_missing([task.job for task in todo if isinstance(task, ModelTask)], args.jobs)
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(carry_out, task, args.data_dir) for task in todo
-                if not task.figures_path(data[task.set]).exists()]
-        for job in tqdm(as_completed(jobs), total=len(jobs), desc="models and codecs", unit="task"):
-            job.result()
-    done = {name: {task.label: json.loads(task.figures_path(data[name]).read_text()) for task in todo if task.set == name}
-            for name in args.sets}
+        running = [pool.submit(carry_out, task, args.data_dir) for task in todo if not task.path(data[task.set]).exists()]
+        for done in tqdm(as_completed(running), total=len(running), desc="models and settings of codecs", unit="task"):
+            done.result()
+    figures = {task: json.loads(task.path(data[task.set]).read_text()) for task in todo}
     command = (f"python benchmarks/rate_distortion.py --sets {' '.join(args.sets)}" + " --reduced" * args.reduced +
                (f" --limit {args.limit}" if args.limit else "") + f" --seed {args.seed}")
     backend.use("numpy")
     results = {"command": command, "machine": backend.describe(), "kernels": fused.kernels(), "versions": versions(),
                "seed": args.seed, "date": time.strftime("%Y-%m-%d"),
-               "sets": {name: collect(name, data[name], done[name], args.limit) for name in args.sets}}
+               "sets": {name: collect(name, data[name], {task: found for task, found in figures.items() if task.set == name},
+                                      args.limit) for name in args.sets}}
     text = as_markdown(results)
     print(text)
     write_atomically(args.out / "rate_distortion.md", lambda file: file.write(text.encode()))

@@ -1,120 +1,23 @@
-"""What rate_distortion.py shows: curves compared at equal rate and equal quality, the page, the picture, the README's part.
-
-Everything said here is computed from the measured figures. PSNR means that of the mean squared error over all held-out
-images: unlike the mean of the images' PSNRs it stays finite when a codec reproduces one of them exactly.
-"""
-import io
-import math
-
-from tinyqae.checkpoint import write_atomically
-from tinyqae.plots import INK, plt
-
-QUALITY = "psnr_of_mean_mse"
-WAYS = {"payload": ("coded", "points", "payload"), "file": ("single", "points", "file"), "sheet": ("file", "sheet", "file")}
-"""How rates are compared: our rate, and the codecs' points and rate of the same kind."""
+"""What rate_distortion.py says: the page, and the README's part. Everything is computed from the measured figures."""
+from rate_distortion_curves import (
+    QUALITY,
+    SLACK,
+    WAYS,
+    compare,
+    images_until_paid,
+    is_image_set,
+    measured,
+    outcomes,
+    pixels,
+    rate_words,
+)
 
 WAY_WORDS = {"payload": "As payload (our entropy-coded bits)", "file": "As one file for each image",
              "sheet": "As one file of all images (the codecs': on one sheet)"}
-MARKED = {"vanilla": ("#8a8a8a", "s"), "naive": ("#c9a227", "v"), "fence": ("#3b7a57", "^"), "commit": ("#c8553d", "o")}
-CODEC_COLORS = {"JPEG": "#4c72b0", "JPEG 2000": "#8172b3", "WebP": "#2a9d8f", "AVIF": "#937860", "PNG": "#1b1b1b"}
 MOST_README_ROWS = 12
-SLACK = 1.05
-"""A codec whose smallest output is up to this many times ours is compared with us as if it were as small: its lowest quality
-setting is not a limit of nature.
-"""
-
-
-# ---- curves -----------------------------------------------------------------------------------------------------------
-
-def frontier(points, rate, quality=QUALITY):
-    """[(rate, quality)] from the smallest rate on, without points that a cheaper one matches or beats. points: those of
-    one codec; exact reproductions, of infinite quality, are left out.
-    """
-    found = []
-    for r, q in sorted((point["rates"][rate], point[quality]) for point in points if point[quality] is not None):
-        if not found or q > found[-1][1]:
-            found.append((r, q))
-    return found
-
-
-def quality_at(curve, rate):
-    """The quality of a frontier at a rate: interpolated, linear in the logarithm of the rate. None where the rate is below
-    the smallest that the codec has (but for SLACK); beyond the last point, that point's.
-    """
-    if not curve or rate * SLACK < curve[0][0]:
-        return None
-    rate = max(rate, curve[0][0])
-    for (r0, q0), (r1, q1) in zip(curve, curve[1:], strict=False):
-        if rate < r1:
-            return q0 + (q1 - q0) * math.log(rate / r0) / math.log(r1 / r0)
-    return curve[-1][1]
-
-
-def rate_at(curve, quality):
-    """The rate that a frontier needs for a quality, by the same interpolation; the smallest rate that the codec has where
-    that is better already; None where it never gets there.
-    """
-    if not curve or quality > curve[-1][1]:
-        return None
-    if quality <= curve[0][1]:
-        return curve[0][0]
-    for (r0, q0), (r1, q1) in zip(curve, curve[1:], strict=False):
-        if quality <= q1:
-            return r0 * (r1 / r0) ** ((quality - q0) / (q1 - q0))
-    raise AssertionError("a frontier's quality rises from its first point to its last")
-
-
-def compare(model, codecs, way, quality=QUALITY):
-    """One of our models against every codec at the same rate; None for vanilla, which has no such rate.
-
-    Returns {"rate", "ours": our quality, "theirs": {codec: its quality, or None where no file of it is so small}, "best":
-    the best codec or None, "gain": ours less its quality, or None, "smallest": (codec, rate, quality) of the smallest of
-    all, "needed": (codec, rate) of the one that reaches our quality at the smallest rate, or None}.
-    """
-    our_rate, points, their_rate = WAYS[way]
-    if our_rate not in model["rates"]:
-        return None
-    curves = {name: frontier(codec[points], their_rate, quality) for name, codec in codecs.items()}
-    curves = {name: curve for name, curve in curves.items() if curve}
-    rate, ours = model["rates"][our_rate], model[quality]
-    theirs = {name: quality_at(curve, rate) for name, curve in curves.items()}
-    there = {name: value for name, value in theirs.items() if value is not None}
-    best = max(there, key=there.get) if there else None
-    needed = {name: needs for name, curve in curves.items() if (needs := rate_at(curve, ours)) is not None}
-    cheapest = min(needed, key=needed.get) if needed else None
-    smallest = min(curves, key=lambda name: curves[name][0])
-    return {"rate": rate, "ours": ours, "theirs": theirs, "best": best, "gain": ours - there[best] if best else None,
-            "smallest": (smallest, *curves[smallest][0]), "needed": (cheapest, needed[cheapest]) if cheapest else None}
-
-
-def images_until_paid(model, compared, pixels):
-    """How many images the decoder, as float16, must decode until the bits saved against the codec that needs the fewest
-    for the same PSNR have paid for it; None for never, as where a codec is better at our rate.
-    """
-    if compared["needed"] is None or (compared["best"] and compared["gain"] < 0):
-        return None
-    saved = (compared["needed"][1] - compared["rate"]) * pixels
-    return math.ceil(8 * model["decoder"]["float16"] / saved) if saved > 0 else None
 
 
 # ---- words ------------------------------------------------------------------------------------------------------------
-
-def is_image_set(part):
-    """Whether a set's results are about images."""
-    return "codecs" in part
-
-
-def _pixels(part):
-    return part["shape"][0] * part["shape"][1]
-
-
-def _measured(part):
-    return {name: codec for name, codec in part["codecs"].items() if not codec["missing"]}
-
-
-def _rate(bits):
-    return f"{bits:.3f}" if bits < 1 else f"{bits:.2f}"
-
 
 def _number(value):
     return "never" if value is None else f"{value:,}"
@@ -129,21 +32,44 @@ def verdict(compared):
     """"+1.2 dB against WebP", or that nothing else is so small."""
     if compared["best"] is None:
         name, rate, quality = compared["smallest"]
-        return f"no codec is so small: the smallest, {name}, takes {_rate(rate)} for {quality:.2f} dB"
+        return f"no codec is so small: the smallest, {name}, takes {rate_words(rate)} for {quality:.2f} dB"
     return f"{compared['gain']:+.2f} dB against {compared['best']}"
 
 
-def outcomes(part, way, quant="commit"):
-    """{"alone": labels where no codec is so small, "wins": {label: comparison} where we are better at the same rate,
-    "loses": likewise}, of the models of one bottleneck.
-    """
-    found = {"alone": {}, "wins": {}, "loses": {}}
+def crossover(part):
+    """A sentence on at which rates commit is ahead of every codec on one set, in each way of counting."""
+    said = []
+    for way, words in WAY_WORDS.items():
+        found = outcomes(part, way)
+        ahead = [compared["rate"] for kind in ("alone", "wins") for compared in found[kind].values()]
+        behind = [compared["rate"] for compared in found["loses"].values()]
+        if not ahead:
+            where = "nowhere"
+        elif not behind:
+            where = f"at every size (up to {rate_words(max(ahead))} bits per pixel)"
+        elif max(ahead) < min(behind):
+            where = f"up to {rate_words(max(ahead))} bits per pixel, and no more at {rate_words(min(behind))}"
+        else:
+            where = f"at {len(ahead)} of {len(ahead) + len(behind)} sizes"
+        said.append(f"{words[0].lower()}{words[1:]} {where}")
+    weights = [model["decoder"]["float16"] / 1000 for model in part["models"] if model["quant"] == "commit"]
+    return (f"{part['name']}: commit is ahead of every codec {'; '.join(said)}. Its decoders weigh {min(weights):.0f} to "
+            f"{max(weights):.0f} kB as float16.")
+
+
+def bottlenecks(part):
+    """A sentence on which bottleneck of bits is the best at each size that several have."""
+    sizes = {}
     for model in part["models"]:
-        if model["quant"] == quant:
-            compared = compare(model, _measured(part), way)
-            kind = "alone" if compared["best"] is None else "wins" if compared["gain"] > 0 else "loses"
-            found[kind][model["label"]] = compared
-    return found
+        if model["quant"] != "vanilla":
+            sizes.setdefault(model["label"].removeprefix(model["quant"] + " "), []).append(model)
+    said = []
+    for size, models in sizes.items():
+        best, *others = sorted(models, key=lambda model: -model[QUALITY])
+        if others:
+            said.append(f"at {size} {best['quant']} ({best[QUALITY]:.2f}; " +
+                        ", ".join(f"{model['quant']} {model[QUALITY]:.2f}" for model in others) + ")")
+    return f"The best bottleneck of bits, by PSNR in dB: {'; '.join(said)}." if said else None
 
 
 def win_and_lose(part, way):
@@ -152,9 +78,9 @@ def win_and_lose(part, way):
     if found["alone"]:
         rates = [compared["rate"] for compared in found["alone"].values()]
         name, rate, quality = next(iter(found["alone"].values()))["smallest"]
-        span = _rate(rates[0]) if len(rates) == 1 else f"{_rate(min(rates))} to {_rate(max(rates))}"
+        span = rate_words(rates[0]) if len(rates) == 1 else f"{rate_words(min(rates))} to {rate_words(max(rates))}"
         said.append(f"no codec makes anything as small as {_list(found['alone'])} ({span} bits per pixel): the smallest is "
-                    f"{name} with {_rate(rate)} for {quality:.1f} dB")
+                    f"{name} with {rate_words(rate)} for {quality:.1f} dB")
     for kind, word in (("wins", "better"), ("loses", "worse")):
         if found[kind]:
             rivals = {compared["best"]: [] for compared in found[kind].values()}
@@ -173,9 +99,9 @@ def lossless_beats_vanilla(part):
     if not worse:
         return None
     return (f"{part['name']}: the floats of {_list(model['label'] for model in worse)} take "
-            f"{_list(_rate(model['rates']['packed']) for model in worse)} bits per pixel for "
+            f"{_list(rate_words(model['rates']['packed']) for model in worse)} bits per pixel for "
             f"{_list(f'{model[QUALITY]:.1f}' for model in worse)} dB; PNG stores the images exactly in "
-            f"{_rate(exact[0]['rates']['payload'])} (payload; {_rate(exact[0]['rates']['file'])} as files).")
+            f"{rate_words(exact[0]['rates']['payload'])} (payload; {rate_words(exact[0]['rates']['file'])} as files).")
 
 
 def paid_back(part):
@@ -189,7 +115,7 @@ def paid_back(part):
 
 
 def _paid(model, part, separator=" / "):
-    return separator.join(_number(images_until_paid(model, compare(model, _measured(part), way), _pixels(part)))
+    return separator.join(_number(images_until_paid(model, compare(model, measured(part), way), pixels(part)))
                           for way in WAYS)
 
 
@@ -206,17 +132,17 @@ def proxy_caveat(part):
 
 def text_sentences(part):
     """Where the LSTM wins and loses, in sentences."""
-    lossless = part["compressors"]
+    lossless, models = part["compressors"], [model for model in part["models"] if model["quant"] == "commit"]
     whole = min(lossless, key=lambda name: lossless[name]["whole"]["file"])
     alone = min(lossless, key=lambda name: lossless[name]["alone"]["payload"])
     ours = ", ".join(f"{m['label']} {m['rates']['coded']:.2f} bits a character for {m['exact']:.0%} exact sentences"
-                     for m in part["models"])
+                     for m in models)
     whole_rate, alone_rate = lossless[whole]["whole"]["file"], lossless[alone]["alone"]["payload"]
-    smaller = {"whole": [m["label"] for m in part["models"] if m["rates"]["coded"] < whole_rate],
-               "alone": [m["label"] for m in part["models"] if m["rates"]["packed"] < alone_rate]}
+    smaller = {"whole": [m["label"] for m in models if m["rates"]["coded"] < whole_rate],
+               "alone": [m["label"] for m in models if m["rates"]["packed"] < alone_rate]}
     said = {what: f"smaller, and lossy: {_list(labels)}" if labels else "every model is larger, and lossy on top"
             for what, labels in smaller.items()}
-    weights = ", ".join(f"{m['label']} {m['decoder']['float16'] / 1000:.0f} kB" for m in part["models"])
+    weights = ", ".join(f"{m['label']} {m['decoder']['float16'] / 1000:.0f} kB" for m in models)
     dictionary = f"; zstd's dictionary {part['dictionary_bytes'] / 1000:.0f} kB" if part["dictionary_bytes"] else ""
     return [f"{part['name']}: {ours}.",
             f"All sentences as one text take {whole_rate:.2f} bits a character without loss ({whole}): {said['whole']}.",
@@ -247,16 +173,17 @@ def as_markdown(results):
 
 def image_part(part):
     """Lines on one set of images."""
-    measured, commits = _measured(part), [m for m in part["models"] if m["quant"] != "vanilla"]
+    codecs, commits = measured(part), [m for m in part["models"] if m["quant"] != "vanilla"]
     lines = [f"## {part['name']}: {part['held_out']} held-out images of {part['shape'][1]}x{part['shape'][0]} pixels", "",
              f"SHA-256 of the content {part['sha256'][:16]}….", "", "### In short", ""]
-    said = [win_and_lose(part, way) for way in WAYS] + [lossless_beats_vanilla(part), paid_back(part), proxy_caveat(part)]
+    said = [crossover(part), *(win_and_lose(part, way) for way in WAYS), bottlenecks(part), lossless_beats_vanilla(part),
+            paid_back(part), proxy_caveat(part)]
     lines += [f"- {sentence}" for sentence in said if sentence]
     lines += ["", "### Our models", "",
               "| model | images x epochs | bits | packed | coded | all in a file | a file each | PSNR dB | mean of PSNRs | "
               "SSIM |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for m in part["models"]:
-        rates = " | ".join(_rate(m["rates"][kind]) if kind in m["rates"] else "" for kind in
+        rates = " | ".join(rate_words(m["rates"][kind]) if kind in m["rates"] else "" for kind in
                            ("packed", "coded", "file", "single"))
         lines.append(f"| {m['label']} | {m['trained_on']} x {m['epochs']} | {m['bits']} | {rates} | {m[QUALITY]:.2f} | "
                      f"{m['psnr']:.2f} | {m['ssim']:.3f} |")
@@ -267,10 +194,10 @@ def image_part(part):
         if codec["missing"]:
             lines.append(f"| {name} | not measured: {codec['missing']} | | | | | | | |")
         for point, sheet in zip(codec["points"], codec["sheet"], strict=True):
-            lines.append(f"| {name} | {point['setting']} | {_rate(point['rates']['payload'])} | "
-                         f"{_rate(point['rates']['file'])} | {_quality(point)} | {_rate(sheet['rates']['file'])} | "
-                         f"{_quality(sheet)} |")
-    rivals = [name for name, codec in measured.items() if any(point[QUALITY] is not None for point in codec["points"])]
+            payload, file = rate_words(point["rates"]["payload"]), rate_words(point["rates"]["file"])
+            lines.append(f"| {name} | {point['setting']} | {payload} | {file} | {_quality(point)} | "
+                         f"{rate_words(sheet['rates']['file'])} | {_quality(sheet)} |")
+    rivals = [name for name, codec in codecs.items() if any(point[QUALITY] is not None for point in codec["points"])]
     for way, (ours, *_) in WAYS.items():
         lines += ["", f"### {WAY_WORDS[way]}, at the same rate", "",
                   "PSNR in dB / SSIM, interpolated on each codec's curve; *none* where no output of the codec is so small "
@@ -278,7 +205,14 @@ def image_part(part):
                   "", "| model | bits per pixel | ours | " + " | ".join(rivals) + " | PSNR | SSIM |",
                   "| --- | --- | --- | " + " --- |" * len(rivals) + " --- | --- |"]
         for m in commits:
-            lines.append(_same_rate_row(m, measured, way, rivals, m["rates"][ours]))
+            lines.append(_same_rate_row(m, codecs, way, rivals, m["rates"][ours]))
+    lines += ["", "### At the same PSNR", "",
+              "Which codec needs the fewest bits per pixel for our PSNR, and how many times ours that is: above 1 we are "
+              "smaller; *none* where no codec gets there.", "",
+              "| model | PSNR dB | payload | a file each | all in one |", "| --- | --- | --- | --- | --- |"]
+    for m in commits:
+        lines.append(f"| {m['label']} | {m[QUALITY]:.2f} | " +
+                     " | ".join(_same_quality(compare(m, codecs, way)) for way in WAYS) + " |")
     lines += ["", "### What the decoder weighs", "",
               "PSNR with the decoder's numbers rounded to float16, and after how many images their bytes are paid back by "
               "the bits saved against the codec that needs the fewest for the same PSNR.", "",
@@ -294,12 +228,19 @@ def _quality(point):
     return ("exact" if point[QUALITY] is None else f"{point[QUALITY]:.2f}") + f" | {point['ssim']:.3f}"
 
 
+def _same_quality(compared):
+    if compared["needed"] is None:
+        return f"{rate_words(compared['rate'])}: none"
+    name, rate = compared["needed"]
+    return f"{rate_words(compared['rate'])}: {name} {rate_words(rate)} (×{rate / compared['rate']:.2f})"
+
+
 def _same_rate_row(model, codecs, way, rivals, rate):
     psnr, ssim = (compare(model, codecs, way, quality) for quality in (QUALITY, "ssim"))
     cells = ["none" if psnr["theirs"][name] is None else f"{psnr['theirs'][name]:.2f} / {ssim['theirs'][name]:.3f}"
              for name in rivals]
     against = "" if ssim["best"] is None else f"{ssim['gain']:+.3f} against {ssim['best']}"
-    return (f"| {model['label']} | {_rate(rate)} | {model[QUALITY]:.2f} / {model['ssim']:.3f} | {' | '.join(cells)} | "
+    return (f"| {model['label']} | {rate_words(rate)} | {model[QUALITY]:.2f} / {model['ssim']:.3f} | {' | '.join(cells)} | "
             f"{verdict(psnr)} | {against} |")
 
 
@@ -338,10 +279,10 @@ def readme_section(results):
     images = [part for part in results["sets"].values() if is_image_set(part)]
     rows = [(part, m) for part in images for m in part["models"] if m["quant"] == "commit"]
     for part, m in rows[:MOST_README_ROWS]:
-        cells = " | ".join(_short(compare(m, _measured(part), way)) for way in WAYS)
+        cells = " | ".join(_short(compare(m, measured(part), way)) for way in WAYS)
         lines.append(f"| {part['name']} | {m['label']} | {m[QUALITY]:.2f} / {m['ssim']:.2f} | {cells} | "
                      f"{m['decoder']['float16'] / 1000:.0f} kB | {_paid(m, part)} |")
-    said = [f"{part['name']}. " + " ".join(win_and_lose(part, way) for way in WAYS) for part in images]
+    said = [crossover(part) for part in images]
     said += [sentence for part in images if (sentence := proxy_caveat(part))]
     said += [" ".join(text_sentences(part)) for part in results["sets"].values() if not is_image_set(part)]
     versions = results["versions"]
@@ -358,58 +299,4 @@ def readme_section(results):
 
 def _short(compared):
     against = "no codec so small" if compared["best"] is None else f"{compared['gain']:+.1f} dB ({compared['best']})"
-    return f"{_rate(compared['rate'])}: {against}"
-
-
-# ---- the picture ------------------------------------------------------------------------------------------------------
-
-def draw(path, results):
-    """A column for each set of images: bits per pixel against PSNR above and SSIM below."""
-    parts = [part for part in results["sets"].values() if is_image_set(part)]
-    figure, all_axes = plt.subplots(2, len(parts), figsize=(7 * len(parts), 9.5), squeeze=False, sharex="col")
-    for part, column in zip(parts, all_axes.T, strict=True):
-        for axes, quality, name in zip(column, (QUALITY, "ssim"), ("PSNR, dB", "SSIM"), strict=True):
-            _draw_codecs(axes, part, quality)
-            _draw_models(axes, part, quality)
-            axes.set_xscale("log")
-            axes.set_ylabel(name)
-            axes.grid(alpha=0.25, which="both", linewidth=0.5)
-            axes.spines[["top", "right"]].set_visible(False)
-        column[0].set_title(f"{part['name']}, {part['held_out']} held-out images", fontsize=11, loc="left", color=INK)
-        column[1].set_xlabel("bits per pixel; lines: codecs, solid as payload, dashed as files, dotted on one sheet;\n"
-                             "markers: ours, filled as coded payload, hollow as one file an image", fontsize=9)
-        column[0].legend(fontsize=8, ncols=2, loc="upper left")
-    figure.tight_layout()
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    plt.close(figure)
-    write_atomically(path, lambda file: file.write(picture.getvalue()))
-
-
-def _draw_codecs(axes, part, quality):
-    for name, codec in _measured(part).items():
-        for points, rate, style, label in (("points", "payload", "-", name), ("points", "file", "--", None),
-                                           ("sheet", "file", ":", None)):
-            curve = frontier(codec[points], rate, quality)
-            if not curve and codec[points]:  # exact: of infinite PSNR
-                axes.axvline(codec[points][0]["rates"][rate], linestyle=style, color=CODEC_COLORS[name], linewidth=1,
-                             label=label and f"{name} (exact)")
-            if curve:
-                axes.plot(*zip(*curve, strict=True), style, color=CODEC_COLORS[name], label=label, linewidth=1.3,
-                          marker=".", markersize=4)
-
-
-def _draw_models(axes, part, quality):
-    named = set()
-    for m in part["models"]:
-        color, marker = MARKED[m["quant"]]
-        rate = m["rates"].get("coded", m["rates"]["packed"])
-        axes.plot(rate, m[quality], marker, color=color, markersize=6, linestyle="",
-                  label=None if m["quant"] in named else m["quant"])
-        named.add(m["quant"])
-        if "single" in m["rates"]:
-            axes.plot(m["rates"]["single"], m[quality], marker, color=color, markersize=6, fillstyle="none", linestyle="")
-        if m["quant"] in ("commit", "vanilla"):
-            # Deeper models stand just above those with the same bits: their names above, the others' below.
-            axes.annotate(m["label"], (rate, m[quality]), xytext=(0, 6 if "," in m["label"] else -12),
-                          textcoords="offset points", fontsize=7, ha="center")
+    return f"{rate_words(compared['rate'])}: {against}"

@@ -14,12 +14,13 @@ import tempfile
 from pathlib import Path
 
 from rate_distortion_page import readme_section
-from rows import QUANTS, RESULTS, plus_minus
-from text_table import LONGER
 
 from tinyqae.checkpoint import write_atomically
+from tinyqae.reproduce.rows import QUANTS, plus_minus
+from tinyqae.reproduce.text_table import LONGER
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 SIZES = (10, 50, 100)
 
 

@@ -13,7 +13,8 @@ from tinyqae import backend, recipes
 from tinyqae.checkpoint import write_atomically
 from tinyqae.codec import models, shipped_models
 from tinyqae.codec.files import code_shape
-from tinyqae.codec.payload import choose_parents
+from tinyqae.codec.parents import choose_parents
+from tinyqae.codec.payload import map_shape
 from tinyqae.data import load_anki, load_cifar10, load_mnist, split_sentences
 from tinyqae.experiment import images, sentences
 
@@ -45,7 +46,7 @@ def train(recipe, data_dir):
 def entry(about, file, model, training, before, after):
     """What models.json says of a model."""
     settings = before["settings"]
-    parents = choose_parents(model.encode(training[:MOST_CODES]), code_shape(model))
+    parents = choose_parents(model.encode(training[:MOST_CODES]).reshape(-1, *map_shape(code_shape(model))))
     return {"about": about, "file": file.name, "bytes": file.stat().st_size, "model_id": model.model_id(),
             "recipe": settings["recipe"], "seed": SEED, "data": settings["data"], "versions": settings["versions"],
             "seconds": settings["seconds"]["training"],

@@ -12,14 +12,14 @@ import argparse
 import json
 import shlex
 import sys
-
-from rows import RESULTS
+from pathlib import Path
 
 from tinyqae import experiment, recipes
 from tinyqae.checkpoint import write_atomically
 from tinyqae.reproduce import TABLES, outputs, reproduce
 from tinyqae.reproduce.rows import FULL, REDUCED
 
+RESULTS = Path(__file__).resolve().parent / "results"
 PICTURES = {1: "bottlenecks.png", 2: "bottlenecks_cifar.png"}
 
 

@@ -223,7 +223,7 @@ def test_files_made_on_purpose(data, message):
 def test_a_payload_damaged_under_fitting_checksums_does_not_decode():
     pytest.importorskip("constriction", reason="entropy coding needs constriction (extra `codec`)")
     good = from_bytes((GOLDEN / "coded.tqae").read_bytes())
-    for payload in (good.payload[:-4], good.payload + bytes(4), good.payload[:-8] + b"garbage!", bytes(len(good.payload))):
+    for payload in (good.payload[:-8], good.payload + bytes(12), good.payload[:-8] + b"garbage!", bytes(len(good.payload))):
         container = from_bytes(to_bytes(replace(good, payload=payload)))
         with pytest.raises(CodecError, match="the payload is damaged"):
             decode_bits(container.payload, container.method, container.count, container.shape)

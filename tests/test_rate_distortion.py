@@ -2,6 +2,7 @@
 import io
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyqae import Commit, MLPAutoencoder, Vanilla
+from tinyqae import Commit, MLPAutoencoder, Vanilla, load, recipes
+from tinyqae.bottleneck import KINDS
 from tinyqae.codec import IMAGES, Container, to_bytes
 from tinyqae.data import synthetic_digits, synthetic_shapes
+from tinyqae.more_bottlenecks import MORE_KINDS
+from tinyqae.reproduce.image_tables import Table1
+from tinyqae.reproduce.jobs import Job
+from tinyqae.reproduce.rows import Row
 
 # The benchmarks are scripts that import each other by name.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import classical_codecs  # noqa: E402
 import rate_distortion  # noqa: E402
+import rate_distortion_curves as curves  # noqa: E402
 import rate_distortion_page as page  # noqa: E402
+import rate_distortion_picture as picture  # noqa: E402
 from classical_codecs import CODECS, decode, text_compressors  # noqa: E402
 
 AVAILABLE = [codec for codec in CODECS.values() if not codec.missing()]
@@ -104,37 +112,41 @@ def test_files_of_another_layout_are_refused():
         classical_codecs.avif_payload(b"\0\0\0\x08ftyp")
 
 
-def test_a_codec_that_pillow_lacks_is_said_to_be_missing():
+def test_a_codec_that_pillow_lacks_is_said_to_be_missing(monkeypatch, tmp_path):
     lacking = replace(CODECS["AVIF"], feature="webp_that_never_was")
+    monkeypatch.setattr(rate_distortion, "CODECS", {"AVIF": lacking, "PNG": CODECS["PNG"]})
+    data = synthetic_digits(train=10, test=5, seed=0)
     with pytest.warns(UserWarning, match="Unknown feature"):
-        measured = rate_distortion.measure_codec(lacking, IMAGES_OF["grey"])
-    assert measured == {"missing": "this build of Pillow has no AVIF", "points": [], "sheet": []}
+        found = tasks_of({"mnist": data}, tmp_path)
+        collected = rate_distortion.collect("mnist", data, {}, None)
+    assert [task.label for task in found if isinstance(task, rate_distortion.CodecTask)] == ["PNG"]
+    assert collected["codecs"]["AVIF"] == {"missing": "this build of Pillow has no AVIF", "points": [], "sheet": []}
 
 
 # ---- measuring --------------------------------------------------------------------------------------------------------
 
 def test_a_codec_s_point_has_the_rates_of_its_files():
     images = IMAGES_OF["grey"][:3]
-    codec = replace(CODECS["JPEG"], settings=(20,))
-    (point,) = rate_distortion.measure_codec(codec, images)["points"]
+    codec = CODECS["JPEG"]
+    point = rate_distortion.measure_setting(codec, 20, images)["point"]
     files, payloads = zip(*(codec.encode(image, 20) for image in images), strict=True)
     assert point["setting"] == "quality 20"
     assert point["rates"] == {name: 8 * sum(map(len, parts)) / (3 * 784)
                               for name, parts in (("file", files), ("payload", payloads))}
-    exact = rate_distortion.measure_codec(CODECS["PNG"], images)["points"][0]
+    exact = rate_distortion.measure_setting(CODECS["PNG"], "", images)["point"]
     assert exact["psnr"] is None and exact["psnr_of_mean_mse"] is None and exact["ssim"] == 1
     json.dumps(exact, allow_nan=False)
 
 
 def test_images_on_a_sheet_come_back_in_their_places():
     images = synthetic_shapes(train=10, test=10, seed=3).test_images
-    (exact,) = rate_distortion.measure_on_a_sheet(CODECS["PNG"], images)
+    exact = rate_distortion.measure_setting(CODECS["PNG"], "", images)["sheet"]
     assert exact["psnr"] is None and exact["ssim"] == 1
-    coarse, *_, fine = rate_distortion.measure_on_a_sheet(CODECS["JPEG"], images)
-    assert fine["psnr_of_mean_mse"] > 25 and coarse["rates"]["file"] < fine["rates"]["file"]
+    coarse, fine = (rate_distortion.measure_setting(CODECS["JPEG"], quality, images) for quality in (1, 90))
+    assert fine["sheet"]["psnr_of_mean_mse"] > 25
+    assert coarse["sheet"]["rates"]["file"] < fine["sheet"]["rates"]["file"]
     # Nine images share one header.
-    alone = rate_distortion.measure_codec(replace(CODECS["JPEG"], settings=(1,)), images)["points"][0]
-    assert coarse["rates"]["file"] < alone["rates"]["file"] / 2
+    assert coarse["sheet"]["rates"]["file"] < coarse["point"]["rates"]["file"] / 2
 
 
 def test_a_model_s_rates_are_those_of_real_bytes():
@@ -174,33 +186,93 @@ def test_without_the_package_zstandard_there_is_no_zstd(monkeypatch):
     assert [c.name for c in compressors] == ["gzip", "bz2", "xz"] and dictionary_bytes is None
 
 
-def test_a_task_keeps_the_trained_model_and_its_name_follows_its_settings(tmp_path):
-    data = synthetic_digits(train=200, test=20, seed=0)
-    row = rate_distortion.tasks(["mnist"], True, limit=10, seed=0, work=tmp_path)[-1].what
-    small = replace(row, recipe=row.recipe.override(epochs=1, model={"hidden": (4,)}))
-    task = rate_distortion.Task("mnist", small, 10, 0, tmp_path)
-    first = task.measure(data)
-    (model_file,) = tmp_path.glob("*.npz")
-    written = model_file.stat().st_mtime_ns
-    assert task.measure(data) == first and model_file.stat().st_mtime_ns == written
-    assert first["trained_on"] == 180 and first["epochs"] == 1
-    assert task.figures_path(data) != replace(task, limit=20).figures_path(data)
+# ---- tasks ------------------------------------------------------------------------------------------------------------
+
+def tasks_of(data, folder, reduced=True, limit=None):
+    return rate_distortion.tasks(data, limit, folder / "work", reduced=reduced, seed=0, rows=folder, data_dir=None)
 
 
-def test_the_tasks_are_every_size_and_bottleneck_and_every_codec(tmp_path):
-    found = rate_distortion.tasks(rate_distortion.SETS, False, limit=None, seed=0, work=tmp_path)
-    labels = {name: [task.label for task in found if task.set == name] for name in rate_distortion.SETS}
-    for name, sizes in (("mnist", (10, 50, 100)), ("cifar", ("small", "medium", "large"))):
-        assert {f"{q} {size}" for q in ("vanilla", "naive", "fence", "commit") for size in sizes} <= set(labels[name])
-        assert set(CODECS) <= set(labels[name]) and not any("noise" in label for label in labels[name])
-    assert labels["text"][:4] == ["text compressors", *(f"commit {n}, random split" for n in (32, 64, 128))]
-    assert not any("256" in label or "fence" in label for label in labels["text"])
+class Digits(Table1):
+    """Table 1 on a few synthetic digits."""
+
+    @staticmethod
+    def load(data_dir, allow_modified_data=False):
+        return synthetic_digits(train=200, test=20, seed=0)
 
 
-def test_reduced_the_larger_cnns_are_there_with_commit_alone(tmp_path):
-    labels = {task.label for task in rate_distortion.tasks(["cifar"], True, limit=None, seed=0, work=tmp_path)}
-    assert {"naive small", "commit small", "commit medium", "commit large"} <= labels
-    assert not labels & {"vanilla medium", "naive large", "fence large"}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(a job that is done, its data)."""
+    data = Digits.load(None)
+    row = Row("commit 4", 4, recipes.mnist_mlp("default", "commit", (4,)).override(epochs=1))
+    job = Job(Digits(), row, 0, tmp_path_factory.mktemp("rows"), data.sha256)
+    job.carry_out()
+    return job, data
+
+
+def test_a_row_s_model_is_measured_as_reproduce_left_it(trained, tmp_path):
+    job, data = trained
+    task = rate_distortion.ModelTask("mnist", 10, tmp_path, job)
+    figures = task.measure(data)
+    assert figures["trained_on"] == 180 and figures["epochs"] == 1 and figures["bits"] == 4
+    expected = rate_distortion.measure_image_model(load(job.model_path), data.test_images[:10])
+    assert {name: figures[name] for name in expected} == expected
+
+
+def test_figures_are_kept_under_all_that_they_depend_on(trained, tmp_path):
+    job, data = trained
+    task = rate_distortion.ModelTask("mnist", 10, tmp_path, job)
+    longer = replace(job, row=replace(job.row, recipe=job.row.recipe.override(epochs=2)))
+    retrained = replace(job, folder=tmp_path)
+    others = [replace(task, limit=20), *(replace(task, job=other) for other in (replace(job, seed=1), longer, retrained))]
+    for other in others[1:3]:
+        shutil.copy(job.model_path, other.job.model_path)
+    retrained.model_path.parent.mkdir()
+    retrained.model_path.write_bytes(b"other weights")
+    codecs = [rate_distortion.CodecTask("mnist", 10, tmp_path, "JPEG", quality) for quality in (1, 10)]
+    paths = [each.path(data) for each in (task, *others, *codecs)]
+    paths.append(task.path(synthetic_digits(train=200, test=20, seed=1)))
+    assert len(set(paths)) == len(paths) and all(path.parent == tmp_path for path in paths)
+
+
+def test_only_rows_without_a_model_are_trained(trained, monkeypatch, tmp_path):
+    job, _ = trained
+    missing, asked = replace(job, folder=tmp_path), []
+    monkeypatch.setattr(rate_distortion.workers, "run_here", lambda jobs, processes, watch: asked.extend(jobs) or {})
+    rate_distortion.train_missing([job], 1)
+    assert asked == []
+    rate_distortion.train_missing([job, missing], 1)
+    assert asked == [missing]
+    monkeypatch.setattr(rate_distortion.workers, "run_here", lambda jobs, processes, watch: {jobs[0].name: "no memory"})
+    with pytest.raises(SystemExit, match="error: table 1, default, commit 4, seed 0: no memory"):
+        rate_distortion.train_missing([missing], 1)
+
+
+def test_the_tasks_are_every_size_and_bottleneck_and_every_setting_of_a_codec(tmp_path):
+    data = dict.fromkeys(rate_distortion.SETS, synthetic_digits(train=10, test=5, seed=0))
+    for reduced in (False, True):
+        labels = {name: [task.label for task in tasks_of(data, tmp_path, reduced) if task.set == name] for name in data}
+        for name, sizes in (("mnist", (10, 50, 100)), ("cifar", ("small", "medium", "large"))):
+            assert {f"{quant} {size}" for quant in KINDS for size in sizes} <= set(labels[name])
+            assert not any(kind in label for kind in MORE_KINDS for label in labels[name])
+            assert {f"{codec.name} {setting}".strip() for codec in AVAILABLE
+                    for setting in codec.settings} <= set(labels[name])
+            assert not any("noise" in label or "weight" in label or "vanilla 256" in label for label in labels[name])
+        assert {"commit 256,10", "commit 256,50", "commit 256,100"} <= set(labels["mnist"])
+        assert ("commit small, all images" in labels["cifar"]) == reduced
+        assert labels["text"][0] == "text compressors" and {f"commit {n}" for n in (32, 64, 128)} <= set(labels["text"])
+        assert all(label.startswith("commit") and "256" not in label and "longer" not in label
+                   for label in labels["text"][1:])
+
+
+def test_a_set_s_results_have_the_points_of_each_codec_in_order(tmp_path):
+    data = synthetic_digits(train=10, test=4, seed=0)
+    done = {task: task.measure(data) for task in tasks_of({"mnist": data}, tmp_path, limit=4)
+            if isinstance(task, rate_distortion.CodecTask) and task.codec in ("JPEG", "PNG")}
+    collected = rate_distortion.collect("mnist", data, done, 4)
+    assert [point["setting"] for point in collected["codecs"]["JPEG"]["points"]] == [
+        f"quality {quality}" for quality in CODECS["JPEG"].settings]
+    assert len(collected["codecs"]["PNG"]["sheet"]) == 1 and collected["held_out"] == 4 and collected["models"] == []
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
@@ -226,8 +298,8 @@ CURVES = {"JPEG": codec_of(point(0.4, 2.0, 18.0, 0.6), point(1.6, 4.0, 26.0, 0.9
           "AVIF": {"missing": "this build of Pillow has no AVIF", "points": [], "sheet": []},
           "PNG": codec_of(point(2.5, 3.0, None, 1.0))}
 TEXT = {"name": "sentences", "sha256": "f" * 64, "sentences": 100, "characters": 1800, "text": 8.4, "dictionary_bytes": 9000,
-        "models": [{"label": "commit 32", "trained_on": 900, "epochs": 4, "bits": 64, "exact": 0.2, "edits": 2.0,
-                    "rates": {"packed": 3.5, "coded": 3.4, "file": 3.41, "single": 15.0},
+        "models": [{"label": "commit 32", "quant": "commit", "trained_on": 900, "epochs": 4, "bits": 64, "exact": 0.2,
+                    "edits": 2.0, "rates": {"packed": 3.5, "coded": 3.4, "file": 3.41, "single": 15.0},
                     "decoder": {"numbers": 1000, "float32": 4000, "float16": 2000}}],
         "compressors": {"bz2": {"whole": {"file": 2.9, "payload": 2.8}, "alone": {"file": 30.0, "payload": 10.0}}}}
 
@@ -243,36 +315,36 @@ def results():
 
 
 def test_quality_is_interpolated_in_the_logarithm_of_the_rate():
-    curve = page.frontier(CURVES["JPEG"]["points"], "payload")
-    assert page.quality_at(curve, 0.4) == 18
-    assert page.quality_at(curve, 0.8) == pytest.approx(22)  # half way between 0.4 and 1.6 in the logarithm
-    assert page.quality_at(curve, 0.39) == 18  # hardly smaller than the smallest
-    assert page.quality_at(curve, 0.38) is None
-    assert page.quality_at(curve, 99) == 26
-    assert page.rate_at(curve, 22) == pytest.approx(0.8)
-    assert page.rate_at(curve, 10) == 0.4 and page.rate_at(curve, 26) == pytest.approx(1.6)
-    assert page.rate_at(curve, 27) is None
+    curve = curves.frontier(CURVES["JPEG"]["points"], "payload")
+    assert curves.quality_at(curve, 0.4) == 18
+    assert curves.quality_at(curve, 0.8) == pytest.approx(22)  # half way between 0.4 and 1.6 in the logarithm
+    assert curves.quality_at(curve, 0.39) == 18  # hardly smaller than the smallest
+    assert curves.quality_at(curve, 0.38) is None
+    assert curves.quality_at(curve, 99) == 26
+    assert curves.rate_at(curve, 22) == pytest.approx(0.8)
+    assert curves.rate_at(curve, 10) == 0.4 and curves.rate_at(curve, 26) == pytest.approx(1.6)
+    assert curves.rate_at(curve, 27) is None
     for rate in np.geomspace(0.41, 1.59, 7):
-        assert page.rate_at(curve, page.quality_at(curve, rate)) == pytest.approx(rate)
+        assert curves.rate_at(curve, curves.quality_at(curve, rate)) == pytest.approx(rate)
 
 
 def test_points_that_a_cheaper_one_beats_are_not_on_the_curve():
     points = [point(2, 2, 30.0, 1), point(1, 1, 25.0, 1), point(1.5, 1.5, 24.0, 1), point(3, 3, None, 1)]
-    assert page.frontier(points, "payload") == [(1, 25.0), (2, 30.0)]
+    assert curves.frontier(points, "payload") == [(1, 25.0), (2, 30.0)]
 
 
 def test_a_model_is_compared_with_every_codec_at_its_own_rate(results):
     part = results["sets"]["cifar"]
-    wins = page.compare(part["models"][1], part["codecs"], "payload")
+    wins = curves.compare(part["models"][1], part["codecs"], "payload")
     assert wins["best"] == "WebP" and wins["theirs"]["WebP"] == pytest.approx(25) and wins["gain"] == pytest.approx(1)
     assert wins["needed"] == ("WebP", pytest.approx(0.5 * 4 ** 0.6))
-    alone = page.compare(part["models"][0], part["codecs"], "payload")
+    alone = curves.compare(part["models"][0], part["codecs"], "payload")
     assert alone["best"] is None and alone["smallest"] == ("JPEG", 0.4, 18.0)
-    assert page.compare(part["models"][3], part["codecs"], "payload") is None
+    assert curves.compare(part["models"][3], part["codecs"], "payload") is None
     # 0.4 less 0.1 bits for each of 100 pixels against 2,000 bytes.
-    assert page.images_until_paid(part["models"][0], alone, 100) == math.ceil(16_000 / 30)
-    loses = page.compare(part["models"][2], part["codecs"], "payload")
-    assert page.images_until_paid(part["models"][2], loses, 100) is None
+    assert curves.images_until_paid(part["models"][0], alone, 100) == math.ceil(16_000 / 30)
+    loses = curves.compare(part["models"][2], part["codecs"], "payload")
+    assert curves.images_until_paid(part["models"][2], loses, 100) is None
 
 
 def test_the_page_says_where_we_win_and_where_we_lose(results):
@@ -285,6 +357,33 @@ def test_the_page_says_where_we_win_and_where_we_lose(results):
     assert "were decoded from JPEGs of quality 75" in text
     assert "every model is larger, and lossy on top" in text and "smaller, and lossy: commit 32" in text
     assert "nan" not in text.lower().split() and "None" not in text
+
+
+def test_the_rates_at_which_commit_is_ahead_are_those_of_the_figures(results):
+    part = results["sets"]["cifar"]
+    # As payload commit 50 and commit 100 have the same rate, and only one of them wins.
+    said = page.crossover(part)
+    assert said.startswith("CIFAR-10 proxy: commit is ahead of every codec as payload (our entropy-coded bits) at 2 of 3 "
+                           "sizes;")
+    assert said.endswith("Its decoders weigh 2 to 2 kB as float16.")
+    part["models"][2] = model("commit 100", 1.7, 2.5, 21.0, 0.6)
+    assert "as payload (our entropy-coded bits) up to 1.00 bits per pixel, and no more at 1.70;" in page.crossover(part)
+    part["models"] = [model("commit 100", 1.7, 2.5, 21.0, 0.6)]
+    assert "as payload (our entropy-coded bits) nowhere;" in page.crossover(part)
+    part["models"] = [model("commit 100", 0.2, 0.3, 21.0, 0.6)]
+    assert "as payload (our entropy-coded bits) at every size (up to 0.200 bits per pixel);" in page.crossover(part)
+
+
+def test_the_best_bottleneck_is_named_at_every_size_that_several_have(results):
+    part = results["sets"]["cifar"]
+    assert page.bottlenecks(part) is None
+    part["models"] += [model("naive 50", 1.0, 1.2, 27.0, 0.6, "naive"), model("fence 10", 0.1, 0.3, 13.0, 0.5, "fence")]
+    assert page.bottlenecks(part) == ("The best bottleneck of bits, by PSNR in dB: at 10 commit (14.00; fence 13.00); at 50 "
+                                      "naive (27.00; commit 26.00).")
+
+
+def test_every_bottleneck_has_its_own_mark():
+    assert set(picture.MARKED) == {*KINDS, *MORE_KINDS} and len(set(picture.MARKED.values())) == len(picture.MARKED)
 
 
 def test_every_table_has_as_many_cells_in_each_row(results):
@@ -307,9 +406,17 @@ def test_the_readme_s_part_is_short(results):
 
 
 def test_the_picture_is_drawn(results, tmp_path):
-    page.draw(tmp_path / "picture.png", results)
-    with Image.open(tmp_path / "picture.png") as picture:
-        assert picture.width > 500
+    picture.draw(tmp_path / "picture.png", results)
+    with Image.open(tmp_path / "picture.png") as drawn:
+        assert drawn.width > 500
+
+
+def test_the_picture_is_drawn_where_no_codec_can_be_compared_with_us(results, tmp_path):
+    part = results["sets"]["cifar"]
+    part["models"] = part["models"][:1]
+    part["codecs"] = {"PNG": part["codecs"]["PNG"], "JPEG": CURVES["JPEG"]}
+    picture.draw(tmp_path / "picture.png", results)
+    assert (tmp_path / "picture.png").exists()
 
 
 def test_a_page_without_zstd_says_so(results):

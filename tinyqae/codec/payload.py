@@ -12,31 +12,35 @@ A context is the bit's channel and the values of a few bits coded before, its pa
 h = w = 1 and L channels. Bits of a map (h, w, c) are coded place by place in raster order, channel by channel at a
 place. A parent of channel k is a channel below k at the same place, or any channel at the place to the left or above
 (0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places. The encoder
-chooses them, adding the one that saves most until it would save less than writing it down costs (the minimum
-description length), and writes them at the head of the stream; the decoder is told and needs no floating-point sums.
-Fixed parents, such as the bits to the left and above in the same channel, save much less: most of what can be known
-about a bit of a latent map is in the other channels.
+chooses them (parents.py) and writes them at the head of the stream; the decoder is told.
 
-Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK. Counts change only between two calls of the range
-coder, each of which codes one bit of every item of a block: the first items teach the counts quickly, and later ones
-are coded at the speed of NumPy.
+Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK; in a block a bit of all its items, then the next bit.
+Counts change between two places of a block: the first items teach them quickly, and later ones are coded at the speed of
+NumPy.
+
+Byte by byte: the CRC-32 of the packed bits, 4 bytes, lowest first; then the range coder's 32-bit words, each lowest byte
+first, as many as it takes. In the coder's stream, at one bit a bit: for each channel the number of its parents,
+PARENT_COUNT_BITS wide, highest bit first; for each parent its index, the neighbour's place in NEIGHBOURS times the number
+of channels plus its channel, as wide as the largest index. Then the blocks.
+
+A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that nothing is given
+out that did not go in: not from a damaged payload, and not on a machine that computes other probabilities.
 """
 import importlib
 import math
 import operator
+import zlib
 
 import numpy as np
 
 from ..errors import CodecError, MissingPackage
+from .parents import NEIGHBOURS, PARENT_COUNT_BITS, choose_parents, index_bits, neighbours
 
 PACKED, CODED = 0, 1
 """The methods, as the container stores them. What they mean never changes: a new scheme takes a new number."""
 
 LARGEST_BLOCK = 1024
-PARENT_COUNT_BITS = 3
-MAX_PARENTS = (1 << PARENT_COUNT_BITS) - 1
-# Where a parent may be, as (rows down, columns right); a flat code has the first alone.
-NEIGHBOURS = ((0, 0), (0, -1), (-1, 0))
+CHECKSUM_BYTES = 4
 
 MAX_CODE_SIZE = 1 << 16
 """The largest L, in bits. Codes of models have tens to thousands."""
@@ -48,10 +52,8 @@ A payload's length does not bound what it decodes to: a channel that never chang
 in all. This does, and is nearly twice what the large CNN makes of 20,000 x 20,000 pixels.
 """
 
-# What the encoder's choice of parents looks at; the format does not depend on these.
-_SAMPLED_BITS, _SAMPLED_ROWS = 1 << 20, 1 << 13
-_SHORT_LIST = 32  # candidates a channel that are looked at together; all of them are looked at alone
-_MOST_CHANNELS_WITH_PARENTS = 1024
+# How much is coded in one step; the format does not depend on it.
+_STEP_BITS = 1 << 16
 
 
 def encode_bits(bits, shape, parents=None):
@@ -81,13 +83,12 @@ def encode_bits(bits, shape, parents=None):
     constriction = _constriction()
     if constriction is None or not 0 < bits.size <= MAX_CODED_BITS:
         return PACKED, packed
-    maps = bits.reshape(-1, height, width, channels)
-    coder = _Encoder(constriction)
+    coder, maps = _Encoder(constriction), bits.reshape(-1, height, width, channels)
     if parents is None:
-        parents = choose_parents(bits, shape)
+        parents = choose_parents(maps)
     _write_parents(coder, parents, height * width)
     _code_items(coder, parents, maps)
-    coded = coder.payload()
+    coded = _checksum(packed) + coder.words()
     return (CODED, coded) if len(coded) < len(packed) else (PACKED, packed)
 
 
@@ -104,7 +105,8 @@ def decode_bits(payload, method, count, shape):
         bool array (N, L).
 
     Raises:
-        CodecError: encode_bits writes no such payload for so many codes; or the method is unknown.
+        CodecError: the payload is damaged, or not one of so many codes; or the method is unknown. Damage to packed bits
+            shows only in their number; the container has a checksum for them.
         MissingPackage: the method is CODED and constriction is not installed.
         TypeError: shape holds no integers. ValueError: it is not (L,) or (h, w, c), or L exceeds MAX_CODE_SIZE.
     """
@@ -120,10 +122,11 @@ def decode_bits(payload, method, count, shape):
     if constriction is None:
         raise MissingPackage("the codes are entropy-coded; to read them, pip install 'tinyqae[codec]' (constriction)",
                              name="constriction")
-    coder = _Decoder(constriction, payload)
+    coder = _Decoder(constriction, payload[CHECKSUM_BYTES:])
     bits = np.empty((count, size), np.bool_)
     _code_items(coder, _read_parents(coder, channels, height * width), bits.reshape(-1, height, width, channels))
-    coder.finish()
+    if not coder.is_at_end() or _checksum(np.packbits(bits)) != payload[:CHECKSUM_BYTES]:
+        raise CodecError("the payload is damaged: its checksum is not that of its bits")
     return bits
 
 
@@ -139,7 +142,7 @@ def check_size(method, count, size, payload_bytes):
         if bits > MAX_CODED_BITS:
             raise CodecError(f"{count} codes of {size} bits are promised; an entropy-coded payload holds at most "
                              f"{MAX_CODED_BITS} bits")
-        if payload_bytes % 4 or not 0 < payload_bytes < packed:
+        if payload_bytes % 4 or not CHECKSUM_BYTES < payload_bytes < packed:
             raise CodecError(f"the payload has {payload_bytes} bytes; entropy-coded, {count} codes of {size} bits have a "
                              f"multiple of 4, and fewer than the {packed} of packed bits")
     else:
@@ -152,25 +155,48 @@ def check_size(method, count, size, payload_bytes):
 def _code_items(coder, parents, maps):
     """Send maps (N, h, w, c) through the coder, which reads or overwrites them."""
     count, height, width, channels = maps.shape
-    seen = [np.zeros(1 << len(chosen), np.int64) for chosen in parents]
-    ones = [np.zeros(1 << len(chosen), np.int64) for chosen in parents]
+    size, depth = height * width * channels, max(map(len, parents))
+    codes, sources = maps.reshape(count, size), _sources(parents, maps.shape[1:])
+    # [channel and context, the bit's value]
+    counts = np.zeros((channels << depth, 2), np.int64)
     for items in _blocks(count):
-        # A border of zeros above and to the left; items last, so that the bits of one call lie side by side.
-        block = np.zeros((height + 1, width + 1, channels, items.stop - items.start), np.bool_)
-        inside = block[1:, 1:].transpose(3, 0, 1, 2)
+        # Items last, so that the bits of one call lie side by side; the last row is what parents beyond the border are.
+        rows = np.zeros((size + 1, items.stop - items.start), np.uint8)
         if not coder.decodes:
-            inside[...] = maps[items]
-        for y, x, channel in np.ndindex(height, width, channels):
-            context = np.zeros(block.shape[-1], np.intp)
-            for down, right, other in parents[channel]:
-                context += context
-                context += block[1 + y + down, 1 + x + right, other]
-            probability = (2 * ones[channel] + 1) / (2 * seen[channel] + 2)
-            bits = coder.code(block[1 + y, 1 + x, channel], probability[context])
-            seen[channel] += np.bincount(context, minlength=len(probability))
-            ones[channel] += np.bincount(context[bits], minlength=len(probability))
+            rows[:size] = codes[items].T
+        for step in _steps(size, channels, rows.shape[1], depth):
+            first = step.start % channels
+            known = counts[first << depth:first + step.stop - step.start << depth]
+            probability = (2 * known[:, 1] + 1) / (2 * (known[:, 0] + known[:, 1]) + 2)
+            known += coder.code(rows, step, sources, probability)
         if coder.decodes:
-            maps[items] = inside
+            codes[items] = rows[:size].T
+
+
+def _sources(parents, shape):
+    """(D, h w c): the numbers of the bits of a code that are a bit's parents, h w c for a zero; D the most that a channel
+    has. Channels with fewer have zeros behind.
+    """
+    height, width, channels = shape
+    size = height * width * channels
+    # A border above, to the left and behind the last channel, where missing parents are.
+    numbers = np.pad(np.arange(size).reshape(shape), ((1, 0), (1, 0), (0, 1)), constant_values=size)
+    chosen = np.full((max(map(len, parents)), 1, 1, channels, 3), (0, 0, channels))
+    for channel, of_channel in enumerate(parents):
+        if of_channel:
+            chosen[:len(of_channel), 0, 0, channel] = of_channel
+    down, right, other = np.moveaxis(chosen, -1, 0)
+    y, x, _ = np.ogrid[1:height + 1, 1:width + 1, :1]
+    return numbers[y + down, x + right, other].reshape(-1, size)
+
+
+def _contexts(rows, sources):
+    """The values of parents as one number. rows: uint8 (K, n), zeros and ones; sources: numbers of rows, (D, ...), D below
+    8. Returns uint8 (..., n).
+    """
+    values = rows.take(sources, axis=0)
+    values <<= np.arange(len(sources), dtype=np.uint8).reshape(-1, *[1] * sources.ndim)
+    return np.bitwise_or.reduce(values, axis=0)
 
 
 def _blocks(count):
@@ -182,42 +208,33 @@ def _blocks(count):
         start = stop
 
 
+def _steps(size, channels, items, depth):
+    """Slices of a code's bits, one after the other, each of one place and about _STEP_BITS bits (or contexts)."""
+    most = max(1, _STEP_BITS // max(items, 1 << depth))
+    for place in range(0, size, channels):
+        for start in range(place, place + channels, most):
+            yield slice(start, min(start + most, place + channels))
+
+
 def _write_parents(coder, parents, places):
-    """For each channel the number of its parents, then each one's index among all candidates."""
+    """For each channel the number of its parents, then the index of each among all candidates."""
     channels = len(parents)
-    for chosen in parents:
-        _code_number(coder, len(chosen), PARENT_COUNT_BITS)
-        for down, right, other in chosen:
-            _code_number(coder, NEIGHBOURS.index((down, right)) * channels + other, _index_bits(channels, places))
+    coder.write_numbers([len(chosen) for chosen in parents], PARENT_COUNT_BITS)
+    coder.write_numbers([NEIGHBOURS.index((down, right)) * channels + other for chosen in parents
+                         for down, right, other in chosen], index_bits(channels, places))
 
 
 def _read_parents(coder, channels, places):
     """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
+    counts = coder.read_numbers(channels, PARENT_COUNT_BITS)
+    indices = iter(coder.read_numbers(sum(counts), index_bits(channels, places)))
     parents = []
-    for channel in range(channels):
-        chosen = []
-        for _ in range(_code_number(coder, 0, PARENT_COUNT_BITS)):
-            neighbour, other = divmod(_code_number(coder, 0, _index_bits(channels, places)), channels)
-            if neighbour >= _neighbours(places) or neighbour == 0 and other >= channel:
-                raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
-            chosen.append((*NEIGHBOURS[neighbour], other))
-        parents.append(chosen)
+    for channel, count in enumerate(counts):
+        chosen = [divmod(next(indices), channels) for _ in range(count)]
+        if any(neighbour >= neighbours(places) or neighbour == 0 and other >= channel for neighbour, other in chosen):
+            raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
+        parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in chosen])
     return parents
-
-
-def _code_number(coder, number, width):
-    """Send `width` bits of a number through the coder, highest first, at a bit each; returns the number."""
-    powers = 1 << np.arange(width)[::-1]
-    return int(powers @ coder.code((number & powers) > 0, np.full(width, 0.5)))
-
-
-def _neighbours(places):
-    """How many of NEIGHBOURS a map of so many places has."""
-    return len(NEIGHBOURS) if places > 1 else 1
-
-
-def _index_bits(channels, places):
-    return (_neighbours(places) * channels - 1).bit_length()
 
 
 class _Encoder:
@@ -227,125 +244,87 @@ class _Encoder:
 
     def __init__(self, constriction):
         self._encoder = constriction.stream.queue.RangeEncoder()
-        # perfect=False rounds p to 24 bits by a multiplication, the same in constriction 0.4 and 0.5.
-        self._model = constriction.stream.model.Bernoulli(perfect=False)
+        self._model, self._even = _models(constriction)
 
-    def code(self, bits, probability):
-        """Append bool bits (n,), each 1 with its float64 probability (n,); returns the bits."""
-        self._encoder.encode(bits.astype(np.int32), self._model, probability)
-        return bits
+    def code(self, rows, step, sources, probability):
+        """Code rows[step] of uint8 rows (K, n).
 
-    def payload(self):
+        sources (D, K): as _sources gives them. probability (c 2^D,): of a 1 in each context of each of the c bits of a step.
+        Returns how often each was 0 and 1, (c 2^D, 2).
+        """
+        cells = _cells(rows, step, sources)
+        self._encoder.encode(rows[step].ravel().astype(np.int32), self._model, probability.take(cells).ravel())
+        return _tally(cells, rows[step], len(probability))
+
+    def write_numbers(self, numbers, width):
+        """Append whole numbers of `width` bits each."""
+        bits = np.array(numbers, np.int32)[:, np.newaxis] >> np.arange(width, dtype=np.int32)[::-1] & 1
+        self._encoder.encode(bits.ravel(), self._even)
+
+    def words(self):
         return self._encoder.get_compressed().astype("<u4").tobytes()
 
 
-class _Decoder(_Encoder):
-    """Gives bits back, and encodes them again: only what an encoder writes is accepted.
-
-    A range decoder reads zeros beyond the end and makes bits of anything, so damage shows in no other way.
-    """
+class _Decoder:
+    """Gives bits back."""
 
     decodes = True
 
-    def __init__(self, constriction, payload):
-        super().__init__(constriction)
-        self._expected = payload
-        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(payload, "<u4").astype(np.uint32))
+    def __init__(self, constriction, words):
+        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
+        self._model, self._even = _models(constriction)
+        # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
+        self._bits_left = 2 * 8 * len(words) + 128
 
-    def code(self, bits, probability):
-        """Overwrite bits (n,) by the next ones of the stream; returns them."""
+    def code(self, rows, step, sources, probability):
+        """As the encoder's, but overwrites rows[step]."""
+        probabilities = probability.reshape(step.stop - step.start, -1)
+        for row, of_contexts in zip(range(step.start, step.stop), probabilities, strict=True):
+            rows[row] = self._decode(self._model, of_contexts.take(_contexts(rows, sources[:, row])))
+        tally = _tally(_cells(rows, step, sources), rows[step], len(probability))
+        # Beyond its end a stream goes on as zeros: without this, a few bytes of garbage cost the minute of a full payload.
+        self._bits_left += (tally * np.log2(np.stack([1 - probability, probability], axis=1))).sum()
+        if self._bits_left < 0:
+            raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
+        return tally
+
+    def read_numbers(self, count, width):
+        """A list of the next `count` whole numbers of `width` bits each."""
+        bits = self._decode(self._even, count * width).reshape(count, width)
+        return (bits @ (1 << np.arange(width)[::-1])).tolist()
+
+    def is_at_end(self):
+        return self._decoder.maybe_exhausted()
+
+    def _decode(self, model, what):
         try:
-            bits[...] = self._decoder.decode(self._model, probability)
+            return self._decoder.decode(model, what)
         except AssertionError as error:  # constriction's answer to words that no encoder writes
             raise CodecError("the payload is damaged: the range decoder cannot read it") from error
-        super().code(bits, probability)
-        # So that a few bytes of garbage do not cost a minute. Up to two words close the stream, and may not stay.
-        if 4 * self._encoder.num_words() > len(self._expected) + 8:
-            raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
-        return bits
-
-    def finish(self):
-        """CodecError unless the bits given out make exactly this payload."""
-        if self.payload() != self._expected:
-            raise CodecError("the payload is damaged: it is not what its bits are encoded to")
 
 
-# ---- the encoder's choice ----------------------------------------------------------------------------------------------
+def _models(constriction):
+    """(a Bernoulli model with probabilities to be given, one of 1/2)."""
+    # perfect=False rounds p to 24 bits by a multiplication, the same in constriction 0.4 and 0.5.
+    bernoulli = constriction.stream.model.Bernoulli
+    return bernoulli(perfect=False), bernoulli(0.5, perfect=False)
 
 
-def choose_parents(bits, shape):
-    """For each channel a list of its parents (rows down, columns right, channel). bits (N, L), N at least 1, and shape as
-    encode_bits takes them.
-
-    Sums of logarithms decide here, which another machine may round otherwise. That is no harm: the file says what was
-    chosen.
-    """
-    height, width, channels = map_shape(shape)
-    maps = bits.reshape(-1, height, width, channels)
-    count = len(maps)
-    places = height * width
-    if channels > _MOST_CHANNELS_WITH_PARENTS:
-        return [[] for _ in range(channels)]
-    rows = min(_SAMPLED_ROWS, _SAMPLED_BITS // channels)
-    sample = maps[::-(-count * places // rows)]
-    bordered = np.pad(sample, ((0, 0), (1, 0), (1, 0), (0, 0)))
-    # (candidates, rows): the bits that may be parents, at every place of every sampled item.
-    candidates = np.concatenate([bordered[:, 1 + down:1 + down + height, 1 + right:1 + right + width].reshape(-1, channels)
-                                 for down, right in NEIGHBOURS[:_neighbours(places)]], axis=1).T.copy()
-    numbers = candidates.astype(np.float32)  # exact sums below 2^24, and BLAS adds them
-    ones = numbers.sum(axis=1)
-    parents = []
-    for channel in range(channels):
-        allowed = np.r_[:channel, channels:len(candidates)]
-        both = (numbers @ numbers[channel])[allowed]
-        # [candidate, its value, the bit's value]
-        table = np.empty((len(allowed), 2, 2))
-        table[:, 1, 1] = both
-        table[:, 1, 0] = ones[allowed] - both
-        table[:, 0, 1] = ones[channel] - both
-        table[:, 0, 0] = numbers.shape[1] - table[:, 1].sum(axis=1) - table[:, 0, 1]
-        likely = allowed[_description_length(table).sum(axis=1).argsort(kind="stable")[:_SHORT_LIST]]
-        chosen = _add_parents(candidates[channel], candidates[likely], _index_bits(channels, places))
-        indices = (divmod(int(likely[i]), channels) for i in chosen)
-        parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in indices])
-    return parents
+def _cells(rows, step, sources):
+    """(c, n): for each bit of a step of c bits and n items the number of its context, behind those of the bits before."""
+    contexts = _contexts(rows, sources[:, step])
+    return contexts + (np.arange(len(contexts)) << len(sources))[:, np.newaxis]
 
 
-def _add_parents(target, candidates, price):
-    """Which candidates, best first, to make parents of a bit: one after the other, while it saves more than `price` bits.
-
-    target: bool (R,), the bit in R sampled places. candidates: bool (K, R).
-    """
-    chosen = []
-    context = np.zeros(len(target), np.int16)
-    while len(candidates) and len(chosen) < MAX_PARENTS:
-        cell = 2 * context + target
-        sizes = np.bincount(cell, minlength=2 << len(chosen))
-        filled = np.flatnonzero(sizes)
-        starts = np.cumsum(sizes[filled]) - sizes[filled]
-        ones = np.zeros((len(candidates), len(sizes)))
-        ones[:, filled] = np.add.reduceat(candidates[:, cell.argsort(kind="stable")], starts, axis=1, dtype=np.int32)
-        # [..., context, the bit's value]
-        sizes, ones = sizes.reshape(-1, 2), ones.reshape(len(candidates), -1, 2)
-        now = _description_length(sizes).sum()
-        then = (_description_length(ones) + _description_length(sizes - ones)).sum(axis=1)
-        best = int(then.argmin())
-        if now - then[best] <= price:
-            break
-        chosen.append(best)
-        context = 2 * context + candidates[best]
-    return chosen
+def _tally(cells, bits, count):
+    """(count, 2): how often a 0 and a 1 of `bits` stands in each cell. Overwrites cells."""
+    cells <<= 1
+    cells |= bits
+    return np.bincount(cells.ravel(), minlength=2 * count).reshape(count, 2)
 
 
-def _description_length(counts):
-    """Bits that the Krichevsky-Trofimov code takes for counts (..., 2) of zeros and ones, to Stirling's approximation."""
-    total = counts.sum(axis=-1)
-    entropy = _x_log_x(total) - _x_log_x(counts).sum(axis=-1)
-    return entropy + 0.5 * np.log2(np.maximum(total, 1)) + (total > 0)
-
-
-def _x_log_x(x):
-    return x * np.log2(np.maximum(x, 1))
+def _checksum(packed):
+    return zlib.crc32(packed).to_bytes(CHECKSUM_BYTES, "little")
 
 
 # ---- arguments ---------------------------------------------------------------------------------------------------------

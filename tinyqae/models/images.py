@@ -146,19 +146,33 @@ class ImageAutoencoder(Autoencoder):
 
     def decode(self, code):
         """Images uint8 (N, H, W, C) from what encode gave: bits, packed bits, or any code values in [0, 1]."""
-        return np.rint(self.decode_floats(code) * 255).astype(np.uint8)
+        code = self._unpacked(code)
+        images = np.empty((len(code), *self.input_shape), np.uint8)
+        for part, pixels in self._decoded(code):
+            # While a batch is in the cache: a pass over all images as floats takes as long as the decoder itself.
+            pixels = backend.to_host(pixels)
+            np.multiply(pixels, 255, out=pixels)
+            images[part] = np.rint(pixels, out=pixels)
+        return images
 
     def decode_floats(self, code):
         """As decode, but pixels as floats in [0, 1] before they are rounded to bytes."""
         code = self._unpacked(code)
         images = np.empty((len(code), *self.input_shape), self.dtype)
+        for part, pixels in self._decoded(code):
+            images[part] = backend.to_host(pixels)
+        return images
+
+    def _decoded(self, code):
+        """Batch after batch of a code (N, latent_size): (a slice of it, its pixels (n, H, W, C) in [0, 1] on the device, in
+        the model's own buffer).
+        """
         with self.working(self.inference_batch):
             for start in range(0, len(code), self.inference_batch):
-                part = backend.to_device(code[start:start + self.inference_batch].astype(self.dtype))
-                logits = self.decode_logits(self.bottleneck.for_decoder(part, part))
-                sigmoid_forward(logits, logits)
-                images[start:start + len(part)] = backend.to_host(logits).reshape(-1, *self.input_shape)
-        return images
+                part = slice(start, start + self.inference_batch)
+                values = backend.to_device(code[part].astype(self.dtype))
+                logits = self.decode_logits(self.bottleneck.for_decoder(values, values))
+                yield part, sigmoid_forward(logits, logits).reshape(-1, *self.input_shape)
 
     def _hidden(self, images):
         h = self.encoder.forward(self._centred(images), training=False)

@@ -1,0 +1,106 @@
+"""Which bits of a code tell of others: the choice of the parents on whose values the probabilities in payload.py depend.
+
+Parents are added to a channel one after the other, each time the one that saves most, until it would save less than
+writing it down costs: the minimum description length. Fixed parents, such as the bits to the left and above in the same
+channel, save much less: most of what can be known about a bit of a latent map is in the other channels.
+
+Sums of logarithms decide here, which another machine may round otherwise. That is no harm: the file says what was chosen.
+"""
+import numpy as np
+
+PARENT_COUNT_BITS = 3
+MAX_PARENTS = (1 << PARENT_COUNT_BITS) - 1
+
+NEIGHBOURS = ((0, 0), (0, -1), (-1, 0))
+"""Where a parent may be, as (rows down, columns right); a flat code has the first alone."""
+
+_SAMPLED_BITS, _SAMPLED_ROWS = 1 << 20, 1 << 13
+_SHORT_LIST = 32  # candidates a channel that are looked at together, a multiple of 8; all of them are looked at alone
+_MOST_CHANNELS_WITH_PARENTS = 1024
+
+
+def neighbours(places):
+    """How many of NEIGHBOURS a map of so many places has."""
+    return len(NEIGHBOURS) if places > 1 else 1
+
+
+def index_bits(channels, places):
+    """In how many bits a parent is written down: its number among all candidates, neighbour by neighbour."""
+    return (neighbours(places) * channels - 1).bit_length()
+
+
+def choose_parents(maps):
+    """For each channel a list of its parents (rows down, columns right, channel).
+
+    maps: bool (N, h, w, c), codes; N at least 1, and h = w = 1 for flat ones.
+    """
+    count, height, width, channels = maps.shape
+    places = height * width
+    if channels > _MOST_CHANNELS_WITH_PARENTS:
+        return [[] for _ in range(channels)]
+    rows = min(_SAMPLED_ROWS, _SAMPLED_BITS // channels)
+    sample = maps[::-(-count * places // rows)]
+    bordered = np.pad(sample, ((0, 0), (1, 0), (1, 0), (0, 0)))
+    # (candidates, rows): the bits that may be parents, at every place of every sampled item.
+    candidates = np.concatenate([bordered[:, 1 + down:1 + down + height, 1 + right:1 + right + width].reshape(-1, channels)
+                                 for down, right in NEIGHBOURS[:neighbours(places)]], axis=1).T.astype(np.uint8)
+    description_length = _description_length(candidates.shape[1])
+    # How often two bits are 1 together: sums below 2^24 are exact in float32, and BLAS adds them.
+    numbers = candidates.astype(np.float32)
+    together = (numbers @ numbers[:channels].T).astype(np.intp)
+    ones = candidates.sum(axis=1, dtype=np.intp)
+    parents = []
+    for channel in range(channels):
+        allowed = np.r_[:channel, channels:len(candidates)]
+        both, alone, other = together[allowed, channel], ones[channel], ones[allowed]
+        lengths = (description_length(other - both, both)
+                   + description_length(candidates.shape[1] - other - alone + both, alone - both))
+        likely = allowed[lengths.argsort(kind="stable")[:_SHORT_LIST]]
+        chosen = _add_parents(candidates[channel], candidates[likely], index_bits(channels, places), description_length)
+        indices = (divmod(int(likely[i]), channels) for i in chosen)
+        parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in indices])
+    return parents
+
+
+def _add_parents(target, candidates, price, description_length):
+    """Which candidates, best first, to make parents of a bit: one after the other, while it saves more than `price` bits.
+
+    target: uint8 (R,), the bit in R sampled places. candidates: uint8 (K, R).
+    """
+    chosen = []
+    context = np.zeros(len(target), np.uint8)
+    # Eight candidates side by side in the bytes of a number are counted by one addition, up to 255 ones.
+    bytes_of_row = np.zeros((len(target), -len(candidates) // 8 * -8), np.uint8)
+    bytes_of_row[:, :len(candidates)] = candidates.T
+    while len(candidates) and len(chosen) < MAX_PARENTS:
+        cell = 2 * context + target
+        sizes = np.bincount(cell, minlength=2 << len(chosen))
+        filled = np.flatnonzero(sizes)
+        starts = np.cumsum(sizes[filled]) - sizes[filled]
+        cuts = np.union1d(starts, np.arange(0, len(target), 255))
+        sums = np.add.reduceat(bytes_of_row.view(np.uint64).take(cell.argsort(kind="stable"), axis=0), cuts, axis=0)
+        # [context, the bit's value, candidate]
+        ones = np.zeros((len(sizes) // 2, 2, len(candidates)), np.intp)
+        ones.reshape(len(sizes), -1)[filled] = np.add.reduceat(
+            sums.view(np.uint8), cuts.searchsorted(starts), axis=0, dtype=np.intp)[:, :len(candidates)]
+        sizes = sizes.reshape(-1, 2, 1)
+        now = description_length(sizes[:, 0], sizes[:, 1]).sum()
+        zeros = sizes - ones
+        then = (description_length(ones[:, 0], ones[:, 1]) + description_length(zeros[:, 0], zeros[:, 1])).sum(axis=0)
+        best = int(then.argmin())
+        if now - then[best] <= price:
+            break
+        chosen.append(best)
+        context = 2 * context + candidates[best]
+    return chosen
+
+
+def _description_length(largest):
+    """A function of the numbers of zeros and ones, arrays of whole numbers with sums up to `largest`: how many bits the
+    Krichevsky-Trofimov code takes for them, to Stirling's approximation.
+    """
+    count = np.arange(largest + 1)
+    logarithm = np.log2(np.maximum(count, 1))
+    of_part = count * logarithm
+    of_all = of_part + 0.5 * logarithm + (count > 0)
+    return lambda zeros, ones: of_all.take(zeros + ones) - of_part.take(zeros) - of_part.take(ones)
