@@ -69,7 +69,7 @@ def nan(*shape, dtype=np.float32):
 
 
 # Beside the shapes of the Numba kernels one that takes several rounds of all blocks.
-@pytest.mark.parametrize("shape", [*SHAPES, (1, 1), (300, 700)])
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 1), pytest.param((300, 700), marks=pytest.mark.slow)])
 def test_losses_of_images(shape, kernel_of):
     x, t = logits(*shape).clip(-1e4, 1e4), targets(*shape)
     agree(losses.bce_with_logits, kernel_of(losses.bce_with_logits), (x, t, nan(shape[1]), nan(*shape)), [3],
@@ -216,9 +216,9 @@ def test_every_replacement_is_tested_here():
 
 
 def test_sums_are_the_same_bits_every_time(kernel_of):
-    x, t = on_device(logits(200, 784).clip(-9, 9), targets(200, 784))
-    bce, dlogits = kernel_of(losses.bce_with_logits), empty(200, 784)
-    assert len({float(backend.to_host(bce(x, t, empty(784), dlogits))) for _ in range(3)}) == 1
+    x, t = on_device(logits(40, 784).clip(-9, 9), targets(40, 784))
+    bce, dlogits = kernel_of(losses.bce_with_logits), empty(40, 784)
+    assert len({float(backend.to_host(bce(x, t, empty(784), dlogits))) for _ in range(2)}) == 1
 
 
 def test_an_array_that_is_not_contiguous_is_refused(kernel_of):
