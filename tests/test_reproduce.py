@@ -1,5 +1,6 @@
 """tinyqae reproduce: rows trained once wherever they are trained, and a page that says what their figures say."""
 import csv
+import functools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from tinyqae import recipes
 from tinyqae.cli import main
 from tinyqae.data import synthetic_digits
 from tinyqae.errors import MissingPackage
-from tinyqae.reproduce import TABLES, agreement, claims, command, outputs, page, reproduce, run, workers
+from tinyqae.reproduce import TABLES, agreement, claims, command, encoder, outputs, page_pictures, reproduce, run, workers
 from tinyqae.reproduce.html import png
 from tinyqae.reproduce.image_tables import Table1
 from tinyqae.reproduce.jobs import Job
@@ -195,10 +196,11 @@ def test_two_shards_fill_one_folder_and_train_no_row_twice(tmp_path):
     assert len(row_files(out)) == 4 and (out / "report.html").exists()
 
 
+@starts_processes
 def test_on_a_dask_cluster_the_row_of_a_killed_worker_is_taken_up_again(tmp_path):
     distributed = pytest.importorskip("dask.distributed", reason="needs the extra `dask`")
     table, out = Deadly(tmp_path / "log"), tmp_path / "out"
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         assert report_only(table, out, dask=cluster.scheduler_address).missing == []
     begun = trained(table.log)
     assert begun["commit 10 0"] == 2
@@ -257,6 +259,11 @@ def made_up(table, row, seed, level):
             "report_definitions": {"image": image, "stack": image}}
 
 
+@functools.cache
+def gradients_of_digits():
+    return encoder.before_and_after(synthetic_digits(train=400, test=1).train_images)
+
+
 def canned_extras(table):
     """What a table's `extras` computes from the data, which takes longer than a test should."""
     if table.number == 3:
@@ -267,7 +274,8 @@ def canned_extras(table):
     names = {1: ("all_black", "inverted"), 2: ("unrelated",)}[table.number]
     return {"limits": {str(table.latent_size(size)): {"gaussian": 1.0, "pca": 2.0} for size in table.sizes},
             "demonstration": {name: scores for name in names},
-            "originals": to_png(np.zeros((10, 8, 8, 1 if table.number == 1 else 3), np.uint8))}
+            "originals": to_png(np.zeros((10, 8, 8, 1 if table.number == 1 else 3), np.uint8)),
+            **({"gradients": gradients_of_digits()} if table.number == 1 else {})}
 
 
 def canned(number):
@@ -322,7 +330,8 @@ class Page(HTMLParser):
 def write_without_charts(results, out):
     """As `outputs.write`, with dots for the charts, which take long: those of the trained rows above are real."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "chart", lambda draw, alt, *arguments: png(to_png(np.zeros((1, 1, 1, 1), np.uint8)), alt))
+        dot = to_png(np.zeros((1, 1, 1, 1), np.uint8))
+        patch.setattr(page_pictures, "chart", lambda draw, alt, *arguments: png(dot, alt))
         outputs.write(results, out)
 
 

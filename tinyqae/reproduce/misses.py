@@ -1,0 +1,167 @@
+"""Why rows of recipe `report` miss the published figures: each sentence has an experiment behind it.
+
+An experiment is a trial: the same row with one thing changed. Some trials are rows of the run itself (small CNNs on all
+images), others are recorded in trials.json beside this file, which benchmarks/why_missed.py writes. What they say is
+computed: how far the change moves each figure towards the published one.
+"""
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+from .agreement import WITHIN, agreement
+from .claims import NAMES
+from .rows import FULL, QUICK
+
+ALL_IMAGES = ", all images"
+MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
+          "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
+          "much of the distance to the published figure the change closes; what no trial closes is not explained.")
+NOT_EXPLAINED = "Not explained."
+MOST, SOME = 0.5, 0.1
+DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row with one thing changed. change: what, in words that a colon can follow. figures: {metric: mean by the report's
+    definition}. before: whether the trial is the lesser one of the two, trained less than the row, so that going from it to
+    the row shows what more training does. source: where it is from, in words.
+    """
+
+    table: int
+    row: str
+    change: str
+    figures: dict
+    before: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: metric, what was published, ours (mean, standard deviation or None) over so many seeds."""
+
+    metric: str
+    published: float
+    ours: tuple
+    seeds: int
+
+    def __str__(self):
+        digits = DIGITS.get(self.metric, 3)
+        spread = f" ± {self.ours[1]:.{digits}f}" if self.ours[1] is not None else ""
+        return f"{NAMES[self.metric]} {self.published:.{digits}f}, ours {self.ours[0]:.{digits}f}{spread}"
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A row with the figures that miss, and the sentences that say why."""
+
+    table: int
+    label: str
+    figures: list
+    why: list
+    explained: bool
+
+
+def misses(tables, published, amount):
+    """[Miss] of all rows of recipe `report`. tables: {number: table}; published: {number: its results}; amount: of the run.
+    None for a quick run, whose figures mean nothing.
+    """
+    if amount == QUICK:
+        return []
+    found = []
+    for number, kind in tables.items():
+        rows = {row["label"]: row for row in published[number]["tables"].get("report", ())
+                if row["published"] is not None and kind.report_key(row) in row}
+        figures = {label: _figures(kind, row) for label, row in rows.items()}
+        trials = [*_recorded(number), *_of_this_run(number, kind, rows)]
+        for label, row in rows.items():
+            missing = [one for one in figures[label] if _misses(kind, one)]
+            if missing:
+                found.append(_explained(number, kind, row, missing, figures, trials))
+    return found
+
+
+def _figures(kind, row):
+    ours = row[kind.report_key(row)]
+    return [Figure(metric, published, ours[metric], row["seeds"])
+            for metric, published in zip(kind.metrics, row["published"], strict=True)]
+
+
+def _misses(kind, figure):
+    column = [figures[kind.metrics.index(figure.metric)] for figures in kind.published.values()]
+    return agreement(figure.published, figure.ours, figure.seeds, column) != WITHIN
+
+
+def _recorded(number):
+    """The trials in trials.json for this table."""
+    content = json.loads((resources.files(__package__) / "trials.json").read_text(encoding="utf-8"))
+    return [Trial(number, trial["row"], trial["change"], trial["figures"], trial["before"],
+                  f"recorded: {group['command']}, seeds {', '.join(map(str, group['seeds']))}, {group['date']}")
+            for group in content if group["table"] == number for trial in group["trials"]]
+
+
+def _of_this_run(number, kind, rows):
+    """Rows of the run that are trials of others: the same on all images."""
+    found = []
+    for label, row in rows.items():
+        whole = rows.get(label + ALL_IMAGES)
+        if whole:
+            figures = {metric: pair[0] for metric, pair in whole[kind.report_key(whole)].items()}
+            change = (f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
+                      f"{row['training_images']:,} for {row['epochs']}")
+            found.append(Trial(number, label, change, figures, False, "this run"))
+    return found
+
+
+def _explained(number, kind, row, missing, figures, trials):
+    """The Miss of a row: from its own trials, and where there are none from those of the smallest with its bottleneck."""
+    label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
+    own = [trial for trial in trials if trial.row == label]
+    borrowed = [trial for trial in trials if trial.row == smallest] if label != smallest and not own else []
+    why, best = [], 0.0
+    full = {one.label: one.recipe.epochs for one in kind.rows("report", FULL)}.get(label, row["epochs"])
+    if row["epochs"] < full:
+        why.append(f"Trained for {row['epochs']} of the report's {full} epochs.")
+    for trial in own:
+        said, share = _sentence(trial, missing)
+        why.append(said)
+        best = max(best, share)
+    for trial in borrowed:
+        said, share = _sentence(trial, [one for one in figures[smallest] if one.metric in {m.metric for m in missing}])
+        why.append(f"As for {smallest}: {said[0].lower()}{said[1:]}")
+        best = max(best, share)
+    return Miss(number, label, missing, why, best >= SOME)
+
+
+def _sentence(trial, figures):
+    """(what the change does to these figures in words, the mean share of the distances to the published ones it closes)."""
+    shares, moves = [], []
+    for figure in figures:
+        before, after = figure.ours[0], trial.figures[figure.metric]
+        if trial.before:
+            before, after = after, before
+        distance = abs(figure.published - before)
+        shares.append(1 - abs(figure.published - after) / distance if distance else 0.0)
+        digits = DIGITS.get(figure.metric, 3)
+        moves.append(f"{NAMES[figure.metric]} {before:.{digits}f} → {after:.{digits}f}, published "
+                     f"{figure.published:.{digits}f}")
+    share = sum(shares) / len(shares)
+    if share >= SOME:
+        verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
+    else:
+        verdict = "does not explain it" + (" and leads away from it" if share <= -SOME else "")
+    return f"{trial.change[0].upper()}{trial.change[1:]} ({trial.source}): {'; '.join(moves)}; {verdict}.", share
+
+
+def why_in_words(miss):
+    """The sentences of a Miss as one text."""
+    return " ".join(miss.why if miss.explained else [NOT_EXPLAINED, *(["Tried:"] if miss.why else []), *miss.why])
+
+
+def markdown(found):
+    """Markdown: the rows of one table that miss, a bullet each."""
+    if not found:
+        return ""
+    lines = ["## Rows that miss the published figures", "", MISSED, ""]
+    return "\n".join([*lines, *(f"- **{miss.label}** ({'; '.join(map(str, miss.figures))}): {why_in_words(miss)}"
+                                for miss in found), ""])
