@@ -20,7 +20,19 @@ from tinyqae import recipes
 from tinyqae.cli import main
 from tinyqae.data import synthetic_digits
 from tinyqae.errors import MissingPackage
-from tinyqae.reproduce import TABLES, agreement, claims, command, encoder, outputs, page_pictures, reproduce, run, workers
+from tinyqae.reproduce import (
+    TABLES,
+    agreement,
+    claims,
+    command,
+    encoder,
+    outputs,
+    page,
+    page_pictures,
+    reproduce,
+    run,
+    workers,
+)
 from tinyqae.reproduce.html import png
 from tinyqae.reproduce.image_tables import Table1
 from tinyqae.reproduce.jobs import Job
@@ -352,6 +364,7 @@ def test_the_page_has_every_row_escapes_everything_and_needs_nothing_else(writte
     assert read.resources and all(address.startswith("data:image/png;base64,") for address in read.resources)
     assert all(address.startswith("#") and f'id="{address[1:]}"' in text for address in read.links)
     assert not re.search(r"url\(|@import|https?://", text)
+    assert all(f'<section id="{name}">' in text for name in page.SECTIONS)
     for number, recipe, label in results.raw:
         assert text.count(f"<td>{label}</td>") >= 2, (number, recipe, label)  # its table and its figure
     for kind in ("clipped", "stochastic", "annealed", "entropy"):
@@ -369,15 +382,20 @@ def test_the_csv_file_has_every_figure_of_every_seed_and_the_published_ones(writ
     assert [row["value"] for row in of_one if row["kind"] == "published"] == ["32.9476", "0.6812", "34.6837", "70.096"]
 
 
-def test_the_published_results_and_new_ones_are_input_for_the_readme(written, monkeypatch, tmp_path):
+def test_the_readme_s_sections_are_made_of_the_results_file(written, monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    import readme
-    assert "| commit 50 | 32.95 |" in readme.table1() and "| commit small | 28.62 |" in readme.table2()
-    for number, published in written[0].published.items():
-        (tmp_path / f"table{number}.json").write_text(json.dumps(published))
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    assert "| commit 50 | 32.95 |" in readme.table1() and "| commit small | 28.62 |" in readme.table2()
-    assert "| commit 64 (50 epochs) |" in readme.table3() or "| commit 64 (24 epochs) |" in readme.table3()
+    import readme_tables
+    results = readme_tables.Results(written[1])
+    assert "| commit 50 | 32.95 | 15.00 ± 0.00 | 15.00 ± 0.00 / 0.50 |" in readme_tables.image_table(results, 1)
+    assert "| fence 50 | none |" in readme_tables.image_table(results, 1)
+    assert "| commit small | 28.62 |" in readme_tables.image_table(results, 2)
+    assert "| commit 64 | 320 | 13.07 | 15.00 ± 0.00 |" in readme_tables.text_table(results)
+    table, said = readme_tables.bottlenecks(results).split("\n\n", 1)
+    for name in ("vanilla", "naive", "naive + noise", "fence", "commit", "clipped", "stochastic", "annealed", "entropy"):
+        assert f"| {name} | " in table
+    assert results.sha256[:12] in said
+    counted = re.match(r"Of (\d+) checks", readme_tables.claims(results))
+    assert int(counted[1]) == sum(map(len, written[0].claims.values()))
 
 
 def test_a_quick_run_marks_every_output(tmp_path):

@@ -149,23 +149,26 @@ def loss_sheet(path, labelled):
     _save(figure, path, trim=False)
 
 
-def rate_and_quality(path, ylabel, points):
-    """Quality against bits, a mark for each row and a line for each bottleneck. points: list of (bottleneck, bits, mean,
-    standard deviation or None).
+def rate_and_quality(path, panels):
+    """Quality against bits, a panel for each table, a mark for each row and a line for each bottleneck. panels: list of
+    (title, label of the quality, points), points: list of (bottleneck, bits, mean, standard deviation or None).
     """
-    figure, axes = plt.subplots(figsize=(5.6, 3.4))
-    for quant in dict.fromkeys(point[0] for point in points):
-        own = sorted(point[1:] for point in points if point[0] == quant)
-        bits, means, deviations = zip(*own, strict=True)
-        axes.errorbar(bits, means, [deviation or 0 for deviation in deviations], color=COLORS[quant], marker="o",
-                      markersize=4, capsize=2, linewidth=1, label=quant)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("bits an item (vanilla: 32 a number)", fontsize=8)
-    axes.set_ylabel(ylabel, fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(4.8 * len(panels), 3.4), squeeze=False)
+    for axes, (title, ylabel, points) in zip(all_axes[0], panels, strict=True):
+        for quant in dict.fromkeys(point[0] for point in points):
+            own = sorted(point[1:] for point in points if point[0] == quant)
+            bits, means, deviations = zip(*own, strict=True)
+            axes.errorbar(bits, means, [deviation or 0 for deviation in deviations], color=COLORS[quant], marker="o",
+                          markersize=4, capsize=2, linewidth=1, label=quant)
+        axes.set_xscale("log", base=2)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("bits an item (vanilla: 32 a number)", fontsize=8)
+        axes.set_ylabel(ylabel, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.legend(fontsize=7, frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.tight_layout()
     _save(figure, path)
 
 

@@ -23,16 +23,17 @@ DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
 
 @dataclass(frozen=True)
 class Trial:
-    """A row with one thing changed. change: what, in words that a colon can follow. figures: {metric: mean by the report's
-    definition}. before: whether the trial is the lesser one of the two, trained less than the row, so that going from it to
-    the row shows what more training does. source: where it is from, in words.
+    """A row with one thing changed. change: what, in words. start, end: {metric: mean by the report's definition} before the
+    change and after it, None for the row's own. source: where it is from, in words.
+
+    A row that was trained less than the report's is the end of a trial whose start was trained still less.
     """
 
     table: int
     row: str
     change: str
-    figures: dict
-    before: bool
+    start: dict | None
+    end: dict | None
     source: str
 
 
@@ -53,10 +54,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Miss:
-    """A row with the figures that miss, and the sentences that say why."""
+    """A row with the figures that miss, and the sentences of its trials; explained: whether one of them closes part of the
+    distance. epochs: (the row's, the report's) where these are more, else None.
+    """
 
     table: int
     label: str
+    epochs: tuple | None
     figures: list
     why: list
     explained: bool
@@ -95,8 +99,8 @@ def _misses(kind, figure):
 def _recorded(number):
     """The trials in trials.json for this table."""
     content = json.loads((resources.files(__package__) / "trials.json").read_text(encoding="utf-8"))
-    return [Trial(number, trial["row"], trial["change"], trial["figures"], trial["before"],
-                  f"recorded: {group['command']}, seeds {', '.join(map(str, group['seeds']))}, {group['date']}")
+    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"],
+                  f"{group['source']}, {trial['seeds']} seed{'s' * (trial['seeds'] > 1)}")
             for group in content if group["table"] == number for trial in group["trials"]]
 
 
@@ -109,7 +113,7 @@ def _of_this_run(number, kind, rows):
             figures = {metric: pair[0] for metric, pair in whole[kind.report_key(whole)].items()}
             change = (f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
                       f"{row['training_images']:,} for {row['epochs']}")
-            found.append(Trial(number, label, change, figures, False, "this run"))
+            found.append(Trial(number, label, change, None, figures, "this run"))
     return found
 
 
@@ -117,11 +121,8 @@ def _explained(number, kind, row, missing, figures, trials):
     """The Miss of a row: from its own trials, and where there are none from those of the smallest with its bottleneck."""
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
     own = [trial for trial in trials if trial.row == label]
-    borrowed = [trial for trial in trials if trial.row == smallest] if label != smallest and not own else []
+    borrowed = [trial for trial in trials if trial.row == smallest] if not own and row["size"] != kind.sizes[0] else []
     why, best = [], 0.0
-    full = {one.label: one.recipe.epochs for one in kind.rows("report", FULL)}.get(label, row["epochs"])
-    if row["epochs"] < full:
-        why.append(f"Trained for {row['epochs']} of the report's {full} epochs.")
     for trial in own:
         said, share = _sentence(trial, missing)
         why.append(said)
@@ -130,32 +131,32 @@ def _explained(number, kind, row, missing, figures, trials):
         said, share = _sentence(trial, [one for one in figures[smallest] if one.metric in {m.metric for m in missing}])
         why.append(f"As for {smallest}: {said[0].lower()}{said[1:]}")
         best = max(best, share)
-    return Miss(number, label, missing, why, best >= SOME)
+    full = {one.label: one.recipe.epochs for one in kind.rows("report", FULL)}.get(label, row["epochs"])
+    return Miss(number, label, (row["epochs"], full) if row["epochs"] < full else None, missing, why, best >= SOME)
 
 
 def _sentence(trial, figures):
     """(what the change does to these figures in words, the mean share of the distances to the published ones it closes)."""
     shares, moves = [], []
     for figure in figures:
-        before, after = figure.ours[0], trial.figures[figure.metric]
-        if trial.before:
-            before, after = after, before
-        distance = abs(figure.published - before)
-        shares.append(1 - abs(figure.published - after) / distance if distance else 0.0)
+        start, end = (figure.ours[0] if side is None else side[figure.metric] for side in (trial.start, trial.end))
+        distance = abs(figure.published - start)
+        shares.append(1 - abs(figure.published - end) / distance if distance else 0.0)
         digits = DIGITS.get(figure.metric, 3)
-        moves.append(f"{NAMES[figure.metric]} {before:.{digits}f} → {after:.{digits}f}, published "
-                     f"{figure.published:.{digits}f}")
+        moves.append(f"{NAMES[figure.metric]} {start:.{digits}f} → {end:.{digits}f}")
     share = sum(shares) / len(shares)
     if share >= SOME:
         verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
     else:
         verdict = "does not explain it" + (" and leads away from it" if share <= -SOME else "")
-    return f"{trial.change[0].upper()}{trial.change[1:]} ({trial.source}): {'; '.join(moves)}; {verdict}.", share
+    return f"{trial.change[0].upper()}{trial.change[1:]} ({trial.source}): {', '.join(moves)}; {verdict}.", share
 
 
 def why_in_words(miss):
     """The sentences of a Miss as one text."""
-    return " ".join(miss.why if miss.explained else [NOT_EXPLAINED, *(["Tried:"] if miss.why else []), *miss.why])
+    shortened = [f"Trained for {miss.epochs[0]} of the report's {miss.epochs[1]} epochs."] if miss.epochs else []
+    tried = ["Tried:", *miss.why] if miss.why else []
+    return " ".join([*shortened, *(miss.why if miss.explained else [NOT_EXPLAINED, *tried])])
 
 
 def markdown(found):

@@ -1,12 +1,13 @@
-"""What `tinyqae reproduce` writes when all rows are there: results.csv, results.json, tables.md, two pictures, report.html.
+"""What `tinyqae reproduce` writes when all rows are there: results.csv, results.json, tables.md, pictures, report.html.
 """
 import csv
 import io
 import json
 from dataclasses import asdict, dataclass
 
+from .. import plots
 from ..checkpoint import write_atomically
-from . import misses, page, ranking
+from . import misses, page, page_pictures, ranking
 from .claims import judge
 from .errata import errata
 from .rows import QUICK, QUICK_MARK
@@ -69,6 +70,10 @@ def write(results, out):
     for number, figure in ((1, 3), (2, 4)):
         if number in results.tables:
             draw(results, number, out / f"figure{figure}.png")
+    for recipe in ("default", "report"):
+        if any(name == recipe for _, name, _ in results.raw):
+            plots.rate_and_quality(out / "rate.png", page_pictures.rate_panels(results.tables, results.published, recipe))
+            break
     files["report.html"] = page.as_html(results)
     for name, text in files.items():
         write_atomically(out / name, lambda file, text=text: file.write(text.encode()))

@@ -4,11 +4,12 @@ from .html import Markup, element
 from .rows import FULL, QUICK, QUICK_MARK, REDUCED
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 95rem; margin: 2rem auto; padding: 0 1rem }
 h1 { line-height: 1.2 } h2 { margin-top: 3rem; border-bottom: 1px solid #ddd } h3 { margin-top: 2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px; margin: .7rem 0 }
 th, td { padding: .2rem .6rem; text-align: left; border-bottom: 1px solid #e6e6e6; white-space: nowrap }
-td.words { white-space: normal; min-width: 16rem } th { background: #f6f6f6 }
+td.words { white-space: normal; min-width: 16rem } th { background: #f6f6f6; white-space: normal; vertical-align: bottom }
+nav a { margin-right: 1.2rem; white-space: nowrap }
 .within, .holds { background: #cdebc8 } .near { background: #fdf0c0 } .off, .fails { background: #f6cfc6 }
 .own { background: #fdf0c0 } .legend span { padding: .1rem .4rem; margin-right: .4rem }
 .quick { background: #c8553d; color: white; padding: .6rem 1rem; font-weight: bold } .small { color: #666; font-size: 13px }
@@ -38,7 +39,7 @@ def as_html(results):
                          "definitions and by correct ones. Everything below is computed from the rows of this run."),
             element("p", element("code", about["command"]), f", seeds {', '.join(map(str, about['seeds']))}, "
                     f"{AMOUNTS[about['amount']]}; {'; '.join(machines)}; {about['date']}.", class_="small"),
-            element("p", [[element("a", heading, href=f"#{name}"), " "] for name, (heading, _) in SECTIONS.items()])]
+            element("nav", [element("a", heading, href=f"#{name}") for name, (heading, _) in SECTIONS.items()])]
     body = [element("section", element("h2", heading), quick, content(results), id=name)
             for name, (heading, content) in SECTIONS.items()]
     meta = element("head", Markup('<meta charset="utf-8">\n'), element("title", title), element("style", Markup(STYLE)))

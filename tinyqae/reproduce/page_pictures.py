@@ -3,32 +3,44 @@ from .. import plots
 from . import encoder
 from .claims import NAMES
 from .html import chart, element, png, table
+from .ranking import UNITS
 from .text_table import FIGURE_5
 from .weights import commit_weights, panels
 from .weights import words as weights_in_words
 
-# ---- figures -----------------------------------------------------------------------------------------------------------
 
 def figures(results):
+    """Figures 3 to 5: what comes back through every row, both recipes side by side."""
     parts = []
     for number, kind in results.tables.items():
         title = f"Figure {number + 2}: {kind.model}"
         if kind.items == "training_images":
-            rows = [["original", "", png(results.published[number]["originals"], "original test images", "strip")]]
-            rows += [[label, recipe, png(seeds[0]["examples"], f"{label}, {recipe}", "strip")]
-                     for (n, recipe, label), seeds in results.raw.items() if n == number]
-            parts += [element("h3", f"{title}, held-out images"),
-                      table(["row", "recipe", "what comes back (first seed)"], rows)]
+            def strip(label, recipe, result):
+                return [png(result["examples"], f"{label}, {recipe}", "strip")]
+            recipes, rows = _by_label(number, results, strip, 1)
+            original = png(results.published[number]["originals"], "original test images", "strip")
+            parts += [element("h3", f"{title}, held-out images, first seed"),
+                      table(["row", *(f"recipe {recipe}" for recipe in recipes)],
+                            [["original", *(original for _ in recipes)], *rows])]
         else:
-            parts += [element("h3", title), *_sentences(number, kind, results)]
+            parts += [element("h3", f"{title}, first seed"), *_sentences(number, kind, results)]
     return parts
+
+
+def _by_label(number, results, cells, count):
+    """(recipes, rows of a table with a line for each label): cells(label, recipe, result) gives `count` for each recipe."""
+    first = {(recipe, label): seeds[0] for (n, recipe, label), seeds in results.raw.items() if n == number}
+    recipes = list(dict.fromkeys(recipe for recipe, _ in first))
+    return recipes, [[label, *(cell for recipe in recipes for cell in (
+        cells(label, recipe, first[recipe, label]) if (recipe, label) in first else [""] * count))]
+        for label in dict.fromkeys(label for _, label in first)]
 
 
 def _sentences(number, kind, results):
     """The report's two sentences through every row, and held-out ones through those of one size."""
     own = [(recipe, label, seeds[0]) for (n, recipe, label), seeds in results.raw.items() if n == number]
-    parts = [table(["row", "recipe", *(f"“{sentence}”" for sentence in FIGURE_5)],
-                   [[label, recipe, *result["figure5"]] for recipe, label, result in own])]
+    recipes, rows = _by_label(number, results, lambda label, recipe, result: result["figure5"], len(FIGURE_5))
+    parts = [table(["row", *(f"“{sentence}”, {recipe}" for recipe in recipes for sentence in FIGURE_5)], rows)]
     for split, held_out in results.published[number]["held_out"].items():
         splits = {"length": ("length", "report"), "random": ("random",)}[split]
         rows = {(row["label"], recipe): row for recipe, rows in results.published[number]["tables"].items() for row in rows}
@@ -45,16 +57,23 @@ def _sentences(number, kind, results):
 def rate(results):
     """Held-out quality against bits, of the plain rows."""
     parts = [element("p", "Held-out quality of each bottleneck by the bits of its codes; bars are standard deviations.")]
-    for number, kind in results.tables.items():
-        metric = kind.metrics[0]
-        for recipe, rows in results.published[number]["tables"].items():
-            points = [(row["quant"], row["bits"], *row[kind.held_out][metric]) for row in rows
-                      if row["label"] == f"{row['quant']} {row['size']}"]
-            parts.append(element("figure", element("figcaption", f"{kind.title}, recipe {recipe}"),
-                                 chart(plots.rate_and_quality,
-                                       f"{kind.title}, {recipe}: held-out {NAMES[metric]} against bits",
-                                       f"held-out {NAMES[metric]}", points)))
+    for recipe in dict.fromkeys(recipe for _, recipe, _ in results.raw):
+        parts += [element("h3", f"Recipe {recipe}"),
+                  chart(plots.rate_and_quality, f"recipe {recipe}: held-out quality against bits",
+                        rate_panels(results.tables, results.published, recipe))]
     return parts
+
+
+def rate_panels(tables, published, recipe):
+    """What plots.rate_and_quality draws of a recipe: a panel for each table."""
+    panels = []
+    for number, kind in tables.items():
+        metric = kind.metrics[0]
+        points = [(row["quant"], row["bits"], *row[kind.held_out][metric])
+                  for row in published[number]["tables"].get(recipe, ()) if row["label"] == f"{row['quant']} {row['size']}"]
+        panels.append((f"{kind.model} on {published[number]['data'].split(';')[0].split(',')[0]}",
+                       f"held-out {NAMES[metric]}" + ", dB" * (UNITS[metric] == "dB"), points))
+    return panels
 
 
 def weights(results):

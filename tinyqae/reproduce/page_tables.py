@@ -58,11 +58,14 @@ def missed(results):
     """Each row of the report's recipe that misses its published figures, and why."""
     if not results.misses:
         return [element("p", "Every row of recipe report is within the spread over seeds of what was published.")]
-    rows = [[kind.title if i == 0 else "", miss.label, element("td", "; ".join(map(str, miss.figures)), class_="words"),
-             element("td", why_in_words(miss), class_="words")]
-            for number, kind in results.tables.items()
-            for i, miss in enumerate(miss for miss in results.misses if miss.table == number)]
-    return [element("p", MISSED), table(["", "row", "published and ours, by the report's definition", "why"], rows)]
+    parts = [element("p", MISSED)]
+    for number, kind in results.tables.items():
+        rows = [[miss.label, element("td", [element("div", figure) for figure in miss.figures]),
+                 element("td", why_in_words(miss), class_="words")] for miss in results.misses if miss.table == number]
+        if rows:
+            headings = ["row", "published and ours, by the report's definition", "why"]
+            parts += [element("h3", kind.title), table(headings, rows)]
+    return parts
 
 
 def ranked(results):
