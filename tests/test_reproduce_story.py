@@ -31,7 +31,7 @@ def test_the_first_is_said_to_be_apart_or_not_by_twice_the_standard_error():
     assert [place.name for place in clear.places] == ["entropy", "commit", "naive"] and clear.vanilla.name == "vanilla"
     entropy = clear.places[0]
     assert entropy.gain == pytest.approx(1.0) and entropy.error == pytest.approx((2 * 0.1 ** 2 / 3) ** 0.5)
-    assert ranking.words(clear) == ("MLP 50: entropy is first with 18.00 ± 0.10 dB (3 seeds), +1.00 ± 0.08 dB better than "
+    assert ranking.words(clear) == ("MLP 50: entropy is first with 18.00 ± 0.10 dB (3 seeds), 1.00 ± 0.08 dB better than "
                                     "commit. It is apart from all others.")
     (close,) = ranked(row("commit", 17.9), row("naive", 15.0), row("entropy", 18.0))
     assert ranking.words(close).endswith("Not told apart from it: commit.")

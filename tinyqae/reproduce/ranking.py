@@ -84,9 +84,9 @@ def words(ranking):
     said = f"{ranking.what}: {first.name} is first with {plus_minus(first.figure[:2])} {unit}"
     said += f" ({_seeds(first.figure[2])})"
     if first.name != "commit":
-        said += f", {gain(first)} {unit} better than commit"
+        said += f", {_distance(first)} {unit} better than commit"
     elif others:
-        said += f", {abs(others[0].gain):.2f} {unit} better than the next, {others[0].name}"
+        said += f", {_distance(others[0])} {unit} better than the next, {others[0].name}"
     if all(place.figure[1] is None for place in ranking.places):
         return said + ". One seed each: the order may be chance."
     level = [place.name for place in others if not apart(first, place, metric)]
@@ -97,7 +97,11 @@ def gain(place):
     """The distance to commit as text, with its standard error where there is one."""
     if place.name == "commit":
         return ""
-    return f"{place.gain:+.2f}" + (f" ± {place.error:.2f}" if place.error is not None else "")
+    return ("+" if place.gain > 0 else "-") + _distance(place)
+
+
+def _distance(place):
+    return plus_minus((abs(place.gain), place.error))
 
 
 def _seeds(count):
