@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 
 from .claims import ahead
-from .rows import plus_minus
+from .rows import plus_minus, undecided
 
 COLLAPSE = "more than half of the bits never change"
 
@@ -39,6 +39,14 @@ def commit_weights(table, published):
     return sorted((Weighted(row["weight"], row["label"], row["seeds"], row["held_out"]["psnr"], row["held_out"]["ssim"],
                             row["distance_to_bit"], row["undecided"], _spread(row["dead_bits"]), row["bits"])
                    for row in rows), key=lambda one: one.weight)
+
+
+def of_run(weight, run):
+    """Weighted of one training with this weight. run: experiment.Run."""
+    test, code = run.metrics["test"], run.metrics["code"]
+    figures = (test["psnr"], test["ssim"], code["distance_to_bit"], undecided(run.history.latents), code["dead_bits"])
+    return Weighted(weight, run.model.bottleneck.kind, 1, *((value, None) for value in figures),
+                    run.metrics["rate"]["bits_per_item"])
 
 
 def _spread(values):
