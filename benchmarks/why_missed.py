@@ -2,7 +2,9 @@
 
     python benchmarks/why_missed.py mlp --rows "vanilla 100" "commit 50"      Keras' Adam, and fewer epochs
     python benchmarks/why_missed.py cnn --rows "vanilla small"                originals against JPEGs of quality 75
+    python benchmarks/why_missed.py cnn-epochs --rows "naive small"           1 epoch in place of what the row has
     python benchmarks/why_missed.py lstm-epochs --rows "vanilla 32"           10 epochs in place of what the row has
+    python benchmarks/why_missed.py lstm-full --rows "vanilla 64"             the report's 50 epochs
     python benchmarks/why_missed.py lstm-edition --rows "vanilla 32"          lines of at most 22 characters, as the report's
 
 Each trains the rows with one thing changed and measures them by the report's definition. Writes the means over --seeds to
@@ -34,9 +36,10 @@ from tinyqae.reproduce import TABLES
 from tinyqae.reproduce.rows import FULL
 
 TRIALS = Path(tinyqae.__file__).parent / "reproduce" / "trials.json"
-FEWER_EPOCHS = {"mlp": 8, "lstm": 10}
+FEWER_EPOCHS = {"mlp": 8, "cnn": 1, "lstm": 10}
 LONGEST = 22
 """Characters of the longest sentence that the report's models read: its input is 22 x 38."""
+FEWER_IMAGES = 10_000
 ORIGINALS, JPEG_QUALITY, CNN_EPOCHS = 4000, 75, 6
 """How many of the training images are originals in the CIFAR-10 proxy, what the others were, and for how long to train."""
 
@@ -88,11 +91,26 @@ def _as_jpeg(image):
     return np.asarray(Image.open(file))
 
 
+def cnn_epochs(table, row, seed, data):
+    """{change: figures} of the row trained for fewer epochs, on as many images as in a reduced run."""
+    epochs, images = FEWER_EPOCHS["cnn"], data.train_images[:FEWER_IMAGES]
+    recipe = row.recipe.override(epochs=epochs)
+    model = recipe.make_model(images, seed)
+    fit(model, images, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+    return {f"{epochs} epoch on {FEWER_IMAGES:,} images": _image_figures(table, row, model, images)}
+
+
 def lstm_epochs(table, row, seed, data):
     """{change: figures} of the row trained for fewer epochs."""
     epochs = FEWER_EPOCHS["lstm"]
     return {f"{epochs} epochs": _sentence_figures(table, row, row.recipe.override(epochs=epochs),
                                                   split_sentences(data, "report"), seed)}
+
+
+def lstm_full(table, row, seed, data):
+    """{change: figures} of the row trained for all the epochs of the report."""
+    return {f"the report's {row.recipe.epochs} epochs": _sentence_figures(table, row, row.recipe,
+                                                                         split_sentences(data, "report"), seed)}
 
 
 def lstm_edition(table, row, seed, data):
@@ -116,7 +134,8 @@ def _sentence_figures(table, row, recipe, split, seed):
     return {metric: figures[metric] for metric in table.metrics}
 
 
-EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "lstm-epochs": (3, lstm_epochs), "lstm-edition": (3, lstm_edition)}
+EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "cnn-epochs": (2, cnn_epochs), "lstm-epochs": (3, lstm_epochs),
+               "lstm-full": (3, lstm_full), "lstm-edition": (3, lstm_edition)}
 
 
 def trials_of(name, row, by_change):
@@ -124,7 +143,7 @@ def trials_of(name, row, by_change):
     if name == "cnn":
         change = f"trained on {ORIGINALS:,} originals in place of the same images as JPEGs of quality {JPEG_QUALITY}"
         return [{"row": row.label, "change": change, "start": by_change["JPEGs"], "end": by_change["originals"]}]
-    if name == "lstm-epochs":
+    if name in ("cnn-epochs", "lstm-epochs"):
         return [{"row": row.label, "change": f"from {change} to the row's", "start": figures, "end": None}
                 for change, figures in by_change.items()]
     return [{"row": row.label, "change": change, "start": None, "end": figures} for change, figures in by_change.items()]
@@ -143,7 +162,9 @@ def main():
     table = TABLES[number]
     data = table.load(args.data_dir, True)
     rows = {row.label: row for row in table.rows("report", FULL)}
-    trials = []
+    about = {"experiment": args.experiment, "table": number}
+    made = {"seeds": len(args.seeds), "data": data.name, "machine": backend.describe(),
+            "source": f"{shlex.join(['python', 'benchmarks/why_missed.py', *sys.argv[1:]])}, {time.strftime('%Y-%m-%d')}"}
     for label in args.rows:
         found = []
         for seed in args.seeds:
@@ -151,13 +172,15 @@ def main():
             print(label, seed, found[-1], flush=True)
         means = {change: {metric: statistics.mean(one[change][metric] for one in found) for metric in table.metrics}
                  for change in found[0]}
-        trials += [{**trial, "seeds": len(args.seeds)} for trial in trials_of(args.experiment, rows[label], means)]
-    command = shlex.join(["python", "benchmarks/why_missed.py", *sys.argv[1:]])
-    group = {"experiment": args.experiment, "table": number, "source": f"{command}, {time.strftime('%Y-%m-%d')}",
-             "data": data.name, "machine": backend.describe(), "trials": trials}
-    kept = [one for one in json.loads(TRIALS.read_text(encoding="utf-8")) if one["experiment"] != args.experiment]
-    text = json.dumps(sorted([*kept, group], key=lambda one: list(EXPERIMENTS).index(one["experiment"])), indent=1) + "\n"
-    write_atomically(TRIALS, lambda file: file.write(text.encode()))
+        record(label, [{**about, **trial, **made} for trial in trials_of(args.experiment, rows[label], means)])
+
+
+def record(label, trials):
+    """Write the trials of a row in place of those that an earlier call of the same experiment left."""
+    kept = [one for one in json.loads(TRIALS.read_text(encoding="utf-8"))
+            if (one["experiment"], one["row"]) != (trials[0]["experiment"], label)]
+    ordered = sorted([*kept, *trials], key=lambda one: list(EXPERIMENTS).index(one["experiment"]))
+    write_atomically(TRIALS, lambda file: file.write((json.dumps(ordered, indent=1) + "\n").encode()))
 
 
 if __name__ == "__main__":

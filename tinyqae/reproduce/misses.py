@@ -100,8 +100,8 @@ def _recorded(number):
     """The trials in trials.json for this table."""
     content = json.loads((resources.files(__package__) / "trials.json").read_text(encoding="utf-8"))
     return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"],
-                  f"{group['source']}, {trial['seeds']} seed{'s' * (trial['seeds'] > 1)}")
-            for group in content if group["table"] == number for trial in group["trials"]]
+                  f"{trial['source']}, {trial['seeds']} seed{'s' * (trial['seeds'] > 1)}")
+            for trial in content if trial["table"] == number]
 
 
 def _of_this_run(number, kind, rows):
