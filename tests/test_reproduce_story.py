@@ -122,8 +122,11 @@ def test_a_row_on_all_images_explains_the_small_row_as_far_as_it_closes_the_dist
         return measured(CNN, "vanilla small, all images", (psnr - distance, ssim, mse), training_images=50_000)
     (miss, _) = missed(CNN, few, whole(0.2), monkeypatch=monkeypatch)
     assert miss.explained and [figure.metric for figure in miss.figures] == ["psnr"]
-    assert misses.why_in_words(miss) == ("On 50,000 images for 4 epochs in place of 10,000 for 4 (this run): PSNR 28.08 → "
-                                         "28.88; closes 80% of the distance.")
+    assert misses.why_in_words(miss) == ("On 50,000 images for 4 epochs in place of 10,000 for 4 (this run, 3 seeds): PSNR "
+                                         "28.08 → 28.88; closes 80% of the distance.")
+    wide = measured(CNN, "vanilla small", (psnr - 1, ssim, mse), deviation=0.4)
+    (miss, _) = missed(CNN, wide, whole(0.5), monkeypatch=monkeypatch)
+    assert not miss.explained and "no more than chance over the seeds" in misses.why_in_words(miss)
     (miss, _) = missed(CNN, few, whole(1.5), monkeypatch=monkeypatch)
     assert not miss.explained
     assert misses.why_in_words(miss).startswith("Not explained. Tried: ")
@@ -133,13 +136,13 @@ def test_a_row_on_all_images_explains_the_small_row_as_far_as_it_closes_the_dist
 def test_a_row_without_trials_borrows_those_of_the_smallest_and_says_its_epochs(monkeypatch):
     edits, *others = LSTM.published["vanilla", 32]
     trial = misses.Trial(3, "vanilla 32", "from 10 epochs to the row's",
-                         dict(zip(LSTM.metrics, (edits + 4, *others), strict=True)), None, "a source")
+                         dict(zip(LSTM.metrics, (edits + 4, *others), strict=True)), None, 1, "a source")
     small = measured(LSTM, "vanilla 32", (edits + 1, *others), epochs=50)
     large_edits, *large_others = LSTM.published["vanilla", 256]
     large = measured(LSTM, "vanilla 256", (large_edits + 9, *large_others), epochs=3)
     first, second = missed(LSTM, small, large, trials=[trial], monkeypatch=monkeypatch)
-    assert misses.why_in_words(first) == ("From 10 epochs to the row's (a source): edits 14.36 → 11.36; closes 75% of the "
-                                          "distance.")
+    assert misses.why_in_words(first) == ("From 10 epochs to the row's (a source, 1 seed): edits 14.36 → 11.36; closes 75% "
+                                          "of the distance.")
     said = misses.why_in_words(second)
     assert said.startswith("Trained for 3 of the report's 50 epochs. As for vanilla 32: from 10 epochs to the row's")
     assert second.explained

@@ -5,6 +5,7 @@ images), others are recorded in trials.json beside this file, which benchmarks/w
 computed: how far the change moves each figure towards the published one.
 """
 import json
+import math
 from dataclasses import dataclass
 from importlib import resources
 
@@ -15,7 +16,8 @@ from .rows import FULL, QUICK
 ALL_IMAGES = ", all images"
 MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
           "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
-          "much of the distance to the published figure the change closes; what no trial closes is not explained.")
+          "much of the distance to the published figures the change closes on average; what no trial closes is not "
+          "explained. Command, machine and date of recorded trials stand in tinyqae/reproduce/trials.json.")
 NOT_EXPLAINED = "Not explained."
 MOST, SOME = 0.5, 0.1
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
@@ -24,7 +26,7 @@ DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
 @dataclass(frozen=True)
 class Trial:
     """A row with one thing changed. change: what, in words. start, end: {metric: mean by the report's definition} before the
-    change and after it, None for the row's own. source: where it is from, in words.
+    change and after it, None for the row's own. seeds: of the trial. source: where it is from, in words.
 
     A row that was trained less than the report's is the end of a trial whose start was trained still less.
     """
@@ -34,6 +36,7 @@ class Trial:
     change: str
     start: dict | None
     end: dict | None
+    seeds: int
     source: str
 
 
@@ -99,8 +102,7 @@ def _misses(kind, figure):
 def _recorded(number):
     """The trials in trials.json for this table."""
     content = json.loads((resources.files(__package__) / "trials.json").read_text(encoding="utf-8"))
-    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"],
-                  f"{trial['source']}, {trial['seeds']} seed{'s' * (trial['seeds'] > 1)}")
+    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"], trial["seeds"], "recorded")
             for trial in content if trial["table"] == number]
 
 
@@ -113,7 +115,7 @@ def _of_this_run(number, kind, rows):
             figures = {metric: pair[0] for metric, pair in whole[kind.report_key(whole)].items()}
             change = (f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
                       f"{row['training_images']:,} for {row['epochs']}")
-            found.append(Trial(number, label, change, None, figures, "this run"))
+            found.append(Trial(number, label, change, None, figures, whole["seeds"], "this run"))
     return found
 
 
@@ -136,20 +138,29 @@ def _explained(number, kind, row, missing, figures, trials):
 
 
 def _sentence(trial, figures):
-    """(what the change does to these figures in words, the mean share of the distances to the published ones it closes)."""
-    shares, moves = [], []
+    """(what the change does to these figures in words, the mean share of the distances to the published ones it closes).
+
+    A move that is no longer than twice its standard error closes nothing, as far as the row's spread is known.
+    """
+    shares, moves, beyond_chance = [], [], False
     for figure in figures:
         start, end = (figure.ours[0] if side is None else side[figure.metric] for side in (trial.start, trial.end))
-        distance = abs(figure.published - start)
-        shares.append(1 - abs(figure.published - end) / distance if distance else 0.0)
+        others = trial.seeds if trial.start and trial.end else figure.seeds
+        error = (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
+        distance, moved = abs(figure.published - start), abs(end - start) > 2 * error
+        shares.append(1 - abs(figure.published - end) / distance if distance and moved else 0.0)
+        beyond_chance = beyond_chance or moved
         digits = DIGITS.get(figure.metric, 3)
         moves.append(f"{NAMES[figure.metric]} {start:.{digits}f} → {end:.{digits}f}")
     share = sum(shares) / len(shares)
-    if share >= SOME:
+    if not beyond_chance:
+        verdict = "no more than chance over the seeds, so it does not explain it"
+    elif share >= SOME:
         verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
     else:
         verdict = "does not explain it" + (" and leads away from it" if share <= -SOME else "")
-    return f"{trial.change[0].upper()}{trial.change[1:]} ({trial.source}): {', '.join(moves)}; {verdict}.", share
+    source = f"{trial.source}, {trial.seeds} seed{'s' * (trial.seeds > 1)}"
+    return f"{trial.change[0].upper()}{trial.change[1:]} ({source}): {', '.join(moves)}; {verdict}.", share
 
 
 def why_in_words(miss):

@@ -112,13 +112,14 @@ def gradients(results):
 
 
 def latents(results):
+    """Strips of every row's values before the threshold."""
     words = ("The values before the threshold over the epochs (first seed): from bottom to top 0 to 1, dotted the "
-             "threshold, the darker the more of them. Naive leaves many on the fence; fence and "
-             "commit move them to the ends.")
+             "threshold, the darker the more of them.")
     return [element("p", words), *_sheets(results, "latents", plots.latent_strips, "latent values by epoch")]
 
 
 def curves(results):
+    """Every row's loss terms by epoch."""
     words = ("The loss terms over the epochs (first seed), without their weights: the reconstruction, and dashed, on the "
              "axis at the right, what the bottleneck adds.")
     return [element("p", words), *_sheets(results, "history", plots.loss_sheet, "loss terms by epoch")]

@@ -16,6 +16,7 @@ RECIPES = {"report": "the settings behind the report's table", "default": "the b
 # ---- claims and errata -------------------------------------------------------------------------------------------------
 
 def claims(results):
+    """Each claim of the report with its verdict and the numbers behind it."""
     rows = []
     for judged in results.claims.values():
         for claim, said, checks in judged:
@@ -48,6 +49,7 @@ def _pair(figure):
 
 
 def errata(results):
+    """Each erratum with the figures that show it."""
     return [[element("h3", erratum.title), element("p", erratum.words), table(erratum.headings, erratum.rows)]
             for erratum in results.errata]
 
@@ -72,17 +74,21 @@ def ranked(results):
     """All bottlenecks at one size of each model, best first."""
     parts = [element("p", "Recipe default, held-out, mean ± standard deviation over seeds; the distance to commit "
                           f"(+: better) ± its standard error. {APART}")]
-    for number, kind in results.tables.items():
-        for ranking in rankings(kind, results.published[number]):
-            parts += [element("h3", f"{ranking.what} ({results.published[number]['data'].split(';')[0].split(',')[0]})"),
-                      element("p", ranking_in_words(ranking)),
-                      table(["bottleneck", NAMES[ranking.metric], *HEADINGS], cells_of(ranking))]
+    found = [(number, ranking) for number, kind in results.tables.items()
+             for ranking in rankings(kind, results.published[number])]
+    if not found:
+        return [element("p", "This run has no rows of recipe default.")]
+    for number, ranking in found:
+        parts += [element("h3", f"{ranking.what} ({results.published[number]['data'].split(';')[0].split(',')[0]})"),
+                  element("p", ranking_in_words(ranking)),
+                  table(["bottleneck", NAMES[ranking.metric], *HEADINGS], cells_of(ranking))]
     return parts
 
 
 # ---- tables ------------------------------------------------------------------------------------------------------------
 
 def tables(results):
+    """Each row as published, by the report's definitions, and correct on held-out data."""
     legend = [element("span", name, class_=name) for name in (WITHIN, NEAR, OFF)]
     parts = [element("p", "Colours compare our figure by the report's definition with the published one. ", class_="legend"),
              element("ul", [element("li", span, RULE[name], ".", class_="legend")
