@@ -68,7 +68,8 @@ def encoder_gradients(model, images):
     arguments = {**model.bottleneck.config(), "weight": 0.0, "noise": 0.0}
     bottlenecks = {"threshold": _Threshold(**arguments), "straight-through": Commit(**arguments),
                    "flips": _Flips(**arguments), "no threshold": _NoThreshold(**arguments)}
-    with _kept(model), model.working(len(x)):
+    # One thread: its products are small, and threads would only wait for each other.
+    with _kept(model), backend.blas_threads(1):
         model.bottleneck = bottlenecks["straight-through"]
         loss, bits = _loss(model, x), _bits(model, x)
         bottlenecks["flips"].differences = flip_differences(model, x)

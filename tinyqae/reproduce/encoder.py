@@ -1,7 +1,7 @@
 """The encoder's gradients with and without straight-through, of a model that is trained here for a moment."""
 from dataclasses import asdict
 
-from .. import recipes
+from .. import backend, recipes
 from ..gradients import EncoderGradients, encoder_gradients
 from ..train import fit
 
@@ -18,9 +18,11 @@ def before_and_after(images):
     recipe = recipes.mnist_mlp("default", "commit", HIDDEN)
     batch, training = images[-BATCH:], images[:-BATCH][:IMAGES]
     model = recipe.make_model(training, SEED)
-    found = [("before training", encoder_gradients(model, batch))]
-    fit(model, training, recipe.make_optimizer(), epochs=1, batch_size=BATCH, seed=SEED, progress=False)
-    found.append((f"after {-(-len(training) // BATCH)} steps", encoder_gradients(model, batch)))
+    # One thread, as the rows: the same figures wherever this is computed.
+    with backend.blas_threads(1):
+        found = [("before training", encoder_gradients(model, batch))]
+        fit(model, training, recipe.make_optimizer(), epochs=1, batch_size=BATCH, seed=SEED, progress=False)
+        found.append((f"after {-(-len(training) // BATCH)} steps", encoder_gradients(model, batch)))
     return [{"label": label, "gradients": asdict(gradients)} for label, gradients in found]
 
 
