@@ -24,13 +24,13 @@ FILES = ("report.html", "results.json", "results.csv", "tables.md", "figure3.png
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--seeds", type=seeds, default=seeds("0-4"), metavar="SEEDS", help="as 0-4 or 0,1,2; default: 0-4")
+    parser.add_argument("--seeds", default="0-4", metavar="SEEDS", help="as 0-4 or 0,1,2; default: %(default)s")
     parser.add_argument("--jobs", type=experiment.positive_int, default=2, help="rows trained at the same time")
     parser.add_argument("--data-dir", metavar="DIR")
     args = parser.parse_args()
     # What a reader types to have the same.
-    command = f"tinyqae reproduce all --reduced --seeds {','.join(map(str, args.seeds))}"
-    outcome = reproduce(list(TABLES.values()), args.work, seeds=args.seeds, amount=REDUCED, processes=args.jobs,
+    command = f"tinyqae reproduce all --reduced --seeds {args.seeds}"
+    outcome = reproduce(list(TABLES.values()), args.work, seeds=seeds(args.seeds), amount=REDUCED, processes=args.jobs,
                         data_dir=args.data_dir, allow_modified_data=True, command=command)
     if outcome.missing:
         sys.exit("\n".join(f"error: {job.name}: {outcome.failures.get(job.name, 'not trained')}" for job in outcome.missing))
