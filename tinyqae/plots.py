@@ -229,6 +229,8 @@ def commit_weights(path, weights, panels):
     for axes, (title, means, deviations) in zip(all_axes[0], panels, strict=True):
         axes.errorbar(positions, means, [deviation or 0 for deviation in deviations], color=ACCENT, marker="o", markersize=4,
                       capsize=2, linewidth=1)
+        if not any(means):
+            axes.set_ylim(-0.05, 1)
         axes.set_xticks(positions, [f"{weight:g}" for weight in weights], fontsize=7, rotation=45)
         axes.tick_params(axis="y", labelsize=7)
         axes.set_title(title, fontsize=8)

@@ -64,6 +64,8 @@ def words(weights):
             f"{plus_minus(best.psnr)} dB" + (f"; not told apart from it: {_list(level)}" if level else "") + "."]
     if behind:
         said.append("Worse: " + ", ".join(f"{one.weight:g} by {best.psnr[0] - one.psnr[0]:.2f} dB" for one in behind) + ".")
+    if all(one.seeds == 1 for one in weights):
+        said.append("One seed each: small distances may be chance.")
     said.append(f"Collapsed, which is to say {COLLAPSE}: {_list(collapsed)}." if collapsed else
                 f"None collapses: the most bits that never change are {max(one.dead[0] for one in weights):.3g} of "
                 f"{first.bits}.")
