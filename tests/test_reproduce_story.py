@@ -146,6 +146,18 @@ def test_a_row_without_trials_borrows_those_of_the_smallest_and_says_its_epochs(
     said = misses.why_in_words(second)
     assert said.startswith("Trained for 3 of the report's 50 epochs. As for vanilla 32: from 10 epochs to the row's")
     assert second.explained
+    (alone,) = missed(LSTM, large, trials=[trial], monkeypatch=monkeypatch)
+    assert misses.why_in_words(alone) == "Trained for 3 of the report's 50 epochs. Not explained."
+
+
+def test_a_trial_with_both_its_sides_is_about_the_row_on_all_images_too(monkeypatch):
+    psnr, ssim, mse = CNN.published["vanilla", "small"]
+    sides = [dict(zip(CNN.metrics, (psnr - away, ssim, mse), strict=True)) for away in (2, 0.5)]
+    trial = misses.Trial(2, "vanilla small", "originals in place of JPEGs", *sides, 1, "a source")
+    whole = measured(CNN, "vanilla small, all images", (psnr - 1, ssim, mse))
+    (miss,) = missed(CNN, whole, trials=[trial], monkeypatch=monkeypatch)
+    assert misses.why_in_words(miss) == ("Originals in place of JPEGs (a source, 1 seed): PSNR 27.08 → 28.58; closes 75% of "
+                                         "the distance.")
 
 
 def test_the_recorded_trials_are_about_rows_and_metrics_that_there_are():

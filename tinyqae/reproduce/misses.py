@@ -122,8 +122,11 @@ def _of_this_run(number, kind, rows):
 def _explained(number, kind, row, missing, figures, trials):
     """The Miss of a row: from its own trials, and where there are none from those of the smallest with its bottleneck."""
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
-    own = [trial for trial in trials if trial.row == label]
-    borrowed = [trial for trial in trials if trial.row == smallest] if not own and row["size"] != kind.sizes[0] else []
+    # A trial that has both its sides does not depend on how much of the data the row was trained on.
+    own = [trial for trial in trials if trial.row == label
+           or trial.start and trial.end and label == trial.row + ALL_IMAGES]
+    borrows = not own and row["size"] != kind.sizes[0] and smallest in figures
+    borrowed = [trial for trial in trials if borrows and trial.row == smallest]
     why, best = [], 0.0
     for trial in own:
         said, share = _sentence(trial, missing)
