@@ -150,6 +150,16 @@ def test_a_row_without_trials_borrows_those_of_the_smallest_and_says_its_epochs(
     assert misses.why_in_words(alone) == "Trained for 3 of the report's 50 epochs. Not explained."
 
 
+def test_a_row_whose_psnr_is_chance_is_said_to_be(monkeypatch):
+    monkeypatch.setattr(misses, "_recorded", lambda number: [])
+    _, ssim, mse = CNN.published["naive", "small"]
+    demonstration = {"unrelated": {"report": {"psnr": 27.9}}}
+    for away, said in ((0.1, ["Unrelated images score 27.90 dB"]), (0.5, [])):
+        row_ = measured(CNN, "naive small", (27.9 + away, ssim - 0.2, mse))
+        (miss,) = misses.misses({2: CNN}, {2: {"tables": {"report": [row_]}, "demonstration": demonstration}}, REDUCED)
+        assert [sentence.split(" by ")[0] for sentence in miss.known] == said
+
+
 def test_a_trial_with_both_its_sides_is_about_the_row_on_all_images_too(monkeypatch):
     psnr, ssim, mse = CNN.published["vanilla", "small"]
     sides = [dict(zip(CNN.metrics, (psnr - away, ssim, mse), strict=True)) for away in (2, 0.5)]

@@ -20,6 +20,8 @@ MISSED = ("A figure by the report's definition is listed when the published one 
           "explained. Command, machine and date of recorded trials stand in tinyqae/reproduce/trials.json.")
 NOT_EXPLAINED = "Not explained."
 MOST, SOME = 0.5, 0.1
+NEAR_CHANCE = 0.3
+"""How many dB from the PSNR of unrelated images a row still counts as chance."""
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
 
 
@@ -58,12 +60,12 @@ class Figure:
 @dataclass(frozen=True)
 class Miss:
     """A row with the figures that miss, and the sentences of its trials; explained: whether one of them closes part of the
-    distance. epochs: (the row's, the report's) where these are more, else None.
+    distance. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
     """
 
     table: int
     label: str
-    epochs: tuple | None
+    known: list
     figures: list
     why: list
     explained: bool
@@ -84,8 +86,25 @@ def misses(tables, published, amount):
         for label, row in rows.items():
             missing = [one for one in figures[label] if _misses(kind, one)]
             if missing:
-                found.append(_explained(number, kind, row, missing, figures, trials))
+                known = [*_shorter(kind, row), *_chance(published[number], figures[label])]
+                found.append(_explained(number, kind, row, known, missing, figures, trials))
     return found
+
+
+def _shorter(kind, row):
+    full = {one.label: one.recipe.epochs for one in kind.rows("report", FULL)}.get(row["label"], row["epochs"])
+    return [f"Trained for {row['epochs']} of the report's {full} epochs."] if row["epochs"] < full else []
+
+
+def _chance(published, figures):
+    """Whether an unrelated image scores the same PSNR by the report's definition."""
+    (psnr,) = [one for one in figures if one.metric == "psnr"] or [None]
+    if psnr is None or "unrelated" not in published.get("demonstration", ()):
+        return []
+    chance = published["demonstration"]["unrelated"]["report"]["psnr"]
+    if max(abs(psnr.published - chance), abs(psnr.ours[0] - chance)) > NEAR_CHANCE:
+        return []
+    return [f"Unrelated images score {chance:.2f} dB by this definition: its PSNR and MSE, published and ours, are chance."]
 
 
 def _figures(kind, row):
@@ -119,7 +138,7 @@ def _of_this_run(number, kind, rows):
     return found
 
 
-def _explained(number, kind, row, missing, figures, trials):
+def _explained(number, kind, row, known, missing, figures, trials):
     """The Miss of a row: from its own trials, and where there are none from those of the smallest with its bottleneck."""
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
     # A trial that has both its sides does not depend on how much of the data the row was trained on.
@@ -136,8 +155,7 @@ def _explained(number, kind, row, missing, figures, trials):
         said, share = _sentence(trial, [one for one in figures[smallest] if one.metric in {m.metric for m in missing}])
         why.append(f"As for {smallest}: {said[0].lower()}{said[1:]}")
         best = max(best, share)
-    full = {one.label: one.recipe.epochs for one in kind.rows("report", FULL)}.get(label, row["epochs"])
-    return Miss(number, label, (row["epochs"], full) if row["epochs"] < full else None, missing, why, best >= SOME)
+    return Miss(number, label, known, missing, why, best >= SOME)
 
 
 def _sentence(trial, figures):
@@ -168,9 +186,8 @@ def _sentence(trial, figures):
 
 def why_in_words(miss):
     """The sentences of a Miss as one text."""
-    shortened = [f"Trained for {miss.epochs[0]} of the report's {miss.epochs[1]} epochs."] if miss.epochs else []
     tried = ["Tried:", *miss.why] if miss.why else []
-    return " ".join([*shortened, *(miss.why if miss.explained else [NOT_EXPLAINED, *tried])])
+    return " ".join([*miss.known, *(miss.why if miss.explained else [NOT_EXPLAINED, *tried])])
 
 
 def markdown(found):
