@@ -1,5 +1,6 @@
 """tinyqae reproduce: rows trained once wherever they are trained, and a page that says what their figures say."""
 import csv
+import functools
 import json
 import os
 import re
@@ -19,7 +20,19 @@ from tinyqae import recipes
 from tinyqae.cli import main
 from tinyqae.data import synthetic_digits
 from tinyqae.errors import MissingPackage
-from tinyqae.reproduce import TABLES, agreement, claims, command, outputs, page, reproduce, run, workers
+from tinyqae.reproduce import (
+    TABLES,
+    agreement,
+    claims,
+    command,
+    encoder,
+    outputs,
+    page,
+    page_pictures,
+    reproduce,
+    run,
+    workers,
+)
 from tinyqae.reproduce.html import png
 from tinyqae.reproduce.image_tables import Table1
 from tinyqae.reproduce.jobs import Job
@@ -195,10 +208,11 @@ def test_two_shards_fill_one_folder_and_train_no_row_twice(tmp_path):
     assert len(row_files(out)) == 4 and (out / "report.html").exists()
 
 
+@starts_processes
 def test_on_a_dask_cluster_the_row_of_a_killed_worker_is_taken_up_again(tmp_path):
     distributed = pytest.importorskip("dask.distributed", reason="needs the extra `dask`")
     table, out = Deadly(tmp_path / "log"), tmp_path / "out"
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         assert report_only(table, out, dask=cluster.scheduler_address).missing == []
     begun = trained(table.log)
     assert begun["commit 10 0"] == 2
@@ -257,6 +271,11 @@ def made_up(table, row, seed, level):
             "report_definitions": {"image": image, "stack": image}}
 
 
+@functools.cache
+def gradients_of_digits():
+    return encoder.before_and_after(synthetic_digits(train=400, test=1).train_images)
+
+
 def canned_extras(table):
     """What a table's `extras` computes from the data, which takes longer than a test should."""
     if table.number == 3:
@@ -267,7 +286,8 @@ def canned_extras(table):
     names = {1: ("all_black", "inverted"), 2: ("unrelated",)}[table.number]
     return {"limits": {str(table.latent_size(size)): {"gaussian": 1.0, "pca": 2.0} for size in table.sizes},
             "demonstration": {name: scores for name in names},
-            "originals": to_png(np.zeros((10, 8, 8, 1 if table.number == 1 else 3), np.uint8))}
+            "originals": to_png(np.zeros((10, 8, 8, 1 if table.number == 1 else 3), np.uint8)),
+            **({"gradients": gradients_of_digits()} if table.number == 1 else {})}
 
 
 def canned(number):
@@ -322,7 +342,8 @@ class Page(HTMLParser):
 def write_without_charts(results, out):
     """As `outputs.write`, with dots for the charts, which take long: those of the trained rows above are real."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "chart", lambda draw, alt, *arguments: png(to_png(np.zeros((1, 1, 1, 1), np.uint8)), alt))
+        dot = to_png(np.zeros((1, 1, 1, 1), np.uint8))
+        patch.setattr(page_pictures, "chart", lambda draw, alt, *arguments: png(dot, alt))
         outputs.write(results, out)
 
 
@@ -343,6 +364,7 @@ def test_the_page_has_every_row_escapes_everything_and_needs_nothing_else(writte
     assert read.resources and all(address.startswith("data:image/png;base64,") for address in read.resources)
     assert all(address.startswith("#") and f'id="{address[1:]}"' in text for address in read.links)
     assert not re.search(r"url\(|@import|https?://", text)
+    assert all(f'<section id="{name}">' in text for name in page.SECTIONS)
     for number, recipe, label in results.raw:
         assert text.count(f"<td>{label}</td>") >= 2, (number, recipe, label)  # its table and its figure
     for kind in ("clipped", "stochastic", "annealed", "entropy"):
@@ -360,15 +382,20 @@ def test_the_csv_file_has_every_figure_of_every_seed_and_the_published_ones(writ
     assert [row["value"] for row in of_one if row["kind"] == "published"] == ["32.9476", "0.6812", "34.6837", "70.096"]
 
 
-def test_the_published_results_and_new_ones_are_input_for_the_readme(written, monkeypatch, tmp_path):
+def test_the_readme_s_sections_are_made_of_the_results_file(written, monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    import readme
-    assert "| commit 50 | 32.95 |" in readme.table1() and "| commit small | 28.62 |" in readme.table2()
-    for number, published in written[0].published.items():
-        (tmp_path / f"table{number}.json").write_text(json.dumps(published))
-    monkeypatch.setattr(readme, "RESULTS", tmp_path)
-    assert "| commit 50 | 32.95 |" in readme.table1() and "| commit small | 28.62 |" in readme.table2()
-    assert "| commit 64 (50 epochs) |" in readme.table3() or "| commit 64 (24 epochs) |" in readme.table3()
+    import readme_tables
+    results = readme_tables.Results(written[1])
+    assert "| commit 50 | 32.95 | 15.00 ± 0.00 | 15.00 ± 0.00 / 0.50 |" in readme_tables.image_table(results, 1)
+    assert "| fence 50 | none |" in readme_tables.image_table(results, 1)
+    assert "| commit small | 28.62 |" in readme_tables.image_table(results, 2)
+    assert "| commit 64 | 320 | 13.07 | 15.00 ± 0.00 |" in readme_tables.text_table(results)
+    table, said = readme_tables.bottlenecks(results).split("\n\n", 1)
+    for name in ("vanilla", "naive", "naive + noise", "fence", "commit", "clipped", "stochastic", "annealed", "entropy"):
+        assert f"| {name} | " in table
+    assert results.sha256[:12] in said
+    counted = re.match(r"Of (\d+) checks", readme_tables.claims(results))
+    assert int(counted[1]) == sum(map(len, written[0].claims.values()))
 
 
 def test_a_quick_run_marks_every_output(tmp_path):

@@ -15,6 +15,7 @@ INK, ACCENT, MUTED = "#1b1b1b", "#c8553d", "#8a8a8a"
 PER_LINE = 4
 COLORS = {"vanilla": "#8a8a8a", "naive": "#c9a227", "fence": "#3b7a57", "commit": ACCENT, "clipped": "#4c72b0",
           "stochastic": "#8172b3", "annealed": "#2a9d8f", "entropy": "#937860"}
+WAY_COLORS = {"threshold": INK, "straight-through": ACCENT, "flips": "#4c72b0", "no threshold": "#b5b5b5"}
 LABELS = {"reconstruction": "reconstruction loss", "fence": "fence loss (unweighted)", "commit": "commit loss (unweighted)",
           "entropy": "entropy loss (unweighted)", "val_psnr": "validation PSNR, dB", "val_loss": "validation loss",
           "val_exact": "validation, exact sentences"}
@@ -148,21 +149,93 @@ def loss_sheet(path, labelled):
     _save(figure, path, trim=False)
 
 
-def rate_and_quality(path, ylabel, points):
-    """Quality against bits, a mark for each row and a line for each bottleneck. points: list of (bottleneck, bits, mean,
-    standard deviation or None).
+def rate_and_quality(path, panels):
+    """Quality against bits, a panel for each table, a mark for each row and a line for each bottleneck. panels: list of
+    (title, label of the quality, points), points: list of (bottleneck, bits, mean, standard deviation or None).
     """
-    figure, axes = plt.subplots(figsize=(5.6, 3.4))
-    for quant in dict.fromkeys(point[0] for point in points):
-        own = sorted(point[1:] for point in points if point[0] == quant)
-        bits, means, deviations = zip(*own, strict=True)
-        axes.errorbar(bits, means, [deviation or 0 for deviation in deviations], color=COLORS[quant], marker="o",
-                      markersize=4, capsize=2, linewidth=1, label=quant)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("bits an item (vanilla: 32 a number)", fontsize=8)
-    axes.set_ylabel(ylabel, fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(4.8 * len(panels), 3.4), squeeze=False)
+    for axes, (title, ylabel, points) in zip(all_axes[0], panels, strict=True):
+        for quant in dict.fromkeys(point[0] for point in points):
+            own = sorted(point[1:] for point in points if point[0] == quant)
+            bits, means, deviations = zip(*own, strict=True)
+            axes.errorbar(bits, means, [deviation or 0 for deviation in deviations], color=COLORS[quant], marker="o",
+                          markersize=4, capsize=2, linewidth=1, label=quant)
+        axes.set_xscale("log", base=2)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("bits an item (vanilla: 32 a number)", fontsize=8)
+        axes.set_ylabel(ylabel, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.legend(fontsize=7, frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def encoder_gradients(path, labelled):
+    """What the encoder's gradient is with and without the straight-through estimator: norms by layer, cosines with the
+    others, and what a step along it does to the loss. A line of three panels each. labelled: list of (label,
+    gradients.EncoderGradients).
+    """
+    figure, lines = plt.subplots(len(labelled), 3, figsize=(11, 2.9 * len(labelled)), squeeze=False)
+    for (norms, cosines, steps), (label, found) in zip(lines, labelled, strict=True):
+        _norms_by_layer(norms, found)
+        norms.set_title(f"{label}: norm of the encoder's gradient", fontsize=8)
+        pairs = [("straight-through", "flips"), ("no threshold", "flips"), ("straight-through", "no threshold")]
+        values = [found.cosines[a][b] or 0 for a, b in pairs]
+        bars = cosines.barh([f"{a}\nand {b}" for a, b in pairs][::-1], values[::-1], color=MUTED, height=0.5)
+        cosines.bar_label(bars, [f"{value:.2f}" for value in values[::-1]], fontsize=7, padding=2)
+        cosines.set_xlim(min(0, *values), 1.15)
+        cosines.set_title("cosine between two of them", fontsize=8)
+        for way, changes in found.changes.items():
+            steps.plot(found.steps, changes, color=WAY_COLORS[way], linewidth=1.2, label=way,
+                       linestyle="--" if way == "flips" else "-")
+        steps.axhline(0, color=WAY_COLORS["threshold"], linewidth=0.8)
+        # Far steps ruin the model, which would flatten all else.
+        deepest = min(min(changes) for changes in found.changes.values()) if found.changes else -1
+        steps.set_ylim(1.2 * deepest, -0.8 * deepest)
+        steps.set_xscale("log")
+        steps.set_title("change of the loss after a step along it", fontsize=8)
+        steps.set_xlabel("step, as a share of the weights' norm", fontsize=7)
+        steps.legend(fontsize=6, frameon=False)
+    for axes in lines.flat:
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def _norms_by_layer(axes, found):
+    width = 0.8 / len(found.norms)
+    positions = np.arange(len(found.layers))
+    for i, (way, norms) in enumerate(found.norms.items()):
+        bars = axes.bar(positions + (i - (len(found.norms) - 1) / 2) * width, norms, width, color=WAY_COLORS[way], label=way)
+        if not any(norms):
+            axes.bar_label(bars, ["0"] * len(norms), fontsize=7, color=WAY_COLORS[way])
+    axes.set_xticks(positions, found.layers)
+    axes.set_ylim(0, 1.35 * max(map(max, found.norms.values())))
+    axes.legend(fontsize=6, frameon=False, ncols=2, loc="upper left")
+
+
+def commit_weights(path, weights, panels):
+    """Figures against the weight of the commit loss, on a logarithmic axis with 0 at its left end.
+
+    weights: ascending, 0 or more. panels: list of (title, means, standard deviations or None for one seed), one of each
+    for a weight.
+    """
+    smallest = min(weight for weight in weights if weight > 0)
+    positions = [np.log10(weight) if weight else np.log10(smallest) - 1 for weight in weights]
+    figure, all_axes = plt.subplots(1, len(panels), figsize=(2.9 * len(panels), 2.6), squeeze=False)
+    for axes, (title, means, deviations) in zip(all_axes[0], panels, strict=True):
+        axes.errorbar(positions, means, [deviation or 0 for deviation in deviations], color=ACCENT, marker="o", markersize=4,
+                      capsize=2, linewidth=1)
+        if not any(means):
+            axes.set_ylim(-0.05, 1)
+        axes.set_xticks(positions, [f"{weight:g}" for weight in weights], fontsize=7, rotation=45)
+        axes.tick_params(axis="y", labelsize=7)
+        axes.set_title(title, fontsize=8)
+        axes.set_xlabel("weight of the commit loss", fontsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.tight_layout()
     _save(figure, path)

@@ -5,12 +5,15 @@ import numpy as np
 
 from .. import plots
 from ..data import image_folder_patches, load_cifar10, load_mnist, synthetic_digits, synthetic_shapes
+from ..gradients import encoder_gradients, has_encoder_gradients
 from ..metrics import image as image_metrics
 from ..metrics import rate
 from .arguments import shows_progress
 from .runs import ROUNDED_AFTERWARDS, Run, full_run_estimate, train, write_run
 
 DIGITS_SHOWN = 10
+GRADIENTS_SHOWN = 128
+"""Training images whose gradients are compared."""
 
 
 def load_digits(args):
@@ -73,6 +76,9 @@ def show(args, run, data, directory, what):
              f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB")
     write_run(run, directory, title)
     draw_reconstructions(run, data, directory / "reconstructions.png", title)
+    if has_encoder_gradients(run.model):
+        compared = encoder_gradients(run.model, data.train_images[:GRADIENTS_SHOWN])
+        plots.encoder_gradients(directory / "gradients.png", [("after training", compared)])
     if args.json:
         print(json.dumps(run.metrics, indent=2))
     elif not args.quiet:

@@ -7,7 +7,9 @@
     run.py            from arguments to files                                      outputs.py   CSV, JSON, Markdown
     agreement.py      by what rule a figure agrees with the published one
     claims.py         what the report claims, checked          errata.py   its mistakes, demonstrated
-    page.py           report.html                              html.py     elements, escaped
+    misses.py         why rows miss the published figures      ranking.py  which bottleneck wins
+    weights.py        what the commit loss's weight does       encoder.py  the encoder's gradients with and without threshold
+    page.py           report.html: page_tables.py, page_pictures.py         html.py     elements, escaped
 """
 from .run import TABLES, reproduce
 

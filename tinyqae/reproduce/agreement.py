@@ -5,7 +5,7 @@ WITHIN, NEAR, OFF = "within", "near", "off"
 RULE = {
     WITHIN: "within the spread over seeds: the published figure, which is one run's, is at most 2 s √(1 + 1/n) away from "
             "the mean of our n seeds with standard deviation s",
-    NEAR: "near: at most a tenth of the distance between the smallest and the largest published figure of the column away",
+    NEAR: "at most a tenth of the distance between the smallest and the largest published figure of the column away",
     OFF: "neither",
 }
 

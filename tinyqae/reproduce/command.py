@@ -13,8 +13,8 @@ WHAT = {"table1": (1,), "table2": (2,), "table3": (3,), "figures": tuple(TABLES)
 MISSING_SHOWN = 10
 DETAILS = """
 Trains every row of the report's tables anew, measures it by the report's definitions and by correct ones, and writes to
---out: report.html (all of it on one page), results.csv, results.json, tables.md and two pictures. `figures` trains one size
-of each model, for Figures 3 to 5 alone.
+--out: report.html (all of it on one page), results.csv, results.json, tables.md and three pictures. `figures` trains one
+size of each model, for Figures 3 to 5 alone.
 
 What is in --out already is not trained again, and what was cut off goes on from its last whole epoch: give the same command
 again. Rows are trained anew when the configuration, the data or the version of tinyqae is another one.

@@ -10,6 +10,7 @@ from ..metrics import bounds
 from ..metrics import image as image_metrics
 from ..metrics.report import errata_demonstration, report_image_metrics
 from ..more_bottlenecks import MORE_KINDS
+from . import encoder
 from .rows import QUANTS, QUICK, REDUCED, Row, effort, from_png, plus_minus, summary, to_png, undecided
 
 METRICS = ("psnr", "ssim", "mse", "mae")
@@ -51,6 +52,8 @@ class ImageTable:
                  "cr": first["rate"]["cr"], "training_images": first["settings"]["data"]["training_images"],
                  "published": self.published.get((row.recipe.quant, row.size)) if row.recipe.name == "report" else None,
                  "seconds": summary(results, "settings", "seconds", "training")[0],
+                 "weight": row.recipe.bottleneck.get("weight"),
+                 "normalized": row.recipe.model.get("normalize_latent", False),
                  "dead_bits": [result["code"]["dead_bits"] for result in results],
                  "distance_to_bit": summary(results, "code", "distance_to_bit"),
                  "undecided": summary([{"share": undecided(result["latents"])} for result in results], "share")}
@@ -173,6 +176,10 @@ class Table1(ImageTable):
         """About how long the row trains, on one core."""
         examples = (row.items or 60_000) * row.recipe.epochs
         return 5 + examples * (3e-5 if row.recipe.name == "report" else 5e-5 if "256," in row.label else 1.5e-5)
+
+    def extras(self, data):
+        """Also "gradients": the encoder's, with and without straight-through."""
+        return {**super().extras(data), "gradients": encoder.before_and_after(data.train_images)}
 
     @staticmethod
     def latent_size(size):

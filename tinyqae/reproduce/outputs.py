@@ -1,12 +1,13 @@
-"""What `tinyqae reproduce` writes when all rows are there: results.csv, results.json, tables.md, two pictures, report.html.
+"""What `tinyqae reproduce` writes when all rows are there: results.csv, results.json, tables.md, pictures, report.html.
 """
 import csv
 import io
 import json
 from dataclasses import asdict, dataclass
 
+from .. import plots
 from ..checkpoint import write_atomically
-from . import page
+from . import misses, page, page_pictures, ranking
 from .claims import judge
 from .errata import errata
 from .rows import QUICK, QUICK_MARK
@@ -21,7 +22,8 @@ KINDS = {"test": "held_out", "train": "training", "test_before_threshold": "held
 @dataclass
 class Results:
     """All that is known at the end. tables: {number: table}. published: {number: what its JSON file holds}. raw: {(number,
-    recipe, row's label): [result of each seed]}. claims: {number: claims.judge}. errata: list. about: of the run.
+    recipe, row's label): [result of each seed]}. claims: {number: claims.judge}. errata, misses: lists, of the modules of
+    these names. about: of the run.
     """
 
     about: dict
@@ -30,6 +32,7 @@ class Results:
     raw: dict
     claims: dict
     errata: list
+    misses: list
 
 
 def collect(data, found, about):
@@ -57,16 +60,20 @@ def collect(data, found, about):
     tables = {table.number: table for table in data}
     return Results(about, tables, published, raw,
                    {number: judge(table, published[number]["tables"]) for number, table in tables.items()},
-                   errata(tables, published, used))
+                   errata(tables, published, used), misses.misses(tables, published, about["amount"]))
 
 
 def write(results, out):
     """Every file, whole or not at all."""
     files = {"results.csv": as_csv(results), "results.json": as_json(results),
-             "tables.md": "\n".join(as_markdown(results.tables[n], results.published[n]) for n in results.tables)}
+             "tables.md": "\n".join(as_markdown(results, number) for number in results.tables)}
     for number, figure in ((1, 3), (2, 4)):
         if number in results.tables:
             draw(results, number, out / f"figure{figure}.png")
+    for recipe in ("default", "report"):
+        if any(name == recipe for _, name, _ in results.raw):
+            plots.rate_and_quality(out / "rate.png", page_pictures.rate_panels(results.tables, results.published, recipe))
+            break
     files["report.html"] = page.as_html(results)
     for name, text in files.items():
         write_atomically(out / name, lambda file, text=text: file.write(text.encode()))
@@ -117,15 +124,19 @@ def as_json(results):
                "checks": {view: [asdict(check) for check in checks] for view, checks in checked.items()}}
               for number, judged in results.claims.items() for claim, said, checked in judged]
     return json.dumps({**results.about, "tables": {str(number): table for number, table in results.published.items()},
-                       "claims": claims, "errata": [asdict(erratum) for erratum in results.errata]}, indent=1) + "\n"
+                       "claims": claims, "errata": [asdict(erratum) for erratum in results.errata],
+                       "misses": [asdict(miss) for miss in results.misses]}, indent=1) + "\n"
 
 
-def as_markdown(table, published):
+def as_markdown(results, number):
     """A table's page."""
+    table, published = results.tables[number], results.published[number]
     return "\n".join([
         f"# {table.title}", "", *([f"**{QUICK_MARK}**", ""] if published["amount"] == QUICK else []),
         f"Data: {published['data']} (SHA-256 of the content {published['data_sha256'][:16]}…). Seeds "
         f"{', '.join(map(str, published['seeds']))}, or the first of them where a row says so; ± is the standard deviation "
         f"over seeds. `{published['command']}`, {published['machine']}, kernels {published['kernels']}, one thread a row, "
         f"{published['date']}.", "",
-        table.markdown(published)])
+        table.markdown(published),
+        ranking.markdown(ranking.rankings(table, published)),
+        misses.markdown([miss for miss in results.misses if miss.table == number])])

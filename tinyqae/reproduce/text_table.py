@@ -108,6 +108,7 @@ class Table3:
                  "training_sentences": first["settings"]["data"]["training_sentences"],
                  "published": self.published.get((quant, row.size)) if row.split != "random" else None,
                  "seconds": summary(results, "settings", "seconds", "training")[0],
+                 "normalized": row.recipe.model.get("normalize_latent", False),
                  "dead_bits": [result["code"]["dead_bits"] for result in results],
                  "distance_to_bit": summary(results, "code", "distance_to_bit"),
                  "undecided": summary([{"share": undecided(result["latents"])} for result in results], "share"),

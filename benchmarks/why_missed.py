@@ -1,0 +1,187 @@
+"""The recorded trials behind the sentences that say why rows of recipe `report` miss the published figures.
+
+    python benchmarks/why_missed.py mlp --rows "vanilla 100" "commit 50"      Keras' Adam, and fewer epochs
+    python benchmarks/why_missed.py cnn --rows "vanilla small"                originals against JPEGs of quality 75
+    python benchmarks/why_missed.py cnn-epochs --rows "naive small"           1 epoch in place of what the row has
+    python benchmarks/why_missed.py lstm-epochs --rows "vanilla 32"           10 epochs in place of what the row has
+    python benchmarks/why_missed.py lstm-full --rows "vanilla 64"             the report's 50 epochs
+    python benchmarks/why_missed.py lstm-edition --rows "vanilla 32"          lines of at most 22 characters, as the report's
+
+Each trains the rows with one thing changed and measures them by the report's definition. Writes the means over --seeds to
+tinyqae/reproduce/trials.json, in place of what an earlier call of the same experiment left; tinyqae/reproduce/misses.py
+turns it into sentences.
+"""
+import argparse
+import io
+import json
+import math
+import shlex
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import tinyqae
+from tinyqae import backend, experiment, fit
+from tinyqae.checkpoint import write_atomically
+from tinyqae.data import split_sentences
+from tinyqae.experiment.sentences import measure_as_report
+from tinyqae.metrics.report import report_image_metrics
+from tinyqae.optim import Adam
+from tinyqae.reproduce import TABLES
+from tinyqae.reproduce.rows import FULL
+
+TRIALS = Path(tinyqae.__file__).parent / "reproduce" / "trials.json"
+FEWER_EPOCHS = {"mlp": 8, "cnn": 1, "lstm": 10}
+LONGEST = 22
+"""Characters of the longest sentence that the report's models read: its input is 22 x 38."""
+FEWER_IMAGES = 10_000
+ORIGINALS, JPEG_QUALITY, CNN_EPOCHS = 4000, 75, 6
+"""How many of the training images are originals in the CIFAR-10 proxy, what the others were, and for how long to train."""
+
+
+class KerasAdam(Adam):
+    """Adam as Keras 2.3 has it: p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), with eps beside the root of v
+    and not of v / (1 - beta2^t).
+    """
+
+    def _constants(self, lr):
+        beta1, beta2, step, _ = super()._constants(lr)
+        return beta1, beta2, step, self.eps / math.sqrt(1 - self.beta2)
+
+
+def mlp(table, row, seed, data):
+    """{change: figures of the row with it}: Keras' Adam, and fewer epochs."""
+    recipe, fewer = row.recipe, FEWER_EPOCHS["mlp"]
+    keras = recipe.make_model(data.train_images, seed)
+    fit(keras, data.train_images, KerasAdam(recipe.lr, **recipe.optimizer_arguments), **recipe.fit_arguments(), seed=seed,
+        progress=False)
+    short = recipe.override(epochs=fewer)
+    shorter = short.make_model(data.train_images, seed)
+    fit(shorter, data.train_images, short.make_optimizer(), **short.fit_arguments(), seed=seed, progress=False)
+    return {"Adam's epsilon where Keras has it": _image_figures(table, row, keras, data.train_images),
+            f"{fewer} epochs in place of {recipe.epochs}": _image_figures(table, row, shorter, data.train_images)}
+
+
+def _image_figures(table, row, model, images):
+    measured = table.measured_on(images, row)
+    truncated = (model.decode_floats(model.encode(measured)) * 255).astype(np.uint8)
+    figures = report_image_metrics(measured, truncated, table.pooling)
+    return {metric: figures[metric] for metric in table.metrics}
+
+
+def cnn(table, row, seed, data):
+    """{"JPEGs", "originals": figures} of the row trained on the same few images, both measured on the originals."""
+    originals = data.train_images[:ORIGINALS]
+    recipe, figures = row.recipe.override(epochs=CNN_EPOCHS), {}
+    for name, images in (("JPEGs", np.stack([_as_jpeg(image) for image in originals])), ("originals", originals)):
+        model = recipe.make_model(images, seed)
+        fit(model, images, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+        figures[name] = _image_figures(table, row, model, originals)
+    return figures
+
+
+def _as_jpeg(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(file))
+
+
+def cnn_epochs(table, row, seed, data):
+    """{change: figures} of the row trained for fewer epochs, on as many images as in a reduced run."""
+    epochs, images = FEWER_EPOCHS["cnn"], data.train_images[:FEWER_IMAGES]
+    recipe = row.recipe.override(epochs=epochs)
+    model = recipe.make_model(images, seed)
+    fit(model, images, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+    return {f"{epochs} epoch on {FEWER_IMAGES:,} images": _image_figures(table, row, model, images)}
+
+
+def lstm_epochs(table, row, seed, data):
+    """{change: figures} of the row trained for fewer epochs."""
+    epochs = FEWER_EPOCHS["lstm"]
+    return {f"{epochs} epochs": _sentence_figures(table, row, row.recipe.override(epochs=epochs),
+                                                  split_sentences(data, "report"), seed)}
+
+
+def lstm_full(table, row, seed, data):
+    """{change: figures} of the row trained for all the epochs of the report."""
+    return {f"the report's {row.recipe.epochs} epochs": _sentence_figures(table, row, row.recipe,
+                                                                         split_sentences(data, "report"), seed)}
+
+
+def lstm_edition(table, row, seed, data):
+    """{change: figures} of the row on the sentences that are no longer than the report's, measured at its shares of them."""
+    short = [sentence for sentence in data.sentences if len(sentence) <= LONGEST]
+    split = split_sentences(replace(data, sentences=tuple(short)), "report")
+    share = len(short) / len(data.sentences)
+    report = {}
+    for name, first in (("vanilla", 40_001), ("quantized", 45_100)):
+        start = int(first * share)
+        report[name] = tuple(short[start:start + 100])
+    recipe = replace(row.recipe, model={**row.recipe.model, "pad_to": LONGEST})
+    return {f"lines of at most {LONGEST} characters only": _sentence_figures(table, row, recipe,
+                                                                            replace(split, report=report), seed)}
+
+
+def _sentence_figures(table, row, recipe, split, seed):
+    model = recipe.make_model(split.train, seed)
+    fit(model, list(split.train), recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+    figures = measure_as_report(model, split.report)["vanilla" if recipe.quant == "vanilla" else "quantized"]
+    return {metric: figures[metric] for metric in table.metrics}
+
+
+EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "cnn-epochs": (2, cnn_epochs), "lstm-epochs": (3, lstm_epochs),
+               "lstm-full": (3, lstm_full), "lstm-edition": (3, lstm_edition)}
+
+
+def trials_of(name, row, by_change):
+    """The trials of a row as trials.json holds them. by_change: {change: mean figures}."""
+    if name == "cnn":
+        change = f"trained on {ORIGINALS:,} originals in place of the same images as JPEGs of quality {JPEG_QUALITY}"
+        return [{"row": row.label, "change": change, "start": by_change["JPEGs"], "end": by_change["originals"]}]
+    if name in ("cnn-epochs", "lstm-epochs"):
+        return [{"row": row.label, "change": f"from {change} to the row's", "start": figures, "end": None}
+                for change, figures in by_change.items()]
+    return [{"row": row.label, "change": change, "start": None, "end": figures} for change, figures in by_change.items()]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--rows", nargs="+", required=True, metavar="ROW", help='labels, as "vanilla 100"')
+    parser.add_argument("--seeds", type=experiment.non_negative_int, nargs="+", default=[0, 1])
+    parser.add_argument("--data-dir", metavar="DIR")
+    args = parser.parse_args()
+    backend.use("numpy")
+    backend.use_threads(1)
+    number, run = EXPERIMENTS[args.experiment]
+    table = TABLES[number]
+    data = table.load(args.data_dir, True)
+    rows = {row.label: row for row in table.rows("report", FULL)}
+    about = {"experiment": args.experiment, "table": number}
+    made = {"seeds": len(args.seeds), "data": data.name, "machine": backend.describe(),
+            "source": f"{shlex.join(['python', 'benchmarks/why_missed.py', *sys.argv[1:]])}, {time.strftime('%Y-%m-%d')}"}
+    for label in args.rows:
+        found = []
+        for seed in args.seeds:
+            found.append(run(table, rows[label], seed, data))
+            print(label, seed, found[-1], flush=True)
+        means = {change: {metric: statistics.mean(one[change][metric] for one in found) for metric in table.metrics}
+                 for change in found[0]}
+        record(label, [{**about, **trial, **made} for trial in trials_of(args.experiment, rows[label], means)])
+
+
+def record(label, trials):
+    """Write the trials of a row in place of those that an earlier call of the same experiment left."""
+    kept = [one for one in json.loads(TRIALS.read_text(encoding="utf-8"))
+            if (one["experiment"], one["row"]) != (trials[0]["experiment"], label)]
+    ordered = sorted([*kept, *trials], key=lambda one: list(EXPERIMENTS).index(one["experiment"]))
+    write_atomically(TRIALS, lambda file: file.write((json.dumps(ordered, indent=1) + "\n").encode()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What the encoder is told by the threshold's true derivative, by the straight-through estimator, and without a threshold.
+
+One batch, one set of weights, and the gradient of the reconstruction loss L by the encoder's weights in four ways. They
+differ in what they put for dL/da, the derivative by the values a before the threshold b = 1[a > 1/2]:
+
+    threshold           0                               the true derivative, wherever it exists
+    straight-through    dL/db, at the bits b            as if the threshold were the identity
+    flips               L(bit on) - L(bit off)          what each bit is worth while the others stay, computed exactly
+    no threshold        dL/da of L(decoder(a))          the vanilla model with the same weights
+
+`flips` is the yardstick for straight-through: a bit can only jump, and straight-through takes the slope of L at the bit
+for the height of that jump. It is the derivative of a mean, too: if bit nf alone were drawn, on with probability a_nf, the
+loss would have the mean a_nf L(on) + (1 - a_nf) L(off), whose derivative by a_nf is L(on) - L(off) (local expectation
+gradients, Titsias and Lazaro-Gredilla 2015). Nobody trains by it, since it costs a pass through the decoder for every bit.
+"""
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import backend
+from .bottleneck import Commit
+from .models import MLPAutoencoder
+
+WAYS = ("threshold", "straight-through", "flips", "no threshold")
+STEPS = tuple(np.geomspace(1e-6, 1, 25).tolist())
+"""How far the encoder's weights are moved along a gradient, as a share of their own norm."""
+
+
+@dataclass(frozen=True)
+class EncoderGradients:
+    """The gradients of one batch, compared; dicts are by the names of WAYS.
+
+    layers: names of the encoder's layers that have weights, from the input on. norms: {way: the norm of each layer's part}.
+    cosines: {way: {way: cosine between the whole gradients, None where one of them is 0}}.
+    loss: with the threshold, of `images` images of `bits` bits each, at the weights as they are. steps: STEPS;
+    changes, turned: {way: what is added to the loss, and the share of all bits that turn, when the weights move so far
+    downhill along the gradient}, lists; none for a gradient of 0.
+    """
+
+    layers: list
+    norms: dict
+    cosines: dict
+    loss: float
+    images: int
+    bits: int
+    steps: list
+    changes: dict
+    turned: dict
+
+
+def has_encoder_gradients(model):
+    """Whether encoder_gradients knows the model: an MLP whose decoder sees bits in training, by straight-through."""
+    return isinstance(model, MLPAutoencoder) and isinstance(model.bottleneck, Commit)
+
+
+def encoder_gradients(model, images):
+    """EncoderGradients of an MLP with the bottleneck Commit, at its present weights, for one batch.
+
+    The commit loss is left out: it reaches the encoder without passing the threshold. The model is unchanged afterwards.
+    images (N, H, W, C), bytes, N at least 2. TypeError for other models: through a decoder with batch norm, say, a bit
+    would change the loss of other examples too.
+    """
+    if not has_encoder_gradients(model):
+        raise TypeError(f"{type(model).__name__} with {model.bottleneck!r}: gradients are compared for an MLPAutoencoder "
+                        "with the bottleneck Commit")
+    x = backend.to_device(np.multiply(images, model.dtype.type(1 / 255)))
+    arguments = {**model.bottleneck.config(), "weight": 0.0, "noise": 0.0}
+    bottlenecks = {"threshold": _Threshold(**arguments), "straight-through": Commit(**arguments),
+                   "flips": _Flips(**arguments), "no threshold": _NoThreshold(**arguments)}
+    # One thread: its products are small, and threads would only wait for each other.
+    with _kept(model), backend.blas_threads(1):
+        model.bottleneck = bottlenecks["straight-through"]
+        loss, bits = _loss(model, x), _bits(model, x)
+        bottlenecks["flips"].differences = flip_differences(model, x)
+        gradients = {way: _gradient(model, x, bottleneck) for way, bottleneck in bottlenecks.items()}
+        layers = _encoder_layers(model)
+        changes, turned = {}, {}
+        model.bottleneck = bottlenecks["straight-through"]
+        for way in WAYS:
+            if gradients[way].any():
+                changes[way], turned[way] = _downhill(model, x, gradients[way], loss, bits)
+    norms = {way: [float(np.linalg.norm(gradient[part])) for part in layers.values()] for way, gradient in gradients.items()}
+    cosines = {a: {b: _cosine(gradients[a], gradients[b]) for b in WAYS} for a in WAYS}
+    return EncoderGradients(list(layers), norms, cosines, loss, len(x), bits.shape[1], list(STEPS), changes, turned)
+
+
+def flip_differences(model, x):
+    """L(bit on) - L(bit off) for each bit of each example, the others as the threshold made them: (N, F), on the device.
+
+    x (N, H, W, C), floats on the device; L is the mean over the batch, of which one example is 1/N.
+    """
+    xp = backend.xp
+    code = _bits(model, x).astype(model.dtype)
+    differences = xp.empty_like(code)
+    for f in range(code.shape[1]):
+        both = []
+        for value in (1, 0):
+            flipped = code.copy()
+            flipped[:, f] = value
+            logits = model.decode_logits(model.bottleneck.for_decoder(flipped, flipped))
+            both.append(_losses(logits, x.reshape(len(x), -1), model.reconstruction))
+        differences[:, f] = (both[0] - both[1]) / len(x)
+    return differences
+
+
+def _losses(logits, target, reconstruction):
+    """The reconstruction loss of each example, (N,), as in losses.py."""
+    xp = backend.xp
+    if reconstruction == "mse":
+        return xp.square(1 / (1 + xp.exp(-logits)) - target).mean(axis=1)
+    return (xp.maximum(logits, 0) - target * logits + xp.log1p(xp.exp(-xp.abs(logits)))).mean(axis=1)
+
+
+class _Threshold(Commit):
+    """The threshold with its true derivative."""
+
+    def _code_backward(self, dcode, a, da):
+        da[...] = 0
+
+
+class _Flips(Commit):
+    """The threshold, and for dL/da the `differences` (N, F) in place of what comes from the decoder."""
+
+    def _code_backward(self, dcode, a, da):
+        # Bottleneck.backward doubles what it finds for signed codes; the differences are by a already.
+        backend.xp.multiply(self.differences, 0.5 if self.signed else 1, out=da)
+
+
+class _NoThreshold(Commit):
+    """The values themselves for bits: Vanilla, with any of Commit's activations."""
+
+    def _training_code(self, a, code):
+        backend.xp.copyto(code, a)
+
+    def _code_backward(self, dcode, a, da):
+        backend.xp.copyto(da, dcode)
+
+
+@contextlib.contextmanager
+def _kept(model):
+    """Give the model its bottleneck, weights and running statistics back at the end."""
+    bottleneck = model.bottleneck
+    state = {name: array.copy() for name, array in model.state_arrays().items()}
+    try:
+        yield
+    finally:
+        model.bottleneck = bottleneck
+        model.restore(state)
+
+
+def _loss(model, x):
+    return float(backend.to_host(model.reconstruction_loss(model.forward(x, training=True), x)[0]))
+
+
+def _bits(model, x):
+    """Bool (N, F), by the batch's own statistics, as in training."""
+    return model.bottleneck.latent(model.encoder.forward(model._centred(x), training=True)) > 0.5
+
+
+def _gradient(model, x, bottleneck):
+    """dL / d(the encoder's weights), a vector on the host: the encoder's weights are the first of the model's."""
+    model.bottleneck = bottleneck
+    logits = model.forward(x, training=True)
+    model.backward(model.reconstruction_loss(logits, x)[1])
+    return backend.to_host(model.gradients[:_encoder_size(model)]).copy()
+
+
+def _encoder_size(model):
+    return sum(array.size for layer in model.encoder.layers for array in layer.params.values())
+
+
+def _encoder_layers(model):
+    """{name: slice of the encoder's weights}."""
+    found, start = {}, 0
+    for layer in model.encoder.layers:
+        size = sum(array.size for array in layer.params.values())
+        if size:
+            shape = " x ".join(map(str, layer.params["w"].shape)) if "w" in layer.params else ""
+            found[f"{type(layer).__name__} {shape}".strip()] = slice(start, start + size)
+        start += size
+    return found
+
+
+def _downhill(model, x, gradient, loss, bits):
+    """(changes, turned) of one gradient, see EncoderGradients."""
+    weights = model.parameters[:_encoder_size(model)]
+    start = weights.copy()
+    direction = backend.to_device(gradient) * (backend.xp.linalg.norm(start) / backend.xp.linalg.norm(gradient))
+    changes, turned = [], []
+    for step in STEPS:
+        weights[...] = start - step * direction
+        changes.append(_loss(model, x) - loss)
+        turned.append(float(backend.to_host((_bits(model, x) != bits).mean())))
+    weights[...] = start
+    return changes, turned
+
+
+def _cosine(a, b):
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / norms) if norms else None

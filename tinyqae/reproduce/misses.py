@@ -1,0 +1,199 @@
+"""Why rows of recipe `report` miss the published figures: each sentence has an experiment behind it.
+
+An experiment is a trial: the same row with one thing changed. Some trials are rows of the run itself (small CNNs on all
+images), others are recorded in trials.json beside this file, which benchmarks/why_missed.py writes. What they say is
+computed: how far the change moves each figure towards the published one.
+"""
+import json
+import math
+from dataclasses import dataclass
+from importlib import resources
+
+from .agreement import WITHIN, agreement
+from .claims import NAMES
+from .rows import FULL, QUICK
+
+ALL_IMAGES = ", all images"
+MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
+          "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
+          "much of the distance to the published figures the change closes on average; what no trial closes is not "
+          "explained. Command, machine and date of recorded trials stand in tinyqae/reproduce/trials.json.")
+NOT_EXPLAINED = "Not explained."
+MOST, SOME = 0.5, 0.1
+NEAR_CHANCE = 0.3
+"""How many dB from the PSNR of unrelated images a row still counts as chance."""
+DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row with one thing changed. change: what, in words. start, end: {metric: mean by the report's definition} before the
+    change and after it, None for the row's own. seeds: of the trial. source: where it is from, in words.
+
+    A row that was trained less than the report's is the end of a trial whose start was trained still less.
+    """
+
+    table: int
+    row: str
+    change: str
+    start: dict | None
+    end: dict | None
+    seeds: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: metric, what was published, ours (mean, standard deviation or None) over so many seeds."""
+
+    metric: str
+    published: float
+    ours: tuple
+    seeds: int
+
+    def __str__(self):
+        digits = DIGITS.get(self.metric, 3)
+        spread = f" ± {self.ours[1]:.{digits}f}" if self.ours[1] is not None else ""
+        return f"{NAMES[self.metric]} {self.published:.{digits}f}, ours {self.ours[0]:.{digits}f}{spread}"
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A row with the figures that miss, and the sentences of its trials; explained: whether one of them closes part of the
+    distance. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
+    """
+
+    table: int
+    label: str
+    known: list
+    figures: list
+    why: list
+    explained: bool
+
+
+def misses(tables, published, amount):
+    """[Miss] of all rows of recipe `report`. tables: {number: table}; published: {number: its results}; amount: of the run.
+    None for a quick run, whose figures mean nothing.
+    """
+    if amount == QUICK:
+        return []
+    found = []
+    for number, kind in tables.items():
+        rows = {row["label"]: row for row in published[number]["tables"].get("report", ())
+                if row["published"] is not None and kind.report_key(row) in row}
+        figures = {label: _figures(kind, row) for label, row in rows.items()}
+        trials = [*_recorded(number), *_of_this_run(number, kind, rows)]
+        for label, row in rows.items():
+            missing = [one for one in figures[label] if _misses(kind, one)]
+            if missing:
+                known = [*_shorter(kind, row), *_chance(published[number], figures[label])]
+                found.append(_explained(number, kind, row, known, missing, figures, trials))
+    return found
+
+
+def _shorter(kind, row):
+    full = {one.label: one.recipe.epochs for one in kind.rows("report", FULL)}.get(row["label"], row["epochs"])
+    return [f"Trained for {row['epochs']} of the report's {full} epochs."] if row["epochs"] < full else []
+
+
+def _chance(published, figures):
+    """Whether an unrelated image scores the same PSNR by the report's definition."""
+    (psnr,) = [one for one in figures if one.metric == "psnr"] or [None]
+    if psnr is None or "unrelated" not in published.get("demonstration", ()):
+        return []
+    chance = published["demonstration"]["unrelated"]["report"]["psnr"]
+    if max(abs(psnr.published - chance), abs(psnr.ours[0] - chance)) > NEAR_CHANCE:
+        return []
+    return [f"Unrelated images score {chance:.2f} dB by this definition: its PSNR and MSE, published and ours, are chance."]
+
+
+def _figures(kind, row):
+    ours = row[kind.report_key(row)]
+    return [Figure(metric, published, ours[metric], row["seeds"])
+            for metric, published in zip(kind.metrics, row["published"], strict=True)]
+
+
+def _misses(kind, figure):
+    column = [figures[kind.metrics.index(figure.metric)] for figures in kind.published.values()]
+    return agreement(figure.published, figure.ours, figure.seeds, column) != WITHIN
+
+
+def _recorded(number):
+    """The trials in trials.json for this table."""
+    content = json.loads((resources.files(__package__) / "trials.json").read_text(encoding="utf-8"))
+    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"], trial["seeds"], "recorded")
+            for trial in content if trial["table"] == number]
+
+
+def _of_this_run(number, kind, rows):
+    """Rows of the run that are trials of others: the same on all images."""
+    found = []
+    for label, row in rows.items():
+        whole = rows.get(label + ALL_IMAGES)
+        if whole:
+            figures = {metric: pair[0] for metric, pair in whole[kind.report_key(whole)].items()}
+            change = (f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
+                      f"{row['training_images']:,} for {row['epochs']}")
+            found.append(Trial(number, label, change, None, figures, whole["seeds"], "this run"))
+    return found
+
+
+def _explained(number, kind, row, known, missing, figures, trials):
+    """The Miss of a row: from its own trials, and where there are none from those of the smallest with its bottleneck."""
+    label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
+    # A trial that has both its sides does not depend on how much of the data the row was trained on.
+    own = [trial for trial in trials if trial.row == label
+           or trial.start and trial.end and label == trial.row + ALL_IMAGES]
+    borrows = not own and row["size"] != kind.sizes[0] and smallest in figures
+    borrowed = [trial for trial in trials if borrows and trial.row == smallest]
+    why, best = [], 0.0
+    for trial in own:
+        said, share = _sentence(trial, missing)
+        why.append(said)
+        best = max(best, share)
+    for trial in borrowed:
+        said, share = _sentence(trial, [one for one in figures[smallest] if one.metric in {m.metric for m in missing}])
+        why.append(f"As for {smallest}: {said[0].lower()}{said[1:]}")
+        best = max(best, share)
+    return Miss(number, label, known, missing, why, best >= SOME)
+
+
+def _sentence(trial, figures):
+    """(what the change does to these figures in words, the mean share of the distances to the published ones it closes).
+
+    A move that is no longer than twice its standard error closes nothing, as far as the row's spread is known.
+    """
+    shares, moves, beyond_chance = [], [], False
+    for figure in figures:
+        start, end = (figure.ours[0] if side is None else side[figure.metric] for side in (trial.start, trial.end))
+        others = trial.seeds if trial.start and trial.end else figure.seeds
+        error = (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
+        distance, moved = abs(figure.published - start), abs(end - start) > 2 * error
+        shares.append(1 - abs(figure.published - end) / distance if distance and moved else 0.0)
+        beyond_chance = beyond_chance or moved
+        digits = DIGITS.get(figure.metric, 3)
+        moves.append(f"{NAMES[figure.metric]} {start:.{digits}f} → {end:.{digits}f}")
+    share = sum(shares) / len(shares)
+    if not beyond_chance:
+        verdict = "no more than chance over the seeds, so it does not explain it"
+    elif share >= SOME:
+        verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
+    else:
+        verdict = "does not explain it" + (" and leads away from it" if share <= -SOME else "")
+    source = f"{trial.source}, {trial.seeds} seed{'s' * (trial.seeds > 1)}"
+    return f"{trial.change[0].upper()}{trial.change[1:]} ({source}): {', '.join(moves)}; {verdict}.", share
+
+
+def why_in_words(miss):
+    """The sentences of a Miss as one text."""
+    tried = ["Tried:", *miss.why] if miss.why else []
+    return " ".join([*miss.known, *(miss.why if miss.explained else [NOT_EXPLAINED, *tried])])
+
+
+def markdown(found):
+    """Markdown: the rows of one table that miss, a bullet each."""
+    if not found:
+        return ""
+    lines = ["## Rows that miss the published figures", "", MISSED, ""]
+    return "\n".join([*lines, *(f"- **{miss.label}** ({'; '.join(map(str, miss.figures))}): {why_in_words(miss)}"
+                                for miss in found), ""])
