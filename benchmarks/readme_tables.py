@@ -141,5 +141,5 @@ def claims(results):
     count = Counter(claim["verdict"] for claim in results.content["claims"])
     said = ", ".join(f"{count[verdict]} {words}" for verdict, words in VERDICTS.items() if count[verdict])
     return (f"Of {sum(count.values())} checks of the report's claims, {said}. Each stands with its rule and numbers on "
-            "the page `benchmarks/results/report/report.html`, which needs no network.")
+            "the page `report.html` that `tinyqae reproduce` writes.")
 
