@@ -67,9 +67,10 @@ def _draw_models(axes, part, quality):
         if "single" in m["rates"]:
             axes.plot(m["rates"]["single"], m[quality], marker, color=color, markersize=6, fillstyle="none", linestyle="")
         if m["quant"] in ("commit", "vanilla"):
-            # Deeper models stand just above those with the same bits: their names above, the others' below.
-            axes.annotate(m["label"], (rate, m[quality]), xytext=(0, 6 if "," in m["label"] else -12),
-                          textcoords="offset points", fontsize=7, ha="center")
+            # Deeper models stand just above those with the same bits: their sizes above, the others' below.
+            size = m["label"].removeprefix(m["quant"]).strip()
+            axes.annotate(size, (rate, m[quality]), xytext=(0, 6 if "," in size else -12), textcoords="offset points",
+                          fontsize=7, ha="center")
 
 
 def _draw_gains(axes, part):
