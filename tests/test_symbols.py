@@ -41,7 +41,7 @@ def test_an_unknown_character_is_refused_with_its_sentence(character, place):
 
 @pytest.mark.parametrize("sentences", [
     "one sentence", b"bytes", [b"bytes"], ["good", None], ["good", 3], [["nested"]], 7, None,
-    (sentence for sentence in ["drawn", "once"])], ids=str)
+    (sentence for sentence in ["drawn", "once"])], ids=lambda sentences: type(sentences).__name__)
 def test_anything_but_a_list_of_sentences_is_refused(sentences):
     with pytest.raises(TypeError, match="sentences must be a list of str"):
         to_symbols(sentences)
