@@ -167,8 +167,8 @@ def _code_items(coder, parents, maps):
         for step in _steps(size, channels, rows.shape[1], depth):
             first = step.start % channels
             known = counts[first << depth:first + step.stop - step.start << depth]
-            probability = (2 * known[:, 1] + 1) / (2 * (known[:, 0] + known[:, 1]) + 2)
-            known += coder.code(rows, step, sources, probability)
+            one = (2 * known[:, 1] + 1) / (2 * (known[:, 0] + known[:, 1]) + 2)
+            known += coder.code(rows, step, sources, np.stack([1 - one, one], axis=1))
         if coder.decodes:
             codes[items] = rows[:size].T
 
@@ -191,12 +191,17 @@ def _sources(parents, shape):
 
 
 def _contexts(rows, sources):
-    """The values of parents as one number. rows: uint8 (K, n), zeros and ones; sources: numbers of rows, (D, ...), D below
-    8. Returns uint8 (..., n).
+    """The values of parents as one number, the first parent's its lowest bit. rows: uint8 (K, n), zeros and ones; sources:
+    numbers of rows, (D, ...), D below 8. Returns uint8 (..., n).
     """
+    if not len(sources):
+        return np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
     values = rows.take(sources, axis=0)
-    values <<= np.arange(len(sources), dtype=np.uint8).reshape(-1, *[1] * sources.ndim)
-    return np.bitwise_or.reduce(values, axis=0)
+    contexts = values[-1]
+    for value in values[-2::-1]:
+        contexts += contexts
+        contexts += value
+    return contexts
 
 
 def _blocks(count):
@@ -214,6 +219,19 @@ def _steps(size, channels, items, depth):
     for place in range(0, size, channels):
         for start in range(place, place + channels, most):
             yield slice(start, min(start + most, place + channels))
+
+
+def _runs(step, sources, border):
+    """Slices of the bits of a step, as long as they can be decoded together: no bit is another one's parent. border: the
+    number in `sources` of a parent that is always 0.
+    """
+    parents, start = sources[:, step], step.start
+    latest = np.where(parents < border, parents, -1).max(axis=0, initial=-1)
+    for bit, parent in enumerate(latest.tolist(), start):
+        if parent >= start:
+            yield slice(start, bit)
+            start = bit
+    yield slice(start, step.stop)
 
 
 def _write_parents(coder, parents, places):
@@ -246,15 +264,16 @@ class _Encoder:
         self._encoder = constriction.stream.queue.RangeEncoder()
         self._model, self._even = _models(constriction)
 
-    def code(self, rows, step, sources, probability):
+    def code(self, rows, step, sources, probabilities):
         """Code rows[step] of uint8 rows (K, n).
 
-        sources (D, K): as _sources gives them. probability (c 2^D,): of a 1 in each context of each of the c bits of a step.
-        Returns how often each was 0 and 1, (c 2^D, 2).
+        sources (D, K): as _sources gives them. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the c
+        bits of a step. Returns how often each was 0 and 1, (c 2^D, 2).
         """
-        cells = _cells(rows, step, sources)
-        self._encoder.encode(rows[step].ravel().astype(np.int32), self._model, probability.take(cells).ravel())
-        return _tally(cells, rows[step], len(probability))
+        outcomes = _outcomes(rows, step, sources)
+        self._encoder.encode(rows[step].ravel().astype(np.int32), self._model,
+                             probabilities.repeat(2, axis=0).take(outcomes, axis=0))
+        return np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
 
     def write_numbers(self, numbers, width):
         """Append whole numbers of `width` bits each."""
@@ -276,14 +295,15 @@ class _Decoder:
         # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
         self._bits_left = 2 * 8 * len(words) + 128
 
-    def code(self, rows, step, sources, probability):
+    def code(self, rows, step, sources, probabilities):
         """As the encoder's, but overwrites rows[step]."""
-        probabilities = probability.reshape(step.stop - step.start, -1)
-        for row, of_contexts in zip(range(step.start, step.stop), probabilities, strict=True):
-            rows[row] = self._decode(self._model, of_contexts.take(_contexts(rows, sources[:, row])))
-        tally = _tally(_cells(rows, step, sources), rows[step], len(probability))
+        first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
+        for run in _runs(step, sources, len(rows) - 1):
+            cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start:run.stop - step.start]
+            rows[run] = self._decode(self._model, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
+        tally = np.bincount(_outcomes(rows, step, sources), minlength=probabilities.size).reshape(-1, 2)
         # Beyond its end a stream goes on as zeros: without this, a few bytes of garbage cost the minute of a full payload.
-        self._bits_left += (tally * np.log2(np.stack([1 - probability, probability], axis=1))).sum()
+        self._bits_left += (tally * np.log2(probabilities)).sum()
         if self._bits_left < 0:
             raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
         return tally
@@ -304,23 +324,21 @@ class _Decoder:
 
 
 def _models(constriction):
-    """(a Bernoulli model with probabilities to be given, one of 1/2)."""
-    # perfect=False rounds p to 24 bits by a multiplication, the same in constriction 0.4 and 0.5.
-    bernoulli = constriction.stream.model.Bernoulli
-    return bernoulli(perfect=False), bernoulli(0.5, perfect=False)
+    """(a model of a bit with probabilities to be given, one of 1/2)."""
+    # perfect=False rounds a probability to 24 bits by a multiplication, the same in constriction 0.4 and 0.5. Of two
+    # values, Categorical is Bernoulli, bit for bit, in half the time.
+    model = constriction.stream.model
+    return model.Categorical(perfect=False), model.Bernoulli(0.5, perfect=False)
 
 
-def _cells(rows, step, sources):
-    """(c, n): for each bit of a step of c bits and n items the number of its context, behind those of the bits before."""
-    contexts = _contexts(rows, sources[:, step])
-    return contexts + (np.arange(len(contexts)) << len(sources))[:, np.newaxis]
-
-
-def _tally(cells, bits, count):
-    """(count, 2): how often a 0 and a 1 of `bits` stands in each cell. Overwrites cells."""
-    cells <<= 1
-    cells |= bits
-    return np.bincount(cells.ravel(), minlength=2 * count).reshape(count, 2)
+def _outcomes(rows, step, sources):
+    """(c n,): for each bit of a step of c bits and n items twice the number of its context, counted on from one bit of the
+    step to the next, and 1 more where the bit is 1.
+    """
+    outcomes = _contexts(rows, sources[:, step])
+    outcomes += outcomes
+    outcomes += rows[step]
+    return np.add(outcomes, (np.arange(len(outcomes)) << len(sources) + 1)[:, np.newaxis]).ravel()
 
 
 def _checksum(packed):
