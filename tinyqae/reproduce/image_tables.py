@@ -161,7 +161,8 @@ class Table1(ImageTable):
                 rows += [Row(f"{quant} 256,{size}", size, recipes.mnist_mlp("default", quant, (256, size)), most_seeds=3)
                          for quant in ("vanilla", "commit")]
             size = self.figure_size
-            rows += [Row(f"{quant} {size}", size, recipes.mnist_mlp("default", quant, (size,))) for quant in MORE_KINDS]
+            rows += [Row(f"{quant} {size}", size, recipes.mnist_mlp("default", quant, (size,)), most_seeds=3)
+                     for quant in MORE_KINDS]
             commit = recipes.mnist_mlp("default", "commit", (size,))
             rows += [Row(f"commit {size}, weight {weight:g}", size, commit.override(quant_weight=weight), most_seeds=3)
                      for weight in OTHER_WEIGHTS]
@@ -246,8 +247,7 @@ class Table2(ImageTable):
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
         if amount != REDUCED:
             return rows
-        epochs = {"report": 3, "default": 5}[recipe_name]
-        epochs_of_whole = {"report": None, "default": 8}[recipe_name]  # None: the recipe's own.
+        epochs, epochs_of_whole = {"report": (3, 4), "default": (4, 6)}[recipe_name]
         whole = [replace(row, label=f"{row.label}, all images", recipe=row.recipe.override(epochs=epochs_of_whole),
                          most_seeds=1) for row in rows if row.label in ("vanilla small", "commit small")]
         return [replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs),

@@ -45,16 +45,15 @@ class Table3:
         return load_anki(data_dir, progress=False)
 
     def rows(self, recipe_name, amount):
-        """The sixteen rows; for the default recipe once for the report's split and once for a random one, and beside them
-        what the report did not try. Reduced: fewer epochs where an LSTM is large, and fewer seeds; then some rows of
+        """The sixteen rows; for the default recipe once for the report's split and once for a random one, and beside the
+        former what the report did not try. Reduced: fewer epochs where an LSTM is large, and fewer seeds; then some rows of
         commit stand there a second time, trained longer.
         """
         splits = ("report",) if recipe_name == "report" else ("length", "random")
         kinds = [(hidden, quant) for hidden in recipes.HIDDEN_SIZES for quant in QUANTS]
-        if recipe_name == "default":
-            kinds += [(self.figure_size, quant) for quant in MORE_KINDS]
+        more = [(self.figure_size, quant) for quant in MORE_KINDS] if recipe_name == "default" else []
         rows = [Row(_label(quant, hidden, split), hidden, recipes.anki_lstm(recipe_name, quant, hidden), split=split)
-                for split in splits for hidden, quant in kinds]
+                for split in splits for hidden, quant in (kinds if split == "random" else kinds + more)]
         if amount == QUICK:
             train, test = self.quick
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
