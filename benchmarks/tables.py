@@ -2,8 +2,10 @@
 
     python benchmarks/tables.py --work DIR --seeds 0-4          DIR: the folder that `tinyqae reproduce --out` fills
 
-Rows that are in DIR are not trained again; the others are, on parts of the data as each row says (`--reduced`). Writes
-report.html, results.json, results.csv, tables.md and the pictures, and then puts the short form into README.md.
+Rows that are in DIR, or in rows.zip of an earlier run, are not trained again, unless something changed that they depend on;
+the others are, on parts of the data as each row says (`--reduced`). Writes report.html, results.json, results.csv,
+tables.md, rows.zip and the pictures, and then puts the short form into README.md. Where rows are missing in the end, the
+others are in rows.zip, for the next time.
 """
 import argparse
 import shutil
@@ -11,13 +13,17 @@ import sys
 from pathlib import Path
 
 import readme
+import row_archive
 from readme_tables import REPORT
 
 from tinyqae import experiment
+from tinyqae.recipes import RECIPES
 from tinyqae.reproduce import TABLES, reproduce
 from tinyqae.reproduce.command import seeds
+from tinyqae.reproduce.jobs import ROWS, all_jobs, load
 from tinyqae.reproduce.rows import REDUCED
 
+ARCHIVE = REPORT / "rows.zip"
 FILES = ("report.html", "results.json", "results.csv", "tables.md", "figure3.png", "figure4.png", "rate.png")
 
 
@@ -30,15 +36,24 @@ def main():
     args = parser.parse_args()
     # What a reader types to have the same.
     command = f"tinyqae reproduce all --reduced --seeds {args.seeds}"
+    row_archive.unpack(ARCHIVE, args.work / ROWS)
     outcome = reproduce(list(TABLES.values()), args.work, seeds=seeds(args.seeds), amount=REDUCED, processes=args.jobs,
                         data_dir=args.data_dir, allow_modified_data=True, command=command)
+    REPORT.mkdir(exist_ok=True)
+    row_archive.pack(finished(args), ARCHIVE)
     if outcome.missing:
         sys.exit("\n".join(f"error: {job.name}: {outcome.failures.get(job.name, 'not trained')}" for job in outcome.missing))
-    REPORT.mkdir(exist_ok=True)
     for name in FILES:
         shutil.copyfile(args.work / name, REPORT / name)
     for name in readme.OF_THE_REPORT:
         readme.update(name, readme.SECTIONS[name]())
+
+
+def finished(args):
+    """The files of all rows that belong to the run and are done."""
+    data = {table: load(type(table), args.data_dir, True) for table in TABLES.values()}
+    jobs = all_jobs(data, RECIPES, seeds(args.seeds), REDUCED, False, folder=args.work)
+    return [job.path for job in jobs if job.result() is not None]
 
 
 if __name__ == "__main__":

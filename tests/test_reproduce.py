@@ -398,6 +398,25 @@ def test_the_readme_s_sections_are_made_of_the_results_file(written, monkeypatch
     assert int(counted[1]) == sum(map(len, written[0].claims.values()))
 
 
+def test_rows_come_back_from_an_archive_but_replace_none(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    import row_archive
+    (tmp_path / "rows").mkdir()
+    paths = [tmp_path / "rows" / name for name in ("a.json", "b.json")]
+    for path in paths:
+        path.write_text(f"the row {path.name}")
+    row_archive.pack(paths, tmp_path / "rows.zip")
+    row_archive.pack(paths[::-1], tmp_path / "again.zip")
+    assert (tmp_path / "rows.zip").read_bytes() == (tmp_path / "again.zip").read_bytes()
+
+    paths[0].unlink()
+    paths[1].write_text("a newer row")
+    row_archive.unpack(tmp_path / "rows.zip", tmp_path / "rows")
+    assert [path.read_text() for path in paths] == ["the row a.json", "a newer row"]
+    row_archive.unpack(tmp_path / "none.zip", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_quick_run_marks_every_output(tmp_path):
     write_without_charts(made_up_results(QUICK), tmp_path)
     assert {row["amount"] for row in csv.DictReader((tmp_path / "results.csv").open())} == {QUICK}
