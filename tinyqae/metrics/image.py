@@ -7,7 +7,7 @@ The report's own figures follow other, flawed definitions: see tinyqae/metrics/r
 """
 
 import numpy as np
-from skimage.metrics import structural_similarity
+import skimage
 
 PEAK = 255
 """Largest value of a pixel: the MAX_I of the PSNR and the data range of the SSIM."""
@@ -115,7 +115,7 @@ def ssim(a, b):
     for chunk in _chunks(a.shape):
         for channel in range(channels):
             mosaics = (images[chunk, :, :, channel].reshape(-1, width) for images in (a, b))
-            _, similarity_map = structural_similarity(*mosaics, win_size=WINDOW, data_range=PEAK, full=True)
+            _, similarity_map = skimage.metrics.structural_similarity(*mosaics, win_size=WINDOW, data_range=PEAK, full=True)
             inside = similarity_map.reshape(-1, height, width)[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
             similarity[chunk] += inside.mean(axis=(1, 2))
     return similarity / channels

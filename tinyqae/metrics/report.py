@@ -16,7 +16,7 @@ by the definitions that made them. What is wrong with these:
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from skimage.metrics import structural_similarity
+import skimage
 
 from tinyqae.metrics.image import (
     PEAK,
@@ -120,7 +120,7 @@ def _volumetric_ssim(original, reconstruction):
         total = 0.0
         for channel in range(channels):
             volumes = (images[chunk, :, :, channel] for images in (original, reconstruction))
-            _, similarity_map = structural_similarity(*volumes, win_size=WINDOW, data_range=PEAK, full=True)
+            _, similarity_map = skimage.metrics.structural_similarity(*volumes, win_size=WINDOW, data_range=PEAK, full=True)
             total += similarity_map[RADIUS:-RADIUS, RADIUS:-RADIUS, RADIUS:-RADIUS].sum()
         return total
 
