@@ -247,7 +247,7 @@ class Table2(ImageTable):
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
         if amount != REDUCED:
             return rows
-        epochs, epochs_of_whole = {"report": (3, 4), "default": (4, 6)}[recipe_name]
+        epochs, epochs_of_whole = {"report": (3, 4), "default": (5, 8)}[recipe_name]
         whole = [replace(row, label=f"{row.label}, all images", recipe=row.recipe.override(epochs=epochs_of_whole),
                          most_seeds=1) for row in rows if row.label in ("vanilla small", "commit small")]
         return [replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs),
