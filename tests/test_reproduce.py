@@ -29,6 +29,7 @@ from tinyqae.reproduce import (
     outputs,
     page,
     page_pictures,
+    page_tables,
     reproduce,
     run,
     workers,
@@ -370,6 +371,18 @@ def test_the_page_has_every_row_escapes_everything_and_needs_nothing_else(writte
     for kind in ("clipped", "stochastic", "annealed", "entropy"):
         named = {(1, "default", f"{kind} 50"), (2, "default", f"{kind} small"), (3, "default", f"{kind} 64")}
         assert named <= set(results.raw)
+
+
+def test_the_page_claims_nothing_of_the_report_s_recipe_where_it_was_not_trained_or_only_tried(written):
+    results, _ = written
+    tables = {number: {**table, "tables": {"default": table["tables"]["default"]}}
+              for number, table in results.published.items()}
+    of_default = replace(results, published=tables, misses=[], claims=dict.fromkeys(results.claims, ()))
+    for section in (page_tables.missed, page_tables.claims):
+        text = "".join(Page("".join(section(of_default))).text)
+        assert text.startswith(page_tables.NO_REPORT) and "within the spread" not in text
+    quick = replace(results, misses=[], about={**results.about, "amount": QUICK})
+    assert "within the spread" not in "".join(page_tables.missed(quick))
 
 
 def test_the_csv_file_has_every_figure_of_every_seed_and_the_published_ones(written):

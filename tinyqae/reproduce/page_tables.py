@@ -6,10 +6,11 @@ from .misses import MISSED, why_in_words
 from .ranking import HEADINGS, cells_of, rankings
 from .ranking import RULE as APART
 from .ranking import words as ranking_in_words
-from .rows import effort, plus_minus
+from .rows import QUICK, effort, plus_minus
 
 VERDICTS = {HOLDS: "holds", FAILS: "fails", OWN_METRIC_ONLY: "own"}
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2, "exact_match_rate": 3}
+NO_REPORT = "No row of recipe report is in this run"
 RECIPES = {"report": "the settings behind the report's table", "default": "the best training found on a validation split"}
 
 
@@ -17,6 +18,8 @@ RECIPES = {"report": "the settings behind the report's table", "default": "the b
 
 def claims(results):
     """Each claim of the report with its verdict and the numbers behind it."""
+    if not _has_report(results):
+        return [element("p", f"{NO_REPORT}, by which claims are judged.")]
     rows = []
     for judged in results.claims.values():
         for claim, said, checks in judged:
@@ -28,6 +31,10 @@ def claims(results):
                          f"correct metrics on held-out data; {AHEAD}. How many comparisons hold:"),
             table(["where", "claim", "verdict", "by the report's metrics", "correct, held-out", "recipe default, held-out"],
                   rows)]
+
+
+def _has_report(results):
+    return any("report" in published["tables"] for published in results.published.values())
 
 
 def _count(checks):
@@ -58,6 +65,10 @@ def errata(results):
 
 def missed(results):
     """Each row of the report's recipe that misses its published figures, and why."""
+    if results.about["amount"] == QUICK:
+        return [element("p", "Not asked in a quick run, whose figures mean nothing.")]
+    if not _has_report(results):
+        return [element("p", f"{NO_REPORT}.")]
     if not results.misses:
         return [element("p", "Every row of recipe report is within the spread over seeds of what was published.")]
     parts = [element("p", MISSED)]
