@@ -1,10 +1,11 @@
 """The picture that rate_distortion.py draws of its figures."""
 import io
 
+from matplotlib import colormaps
 from rate_distortion_curves import QUALITY, compare, frontier, is_image_set, measured, pixels, rate_words
 
 from tinyqae.checkpoint import write_atomically
-from tinyqae.plots import INK, plt
+from tinyqae.plots import INK, subplots
 
 MARKED = {"vanilla": ("#8a8a8a", "s"), "naive": ("#c9a227", "v"), "fence": ("#3b7a57", "^"), "commit": ("#c8553d", "o"),
           "clipped": ("#b07aa1", "D"), "stochastic": ("#b07aa1", "P"), "annealed": ("#b07aa1", "X"),
@@ -18,7 +19,7 @@ def draw(path, results):
     what a picture costs with its share of the decoder.
     """
     parts = [part for part in results["sets"].values() if is_image_set(part)]
-    figure, all_axes = plt.subplots(4, len(parts), figsize=(7 * len(parts), 18), squeeze=False)
+    figure, all_axes = subplots(4, len(parts), 7 * len(parts), 18)
     for part, column in zip(parts, all_axes.T, strict=True):
         for axes, quality, name in zip(column, (QUALITY, "ssim"), ("PSNR, dB", "SSIM"), strict=False):
             _draw_codecs(axes, part, quality)
@@ -39,7 +40,6 @@ def draw(path, results):
     figure.tight_layout()
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=130, facecolor="white", metadata={"Software": None})
-    plt.close(figure)
     write_atomically(path, lambda file: file.write(picture.getvalue()))
 
 
@@ -97,7 +97,7 @@ def _draw_costs(axes, part):
     images = [10 ** (exponent / 8) for exponent in range(8 * 6 + 1)]
     commits = [model for model in part["models"] if model["quant"] == "commit"]
     for i, model in enumerate(commits):
-        compared, color = compare(model, measured(part), "payload"), plt.get_cmap("viridis")(i / len(commits))
+        compared, color = compare(model, measured(part), "payload"), colormaps["viridis"](i / len(commits))
         decoder = 8 * model["decoder"]["float16"] / pixels(part)
         axes.plot(images, [compared["rate"] + decoder / count for count in images], color=color, linewidth=1.3,
                   label=f"{model['label']}, {model[QUALITY]:.1f} dB")

@@ -18,7 +18,7 @@ LABELS = {"reconstruction": "reconstruction loss", "fence": "fence loss (unweigh
           "val_exact": "validation, exact sentences"}
 
 
-def _subplots(lines, columns, width, height, sharey=False):
+def subplots(lines, columns, width, height, sharey=False):
     """(figure of so many inches, its axes (lines, columns))."""
     # Not by pyplot, which takes as long to load as all else here, and keeps figures for windows that nobody opens.
     figure = Figure(figsize=(width, height))
@@ -57,7 +57,7 @@ def show_images(axes, rows, gap=2):
 def reconstructions(path, title, labelled_rows):
     """Originals over reconstructions. labelled_rows: list of (label, images (K, H, W, C) bytes)."""
     count = len(labelled_rows[0][1])
-    figure, ((axes,),) = _subplots(1, 1, 0.75 * count + 1.6, 0.78 * len(labelled_rows) + 0.5)
+    figure, ((axes,),) = subplots(1, 1, 0.75 * count + 1.6, 0.78 * len(labelled_rows) + 0.5)
     show_images(axes, [images for _, images in labelled_rows])
     axes.set_yticklabels([label for label, _ in labelled_rows], fontsize=9)
     axes.set_title(title, fontsize=10, loc="left", color=INK)
@@ -67,7 +67,7 @@ def reconstructions(path, title, labelled_rows):
 def latent_histograms(path, title, latents, panels=5):
     """The values before the threshold at several epochs, one panel each. latents: History.latents."""
     chosen = sorted({round(i) for i in np.linspace(0, len(latents) - 1, min(panels, len(latents)))})
-    figure, all_axes = _subplots(1, len(chosen), 2.3 * len(chosen), 2.3, sharey=True)
+    figure, all_axes = subplots(1, len(chosen), 2.3 * len(chosen), 2.3, sharey=True)
     shares = [np.array(latents[i][1]) / sum(latents[i][1]) for i in chosen]
     for axes, i, share in zip(all_axes[0], chosen, shares, strict=True):
         edges = np.linspace(0, 1, len(share) + 1)
@@ -88,7 +88,7 @@ def latent_histograms(path, title, latents, panels=5):
 def training_curves(path, title, rows):
     """Every loss term and validation figure by epoch, one panel each. rows: History.rows."""
     names = [name for name in rows[0] if name not in ("epoch", "lr", "seconds")]
-    figure, all_axes = _subplots(1, len(names), 3.3 * len(names), 2.6)
+    figure, all_axes = subplots(1, len(names), 3.3 * len(names), 2.6)
     epochs = [row["epoch"] for row in rows]
     for axes, name in zip(all_axes[0], names, strict=True):
         axes.plot(epochs, [row[name] for row in rows], color=ACCENT, marker="." if len(rows) < 30 else None)
@@ -105,7 +105,7 @@ def training_curves(path, title, rows):
 def _sheet(count, width, height):
     """(figure, axes of `count` small panels)."""
     lines = -(-count // PER_LINE)
-    figure, all_axes = _subplots(lines, PER_LINE, width * PER_LINE, height * lines)
+    figure, all_axes = subplots(lines, PER_LINE, width * PER_LINE, height * lines)
     figure.subplots_adjust(left=0.04, right=0.96, bottom=0.3 / lines, top=1 - 0.2 / lines, hspace=0.6, wspace=0.35)
     for axes in all_axes.flat[count:]:
         axes.axis("off")
@@ -156,7 +156,7 @@ def rate_and_quality(path, panels):
     """Quality against bits, a panel for each table, a mark for each row and a line for each bottleneck. panels: list of
     (title, label of the quality, points), points: list of (bottleneck, bits, mean, standard deviation or None).
     """
-    figure, all_axes = _subplots(1, len(panels), 4.8 * len(panels), 3.4)
+    figure, all_axes = subplots(1, len(panels), 4.8 * len(panels), 3.4)
     for axes, (title, ylabel, points) in zip(all_axes[0], panels, strict=True):
         for quant in dict.fromkeys(point[0] for point in points):
             own = sorted(point[1:] for point in points if point[0] == quant)
@@ -180,7 +180,7 @@ def encoder_gradients(path, labelled):
     others, and what a step along it does to the loss. A line of three panels each. labelled: list of (label,
     gradients.EncoderGradients).
     """
-    figure, lines = _subplots(len(labelled), 3, 11, 2.9 * len(labelled))
+    figure, lines = subplots(len(labelled), 3, 11, 2.9 * len(labelled))
     for (norms, cosines, steps), (label, found) in zip(lines, labelled, strict=True):
         _norms_by_layer(norms, found)
         norms.set_title(f"{label}: norm of the encoder's gradient", fontsize=8)
@@ -228,7 +228,7 @@ def commit_weights(path, weights, panels):
     """
     smallest = min(weight for weight in weights if weight > 0)
     positions = [np.log10(weight) if weight else np.log10(smallest) - 1 for weight in weights]
-    figure, all_axes = _subplots(1, len(panels), 2.9 * len(panels), 2.6)
+    figure, all_axes = subplots(1, len(panels), 2.9 * len(panels), 2.6)
     for axes, (title, means, deviations) in zip(all_axes[0], panels, strict=True):
         axes.errorbar(positions, means, [deviation or 0 for deviation in deviations], color=ACCENT, marker="o", markersize=4,
                       capsize=2, linewidth=1)
