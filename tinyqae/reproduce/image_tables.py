@@ -247,12 +247,12 @@ class Table2(ImageTable):
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
         if amount != REDUCED:
             return rows
-        epochs, epochs_of_whole, of_whole = {"report": (3, 4, ("commit small",)),
-                                             "default": (4, 6, ("vanilla small", "commit small"))}[recipe_name]
+        epochs, seeds_of_small, epochs_of_whole, of_whole = {
+            "report": (3, 2, 4, ("commit small",)), "default": (4, 3, 6, ("vanilla small", "commit small"))}[recipe_name]
         whole = [replace(row, label=f"{row.label}, all images", recipe=row.recipe.override(epochs=epochs_of_whole),
                          most_seeds=1) for row in rows if row.label in of_whole]
         return [replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs),
-                        most_seeds=3 if row.size == "small" else 1) for row in rows] + whole
+                        most_seeds=seeds_of_small if row.size == "small" else 1) for row in rows] + whole
 
     def seconds(self, row):
         """About how long the row trains, on one core."""
