@@ -141,5 +141,6 @@ def claims(results):
     count = Counter(claim["verdict"] for claim in results.content["claims"])
     said = ", ".join(f"{count[verdict]} {words}" for verdict, words in VERDICTS.items() if count[verdict])
     return (f"Of {sum(count.values())} checks of the report's claims, {said}. Each stands with its rule and numbers on "
-            "the page `report.html` that `tinyqae reproduce` writes.")
+            "the page that `tinyqae reproduce` writes, [report.html](benchmarks/results/report/report.html); every row and "
+            "seed is in [rows.zip](benchmarks/results/report/rows.zip).")
 
