@@ -26,8 +26,9 @@ def unpack(archive, folder):
 def pack(paths, archive):
     """Write an archive of these files."""
     def write(file):
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as rows:
+        # Deflated, which every unzip reads.
+        with zipfile.ZipFile(file, "w") as rows:
             for path in sorted(paths):
-                rows.writestr(zipfile.ZipInfo(path.name, LONG_AGO), path.read_bytes(), zipfile.ZIP_LZMA)
+                rows.writestr(zipfile.ZipInfo(path.name, LONG_AGO), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
 
     write_atomically(archive, write)

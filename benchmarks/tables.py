@@ -17,10 +17,9 @@ import row_archive
 from readme_tables import REPORT
 
 from tinyqae import experiment
-from tinyqae.recipes import RECIPES
 from tinyqae.reproduce import TABLES, reproduce
 from tinyqae.reproduce.command import seeds
-from tinyqae.reproduce.jobs import ROWS, all_jobs, load
+from tinyqae.reproduce.jobs import ROWS
 from tinyqae.reproduce.rows import REDUCED
 
 ARCHIVE = REPORT / "rows.zip"
@@ -40,20 +39,13 @@ def main():
     outcome = reproduce(list(TABLES.values()), args.work, seeds=seeds(args.seeds), amount=REDUCED, processes=args.jobs,
                         data_dir=args.data_dir, allow_modified_data=True, command=command)
     REPORT.mkdir(exist_ok=True)
-    row_archive.pack(finished(args), ARCHIVE)
+    row_archive.pack([job.path for job in outcome.done], ARCHIVE)
     if outcome.missing:
         sys.exit("\n".join(f"error: {job.name}: {outcome.failures.get(job.name, 'not trained')}" for job in outcome.missing))
     for name in FILES:
         shutil.copyfile(args.work / name, REPORT / name)
     for name in readme.OF_THE_REPORT:
         readme.update(name, readme.SECTIONS[name]())
-
-
-def finished(args):
-    """The files of all rows that belong to the run and are done."""
-    data = {table: load(type(table), args.data_dir, True) for table in TABLES.values()}
-    jobs = all_jobs(data, RECIPES, seeds(args.seeds), REDUCED, False, folder=args.work)
-    return [job.path for job in jobs if job.result() is not None]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ again. Rows are trained anew when the configuration, the data or the version of 
 
   tinyqae reproduce all --quick                            every row on parts of the data, to see that all works
   tinyqae reproduce table1 --seeds 0-4
-  tinyqae reproduce all --reduced --seeds 0-2 --out DIR    what two cores can do in some hours
+  tinyqae reproduce all --reduced --seeds 0-4 --out DIR    three hours on two cores
   tinyqae reproduce all --shard 1/3 --out DIR              one of three machines that share DIR"""
 
 

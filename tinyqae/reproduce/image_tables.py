@@ -247,8 +247,10 @@ class Table2(ImageTable):
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
         if amount != REDUCED:
             return rows
-        epochs, seeds_of_small, epochs_of_whole, of_whole = {
-            "report": (3, 2, 4, ("commit small",)), "default": (4, 3, 6, ("vanilla small", "commit small"))}[recipe_name]
+        if recipe_name == "report":
+            epochs, seeds_of_small, epochs_of_whole, of_whole = 3, 2, 4, ("commit small",)
+        else:
+            epochs, seeds_of_small, epochs_of_whole, of_whole = 4, 3, 6, ("vanilla small", "commit small")
         whole = [replace(row, label=f"{row.label}, all images", recipe=row.recipe.override(epochs=epochs_of_whole),
                          most_seeds=1) for row in rows if row.label in of_whole]
         return [replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs),

@@ -17,10 +17,11 @@ TABLES = {table.number: table for table in (Table1(), Table2(), Table3())}
 
 @dataclass
 class Outcome:
-    """What a call came to: the jobs that are still missing and why some failed; `results` as outputs.collect gives them,
-    None while rows are missing.
+    """What a call came to: the jobs that are done, those that are still missing and why some failed; `results` as
+    outputs.collect gives them, None while rows are missing.
     """
 
+    done: list
     missing: list
     failures: dict
     results: dict | None
@@ -43,14 +44,15 @@ def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amoun
                     allow_modified_data=allow_modified_data, backend=backend)
     failures = _train([job for job in jobs[shard[0] - 1::shard[1]] if job.result() is None], processes, dask)
     found = {job: job.result() for job in jobs}
+    done = [job for job, result in found.items() if result is not None]
     missing = [job for job, result in found.items() if result is None]
     if missing:
-        return Outcome(missing, failures, None)
+        return Outcome(done, missing, failures, None)
     print("all rows are there: writing the report", file=sys.stderr)
     about = {"command": command, "amount": amount, "seeds": list(seeds), "date": time.strftime("%Y-%m-%d")}
     results = outputs.collect(data, found, about)
     outputs.write(results, out)
-    return Outcome([], {}, results)
+    return Outcome(done, [], {}, results)
 
 
 def _train(jobs, processes, dask):
