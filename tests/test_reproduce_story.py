@@ -160,6 +160,34 @@ def test_a_row_whose_psnr_is_chance_is_said_to_be(monkeypatch):
         assert [sentence.split(" by ")[0] for sentence in miss.known] == said
 
 
+def test_what_is_chance_needs_no_trial_and_trials_are_about_the_rest(monkeypatch):
+    _, ssim, mse = CNN.published["naive", "small"]
+    demonstration = {"unrelated": {"report": {"psnr": 27.9}}}
+    trial = misses.Trial(2, "naive small", "more of it", None, {"psnr": 0, "ssim": ssim + 0.05, "mse": 0}, 2, "a source")
+    monkeypatch.setattr(misses, "_recorded", lambda number: [trial])
+    for ours, reasons in ((ssim + 0.2, ["More of it (a source, 2 seeds): SSIM 0.740 → 0.590; closes 75% of the distance."]),
+                          (ssim, [])):
+        row_ = measured(CNN, "naive small", (27.8, ours, mse + 9))
+        (miss,) = misses.misses({2: CNN}, {2: {"tables": {"report": [row_]}, "demonstration": demonstration}}, REDUCED)
+        assert "mse" in [figure.metric for figure in miss.figures]
+        assert miss.explained and [reason.sentence for reason in miss.reasons] == reasons
+
+
+@pytest.mark.parametrize("stack, explained", [(33.99, True), (33.905, True), (33.7, False)])
+def test_the_authors_second_run_explains_a_figure_between_both_or_close_to_it(stack, explained, monkeypatch):
+    psnr, *others = MLP.published["naive", 100]
+    trial = misses.Trial(1, "naive 100", "less of it", None, dict(zip(MLP.metrics, (psnr - 1, *others), strict=True)), 1, "")
+    row_ = measured(MLP, "naive 100", (psnr - 0.1, *others), epochs=10)
+    row_["report_stack"] = {metric: (stack, 0.01) for metric in MLP.metrics}
+    (miss,) = missed(MLP, row_, trials=[trial], monkeypatch=monkeypatch)
+    said, sentence = misses.why_in_words(miss), f"PSNR 33.91, ours {stack:.2f} ± 0.01; "
+    assert miss.explained == explained and sentence in said
+    if explained:
+        assert said.startswith("The authors' second run, kept in their notebook, measured over the whole stack: PSNR 33.91")
+        assert said.endswith("ours lies between the authors' two runs or agrees with this one. Tried as well, and no "
+                             "explanation: less of it.")
+
+
 def test_a_trial_with_both_its_sides_is_about_the_row_on_all_images_too(monkeypatch):
     psnr, ssim, mse = CNN.published["vanilla", "small"]
     sides = [dict(zip(CNN.metrics, (psnr - away, ssim, mse), strict=True)) for away in (2, 0.5)]

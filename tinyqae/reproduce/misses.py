@@ -16,8 +16,9 @@ from .rows import FULL, QUICK
 ALL_IMAGES = ", all images"
 MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
           "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
-          "much of the distance to the published figures the change closes on average; what no trial closes is not "
-          "explained. Command, machine and date of recorded trials stand in tinyqae/reproduce/trials.json.")
+          "much of the distance to the published figures the change closes on average, or that our figure is no further off "
+          "than a second run of the authors themselves; what neither closes is not explained. Command, machine and date of "
+          "recorded trials stand in tinyqae/reproduce/trials.json.")
 NOT_EXPLAINED = "Not explained."
 MOST, SOME = 0.5, 0.1
 NEAR_CHANCE = 0.3
@@ -58,16 +59,32 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Reason:
+    """A trial, or the authors' second run: what it is in short, all in a sentence, and what share of the distance to the
+    published figures it explains, of 1.
+    """
+
+    what: str
+    sentence: str
+    share: float
+
+    @property
+    def explains(self):
+        """Whether it explains any part worth speaking of."""
+        return self.share >= SOME
+
+
+@dataclass(frozen=True)
 class Miss:
-    """A row with the figures that miss, and the sentences of its trials; explained: whether one of them closes part of the
-    distance. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
+    """A row with the figures that miss and the reasons that were looked at; explained: whether one of them explains part of
+    the distance. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
     """
 
     table: int
     label: str
     known: list
     figures: list
-    why: list
+    reasons: list
     explained: bool
 
 
@@ -86,8 +103,12 @@ def misses(tables, published, amount):
         for label, row in rows.items():
             missing = [one for one in figures[label] if _misses(kind, one)]
             if missing:
-                known = [*_shorter(kind, row), *_chance(published[number], figures[label])]
-                found.append(_explained(number, kind, row, known, missing, figures, trials))
+                chance = _chance(published[number], figures[label])
+                # What is chance needs no other reason.
+                open_ = [one for one in missing if not (chance and one.metric in ("psnr", "mse"))]
+                reasons = _reasons(kind, row, open_, figures, trials) if open_ else []
+                explained = not open_ or any(reason.explains for reason in reasons)
+                found.append(Miss(number, label, [*_shorter(kind, row), *chance], missing, reasons, explained))
     return found
 
 
@@ -138,28 +159,42 @@ def _of_this_run(number, kind, rows):
     return found
 
 
-def _explained(number, kind, row, known, missing, figures, trials):
-    """The Miss of a row: from its own trials, and where there are none from those of the smallest with its bottleneck."""
+def _reasons(kind, row, missing, figures, trials):
+    """[Reason] of the row's own trials and of the authors' second run, or where there are none of the trials of the smallest
+    row with its bottleneck.
+    """
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
     # A trial that has both its sides does not depend on how much of the data the row was trained on.
     own = [trial for trial in trials if trial.row == label
            or trial.start and trial.end and label == trial.row + ALL_IMAGES]
-    borrows = not own and row["size"] != kind.sizes[0] and smallest in figures
-    borrowed = [trial for trial in trials if borrows and trial.row == smallest]
-    why, best = [], 0.0
-    for trial in own:
-        said, share = _sentence(trial, missing)
-        why.append(said)
-        best = max(best, share)
-    for trial in borrowed:
-        said, share = _sentence(trial, [one for one in figures[smallest] if one.metric in {m.metric for m in missing}])
-        why.append(f"As for {smallest}: {said[0].lower()}{said[1:]}")
-        best = max(best, share)
-    return Miss(number, label, known, missing, why, best >= SOME)
+    if own or row["size"] == kind.sizes[0] or smallest not in figures:
+        return [_reason(trial, missing) for trial in own] + _second_run(kind, row, missing)
+    metrics = {figure.metric for figure in missing}
+    of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
+    return [_reason(trial, of_smallest, f"As for {smallest}: ") for trial in trials if trial.row == smallest]
 
 
-def _sentence(trial, figures):
-    """(what the change does to these figures in words, the mean share of the distances to the published ones it closes).
+def _second_run(kind, row, missing):
+    """[Reason] where the authors' notebooks keep another run of the row: whether ours, by the definition that they used
+    there, is between their two runs or agrees with this one.
+    """
+    other = kind.second_run.get((row["quant"], row["size"]))
+    if other is None or row["label"] != f"{row['quant']} {row['size']}":
+        return []
+    ours, what = row[kind.second_run_key], f"the authors' second run, kept in their notebook{kind.second_run_words}"
+    seconds = [Figure(one.metric, other[kind.metrics.index(one.metric)], ours[one.metric], row["seeds"]) for one in missing]
+    as_good = all((first.published - first.ours[0]) * (second.published - second.ours[0]) <= 0 or not _misses(kind, second)
+                  for first, second in zip(missing, seconds, strict=True))
+    verdict = "ours lies between the authors' two runs or agrees with this one" if as_good else "does not explain it"
+    return [Reason(what, f"{_capital(what)}: {'; '.join(map(str, seconds))}; {verdict}.", float(as_good))]
+
+
+def _capital(words):
+    return words[0].upper() + words[1:]
+
+
+def _reason(trial, figures, before=""):
+    """The Reason that a trial is for these figures: the mean share of the distances to the published ones that it closes.
 
     A move that is no longer than twice its standard error closes nothing, as far as the row's spread is known.
     """
@@ -180,14 +215,20 @@ def _sentence(trial, figures):
         verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
     else:
         verdict = "does not explain it" + (" and leads away from it" if share <= -SOME else "")
-    source = f"{trial.source}, {trial.seeds} seed{'s' * (trial.seeds > 1)}"
-    return f"{trial.change[0].upper()}{trial.change[1:]} ({source}): {', '.join(moves)}; {verdict}.", share
+    what = before + (trial.change if before else _capital(trial.change))
+    seeds = f"{trial.seeds} seed{'s' * (trial.seeds > 1)}"
+    return Reason(trial.change, f"{what} ({trial.source}, {seeds}): {', '.join(moves)}; {verdict}.", share)
 
 
 def why_in_words(miss):
-    """The sentences of a Miss as one text."""
-    tried = ["Tried:", *miss.why] if miss.why else []
-    return " ".join([*miss.known, *(miss.why if miss.explained else [NOT_EXPLAINED, *tried])])
+    """The reasons of a Miss as one text: what explains most first, of the rest in short what was tried."""
+    reasons = sorted(miss.reasons, key=lambda reason: -reason.share)
+    if not miss.explained:
+        tried = ["Tried:", *(reason.sentence for reason in reasons)] if reasons else []
+        return " ".join([*miss.known, NOT_EXPLAINED, *tried])
+    said = [reason.sentence for reason in reasons if reason.explains]
+    others = "; ".join(reason.what for reason in reasons if not reason.explains)
+    return " ".join([*miss.known, *said, *([f"Tried as well, and no explanation: {others}."] if others else [])])
 
 
 def markdown(found):
