@@ -160,18 +160,20 @@ def _of_this_run(number, kind, rows):
 
 
 def _reasons(kind, row, missing, figures, trials):
-    """[Reason] of the row's own trials and of the authors' second run, or where there are none of the trials of the smallest
-    row with its bottleneck.
+    """[Reason] of the row's own trials, where there are none of those of the smallest row with its bottleneck, and of the
+    authors' second run.
     """
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
     # A trial that has both its sides does not depend on how much of the data the row was trained on.
     own = [trial for trial in trials if trial.row == label
            or trial.start and trial.end and label == trial.row + ALL_IMAGES]
     if own or row["size"] == kind.sizes[0] or smallest not in figures:
-        return [_reason(trial, missing) for trial in own] + _second_run(kind, row, missing)
-    metrics = {figure.metric for figure in missing}
-    of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
-    return [_reason(trial, of_smallest, f"As for {smallest}: ") for trial in trials if trial.row == smallest]
+        found = [_reason(trial, missing) for trial in own]
+    else:
+        metrics = {figure.metric for figure in missing}
+        of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
+        found = [_reason(trial, of_smallest, f"As for {smallest}: ") for trial in trials if trial.row == smallest]
+    return found + _second_run(kind, row, missing)
 
 
 def _second_run(kind, row, missing):
