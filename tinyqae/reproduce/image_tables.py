@@ -143,7 +143,7 @@ class Table1(ImageTable):
         ("vanilla", 100): (33.8850, 0.8651, 27.7169, 71.5690), ("naive", 100): (34.2288, 0.6527, 25.5917, 64.0222),
         ("commit", 100): (33.5612, 0.7730, 30.2342, 59.7807),
     }
-    # What the authors' notebook keeps of another run of each row, in the same order.
+    # What the authors' notebook image_metrics keeps of another run of each row, in the same order.
     second_run = {
         ("vanilla", 10): (31.2585, 0.4977, 48.6667, 118.1506), ("naive", 10): (31.6075, 0.3908, 44.9085, 98.2567),
         ("commit", 10): (31.5299, 0.4416, 45.7184, 102.2475), ("vanilla", 50): (32.2228, 0.7599, 38.9763, 94.8124),

@@ -17,8 +17,9 @@ ALL_IMAGES = ", all images"
 MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
           "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
           "much of the distance to the published figures the change closes on average, or that our figure is no further off "
-          "than a second run of the authors themselves; what neither closes is not explained. Command, machine and date of "
-          "recorded trials stand in tinyqae/reproduce/trials.json.")
+          "than a second run of the authors themselves, whose figures their notebooks keep "
+          "(github.com/divamgupta/dnn_lossy_compression); what neither closes is not explained. Command, machine and date "
+          "of recorded trials stand in tinyqae/reproduce/trials.json.")
 NOT_EXPLAINED = "Not explained."
 MOST, SOME = 0.5, 0.1
 NEAR_CHANCE = 0.3

@@ -37,7 +37,7 @@ class Table3:
         ("vanilla", 256): (3.38, 0.0284, 0.0627, 0.3392), ("naive", 256): (10.04, 0.1771, 0.3589, 0.7165),
         ("commit", 256): (10.6, 0.1643, 0.3502, 0.7212), ("fence", 256): (9.86, 0.1799, 0.3859, 0.7163),
     }
-    # What the authors' notebooks keep of another run.
+    # What the authors' seq2seq notebooks keep of another run.
     second_run = {("naive", 32): (16.65, 0.2063, 0.4819, 0.9797), ("commit", 32): (13.66, 0.2194, 0.4125, 0.8612),
                   ("fence", 32): (15.14, 0.2112, 0.4389, 0.981)}
     second_run_key, second_run_words = "report_quantized", ""
