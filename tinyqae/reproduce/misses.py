@@ -16,10 +16,10 @@ from .rows import FULL, QUICK
 ALL_IMAGES = ", all images"
 MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
           "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
-          "much of the distance to the published figures the change closes on average, or that our figure is no further off "
-          "than a second run of the authors themselves, whose figures their notebooks keep "
-          "(github.com/divamgupta/dnn_lossy_compression); what neither closes is not explained. Command, machine and date "
-          "of recorded trials stand in tinyqae/reproduce/trials.json.")
+          "much of the distance to the published figures the change closes, all figures together, each in units of its "
+          "published column's range; or that our figures lie between two runs of the authors themselves, the published and "
+          "one that their notebooks keep (github.com/divamgupta/dnn_lossy_compression). What neither closes is not "
+          "explained. Command, machine and date of recorded trials stand in tinyqae/reproduce/trials.json.")
 NOT_EXPLAINED = "Not explained."
 MOST, SOME = 0.5, 0.1
 NEAR_CHANCE = 0.3
@@ -136,8 +136,11 @@ def _figures(kind, row):
 
 
 def _misses(kind, figure):
-    column = [figures[kind.metrics.index(figure.metric)] for figures in kind.published.values()]
-    return agreement(figure.published, figure.ours, figure.seeds, column) != WITHIN
+    return agreement(figure.published, figure.ours, figure.seeds, _column(kind, figure)) != WITHIN
+
+
+def _column(kind, figure):
+    return [figures[kind.metrics.index(figure.metric)] for figures in kind.published.values()]
 
 
 def _recorded(number):
@@ -169,11 +172,12 @@ def _reasons(kind, row, missing, figures, trials):
     own = [trial for trial in trials if trial.row == label
            or trial.start and trial.end and label == trial.row + ALL_IMAGES]
     if own or row["size"] == kind.sizes[0] or smallest not in figures:
-        found = [_reason(trial, missing) for trial in own]
+        found = [_reason(kind, trial, missing) for trial in own]
     else:
         metrics = {figure.metric for figure in missing}
         of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
-        found = [_reason(trial, of_smallest, f"As for {smallest}: ") for trial in trials if trial.row == smallest]
+        found = [_reason(kind, trial, of_smallest, f"As for {smallest}: ") for trial in trials
+                 if trial.row == smallest]
     return found + _second_run(kind, row, missing)
 
 
@@ -196,22 +200,25 @@ def _capital(words):
     return words[0].upper() + words[1:]
 
 
-def _reason(trial, figures, before=""):
-    """The Reason that a trial is for these figures: the mean share of the distances to the published ones that it closes.
+def _reason(kind, trial, figures, before=""):
+    """The Reason that a trial is for these figures: what share of their distances to the published ones it closes, all
+    together, each in units of the range of its published column.
 
     A move that is no longer than twice its standard error closes nothing, as far as the row's spread is known.
     """
-    shares, moves, beyond_chance = [], [], False
+    farther, nearer, moves, beyond_chance = 0.0, 0.0, [], False
     for figure in figures:
         start, end = (figure.ours[0] if side is None else side[figure.metric] for side in (trial.start, trial.end))
         others = trial.seeds if trial.start and trial.end else figure.seeds
-        error = (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
-        distance, moved = abs(figure.published - start), abs(end - start) > 2 * error
-        shares.append(1 - abs(figure.published - end) / distance if distance and moved else 0.0)
+        moved = abs(end - start) > 2 * (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
+        column = _column(kind, figure)
+        unit = max(column) - min(column)
+        farther += abs(figure.published - start) / unit
+        nearer += abs(figure.published - (end if moved else start)) / unit
         beyond_chance = beyond_chance or moved
         digits = DIGITS.get(figure.metric, 3)
         moves.append(f"{NAMES[figure.metric]} {start:.{digits}f} → {end:.{digits}f}")
-    share = sum(shares) / len(shares)
+    share = 1 - nearer / farther if farther else 0.0
     if not beyond_chance:
         verdict = "no more than chance over the seeds, so it does not explain it"
     elif share >= SOME:
