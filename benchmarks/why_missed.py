@@ -4,6 +4,7 @@
     python benchmarks/why_missed.py cnn --rows "vanilla small"                originals against JPEGs of quality 75
     python benchmarks/why_missed.py cnn-epochs --rows "naive small"           1 epoch in place of what the row has
     python benchmarks/why_missed.py lstm-epochs --rows "vanilla 32"           a fifth of the row's epochs
+    python benchmarks/why_missed.py lstm-longer --rows "vanilla 32"           65 epochs
     python benchmarks/why_missed.py lstm-edition --rows "vanilla 32"          where the report's sentences stand in this file
     python benchmarks/why_missed.py lstm-shorter --rows "commit 128"          there, two fifths of the row's epochs
 
@@ -36,7 +37,7 @@ from tinyqae.reproduce import TABLES
 from tinyqae.reproduce.rows import REDUCED
 
 TRIALS = Path(tinyqae.__file__).parent / "reproduce" / "trials.json"
-FEWER_EPOCHS = {"mlp": 8, "cnn": 1}
+FEWER_EPOCHS, MORE_EPOCHS = {"mlp": 8, "cnn": 1}, 65
 LONGEST = 22
 """Characters of the longest sentence that the report's models read: its input is 22 x 38."""
 FIRST, LAST = "when will you be back", "who else is out there"
@@ -113,6 +114,13 @@ def lstm_epochs(table, row, seed, data):
                                                   split_sentences(data, "report"), seed)}
 
 
+def lstm_longer(table, row, seed, data):
+    """{"all", "more": figures} of the row trained as long as the report's, and for longer."""
+    split, longer = split_sentences(data, "report"), row.recipe.override(epochs=MORE_EPOCHS)
+    return {"all": _sentence_figures(table, row, row.recipe, split, seed),
+            "more": _sentence_figures(table, row, longer, split, seed)}
+
+
 def lstm_edition(table, row, seed, data):
     """{change: figures} of the row measured on the report's own sentences, as far as this edition has them, and trained on
     as large a part of the lines before them as the report's: quantized rows are thus measured on what the report measured
@@ -152,7 +160,7 @@ def _sentence_figures(table, row, recipe, split, seed):
 
 
 EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "cnn-epochs": (2, cnn_epochs), "lstm-epochs": (3, lstm_epochs),
-               "lstm-edition": (3, lstm_edition), "lstm-shorter": (3, lstm_shorter)}
+               "lstm-longer": (3, lstm_longer), "lstm-edition": (3, lstm_edition), "lstm-shorter": (3, lstm_shorter)}
 
 
 def trials_of(name, row, by_change):
@@ -164,6 +172,9 @@ def trials_of(name, row, by_change):
         epochs = row.recipe.epochs
         change = f"{epochs * 2 // 5} epochs in place of {epochs}, both measured on the report's own sentences"
         return [{"row": row.label, "change": change, "start": by_change["all"], "end": by_change["fewer"]}]
+    if name == "lstm-longer":
+        change = f"{MORE_EPOCHS} epochs in place of {row.recipe.epochs}"
+        return [{"row": row.label, "change": change, "start": by_change["all"], "end": by_change["more"]}]
     if name in ("cnn-epochs", "lstm-epochs"):
         return [{"row": row.label, "change": f"from {change} to the row's", "start": figures, "end": None}
                 for change, figures in by_change.items()]
@@ -193,7 +204,17 @@ def main():
             print(label, seed, found[-1], flush=True)
         means = {change: {metric: statistics.mean(one[change][metric] for one in found) for metric in table.metrics}
                  for change in found[0]}
-        record(label, [{**about, **trial, **made} for trial in trials_of(args.experiment, rows[label], means)])
+        trials = trials_of(args.experiment, rows[label], means)
+        if trials[0]["start"] and trials[0]["end"] and len(found) > 1:
+            trials[0]["error"] = paired_error(table, found)
+        record(label, [{**about, **trial, **made} for trial in trials])
+
+
+def paired_error(table, found):
+    """{metric: standard error of the mean change}. found: for each seed the figures of both sides of a trial."""
+    changes = {metric: [end[metric] - start[metric] for start, end in (sides.values() for sides in found)]
+               for metric in table.metrics}
+    return {metric: statistics.stdev(values) / math.sqrt(len(values)) for metric, values in changes.items()}
 
 
 def record(label, trials):

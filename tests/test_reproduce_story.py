@@ -137,17 +137,32 @@ def test_a_row_without_trials_borrows_those_of_the_smallest_and_says_its_epochs(
     edits, *others = LSTM.published["vanilla", 32]
     trial = misses.Trial(3, "vanilla 32", "from 10 epochs to the row's",
                          dict(zip(LSTM.metrics, (edits + 4, *others), strict=True)), None, 1, "a source")
-    small = measured(LSTM, "vanilla 32", (edits + 1, *others), epochs=50)
+    small = measured(LSTM, "vanilla 32", (edits + 1, *others), epochs=20)
     large_edits, *large_others = LSTM.published["vanilla", 256]
     large = measured(LSTM, "vanilla 256", (large_edits + 9, *large_others), epochs=3)
     first, second = missed(LSTM, small, large, trials=[trial], monkeypatch=monkeypatch)
-    assert misses.why_in_words(first) == ("From 10 epochs to the row's (a source, 1 seed): edits 14.36 → 11.36; closes 75% "
-                                          "of the distance.")
+    assert misses.why_in_words(first) == ("Trained for 20 of the report's 50 epochs. From 10 epochs to the row's (a source, "
+                                          "1 seed): edits 14.36 → 11.36; closes 75% of the distance.")
     said = misses.why_in_words(second)
     assert said.startswith("Trained for 3 of the report's 50 epochs. As for vanilla 32: from 10 epochs to the row's")
     assert second.explained
     (alone,) = missed(LSTM, large, trials=[trial], monkeypatch=monkeypatch)
     assert misses.why_in_words(alone) == "Trained for 3 of the report's 50 epochs. Not explained."
+    whole = measured(LSTM, "vanilla 32", (edits + 1, *others), epochs=50)
+    (as_long,) = missed(LSTM, whole, trials=[trial], monkeypatch=monkeypatch)
+    assert misses.why_in_words(as_long) == "Not explained.", "it was trained for as long as the report's"
+
+
+def test_pairs_of_seeds_say_how_sure_a_trial_is_where_they_are_recorded(monkeypatch):
+    edits, *others = LSTM.published["vanilla", 32]
+    sides = [dict(zip(LSTM.metrics, (edits + away, *others), strict=True)) for away in (2, 1)]
+    row_ = measured(LSTM, "vanilla 32", (edits + 2, *others), deviation=0.8, epochs=50)
+    for error, explained in ((None, False), (0.4, True), (0.6, False)):
+        trial = misses.Trial(3, "vanilla 32", "more epochs", *sides, 3, "a source",
+                             error and dict.fromkeys(LSTM.metrics, error))
+        (miss,) = missed(LSTM, row_, trials=[trial], monkeypatch=monkeypatch)
+        assert miss.explained == explained
+        assert ("closes 50% of the distance" in misses.why_in_words(miss)) == explained
 
 
 def test_a_row_whose_psnr_is_chance_is_said_to_be(monkeypatch):

@@ -30,9 +30,11 @@ DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
 @dataclass(frozen=True)
 class Trial:
     """A row with one thing changed. change: what, in words. start, end: {metric: mean by the report's definition} before the
-    change and after it, None for the row's own. seeds: of the trial. source: where it is from, in words.
+    change and after it, None for the row's own. seeds: of the trial. source: where it is from, in words. error: {metric:
+    standard error of the mean change} where both sides have the same seeds, several; None otherwise.
 
-    A row that was trained less than the report's is the end of a trial whose start was trained still less.
+    A row that was trained less than the report's is the end of a trial whose start was trained still less; that tells
+    nothing of a row that was trained as the report's.
     """
 
     table: int
@@ -42,6 +44,7 @@ class Trial:
     end: dict | None
     seeds: int
     source: str
+    error: dict | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def _column(kind, figure):
 def _recorded(number):
     """The trials in trials.json for this table."""
     content = json.loads((resources.files(__package__) / "trials.json").read_text(encoding="utf-8"))
-    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"], trial["seeds"], "recorded")
+    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"], trial["seeds"], "recorded",
+                  trial.get("error"))
             for trial in content if trial["table"] == number]
 
 
@@ -168,6 +172,7 @@ def _reasons(kind, row, missing, figures, trials):
     authors' second run.
     """
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
+    trials = [trial for trial in trials if trial.end or _shorter(kind, row)]
     # A trial that has both its sides does not depend on how much of the data the row was trained on.
     own = [trial for trial in trials if trial.row == label
            or trial.start and trial.end and label == trial.row + ALL_IMAGES]
@@ -204,13 +209,15 @@ def _reason(kind, trial, figures, before=""):
     """The Reason that a trial is for these figures: what share of their distances to the published ones it closes, all
     together, each in units of the range of its published column.
 
-    A move that is no longer than twice its standard error closes nothing, as far as the row's spread is known.
+    A move that is no longer than twice its standard error closes nothing, as far as that is known: from pairs of seeds, or
+    from the row's spread.
     """
     farther, nearer, moves, beyond_chance = 0.0, 0.0, [], False
     for figure in figures:
         start, end = (figure.ours[0] if side is None else side[figure.metric] for side in (trial.start, trial.end))
         others = trial.seeds if trial.start and trial.end else figure.seeds
-        moved = abs(end - start) > 2 * (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
+        unpaired = (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
+        moved = abs(end - start) > 2 * (trial.error[figure.metric] if trial.error else unpaired)
         column = _column(kind, figure)
         unit = max(column) - min(column)
         farther += abs(figure.published - start) / unit

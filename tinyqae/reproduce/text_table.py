@@ -72,7 +72,7 @@ class Table3:
 
     def _reduced_seeds(self, row):
         if row.recipe.name == "report":
-            return 2 if row.size < 256 else 1
+            return {32: 3, 64: 2, 128: 2}.get(row.size, 1)
         return 3 if row.split == "length" and row.size in (32, self.figure_size) else 1
 
     @staticmethod
