@@ -44,7 +44,7 @@ LONGEST = 22
 """Characters of the longest sentence that the report's models read: its input is 22 x 38."""
 FIRST, LAST = "when will you be back", "who else is out there"
 """Of the hundred sentences of the quantized rows, which the authors' notebooks keep. In the report's edition of the file
-they are the lines from 45,100 on, and training ended with line 40,000.
+they are the lines from index 45,100 on, and training ended before index 40,000.
 """
 FEWER_IMAGES = 10_000
 ORIGINALS, JPEG_QUALITY, CNN_EPOCHS = 4000, 75, 40
@@ -112,8 +112,8 @@ def cnn_epochs(table, row, seed, data):
 def lstm_epochs(table, row, seed, data):
     """{change: figures} of the row trained for a fifth of its epochs."""
     epochs = row.recipe.epochs // 5
-    return {f"{epochs} epoch{'s' * (epochs > 1)}": _sentence_figures(table, row, row.recipe.override(epochs=epochs),
-                                                  split_sentences(data, "report"), seed)}
+    figures = _sentence_figures(table, row, row.recipe.override(epochs=epochs), split_sentences(data, "report"), seed)
+    return {f"{epochs} epoch{'s' * (epochs > 1)}": figures}
 
 
 def lstm_longer(table, row, seed, data):
@@ -137,9 +137,9 @@ def lstm_edition(table, row, seed, data):
     which = "vanilla" if recipe.quant == "vanilla" else "quantized"
     length, rows_length = (statistics.mean(map(len, sentences[which])) for sentences in (report, split.report))
     if which == "quantized":
-        measured = f"measured on the report's own sentences, lines {first:,} to {last:,} of this edition of the file"
+        measured = f"measured on the report's own sentences, index {first:,} to {last:,} in this edition of the file"
     else:
-        measured = f"measured from line {border + 1:,} on, which by proportion is the report's line 40,001"
+        measured = f"measured from index {border + 1:,} on, which by proportion is the report's 40,001"
     change = (f"{measured} ({length:.1f} characters in place of {rows_length:.1f}), and trained on the first {border:,} "
               "lines accordingly")
     return {change: _sentence_figures(table, row, recipe, replace(split, train=lines[:border], report=report), seed)}
