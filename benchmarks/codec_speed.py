@@ -136,7 +136,7 @@ def main():
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument("--no-write", action="store_true", help="print only, leave benchmarks/results/ alone")
     args = parser.parse_args()
-    from tinyqae import fused
+    from tinyqae.fast import kernels
     backend.use("numpy")
     backend.use_threads(args.threads)
     data = load_mnist(args.data_dir, progress=False)
@@ -144,7 +144,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         seconds, size, same = measure(images, args.rounds, directory)
     result = {"data": data.name, "images": len(images), "raw": images.nbytes, "threads": args.threads,
-              "rounds": args.rounds, "seconds": seconds, "bytes": size, "same_as_torch": same, "kernels": fused.kernels(),
+              "rounds": args.rounds, "seconds": seconds, "bytes": size, "same_as_torch": same, "kernels": kernels.kernels(),
               "command": " ".join(["python", "benchmarks/codec_speed.py", "--threads", str(args.threads)]),
               "machine": backend.describe(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
     text = as_markdown(result)

@@ -18,10 +18,11 @@ import numpy as np
 from backends import elapsed, versions
 from train_step import RESULTS
 
-from tinyqae import backend, products
+from tinyqae import backend
 from tinyqae.checkpoint import write_atomically
 from tinyqae.errors import BackendError
-from tinyqae.ops import conv
+from tinyqae.fast import conv
+from tinyqae.fast.cuda import gemm
 
 ROUNDS, REPEATED = 9, 20
 # What it is, and (M, K, N).
@@ -93,7 +94,7 @@ def product_rows():
     """Lines of the table of products."""
     xp = backend.xp
     candidates = {"CuPy": product_by_cupy, f"tinyqae ({backend.products.name})": backend.gemm,
-                  "tiled kernel": products.TiledKernel().gemm, "cuTENSOR": product_by_cutensor,
+                  "tiled kernel": gemm.TiledKernel().gemm, "cuTENSOR": product_by_cutensor,
                   "nvmath cublasLt": ProductByNvmath()}
     yield "| product | (M, K, N) | by | eager | in a graph | right |"
     yield "| --- | --- | --- | --- | --- | --- |"

@@ -34,10 +34,11 @@ from rate_distortion_page import as_markdown
 from rate_distortion_picture import draw
 from tqdm import tqdm
 
-from tinyqae import backend, experiment, fused, load
+from tinyqae import backend, experiment, load
 from tinyqae.checkpoint import write_atomically
 from tinyqae.codec import IMAGES, MODEL_ID_BYTES, PACKED, TEXTS, Container, encode_bits, to_bytes
 from tinyqae.data import split_sentences
+from tinyqae.fast import kernels
 from tinyqae.metrics.image import image_metrics
 from tinyqae.metrics.text import levenshtein
 from tinyqae.reproduce import TABLES, bars, workers
@@ -327,7 +328,7 @@ def main():
     command = (f"python benchmarks/rate_distortion.py --sets {' '.join(args.sets)}" + " --reduced" * args.reduced +
                (f" --limit {args.limit}" if args.limit else "") + f" --seed {args.seed}")
     backend.use("numpy")
-    results = {"command": command, "machine": backend.describe(), "kernels": fused.kernels(), "versions": versions(),
+    results = {"command": command, "machine": backend.describe(), "kernels": kernels.kernels(), "versions": versions(),
                "seed": args.seed, "date": time.strftime("%Y-%m-%d"),
                "sets": {name: collect(name, data[name], {task: found for task, found in figures.items() if task.set == name},
                                       args.limit) for name in args.sets}}

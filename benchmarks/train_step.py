@@ -5,10 +5,11 @@
     python benchmarks/train_step.py --model lstm
     python benchmarks/train_step.py --model cnn-scaling      the CNN at other widths and image sizes, batch 16
 
-Every contender (PyTorch eager, torch.compile where it works, plain NumPy, NumPy with the Numba kernels, CuPy where there
-is one) lives in a process of its own, and does the same step on the same batch: forward, losses, backward, update. The
-processes take turns, one at a time, round after round, so a machine that speeds up or slows down does so for all; a
-round is the median step of about 0.3 s, a ratio is taken within a round, and the median ratio over the rounds is quoted.
+Every contender (PyTorch eager, torch.compile where it works, the reference engine, the fast engine on plain NumPy and with
+Numba kernels, CuPy where there is one) lives in a process of its own, and does the same step on the same batch: forward,
+losses, backward, update. The processes take turns, one at a time, round after round, so a machine that speeds up or slows
+down does so for all; a round is the median step of about 0.3 s, a ratio is taken within a round, and the median ratio
+over the rounds is quoted.
 """
 import argparse
 import functools
@@ -39,22 +40,23 @@ def batch_of(shape):
 def our_step(model, batch, optimizer, graphs=False):
     """One training step of one of our models; graphs: replayed from a CUDA graph."""
     # As tinyqae.fit does; the process ends with its measurement, so nobody need leave these contexts.
-    model.working(len(batch)).__enter__()
+    model.engine.working(model, len(batch)).__enter__()
     if graphs:
         return our_graph_step(model, batch, optimizer)
 
     def step():
-        terms = model.loss_and_gradients(batch)
-        optimizer.step(model.parameters, model.gradients)
-        return terms["reconstruction"]
+        loss = model.loss(batch)
+        model.backward()
+        optimizer.step(model)
+        return loss
 
     return step
 
 
 def our_graph_step(model, batch, optimizer):
     """our_step as tinyqae.fit does it on a GPU."""
-    from tinyqae.graphs import TrainingStep
-    training = TrainingStep(model, optimizer, len(batch)).__enter__()
+    from tinyqae.train import TrainingStep
+    training = model.engine.build(TrainingStep(model, optimizer, len(batch))).__enter__()
 
     def step():
         training(batch, optimizer.lr)
@@ -239,11 +241,12 @@ def contenders(model):
         found[REFERENCE] = ({}, TORCH_STEPS[model])
         if model != "lstm":  # torch.nn.LSTM is one opaque call, in which there is nothing to compile
             found["torch.compile"] = ({}, functools.partial(TORCH_STEPS[model], how="compile"))
-    found["numpy"] = ({"TINYQAE_KERNELS": "numpy"}, OUR_STEPS[model])
+    found["reference engine"] = ({"TINYQAE_ENGINE": "reference"}, OUR_STEPS[model])
+    found["numpy"] = ({"TINYQAE_ENGINE": "fast", "TINYQAE_KERNELS": "numpy"}, OUR_STEPS[model])
     if importlib.util.find_spec("numba"):
-        found["numpy + numba"] = ({"TINYQAE_KERNELS": "numba"}, OUR_STEPS[model])
+        found["numpy + numba"] = ({"TINYQAE_ENGINE": "fast", "TINYQAE_KERNELS": "numba"}, OUR_STEPS[model])
     if importlib.util.find_spec("cupy"):
-        found["cupy"] = ({"TINYQAE_BENCH_BACKEND": "cupy"}, OUR_STEPS[model])
+        found["cupy"] = ({"TINYQAE_ENGINE": "fast", "TINYQAE_BENCH_BACKEND": "cupy"}, OUR_STEPS[model])
     return found
 
 

@@ -1,28 +1,99 @@
-"""Compress small colour pictures to bits: a convolutional autoencoder on CIFAR-10 or on your own images.
+"""Compress small colour pictures to 256 bits each: a convolutional autoencoder on CIFAR-10, from the data to the pictures.
 
-    python examples/cifar_cnn.py --quant commit              256 bits a picture of 32x32 pixels
+    python examples/cifar_cnn.py --quant commit              256 bits for a picture of 32x32 pixels
     python examples/cifar_cnn.py --size large                768 bits
-    python examples/cifar_cnn.py --images FOLDER             your own images, cut into 32x32 patches
-    python examples/cifar_cnn.py --recipe report --train-images 50000      as in the 2020 report (an hour or so)
+    python examples/cifar_cnn.py --train-images 45000        on everything but the validation split (minutes per epoch)
 
-Writes model.npz, metrics.json, history.csv and three pictures to --out.
+Writes model.npz, metrics.json, history.csv and three pictures to --out. To train on a folder of one's own images, to resume
+runs, for the report's settings and more bottlenecks: `tinyqae train cifar-cnn --help`.
 """
-from tinyqae.experiment import CIFAR_CNN, run_main
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tinyqae import Adam, CNNAutoencoder, backend, cosine, experiment, load_cifar10, make_bottleneck, synthetic_shapes
+from tinyqae.errors import stop_if_diverged
+from tinyqae.experiment import images
+from tinyqae.history import History, latent_counts
+from tinyqae.train import SHUFFLE
+
+
+def parse_arguments():
+    parser = experiment.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
+    add("--size", choices=("small", "medium", "large"), default="small", help="4x4x16, x32 or x48 bits; default: small")
+    add("--quant-weight", type=experiment.non_negative_float, metavar="W",
+        help="weight of the commitment loss (default: 0.03) or the fence loss (default: 0.05)")
+    add("--ste", choices=("identity", "clipped"), default="identity",
+        help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
+    add("--epochs", type=experiment.positive_int, default=12, help="default: 12")
+    add("--batch-size", type=experiment.positive_int, default=64, help="default: 64")
+    add("--lr", type=experiment.positive_float, default=0.004, help="Adam's learning rate; default: 0.004")
+    add("--seed", type=experiment.non_negative_int, default=0, help="default: 0")
+    add("--dataset", choices=("cifar10", "synthetic"), default="cifar10",
+        help="synthetic: made-up shapes that need no download; default: cifar10")
+    add("--train-images", type=experiment.positive_int, metavar="N", default=9000, help="the first N; default: 9000")
+    add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
+    add("--allow-modified-data", action="store_true", help="accept files that are not CIFAR-10's originals, and say so")
+    experiment.add_backend_argument(parser, "auto")
+    experiment.add_engine_argument(parser)
+    add("--out", metavar="DIR", type=Path, help="default: runs/cifar-cnn-QUANT-SIZE")
+    return parser.parse_args()
 
 
 def main():
-    # Which arguments, recipes and data the model has is in tinyqae/experiment/programs.py.
-    args = CIFAR_CNN.parse_args(__doc__)
+    args = parse_arguments()
+    directory = args.out or Path("runs") / f"cifar-cnn-{args.quant}-{args.size}"
+    experiment.require_writable(directory)
+    experiment.use_backend(args.backend)
 
-    # Settings: a recipe (tinyqae/recipes.py), and what the command line changes in it.
-    recipe = CIFAR_CNN.recipe(args)
-    directory = CIFAR_CNN.start(args, recipe)
-    data = CIFAR_CNN.load(args)
+    # The data: 50,000 training images, bytes (N, 32, 32, 3), the last 5,000 of which (or a tenth) validate.
+    data = (synthetic_shapes(seed=0) if args.dataset == "synthetic"
+            else load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data))
+    held_back = min(5000, len(data.train_images) // 10)
+    train, validation = data.train_images[:-held_back][:args.train_images], data.train_images[-held_back:]
 
-    # Build the model, train it (tinyqae/train.py), measure it on images it has never seen; then draw, write and print.
-    run = CIFAR_CNN.train(args, recipe, data, directory)
-    CIFAR_CNN.show(args, run, data, directory)
+    # The model: three times convolution, batch norm, ReLU and max-pooling, down to a map of 4x4 codes; and up again.
+    multiple = {"small": 1, "medium": 2, "large": 3}[args.size]
+    options = {"fence": {"weight": 0.05}, "commit": {"weight": 0.03, "window": 0.4 if args.ste == "clipped" else None}}
+    options = options.get(args.quant, {}) | ({} if args.quant_weight is None else {"weight": args.quant_weight})
+    model = CNNAutoencoder(make_bottleneck(args.quant, signed=True, **options), widths=(64, 64, 128 * multiple),
+                           latent_channels=16 * multiple, normalize_latent=args.quant in ("fence", "commit"),
+                           reconstruction="mse", mean_image=train.mean(axis=0) / 255, seed=args.seed, engine=args.engine)
+    optimizer = Adam(args.lr)
+
+    # The training: forward, backward, update.
+    batches, history = model.batches(train, args.batch_size), History()
+    history.latents.append((0, latent_counts(model.latent(validation[:1000]))))
+    schedule, steps = cosine(args.epochs * len(batches)), 0
+    with model.engine.working(model, args.batch_size), tqdm(total=args.epochs * len(batches), desc=args.quant) as bar:
+        for epoch in range(1, args.epochs + 1):
+            started, losses = time.perf_counter(), {}
+            for batch in batches.epoch(backend.generator(args.seed, SHUFFLE, epoch - 1)):
+                model.loss(batch)                                       # reconstruction + weight * bottleneck loss
+                model.backward()                                        # the gradient of every parameter
+                optimizer.step(model, args.lr * schedule(steps))        # Adam
+                steps += 1
+                losses = {term: losses.get(term, 0) + value * len(batch) for term, value in model.terms.items()}
+                bar.update()
+            losses = {term: float(backend.to_host(total)) / len(train) for term, total in losses.items()}
+            stop_if_diverged(losses, epoch - 1, args.lr)
+            bar.set_postfix(epoch=f"{epoch}/{args.epochs}", **losses)
+            history.rows.append({"epoch": epoch, "lr": args.lr * schedule(steps - 1), **losses,
+                                 "seconds": time.perf_counter() - started, **model.validate(validation)})
+            history.latents.append((epoch, latent_counts(model.latent(validation[:1000]))))
+
+    # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
+    metrics = images.measure(model, train, data.test_images)
+    metrics["settings"] = experiment.settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
+                                                 data=images.describe(data, len(train), held_back))
+    images.write(experiment.Run(model, history, metrics), data, directory, f"CNN {args.size}")
+    print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 
 
 if __name__ == "__main__":
-    run_main(main)
+    experiment.run_main(main, stopped="stopped")

@@ -1,29 +1,99 @@
-"""Compress handwritten digits to a few bits each: an MLP autoencoder on MNIST.
+"""Compress handwritten digits to 50 bits each: an MLP autoencoder on MNIST, from the data to the pictures.
 
-    python examples/mnist_mlp.py --quant commit              50 bits an image
-    python examples/mnist_mlp.py --quant naive               the same, thresholded only after training
-    python examples/mnist_mlp.py --hidden 256,50             with a hidden layer of 256 on each side
-    python examples/mnist_mlp.py --recipe report             as in the 2020 report
+    python examples/mnist_mlp.py --quant commit      threshold, straight-through gradient and commitment loss
+    python examples/mnist_mlp.py --quant naive       the same network, thresholded only after training
+    python examples/mnist_mlp.py --hidden 256,50     with a hidden layer of 256 on each side
+    python examples/mnist_mlp.py --engine reference  with the formulas as they are written in tinyqae/ops
 
-Writes model.npz, metrics.json, history.csv and three pictures to --out; with commit a fourth, gradients.png: what the
-encoder learns from, with and without the straight-through estimator.
+Writes model.npz, metrics.json, history.csv and pictures to --out. To resume runs, for the report's settings and more
+bottlenecks: `tinyqae train mnist-mlp --help`.
 """
-from tinyqae.experiment import MNIST_MLP, run_main
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tinyqae import Adam, MLPAutoencoder, backend, cosine, experiment, load_mnist, make_bottleneck, synthetic_digits
+from tinyqae.errors import stop_if_diverged
+from tinyqae.experiment import images
+from tinyqae.history import History, latent_counts
+from tinyqae.train import SHUFFLE
+
+
+def parse_arguments():
+    parser = experiment.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
+    add("--hidden", type=experiment.widths, default=(50,), metavar="N[,N...]",
+        help="widths of the encoder's layers; the last one is the number of bits; default: 50")
+    add("--quant-weight", type=experiment.non_negative_float, metavar="W",
+        help="weight of the commitment loss (default: 1) or the fence loss (default: 0.5)")
+    add("--ste", choices=("identity", "clipped"), default="identity",
+        help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
+    add("--epochs", type=experiment.positive_int, default=20, help="default: 20")
+    add("--batch-size", type=experiment.positive_int, default=128, help="default: 128")
+    add("--lr", type=experiment.positive_float,
+        help="Adam's learning rate; default: 0.01, with hidden layers 0.004, for naive 0.00025")
+    add("--seed", type=experiment.non_negative_int, default=0, help="default: 0")
+    add("--dataset", choices=("mnist", "synthetic"), default="mnist",
+        help="synthetic: made-up digits that need no download; default: mnist")
+    add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
+    experiment.add_backend_argument(parser, "auto")
+    experiment.add_engine_argument(parser)
+    add("--out", metavar="DIR", type=Path, help="default: runs/mnist-mlp-QUANT-HIDDEN")
+    return parser.parse_args()
 
 
 def main():
-    # Which arguments, recipes and data the model has is in tinyqae/experiment/programs.py.
-    args = MNIST_MLP.parse_args(__doc__)
+    args = parse_arguments()
+    name = f"{args.quant}-{'-'.join(map(str, args.hidden))}"
+    directory = args.out or Path("runs") / f"mnist-mlp-{name}"
+    experiment.require_writable(directory)
+    experiment.use_backend(args.backend)
 
-    # Settings: a recipe (tinyqae/recipes.py), and what the command line changes in it.
-    recipe = MNIST_MLP.recipe(args)
-    directory = MNIST_MLP.start(args, recipe)
-    data = MNIST_MLP.load(args)
+    # The data: 60,000 training images, bytes (N, 28, 28, 1), the last 5,000 of which (or a tenth) validate.
+    data = synthetic_digits(seed=0) if args.dataset == "synthetic" else load_mnist(args.data_dir)
+    held_back = min(5000, len(data.train_images) // 10)
+    train, validation = data.train_images[:-held_back], data.train_images[-held_back:]
 
-    # Build the model, train it (tinyqae/train.py), measure it on images it has never seen; then draw, write and print.
-    run = MNIST_MLP.train(args, recipe, data, directory)
-    MNIST_MLP.show(args, run, data, directory)
+    # The model: pixels -> hidden layers -> bottleneck -> hidden layers -> pixels.
+    options = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0, "window": 0.4 if args.ste == "clipped" else None}}
+    options = options.get(args.quant, {}) | ({} if args.quant_weight is None else {"weight": args.quant_weight})
+    model = MLPAutoencoder(make_bottleneck(args.quant, signed=True, **options), args.hidden, seed=args.seed,
+                           normalize_latent=args.quant != "naive", mean_image=train.mean(axis=0) / 255, engine=args.engine)
+    lr = args.lr or (0.00025 if args.quant == "naive" else 0.01 if len(args.hidden) == 1 else 0.004)
+    optimizer = Adam(lr)
+
+    # The training: forward, backward, update.
+    batches, history = model.batches(train, args.batch_size), History()
+    history.latents.append((0, latent_counts(model.latent(validation[:1000]))))
+    schedule, steps = cosine(args.epochs * len(batches)), 0
+    with model.engine.working(model, args.batch_size), tqdm(total=args.epochs * len(batches), desc=args.quant) as bar:
+        for epoch in range(1, args.epochs + 1):
+            started, losses = time.perf_counter(), {}
+            for batch in batches.epoch(backend.generator(args.seed, SHUFFLE, epoch - 1)):
+                model.loss(batch)                                   # reconstruction + weight * bottleneck loss
+                model.backward()                                    # the gradient of every parameter
+                optimizer.step(model, lr * schedule(steps))         # Adam
+                steps += 1
+                losses = {term: losses.get(term, 0) + value * len(batch) for term, value in model.terms.items()}
+                bar.update()
+            losses = {term: float(backend.to_host(total)) / len(train) for term, total in losses.items()}
+            stop_if_diverged(losses, epoch - 1, lr)
+            bar.set_postfix(epoch=f"{epoch}/{args.epochs}", **losses)
+            history.rows.append({"epoch": epoch, "lr": lr * schedule(steps - 1), **losses,
+                                 "seconds": time.perf_counter() - started, **model.validate(validation)})
+            history.latents.append((epoch, latent_counts(model.latent(validation[:1000]))))
+
+    # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
+    metrics = images.measure(model, train, data.test_images)
+    metrics["settings"] = experiment.settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
+                                                 data=images.describe(data, len(train), held_back))
+    images.write(experiment.Run(model, history, metrics), data, directory, f"MLP {name}")
+    print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 
 
 if __name__ == "__main__":
-    run_main(main)
+    experiment.run_main(main, stopped="stopped")

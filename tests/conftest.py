@@ -3,17 +3,40 @@ import pytest
 from cupy_device import CuPyDevice
 from device_stand_in import StandIn
 
-from tinyqae import backend, fused, train
+from tinyqae import backend, train
 from tinyqae.errors import BackendError
+from tinyqae.fast import kernels as fast_kernels
+
+
+def use_kernels(monkeypatch, which):
+    """From now on the fast engine computes with these kernels, "numpy" or "numba"."""
+    if which == "numba":
+        pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
+    monkeypatch.setenv("TINYQAE_KERNELS", which)
+    monkeypatch.setattr(fast_kernels, "_replacements", None)
 
 
 @pytest.fixture(params=["numpy", "numba"])
 def kernels(request, monkeypatch):
-    """The test runs once with the plain functions and once with the Numba kernels, where Numba is installed."""
-    if request.param == "numba":
-        pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
-    monkeypatch.setenv("TINYQAE_KERNELS", request.param)
-    monkeypatch.setattr(fused, "_replacements", None)
+    """The test runs with the fast engine's plain functions and with its Numba kernels, where Numba is installed."""
+    use_kernels(monkeypatch, request.param)
+    return request.param
+
+
+@pytest.fixture(params=["reference", "fast", "fast with Numba"])
+def engine(request, monkeypatch):
+    """The test runs with each engine, the fast one with and without Numba; the value is the engine's name."""
+    name = request.param.split()[0]
+    monkeypatch.setenv("TINYQAE_ENGINE", name)
+    use_kernels(monkeypatch, "numba" if "Numba" in request.param else "numpy")
+    return name
+
+
+@pytest.fixture(params=["reference", "fast"])
+def plain_engine(request, monkeypatch):
+    """As `engine`, but without Numba: for float64, which no Numba kernel computes with."""
+    monkeypatch.setenv("TINYQAE_ENGINE", request.param)
+    use_kernels(monkeypatch, "numpy")
     return request.param
 
 
@@ -28,9 +51,8 @@ def torch():
 @pytest.fixture(params=["stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
     """The backend is the device; its `counting` yields the counts of what happens inside."""
-    monkeypatch.setenv("TINYQAE_KERNELS", "numpy")  # What NumPy computes beside it is the plain functions as well.
-    monkeypatch.setattr(fused, "_replacements", None)
-    monkeypatch.setattr(train, "SECONDS_PER_LOOK", float("inf"))
+    use_kernels(monkeypatch, "numpy")  # What NumPy computes beside it is the plain functions as well.
+    monkeypatch.setattr(train, "SECONDS_BETWEEN_READS", float("inf"))
     for name in ("xp", "name", "products", "why_not_cupy"):
         monkeypatch.setattr(backend, name, getattr(backend, name))
     if request.param == "stand-in":

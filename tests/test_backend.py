@@ -201,7 +201,7 @@ def test_no_autodiff_library_is_imported():
 
 
 def test_numba_is_imported_by_its_kernels_only():
-    assert all(name.startswith("fused/") for name in importers("numba"))
+    assert all(name.startswith("fast/numba/") for name in importers("numba"))
 
 
 def test_package_works_without_numba_cupy_and_torch():
@@ -219,8 +219,8 @@ importlib.util.find_spec = lambda name, *a: None if name in ("numba", "cupy", "t
 
 import numpy as np
 import tinyqae, tinyqae.train, tinyqae.experiment
-from tinyqae import fused
-assert tinyqae.backend.use("auto") == "numpy" and fused.kernels() == "numpy"
+from tinyqae.fast import kernels
+assert tinyqae.backend.use("auto") == "numpy" and kernels.kernels() == "numpy"
 model = tinyqae.MLPAutoencoder(tinyqae.Commit(), (5,), (4, 4, 1))
 images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
 history = tinyqae.train.fit(model, images, tinyqae.Adam(), epochs=1, progress=False)

@@ -12,11 +12,11 @@ from PIL import Image
 
 import tinyqae
 from tinyqae import backend, cli, codec
-from tinyqae.bottleneck import Commit, Vanilla
+from tinyqae.bottlenecks import Commit, Vanilla
 from tinyqae.cli import main
 from tinyqae.data import TextData, synthetic_digits, synthetic_sentences, synthetic_shapes
 from tinyqae.errors import BackendError
-from tinyqae.experiment import arguments, images, sentences
+from tinyqae.experiment import images, sentences
 from tinyqae.models import MLPAutoencoder, Seq2SeqAutoencoder
 
 REPOSITORY = Path(__file__).parent.parent
@@ -346,11 +346,29 @@ def test_train_and_evaluate_digits(here, monkeypatch, capsys):
     assert measured["settings"]["data"]["test"] == 60
 
 
-def test_the_example_records_its_own_command(here, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["examples/mnist_mlp.py", "--hidden", "12,3"])
-    args = tinyqae.experiment.MNIST_MLP.parse_args("about")
-    assert (args.hidden, args.command) == ((12, 3), "python examples/mnist_mlp.py --hidden 12,3")
-    assert arguments.command_line() == args.command
+@pytest.mark.parametrize("engine_name", ["reference", "fast"])
+def test_train_and_evaluate_take_an_engine(engine_name, here, monkeypatch, capsys):
+    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(100, 40, seed))
+    common = ["--dataset", "synthetic", "--engine", engine_name, "--json"]
+    assert main(["train", "mnist-mlp", "--epochs", "1", "--hidden", "12", *common]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert trained["settings"]["engine"] == engine_name
+    assert main(["evaluate", "runs/mnist-mlp-commit-12/model.npz", *common]) == 0
+    assert json.loads(capsys.readouterr().out)["test"] == pytest.approx(trained["test"])
+
+
+@pytest.mark.parametrize("arguments_", [("evaluate", "mlp-50", "--dataset", "synthetic"),
+                                        ("train", "mnist-mlp", "--dataset", "synthetic"),
+                                        ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50")],
+                         ids=lambda arguments_: arguments_[0])
+def test_an_unknown_engine_in_the_environment_is_refused_in_one_line(arguments_, digits, monkeypatch, capsys):
+    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(20, 10, seed))
+    monkeypatch.setenv("TINYQAE_ENGINE", "turbo")
+    assert "TINYQAE_ENGINE='turbo' is unknown; choose one of reference, fast" in refused(capsys, 1, *arguments_)
+
+
+def test_an_unknown_engine_is_refused_as_wrong_usage(here, capsys):
+    assert "--engine: invalid choice: 'turbo'" in refused(capsys, 2, "train", "mnist-mlp", "--engine", "turbo")
 
 
 def test_evaluate_colour_pictures_and_sentences(models, monkeypatch, capsys):

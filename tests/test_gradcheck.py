@@ -59,6 +59,33 @@ def test_direction_check_notices_one_wrong_coordinate_of_many():
         check_directions(function, x, gradient)
 
 
+def in_arrays(x, factor=1):
+    """Arguments for check_directions: x (3, 4) as a list of two arrays, with the gradient as another."""
+    xs, (_, gradient) = [x[0].copy(), x[1:].copy()], cubic(x)
+    return lambda: cubic(np.vstack(xs))[0](), xs, [gradient[0], factor * gradient[1:]]
+
+
+def test_direction_check_takes_lists_of_arrays_as_one_vector(x):
+    function, xs, gradients = in_arrays(x)
+    before = [array.copy() for array in xs]
+    # Another error than that of one array by rounding alone.
+    assert check_directions(function, xs, gradients) == pytest.approx(check_directions(*_arguments(x, 1)), abs=1e-9)
+    for array, values in zip(xs, before, strict=True):
+        np.testing.assert_array_equal(array, values)
+
+
+@pytest.mark.parametrize("factor", [1.001, 1 - 1e-5, -1, 0, np.nan])
+def test_direction_check_refuses_a_list_in_which_one_array_is_off(x, factor):
+    with pytest.raises(AssertionError, match="numeric"):
+        check_directions(*in_arrays(x, factor))
+
+
+def test_direction_check_refuses_lists_of_which_one_array_is_float32(x):
+    function, xs, gradients = in_arrays(x)
+    with pytest.raises(TypeError, match="float32"):
+        check_directions(function, [xs[0], xs[1].astype(np.float32)], gradients)
+
+
 def test_coordinate_check_abstains_at_a_kink():
     x = np.array([1.0, 0.0, -1.0])
     with pytest.raises(KinkFound, match=r"\(1,\)"):

@@ -1,254 +1,318 @@
-"""Loss functions: values, gradients, and agreement of tuned, textbook and PyTorch forms."""
+"""Loss functions: the reconstruction losses of both engines with one body for each test, then the bottlenecks' losses."""
 import numpy as np
 import pytest
+from engines import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_arrays import normal
 
 from tinyqae import losses
-from tinyqae.gradcheck import check_coordinates, check_directions
+from tinyqae.gradcheck import KinkFound, check_coordinates, check_directions
 
-# One row, and batches around the 64 rows that share a logarithm.
-BATCHES = [1, 63, 64, 65, 200]
-
-
-def draw(n, f, dtype=np.float64, seed=0):
-    """(logits, targets in [0, 1] with exact zeros and ones among them)."""
-    random = np.random.default_rng((seed, n, f))
-    logits, target = 3 * random.standard_normal((n, f)), random.uniform(-0.5, 1.5, (n, f)).clip(0, 1)
-    return logits.astype(dtype), target.astype(dtype)
-
-
-def tuned(logits, target):
-    gradient = np.full_like(logits, np.nan)
-    return losses.bce_with_logits(logits, target, np.empty(logits.shape[1], logits.dtype), gradient), gradient
+RECONSTRUCTION = {**losses.RECONSTRUCTION,
+                  "cross-entropy": (losses.cross_entropy_with_logits, losses.cross_entropy_with_logits_backward)}
+OF_IMAGES = pytest.mark.parametrize("kind", losses.RECONSTRUCTION)
+OF_ALL = pytest.mark.parametrize("kind", RECONSTRUCTION)
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
+# One row, and batches around the 64 rows that share a logarithm in the fast engine.
+BATCHES = pytest.mark.parametrize("n", [1, 63, 64, 65, 200])
 
 
-def textbook(logits, target):
-    gradient = np.full_like(logits, np.nan)
-    return losses.bce_with_logits_textbook(logits, target, gradient), gradient
+def draw(kind, n, f, dtype=np.float64):
+    """(logits, targets in [0, 1]) or (logits, labels, weights), targets and weights with exact zeros among them."""
+    random = np.random.default_rng((n, f))
+    logits = (3 * random.standard_normal((n, f))).astype(dtype)
+    if kind == "cross-entropy":
+        weights = random.uniform(0.1, 2, n) * (random.random(n) > 0.3)
+        return logits, random.integers(0, f, n), weights.astype(dtype)
+    return logits, random.uniform(-0.5, 1.5, (n, f)).clip(0, 1).astype(dtype)
 
 
-def squared_error(logits, target):
-    gradient = np.full_like(logits, np.nan)
-    return losses.squared_error_with_logits(logits, target, np.empty_like(logits), gradient), gradient
+def evaluate(kind, *arguments):
+    """(value, gradient) by the engine in use."""
+    criterion = build(losses.Loss(*RECONSTRUCTION[kind]))
+    return criterion.forward(*arguments), criterion.backward()
 
 
-def mean_squared_error(output, target):
-    gradient = np.full_like(output, np.nan)
-    return losses.mean_squared_error(output, target, gradient), gradient
+def by_torch(torch, kind, logits, *others):
+    """(value, gradient) by PyTorch's own function and autograd."""
+    functional, leaf = torch.nn.functional, torch.tensor(logits, requires_grad=True)
+    first, *rest = (torch.tensor(array) for array in others)
+    if kind == "bce":
+        value = functional.binary_cross_entropy_with_logits(leaf, first)
+    elif kind == "mse":
+        value = functional.mse_loss(torch.sigmoid(leaf), first)
+    else:
+        value = (functional.cross_entropy(leaf, first, reduction="none") * rest[0]).sum()
+    value.backward()
+    return value.item(), leaf.grad.numpy()
 
 
-def fence(z, _=None):
-    gradient = np.full_like(z, np.nan)
-    return losses.fence_loss(z, gradient), gradient
+# ---- reconstruction -------------------------------------------------------------------------------------------------
 
 
-IMAGE_LOSSES = {"bce": tuned, "bce_textbook": textbook, "squared_error": squared_error, "mse": mean_squared_error}
+@OF_ALL
+def test_gradient_by_coordinates(kind, plain_engine):
+    logits, *others = draw(kind, 9, 4)
+    check_coordinates(lambda: evaluate(kind, logits, *others)[0], logits, evaluate(kind, logits, *others)[1])
 
 
-@pytest.mark.parametrize("loss", IMAGE_LOSSES.values(), ids=IMAGE_LOSSES)
-def test_gradient_by_coordinates(loss):
-    logits, target = draw(5, 4)
-    check_coordinates(lambda: loss(logits, target)[0], logits, loss(logits, target)[1])
-
-
-@pytest.mark.parametrize("loss", IMAGE_LOSSES.values(), ids=IMAGE_LOSSES)
-def test_gradient_by_directions_at_a_realistic_size(loss):
-    logits, target = draw(128, 784)
+@OF_ALL
+def test_gradient_by_directions_at_a_realistic_size(kind, plain_engine):
+    logits, *others = draw(kind, 128, 784)
     # The gradient of a mean over 100,000 elements is small; times the size it is of order 1.
-    value = lambda: loss(logits, target)[0] * logits.size  # noqa: E731
-    check_directions(value, logits, loss(logits, target)[1] * logits.size, step=1e-3)
+    value = lambda: evaluate(kind, logits, *others)[0] * logits.size  # noqa: E731
+    check_directions(value, logits, evaluate(kind, logits, *others)[1] * logits.size, step=1e-3)
 
 
-@pytest.mark.parametrize("n", BATCHES)
-def test_tuned_bce_equals_textbook(n):
-    value, gradient = tuned(*draw(n, 20))
-    expected_value, expected_gradient = textbook(*draw(n, 20))
-    np.testing.assert_allclose(value, expected_value, rtol=1e-13)
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-10, atol=1e-16)
+@BATCHES
+@DTYPES
+@OF_ALL
+def test_agrees_with_torch(kind, dtype, n, engine, torch):
+    arguments = draw(kind, n, 300, dtype)
+    value, gradient = evaluate(kind, *arguments)
+    expected_value, expected_gradient = by_torch(torch, kind, *arguments)
+    scale = 1 if kind == "cross-entropy" else gradient.size
+    np.testing.assert_allclose(value, expected_value, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(gradient * scale, expected_gradient * scale, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    assert gradient.dtype == dtype
 
 
-@pytest.mark.parametrize("n", BATCHES)
-@pytest.mark.parametrize("loss", [tuned, textbook])
-def test_bce_agrees_with_torch(loss, n, torch):
-    logits, target = draw(n, 300, np.float32)
-    leaf = torch.tensor(logits, requires_grad=True)
-    theirs = torch.nn.functional.binary_cross_entropy_with_logits(leaf, torch.tensor(target))
-    theirs.backward()
-    value, gradient = loss(logits, target)
-    np.testing.assert_allclose(value, theirs.item(), rtol=1e-5)
-    np.testing.assert_allclose(gradient * logits.size, leaf.grad.numpy() * logits.size, rtol=1e-5, atol=1e-5)
-    assert gradient.dtype == np.float32
+@DTYPES
+@OF_ALL
+def test_a_smaller_batch_after_a_larger_one_has_its_own_value_and_gradient(kind, dtype, engine):
+    criterion = build(losses.Loss(*RECONSTRUCTION[kind]))
+    for n in (9, 4, 1, 12):
+        arguments = draw(kind, n, 5, dtype)
+        value, gradient = evaluate(kind, *arguments)
+        assert criterion.forward(*arguments) == value
+        np.testing.assert_array_equal(criterion.backward(), gradient)
+        assert gradient.shape == (n, 5)
 
 
-@pytest.mark.parametrize("n", BATCHES)
-def test_squared_error_agrees_with_torch(n, torch):
-    logits, target = draw(n, 300, np.float32)
-    leaf = torch.tensor(logits, requires_grad=True)
-    theirs = torch.nn.functional.mse_loss(torch.sigmoid(leaf), torch.tensor(target))
-    theirs.backward()
-    value, gradient = squared_error(logits, target)
-    np.testing.assert_allclose(value, theirs.item(), rtol=1e-5)
-    np.testing.assert_allclose(gradient * logits.size, leaf.grad.numpy() * logits.size, rtol=1e-5, atol=1e-5)
-
-
-def test_squared_error_leaves_the_probabilities_in_its_scratch():
-    logits, target = draw(6, 5)
-    probability = np.empty_like(logits)
-    losses.squared_error_with_logits(logits, target, probability, np.empty_like(logits))
-    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-logits)), rtol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("loss", [tuned, textbook])
-def test_bce_of_extreme_logits_is_finite_and_exact(loss, dtype):
+@DTYPES
+def test_bce_of_extreme_logits_is_finite_and_exact(dtype, engine):
     # Right, half right and wrong at both ends: the cost of being wrong is |l|, of being right 0.
     logits = np.array([[1e4, -1e4, 1e4, -1e4, 1e4, -1e4, 0]], dtype).repeat(64, axis=0)
     target = np.array([[1, 0, 0, 1, 0.5, 0.5, 0.5]], dtype).repeat(64, axis=0)
     with np.errstate(all="raise", under="ignore"):
-        value, gradient = loss(logits, target)
+        value, gradient = evaluate("bce", logits, target)
     np.testing.assert_allclose(value, (2 * 1e4 + 2 * 5e3 + np.log(2)) / 7, rtol=1e-6)
     np.testing.assert_allclose(gradient[0] * logits.size, [0, 0, 1, -1, 0.5, -0.5, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_squared_error_of_extreme_logits_is_finite_and_exact(dtype):
+@DTYPES
+def test_squared_error_of_extreme_logits_is_finite_and_exact(dtype, engine):
     logits, target = np.array([[1e4, -1e4, 1e4, -1e4]], dtype), np.array([[1, 0, 0, 1]], dtype)
     with np.errstate(all="raise", under="ignore"):
-        value, gradient = squared_error(logits, target)
+        value, gradient = evaluate("mse", logits, target)
     assert value == 0.5
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_bce_of_a_coin_is_log_two():
-    value, gradient = tuned(np.zeros((70, 3)), np.full((70, 3), 0.5))
-    np.testing.assert_allclose(value, np.log(2), rtol=1e-14)
-    np.testing.assert_array_equal(gradient, 0)
-
-
-# ---- cross-entropy --------------------------------------------------------------------------------------------------
-
-
-def cross_entropy(logits, labels, weights):
-    gradient = np.full_like(logits, np.nan)
-    scratch = losses.CrossEntropyScratch(len(logits) + 3, logits.shape[1], logits.dtype)
-    return losses.cross_entropy_with_logits(logits, labels, weights, scratch, gradient), gradient
-
-
-def cross_entropy_textbook(logits, labels, weights):
-    gradient = np.full_like(logits, np.nan)
-    return losses.cross_entropy_with_logits_textbook(logits, labels, weights, gradient), gradient
-
-
-CROSS_ENTROPIES = pytest.mark.parametrize("loss", [cross_entropy, cross_entropy_textbook])
-
-
-def draw_labelled(m, v, dtype=np.float64):
-    """(logits, labels, weights with zeros among them)."""
-    random = np.random.default_rng((m, v))
-    weights = random.uniform(0.1, 2, m) * (random.random(m) > 0.3)
-    return (3 * random.standard_normal((m, v))).astype(dtype), random.integers(0, v, m), weights.astype(dtype)
-
-
-@CROSS_ENTROPIES
-def test_cross_entropy_gradient(loss):
-    for check, m, v in ((check_coordinates, 9, 4), (check_directions, 60, 200)):
-        logits, labels, weights = draw_labelled(m, v)
-        assert 0 < np.count_nonzero(weights == 0) < m
-        check(lambda x=(logits, labels, weights): loss(*x)[0], logits, loss(logits, labels, weights)[1])
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 9), st.sampled_from([np.float32, np.float64]))
-def test_tuned_cross_entropy_equals_textbook(m, v, dtype):
-    example, tolerance = draw_labelled(m, v, dtype), {np.float32: 1e-5, np.float64: 1e-13}[dtype]
-    (value, gradient), (expected_value, expected_gradient) = cross_entropy(*example), cross_entropy_textbook(*example)
-    np.testing.assert_allclose(value, expected_value, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(gradient, expected_gradient, rtol=tolerance, atol=tolerance)
-    assert value.dtype == gradient.dtype == dtype
-
-
-@CROSS_ENTROPIES
-@pytest.mark.parametrize("m", [1, 200])
-def test_cross_entropy_agrees_with_torch(loss, m, torch):
-    logits, labels, weights = draw_labelled(m, 50, np.float32)
-    weights[0] = 1.5
-    leaf = torch.tensor(logits, requires_grad=True)
-    each = torch.nn.functional.cross_entropy(leaf, torch.tensor(labels), reduction="none")
-    theirs = (each * torch.tensor(weights)).sum()
-    theirs.backward()
-    value, gradient = loss(logits, labels, weights)
-    np.testing.assert_allclose(value, theirs.item(), rtol=1e-5)
-    np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-5, atol=1e-5)
-    assert gradient.dtype == np.float32
-
-
-@CROSS_ENTROPIES
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_cross_entropy_of_extreme_logits_is_finite_and_exact(loss, dtype):
+@DTYPES
+def test_cross_entropy_of_extreme_logits_is_finite_and_exact(dtype, engine):
     logits = np.array([[1e4, -1e4, 0], [1e4, -1e4, 0], [1e4, -1e4, 1e4]], dtype)
     with np.errstate(all="raise", under="ignore"):
-        value, gradient = loss(logits, np.array([0, 1, 2]), np.array([3, 0.5, 1], dtype))
+        value, gradient = evaluate("cross-entropy", logits, np.array([0, 1, 2]), np.array([3, 0.5, 1], dtype))
     np.testing.assert_allclose(value, 1e4 + np.log(2), rtol=1e-6)
     np.testing.assert_allclose(gradient, [[0, 0, 0], [0.5, -0.5, 0], [0.5, 0, -0.5]], atol=1e-7)
 
 
-@CROSS_ENTROPIES
-def test_cross_entropy_of_a_fair_guess_is_the_logarithm_of_the_choices(loss):
-    value, gradient = loss(np.full((4, 39), 7.0), np.array([0, 5, 38, 5]), np.full(4, 0.25))
+@OF_ALL
+def test_the_loss_of_a_nan_is_nan_so_that_training_stops(kind, engine):
+    logits, *others = draw(kind, 4, 5, np.float32)
+    logits[2, 3] = np.nan
+    if kind == "cross-entropy":
+        others[1][:] = 1
+    assert np.isnan(evaluate(kind, logits, *others)[0])
+
+
+def test_bce_of_a_coin_is_log_two(plain_engine):
+    value, gradient = evaluate("bce", np.zeros((70, 3)), np.full((70, 3), 0.5))
+    np.testing.assert_allclose(value, np.log(2), rtol=1e-14)
+    np.testing.assert_array_equal(gradient, 0)
+
+
+def test_cross_entropy_of_a_fair_guess_is_the_logarithm_of_the_choices(plain_engine):
+    value, gradient = evaluate("cross-entropy", np.full((4, 39), 7.0), np.array([0, 5, 38, 5]), np.full(4, 0.25))
     np.testing.assert_allclose(value, np.log(39), rtol=1e-14)
     np.testing.assert_allclose(gradient[1], 0.25 / 39 - 0.25 * (np.arange(39) == 5), rtol=1e-12)
 
 
-@CROSS_ENTROPIES
-def test_a_row_of_weight_zero_does_not_count(loss):
-    logits, labels, weights = draw_labelled(12, 5)
+def test_a_row_of_weight_zero_does_not_count(plain_engine):
+    logits, labels, weights = draw("cross-entropy", 12, 5)
     kept = weights > 0
-    value, gradient = loss(logits, labels, weights)
-    expected_value, expected_gradient = loss(logits[kept], labels[kept], weights[kept])
+    assert 0 < kept.sum() < 12
+    value, gradient = (np.copy(result) for result in evaluate("cross-entropy", logits, labels, weights))
+    expected_value, expected_gradient = evaluate("cross-entropy", logits[kept], labels[kept], weights[kept])
     np.testing.assert_allclose(value, expected_value, rtol=1e-13)
     np.testing.assert_array_equal(gradient[kept], expected_gradient)
     np.testing.assert_array_equal(gradient[~kept], 0)
 
 
-# ---- fence and commit -----------------------------------------------------------------------------------------------
+@OF_IMAGES
+def test_a_loss_of_images_may_have_any_shape_in_the_reference(kind):
+    logits, target = draw(kind, 12, 20)
+    function, gradient = losses.RECONSTRUCTION[kind]
+    as_images = (12, 2, 5, 2)
+    np.testing.assert_allclose(function(logits.reshape(as_images), target.reshape(as_images)), function(logits, target))
+    assert gradient(logits.reshape(as_images), target.reshape(as_images)).shape == as_images
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(RECONSTRUCTION)), st.integers(1, 30), st.integers(1, 9))
+def test_values_by_the_definition_at_any_shape(kind, n, f):
+    logits, *others = arguments = draw(kind, n, f)
+    before = [array.copy() for array in arguments]
+    p = 1 / (1 + np.exp(-logits))
+    if kind == "cross-entropy":
+        labels, weights = others
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        expected = -sum(weights[i] * np.log(p[i, labels[i]]) for i in range(n))
+    else:
+        (t,) = others
+        expected = {"mse": (p - t) ** 2, "bce": -t * np.log(p) - (1 - t) * np.log(1 - p)}[kind].mean()
+    function, gradient = RECONSTRUCTION[kind]
+    np.testing.assert_allclose(function(*arguments), expected, rtol=1e-10, atol=1e-12)
+    single = [array.astype(np.float32) if array.dtype == np.float64 else array for array in arguments]
+    assert function(*single).dtype == gradient(*single).dtype == np.float32
+    for array, copy in zip(arguments, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@DTYPES
+def test_log_softmax_is_finite_where_the_softmax_underflows(dtype):
+    logits = np.array([[1e4, 0, -1e4], [0, 0, 0]], dtype)
+    with np.errstate(all="raise", under="ignore"):
+        result = losses.log_softmax(logits)
+    np.testing.assert_allclose(result, [[0, -1e4, -2e4], [-np.log(3)] * 3], rtol=1e-6)
+    assert result.dtype == dtype
+
+
+# ---- fence and commitment -------------------------------------------------------------------------------------------
 
 
 def test_fence_value_and_gradient_by_hand():
     z = np.array([[0.0, 0.1, 0.5, 0.7, 1.0]])
-    value, gradient = fence(z)
-    np.testing.assert_allclose(value, (0 + 0.1 + 0.5 + 0.3 + 0) / 5)
-    np.testing.assert_allclose(gradient, np.array([[1, 1, 0, -1, -1]]) / 5)
+    np.testing.assert_allclose(losses.fence_loss(z), (0 + 0.1 + 0.5 + 0.3 + 0) / 5)
+    np.testing.assert_allclose(losses.fence_loss_backward(z), np.array([[1, 1, 0, -1, -1]]) / 5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 80), st.integers(1, 9), st.sampled_from([np.float32, np.float64]))
-def test_fence_value_is_the_mean_of_the_smaller_distance(n, f, dtype):
+def test_fence_value_is_the_mean_distance_to_the_nearer_bit(n, f, dtype):
     z = np.random.default_rng((n, f)).uniform(0, 1, (n, f)).astype(dtype)
-    value, gradient = fence(z)
-    np.testing.assert_allclose(value, np.minimum(z, 1 - z).mean(), rtol=1e-5, atol=1e-6)
-    assert gradient.dtype == dtype
+    value, gradient = losses.fence_loss(z), losses.fence_loss_backward(z)
+    np.testing.assert_allclose(value, np.abs(z - (z > 0.5)).mean(), rtol=1e-5, atol=1e-6)
+    assert value.dtype == gradient.dtype == dtype
 
 
 def test_fence_gradient():
     z = np.random.default_rng(0).uniform(0, 1, (100, 40))
     z = np.where(np.abs(z - 0.5) < 1e-3, 0.2, z)
-    check_coordinates(lambda: fence(z[:5])[0] * 200, z[:5], fence(z[:5])[1] * 200)
-    check_directions(lambda: fence(z)[0] * z.size, z, fence(z)[1] * z.size)
+    few = z[:5].copy()
+    check_coordinates(lambda: losses.fence_loss(few) * 200, few, losses.fence_loss_backward(few) * 200)
+    check_directions(lambda: losses.fence_loss(z) * z.size, z, losses.fence_loss_backward(z) * z.size)
 
 
-def test_commit_gradient_holds_the_bits_constant():
-    a = np.random.default_rng(0).standard_normal((7, 6))
-    b, da = (a > 0.5).astype(float), np.full_like(a, np.nan)
-    value = losses.commit_loss(a, b, da)
-    np.testing.assert_allclose(value, np.mean((b - a) ** 2))
-    check_coordinates(lambda: np.mean((b - a) ** 2), a, da)
+def test_sitting_on_the_fence_is_a_kink():
+    z = np.array([[0.5]])
+    with pytest.raises(KinkFound):
+        check_coordinates(lambda: losses.fence_loss(z), z, losses.fence_loss_backward(z))
 
 
-def test_binarize_and_commit_does_both():
-    a = np.array([[0.2, 0.5, 0.6, 3.0]])
-    b, da = np.full((2, 1, 4), np.nan)
-    value = losses.binarize_and_commit(a, b, da)
-    np.testing.assert_array_equal(b, [[0, 0, 1, 1]])
-    np.testing.assert_allclose(value, (0.04 + 0.25 + 0.16 + 4) / 4)
-    np.testing.assert_allclose(da, [[0.1, 0.25, -0.2, 1.0]])
+def test_commitment_value_and_gradient_by_hand():
+    a, b = np.array([[0.2, 0.5, 0.6, 3.0]]), np.array([[0.0, 0, 1, 1]])
+    np.testing.assert_allclose(losses.commitment_loss(a, b), (0.04 + 0.25 + 0.16 + 4) / 4)
+    np.testing.assert_allclose(losses.commitment_loss_backward(a, b), [[0.1, 0.25, -0.2, 1.0]])
+
+
+def test_commitment_gradient_holds_the_bits_constant():
+    a = normal(7, 6)
+    b = (a > 0.5).astype(float)
+    gradient = losses.commitment_loss_backward(a, b)
+    for check in (check_coordinates, check_directions):
+        check(lambda: losses.commitment_loss(a, b), a, gradient)
+    # A step against it brings a closer to the bit that it is.
+    assert (np.sign(gradient) == np.sign(a - b)).all()
+
+
+@DTYPES
+def test_commitment_agrees_with_torch_where_the_bits_are_detached(dtype, torch):
+    a = normal(50, 20, dtype=dtype)
+    b = (a > 0.5).astype(dtype)
+    leaf = torch.tensor(a, requires_grad=True)
+    theirs = torch.nn.functional.mse_loss(leaf, (leaf > 0.5).to(leaf.dtype).detach())
+    theirs.backward()
+    value, gradient = losses.commitment_loss(a, b), losses.commitment_loss_backward(a, b)
+    np.testing.assert_allclose(value, theirs.item(), rtol=TOLERANCE[dtype])
+    np.testing.assert_allclose(gradient * a.size, leaf.grad.numpy() * a.size, rtol=TOLERANCE[dtype])
+    assert value.dtype == gradient.dtype == dtype
+
+
+# ---- entropy --------------------------------------------------------------------------------------------------------
+
+
+def bit_entropy(p):
+    return -p * np.log(p) - (1 - p) * np.log(1 - p)
+
+
+def test_the_logit_is_minus_the_derivative_of_a_bits_entropy():
+    p = np.array([[0.45, 0.1, 0.9, 0.25]])
+    check_coordinates(lambda: bit_entropy(p).sum(), p, -losses.logit(p))
+
+
+def test_entropy_loss_is_zero_where_a_bit_never_changes_and_least_where_it_is_decided_and_balanced():
+    for constant in (0.0, 0.3, 0.5, 1.0):
+        np.testing.assert_allclose(losses.entropy_loss(np.full((8, 3), constant)), 0, atol=1e-12)
+    decided = np.array([[0.0, 1], [1, 0], [0, 0], [1, 1]])
+    np.testing.assert_allclose(losses.entropy_loss(decided), -np.log(2), atol=1e-12)
+    # By hand: one bit undecided, one decided and balanced.
+    np.testing.assert_allclose(losses.entropy_loss(np.array([[0.5, 0], [0.5, 1]])), -np.log(2) / 2, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 5), st.sampled_from([np.float32, np.float64]))
+def test_entropy_loss_has_its_bounds_and_ignores_the_order_of_examples(n, k, dtype):
+    a = np.random.default_rng((n, k)).uniform(0, 1, (n, k)).astype(dtype)
+    value, gradient = losses.entropy_loss(a), losses.entropy_loss_backward(a)
+    assert -np.log(2) - 1e-6 <= value <= 1e-6
+    exact = a.astype(np.float64)
+    np.testing.assert_allclose(value, bit_entropy(exact).mean() - bit_entropy(exact.mean(axis=0)).mean(), atol=1e-6)
+    assert value.dtype == gradient.dtype == dtype
+    np.testing.assert_allclose(losses.entropy_loss(a[::-1]), value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("check", "shape"), [(check_coordinates, (5, 4)), (check_coordinates, (1, 3)),
+                                              (check_directions, (60, 30))])
+def test_entropy_gradient(check, shape):
+    a = np.random.default_rng(0).uniform(0.02, 0.98, shape)
+    check(lambda: losses.entropy_loss(a) * a.size, a, losses.entropy_loss_backward(a) * a.size)
+
+
+@DTYPES
+def test_entropy_agrees_with_torch(dtype, torch):
+    a = np.random.default_rng(0).uniform(0.02, 0.98, (50, 20)).astype(dtype)
+    leaf = torch.tensor(a, requires_grad=True)
+
+    def entropy(p):
+        return torch.distributions.Bernoulli(p).entropy().mean()
+
+    theirs = entropy(leaf) - entropy(leaf.mean(0))
+    theirs.backward()
+    np.testing.assert_allclose(losses.entropy_loss(a), theirs.item(), rtol=TOLERANCE[dtype])
+    np.testing.assert_allclose(losses.entropy_loss_backward(a) * a.size, leaf.grad.numpy() * a.size,
+                               rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@DTYPES
+def test_entropy_of_values_that_are_exactly_bits_is_finite(dtype):
+    a = np.array([[0, 1, 0], [0, 1, 1]], dtype)
+    with np.errstate(all="raise", under="ignore"):
+        value, gradient = losses.entropy_loss(a), losses.entropy_loss_backward(a)
+    np.testing.assert_allclose(value, -np.log(2) / 3, rtol=1e-5)
+    assert np.isfinite(gradient).all()
+    # A step against it moves a value away from the mean of its bit.
+    assert gradient[0, 2] > 0 > gradient[1, 2]

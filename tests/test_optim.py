@@ -1,13 +1,18 @@
-"""Optimizers against torch.optim, their state, shortened gradients, and learning-rate schedules."""
+"""Optimizers against torch.optim, with either engine; their state, shortened gradients, and learning-rate schedules."""
 import copy
 
 import numpy as np
 import pytest
+from engines import flat
 
-from tinyqae.optim import OPTIMIZERS, PIECE, SGD, Adam, RMSprop, clip_by_norm, constant, cosine
+from tinyqae import engine as engines
+from tinyqae.fast.optim import PIECE
+from tinyqae.layers import Layer
+from tinyqae.optim import OPTIMIZERS, SGD, Adam, RMSprop, clip_by_norm
+from tinyqae.schedules import constant, cosine
 
-# Shorter than a piece, exactly one, and several with a rest.
-SIZES = [3, PIECE, 2 * PIECE + 17]
+# The fast engine works in pieces: shorter than one, exactly one, several with a rest; and several arrays.
+SHAPES = [[(3,)], [(PIECE,)], [(2 * PIECE + 17,)], [(4, 5), (7,), (2, 3, 2, 1)]]
 
 PAIRS = {
     "sgd": (lambda: SGD(0.1), lambda torch, p: torch.optim.SGD(p, 0.1)),
@@ -20,73 +25,112 @@ PAIRS = {
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-11}
 
 
-def gradients(size, steps=5, dtype=np.float64):
-    random = np.random.default_rng((size, steps))
-    return [(random.standard_normal(size) * 10.0 ** random.integers(-3, 2)).astype(dtype) for _ in range(steps)]
+class Parameters:
+    """All of a model that an optimizer needs: its engine, parameters and gradients."""
+
+    def __init__(self, *arrays):
+        self.engine, self.layer = engines.choose(), Layer()
+        self.layer.params = {i: array.copy() for i, array in enumerate(arrays)}
+        self.layer.grads = {i: np.zeros_like(array) for i, array in enumerate(arrays)}
+        self.engine.adopt([self.layer])
+
+    def parameters(self):
+        return self.engine.arrays([self.layer], "params")
+
+    def gradients(self):
+        return self.engine.arrays([self.layer], "grads")
+
+    def set_gradients(self, *arrays):
+        for i, array in enumerate(arrays):
+            self.layer.grads[i][...] = array
+
+    def values(self):
+        return flat(self.parameters())
 
 
-@pytest.mark.parametrize("size", SIZES)
+def gradients(shapes, steps=5, dtype=np.float64):
+    """For each of some steps one gradient of each shape, of all magnitudes."""
+    random = np.random.default_rng((len(shapes), steps))
+    return [[(random.standard_normal(shape) * 10.0 ** random.integers(-3, 2)).astype(dtype) for shape in shapes]
+            for _ in range(steps)]
+
+
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("pair", PAIRS)
-def test_five_steps_agree_with_torch(pair, dtype, size, torch, kernels):
+def test_five_steps_agree_with_torch(pair, dtype, shapes, torch, engine):
     ours, make_theirs = PAIRS[pair][0](), PAIRS[pair][1]
-    p = np.random.default_rng(size).standard_normal(size).astype(dtype)
-    leaf = torch.nn.Parameter(torch.tensor(p))
-    theirs = make_theirs(torch, [leaf])
-    start = p.copy()
-    for g in gradients(size, dtype=dtype):
-        ours.step(p, g)
-        leaf.grad = torch.tensor(g)
+    random = np.random.default_rng(len(shapes))
+    arrays = [random.standard_normal(shape).astype(dtype) for shape in shapes]
+    model, leaves = Parameters(*arrays), [torch.nn.Parameter(torch.tensor(array)) for array in arrays]
+    theirs = make_theirs(torch, leaves)
+    for step in gradients(shapes, dtype=dtype):
+        model.set_gradients(*step)
+        ours.step(model)
+        for leaf, g in zip(leaves, step, strict=True):
+            leaf.grad = torch.tensor(g)
         theirs.step()
-    assert (p != start).mean() > 0.99
-    np.testing.assert_allclose(p, leaf.detach().numpy(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    assert (model.values() != flat(arrays)).mean() > 0.99
+    assert model.values().dtype == dtype
+    np.testing.assert_allclose(model.values(), flat([leaf.detach().numpy() for leaf in leaves]),
+                               rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
-def test_learning_rate_of_a_step_overrides_the_optimizers_own(torch):
-    p, g = np.ones(4), gradients(4)[0]
-    leaf = torch.nn.Parameter(torch.tensor(p))
+def test_learning_rate_of_a_step_overrides_the_optimizers_own(torch, plain_engine):
+    ((g,),) = gradients([(4,)], steps=1)
+    model, leaf = Parameters(np.ones(4)), torch.nn.Parameter(torch.ones(4, dtype=torch.float64))
     ours, theirs = Adam(123.0), torch.optim.Adam([leaf], 123.0)
+    model.set_gradients(g)
     for lr in (0.1, 0.01, 0.0):
-        ours.step(p, g, lr)
+        ours.step(model, lr)
         theirs.param_groups[0]["lr"] = lr
         leaf.grad = torch.tensor(g)
         theirs.step()
-    np.testing.assert_allclose(p, leaf.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(model.values(), leaf.detach().numpy(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_state_saved_and_restored_continues_identically(pair, kernels):
-    size, make = PIECE + 5, PAIRS[pair][0]
-    steps = gradients(size, 6, np.float32)
-    whole, p = make(), np.ones(size, np.float32)
-    for g in steps[:3]:
-        whole.step(p, g)
-    resumed, q = make(), p.copy()
+def test_state_saved_and_restored_continues_identically(pair, engine):
+    shapes, make = [(PIECE + 5,), (3, 4)], PAIRS[pair][0]
+    steps = gradients(shapes, 6, np.float32)
+    whole, model = make(), Parameters(*(np.ones(shape, np.float32) for shape in shapes))
+
+    def train(optimizer, model, steps):
+        for step in steps:
+            model.set_gradients(*step)
+            optimizer.step(model)
+
+    train(whole, model, steps[:3])
+    resumed, copied = make(), Parameters(*(model.layer.params[i] for i in range(len(shapes))))
     resumed.restore(copy.deepcopy(whole.state_arrays()))
-    for g in steps[3:]:
-        whole.step(p, g)
-        resumed.step(q, g)
+    train(whole, model, steps[3:])
+    train(resumed, copied, steps[3:])
     assert resumed.steps == whole.steps == 6
-    np.testing.assert_array_equal(p, q)
+    assert not (model.values() == 1).any()
+    np.testing.assert_array_equal(model.values(), copied.values())
 
 
-def test_restored_state_is_a_copy():
-    first, p = SGD(0.1, momentum=0.9), np.ones(3)
-    first.step(p, np.ones(3))
-    second = SGD(0.1, momentum=0.9)
+def test_restored_state_is_a_copy(engine):
+    first, second, model = SGD(0.1, momentum=0.9), SGD(0.1, momentum=0.9), Parameters(np.ones(3, np.float32))
+    model.set_gradients(np.ones(3))
+    first.step(model)
     second.restore(first.state_arrays())
-    second.step(p, np.ones(3))
-    np.testing.assert_array_equal(first.state["velocity"], 1)
+    second.step(model)
+    steps, velocity = first.state_arrays().values()
+    assert steps == 1
+    np.testing.assert_array_equal(velocity, 1)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_step_changes_parameters_in_place_and_leaves_gradients_alone(name):
-    p, g = np.ones(5, np.float32), np.full(5, 2, np.float32)
+def test_step_changes_parameters_in_place_and_leaves_gradients_alone(name, engine):
+    model = Parameters(np.ones(5, np.float32))
+    (p,) = model.parameters()
     view = p[1:3]
-    OPTIMIZERS[name](0.1).step(p, g)
+    model.set_gradients(np.full(5, 2))
+    OPTIMIZERS[name](0.1).step(model)
     assert (view < 1).all()
     assert p.dtype == np.float32
-    np.testing.assert_array_equal(g, 2)
+    np.testing.assert_array_equal(flat(model.gradients()), 2)
 
 
 @pytest.mark.parametrize(("make", "argument"), [
@@ -105,7 +149,7 @@ def test_a_longer_gradient_is_shortened_to_the_largest_norm_and_keeps_its_direct
     g = 10 * np.random.default_rng(0).standard_normal(1000).astype(dtype)
     before, view = g.copy(), g[:3]
     assert np.linalg.norm(g) > max_norm
-    clip_by_norm(g, max_norm)
+    clip_by_norm([g], max_norm)
     assert g.dtype == dtype
     np.testing.assert_allclose(np.linalg.norm(g.astype(np.float64)), max_norm, rtol=1e-6)
     np.testing.assert_allclose(g, before * (max_norm / np.linalg.norm(before)), rtol=1e-5)
@@ -113,10 +157,25 @@ def test_a_longer_gradient_is_shortened_to_the_largest_norm_and_keeps_its_direct
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_several_gradients_are_shortened_as_one_vector(dtype, torch):
+    random = np.random.default_rng(1)
+    arrays = [random.standard_normal(shape).astype(dtype) for shape in ((4, 5), (7,), (3, 3, 2, 1))]
+    leaves = [torch.nn.Parameter(torch.zeros(array.shape)) for array in arrays]
+    for leaf, array in zip(leaves, arrays, strict=True):
+        leaf.grad = torch.tensor(array).float()
+    clip_by_norm(arrays, 2.0)
+    torch.nn.utils.clip_grad_norm_(leaves, 2.0)
+    np.testing.assert_allclose(np.linalg.norm(flat(arrays)), 2.0, rtol=1e-6)
+    for leaf, array in zip(leaves, arrays, strict=True):
+        assert array.dtype == dtype
+        np.testing.assert_allclose(array, leaf.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_gradient_within_the_largest_norm_stays_as_it_is(dtype):
     for g in (np.array([3, -4], dtype), np.zeros(5, dtype), np.array([1e-30], dtype)):
         before = g.copy()
-        clip_by_norm(g, 5.0)
+        clip_by_norm([g], 5.0)
         np.testing.assert_array_equal(g, before)
         assert g.dtype == dtype
 
@@ -125,7 +184,7 @@ def test_a_gradient_within_the_largest_norm_stays_as_it_is(dtype):
 def test_a_gradient_that_is_no_number_does_not_become_one(bad):
     g = np.array([1, bad], np.float32)
     with np.errstate(invalid="ignore"):
-        clip_by_norm(g, 1.0)
+        clip_by_norm([g], 1.0)
     assert np.isnan(g[1])
 
 

@@ -1,4 +1,4 @@
-"""The training loop: history, validation, determinism, resume, divergence, full disks, bad input."""
+"""The training loop with either engine: history, validation, determinism, resume, divergence, full disks, bad input."""
 import csv
 import errno
 import os
@@ -11,11 +11,14 @@ import warnings
 
 import numpy as np
 import pytest
+from engines import flat, train_once
 
-from tinyqae import SGD, Adam, Commit, Fence, MLPAutoencoder, Naive, RMSprop, fused, load
+from tinyqae import SGD, Adam, Commit, Fence, MLPAutoencoder, Naive, RMSprop, load
 from tinyqae.checkpoint import read_arrays, write_arrays, write_atomically
 from tinyqae.errors import CheckpointError, TrainingDiverged
-from tinyqae.train import LATENT_BINS, fit
+from tinyqae.fast import kernels as fast_kernels
+from tinyqae.history import LATENT_BINS
+from tinyqae.train import fit
 
 SHAPE = (6, 6, 1)
 
@@ -34,13 +37,18 @@ def model(bottleneck=None, **arguments):
 
 def train(m, data=None, optimizer=None, **arguments):
     data = images() if data is None else data
-    return fit(m, data, optimizer or Adam(1e-2), progress=False, **{"epochs": 4, "batch_size": 32, **arguments})
+    return fit(m, data, optimizer or Adam(1e-2), **{"epochs": 4, "batch_size": 32, "progress": False, **arguments})
+
+
+def weights(m):
+    """The parameters as one vector, a copy."""
+    return m.state_arrays()["parameters"]
 
 
 # ---- history and validation -----------------------------------------------------------------------------------------
 
 
-def test_history_has_a_row_an_epoch_with_every_loss_term():
+def test_history_has_a_row_for_each_epoch_with_every_loss_term(engine):
     history = train(model(), validation=images(50, seed=1))
     assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
     for row in history.rows:
@@ -52,22 +60,23 @@ def test_history_has_a_row_an_epoch_with_every_loss_term():
 
 
 @pytest.mark.parametrize(("bottleneck", "term"), [(Naive(), None), (Fence(), "fence"), (Commit(), "commit")])
-def test_history_names_the_added_loss(bottleneck, term):
+def test_history_names_the_added_loss(bottleneck, term, plain_engine):
     row = train(model(bottleneck), epochs=1).rows[0]
     assert row.keys() - {"epoch", "lr", "seconds", "reconstruction"} == ({term} if term else set())
 
 
-def test_history_is_the_mean_over_the_epochs_images():
-    data, m, reference = images(70), model(), model()
+def test_history_is_the_mean_over_the_epochs_images(engine):
+    data, m, other = images(70), model(), model()
     # A rate of 0 keeps the weights, so the mean over the batches of 32, 32 and 6 can be recomputed.
     row = train(m, data, SGD(0.0), epochs=1).rows[0]
     order = np.random.default_rng([0, 1, 0]).permutation(70)
-    losses = [float(reference.loss_and_gradients((data[order[i:i + 32]] / 255).astype(np.float32))["reconstruction"])
-              for i in (0, 32, 64)]
-    np.testing.assert_allclose(row["reconstruction"], np.average(losses, weights=[32, 32, 6]), rtol=1e-5)
+    terms = [train_once(other, (data[order[i:i + 32]] / 255).astype(np.float32)) for i in (0, 32, 64)]
+    for name in ("reconstruction", "commit"):
+        mean = np.average([float(values[name]) for values in terms], weights=[32, 32, 6])
+        np.testing.assert_allclose(row[name], mean, rtol=1e-5)
 
 
-def test_history_latents_count_every_value_once_from_before_training_on():
+def test_history_latents_count_every_value_once_from_before_training_on(plain_engine):
     history = train(model(), validation=images(50, seed=1))
     assert [epoch for epoch, _ in history.latents] == [0, 1, 2, 3, 4]
     for _, counts in history.latents:
@@ -82,7 +91,7 @@ def test_history_csv_holds_the_rows(tmp_path):
     assert [{k: float(v) for k, v in row.items()} for row in rows] == history.rows
 
 
-def test_validation_measures_what_comes_back_from_storage():
+def test_validation_measures_reconstructions_from_stored_codes(engine):
     m, data = model(), images(50, seed=1)
     train(m)
     error = ((m.decode(m.encode(data, packed=True)).astype(float) - data) ** 2).mean(axis=(1, 2, 3))
@@ -91,14 +100,14 @@ def test_validation_measures_what_comes_back_from_storage():
                                m.validate(data)["val_psnr"])
 
 
-def test_validation_does_not_change_the_training():
+def test_validation_does_not_change_the_training(engine):
     a, b = model(), model()
     train(a)
     train(b, validation=images(50, seed=1))
-    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(weights(a), weights(b))
 
 
-def test_schedules_set_the_rate_of_each_step():
+def test_schedules_set_the_learning_rate_of_each_step(plain_engine):
     rows = train(model(), schedule="cosine").rows
     steps = 4 * 7
     expected = [1e-2 * (1 + np.cos(np.pi * (7 * epoch - 1) / steps)) / 2 for epoch in (1, 2, 3, 4)]
@@ -109,13 +118,13 @@ def test_schedules_set_the_rate_of_each_step():
     np.testing.assert_allclose(rows[-1]["lr"], 1e-2 / steps)
 
 
-def test_clipped_gradients_are_no_longer_than_told():
+def test_clipped_gradients_are_no_longer_than_clip_norm(engine):
     clipped, free, seen = model(), model(), []
 
     class Watched(SGD):
-        def step(self, parameters, gradients, lr=None):
-            seen.append(np.linalg.norm(gradients))
-            super().step(parameters, gradients, lr)
+        def step(self, model, lr=None):
+            seen.append(np.linalg.norm(flat(model.gradients())))
+            super().step(model, lr)
 
     train(free, optimizer=Watched(0.1), epochs=1)
     largest = float(np.median(seen))
@@ -124,41 +133,41 @@ def test_clipped_gradients_are_no_longer_than_told():
     train(clipped, optimizer=Watched(0.1), epochs=1, clip_norm=largest)
     assert max(unclipped) > 1.01 * largest >= 1.005 * max(seen)
     np.testing.assert_allclose(max(seen), largest, rtol=1e-5)
-    assert not np.array_equal(clipped.parameters, free.parameters)
+    assert not np.array_equal(weights(clipped), weights(free))
 
 
-def test_a_clip_norm_that_no_gradient_reaches_changes_nothing():
+def test_a_clip_norm_that_no_gradient_reaches_changes_nothing(engine):
     clipped, free = model(), model()
     train(clipped, clip_norm=1e6)
     train(free)
-    np.testing.assert_array_equal(clipped.parameters, free.parameters)
+    np.testing.assert_array_equal(weights(clipped), weights(free))
 
 
 # ---- determinism ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bottleneck", [lambda: Commit(signed=True), lambda: Naive(noise=0.3)])
-def test_same_seed_same_weights_bitwise_other_seed_other_weights(bottleneck, kernels):
+def test_same_seed_same_weights_bitwise_other_seed_other_weights(bottleneck, engine):
     a, b, c = (model(bottleneck()) for _ in range(3))
     for m, seed in ((a, 5), (b, 5), (c, 6)):
         train(m, seed=seed)
-    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(weights(a), weights(b))
     assert a.model_id() == b.model_id()
-    assert not np.array_equal(a.parameters, c.parameters)
+    assert not np.array_equal(weights(a), weights(c))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_floats_and_bytes_give_the_same_training(dtype, kernels):
+def test_floats_and_bytes_give_the_same_training(dtype, engine):
     data, a, b = images(), model(), model()
     train(a, data)
     train(b, (data * np.float32(1 / 255)).astype(dtype))
-    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(weights(a), weights(b))
 
 
-def test_epochs_see_every_image_once_in_different_orders(monkeypatch):
+def test_epochs_see_every_image_once_in_different_orders(plain_engine, monkeypatch):
     data, m, seen = np.arange(100, dtype=np.uint8).repeat(36).reshape(100, *SHAPE), model(), []
-    original = m.loss_and_gradients
-    monkeypatch.setattr(m, "loss_and_gradients", lambda x: seen.append(x[:, 0, 0, 0].copy()) or original(x))
+    original = m.loss
+    monkeypatch.setattr(m, "loss", lambda x: seen.append(x[:, 0, 0, 0].copy()) or original(x))
     train(m, data, epochs=2)
     first, second = (np.rint(np.concatenate(seen[i:i + 4]) * 255).astype(int) for i in (0, 4))
     assert [len(x) for x in seen] == [32, 32, 32, 4] * 2
@@ -168,17 +177,49 @@ def test_epochs_see_every_image_once_in_different_orders(monkeypatch):
 
 @pytest.mark.parametrize(("n", "batch_size", "batches"), [
     (65, 32, [32, 32]), (66, 32, [32, 32, 2]), (33, 32, [32]), (20, 32, [20]), (64, 32, [32, 32])])
-def test_last_batch_of_one_is_left_out(n, batch_size, batches, monkeypatch):
+def test_last_batch_of_one_is_left_out(n, batch_size, batches, plain_engine, monkeypatch):
     m, seen = model(), []
-    original = m.loss_and_gradients
-    monkeypatch.setattr(m, "loss_and_gradients", lambda x: seen.append(len(x)) or original(x))
+    original = m.loss
+    monkeypatch.setattr(m, "loss", lambda x: seen.append(len(x)) or original(x))
     train(m, images(n), epochs=2, batch_size=batch_size)
     assert seen == batches * 2
 
 
-def test_batches_of_one_work_without_batch_norm():
+def test_batches_of_one_work_without_batch_norm(engine):
     history = train(model(normalize_latent=False), images(5), batch_size=1, epochs=2)
     assert len(history.rows) == 2
+
+
+# ---- progress -------------------------------------------------------------------------------------------------------
+
+
+def test_a_progress_function_gets_steps_done_all_steps_and_the_epochs_mean_losses(plain_engine, monkeypatch):
+    monkeypatch.setattr("tinyqae.train.SECONDS_BETWEEN_READS", 0)
+    calls = []
+    history = train(model(), progress=lambda *arguments: calls.append(arguments))
+    assert [(done, total) for done, total, _ in calls] == [(step, 28) for step in range(1, 29)]
+    for row, (_, _, means) in zip(history.rows, calls[6::7], strict=True):
+        assert means == {name: row[name] for name in ("reconstruction", "commit")}
+
+
+def test_progress_is_reported_only_when_the_loss_is_read(plain_engine, monkeypatch):
+    monkeypatch.setattr("tinyqae.train.SECONDS_BETWEEN_READS", np.inf)
+    calls = []
+    train(model(), progress=lambda *arguments: calls.append(arguments))
+    assert [done for done, _, _ in calls] == [7, 14, 21, 28]
+
+
+def test_the_progress_bar_shows_every_loss_term(plain_engine, capsys):
+    train(model(), progress=True, description="five patterns")
+    said = capsys.readouterr()
+    assert said.out == ""
+    for words in ("five patterns", "28/28", "epoch=4/4", "reconstruction=", "commit="):
+        assert words in said.err
+
+
+def test_without_progress_nothing_is_printed(plain_engine, capsys):
+    train(model(), progress=False)
+    assert capsys.readouterr() == ("", "")
 
 
 # ---- resume ---------------------------------------------------------------------------------------------------------
@@ -190,7 +231,7 @@ class Stop(Exception):
 
 def interrupted(m, checkpoint, after, **arguments):
     """Train until `after` epochs are done and the next one has begun, then stop as by Ctrl-C."""
-    original, steps = m.loss_and_gradients, []
+    original, steps = m.loss, []
 
     def counted(x):
         steps.append(1)
@@ -198,45 +239,45 @@ def interrupted(m, checkpoint, after, **arguments):
             raise Stop
         return original(x)
 
-    m.loss_and_gradients = counted
+    m.loss = counted
     with pytest.raises(Stop):
         train(m, checkpoint=checkpoint, **arguments)
-    del m.loss_and_gradients
+    del m.loss
 
 
 @pytest.mark.parametrize("make_optimizer", [lambda: Adam(1e-2), lambda: SGD(0.1, momentum=0.9), lambda: RMSprop(1e-3)])
 @pytest.mark.parametrize("bottleneck", [lambda: Commit(signed=True), lambda: Naive(noise=0.3)])
-def test_resumed_run_ends_at_the_very_same_weights(bottleneck, make_optimizer, tmp_path, kernels):
+def test_resumed_run_ends_at_the_very_same_weights(bottleneck, make_optimizer, tmp_path, engine):
     whole, begun, resumed = (model(bottleneck()) for _ in range(3))
     arguments = {"schedule": "cosine", "validation": images(50, seed=1), "seed": 3}
     expected = train(whole, optimizer=make_optimizer(), **arguments)
     interrupted(begun, tmp_path / "c.npz", 2, optimizer=make_optimizer(), **arguments)
     history = train(resumed, optimizer=make_optimizer(), checkpoint=tmp_path / "c.npz", resume=True, **arguments)
-    np.testing.assert_array_equal(resumed.parameters, whole.parameters)
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
     assert resumed.model_id() == whole.model_id()
     assert history.latents == expected.latents
     without_time = [[{k: v for k, v in row.items() if k != "seconds"} for row in h.rows] for h in (history, expected)]
     assert without_time[0] == without_time[1]
 
 
-def test_resume_of_a_finished_run_changes_nothing(tmp_path):
+def test_resume_of_a_finished_run_changes_nothing(tmp_path, plain_engine):
     a, b = model(), model(seed=0)
     expected = train(a, checkpoint=tmp_path / "c.npz")
     before = (tmp_path / "c.npz").read_bytes()
     history = train(b, checkpoint=tmp_path / "c.npz", resume=True)
-    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(weights(a), weights(b))
     assert history.rows == expected.rows
     assert (tmp_path / "c.npz").read_bytes() == before
 
 
-def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+def test_resume_without_a_checkpoint_starts_anew(tmp_path, plain_engine):
     a, b = model(), model()
     train(a)
     train(b, checkpoint=tmp_path / "c.npz", resume=True)
-    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(weights(a), weights(b))
 
 
-def test_without_resume_an_old_checkpoint_is_replaced(tmp_path):
+def test_without_resume_an_old_checkpoint_is_replaced(tmp_path, plain_engine):
     a, b = model(), model()
     train(a, checkpoint=tmp_path / "c.npz", epochs=2, seed=1)
     train(b, checkpoint=tmp_path / "c.npz", epochs=3)
@@ -247,27 +288,26 @@ def test_without_resume_an_old_checkpoint_is_replaced(tmp_path):
 SCRIPT = textwrap.dedent("""
     import sys, time
     from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
+    sys.path[:0] = sys.argv[1], str(Path(sys.argv[1], "helpers"))
     from test_train import Adam, fit, images, model
     checkpoint, slow = Path(sys.argv[2]), sys.argv[3] == "slow"
     m = model()
-    original = m.loss_and_gradients
+    original = m.loss
 
     def slowed(x):
         if slow and checkpoint.exists():
             time.sleep(0.2)
         return original(x)
 
-    m.loss_and_gradients = slowed
+    m.loss = slowed
     fit(m, images(), Adam(1e-2), epochs=4, batch_size=32, progress=False, checkpoint=checkpoint, resume=True)
     m.save(checkpoint.with_name("model.npz"))
 """)
 
 
-def test_killed_process_resumes_to_the_very_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setenv("TINYQAE_KERNELS", "numpy")  # The same here and in the other processes.
-    monkeypatch.setattr(fused, "_replacements", None)
+def test_killed_process_resumes_to_the_very_same_weights(tmp_path, plain_engine):
     checkpoint = tmp_path / "checkpoint.npz"
+    # The engine and its kernels are in the environment, and so the same here and there.
     command = [sys.executable, "-c", SCRIPT, os.path.dirname(__file__), str(checkpoint)]
     with subprocess.Popen([*command, "slow"]) as process:
         deadline = time.monotonic() + 60
@@ -277,11 +317,11 @@ def test_killed_process_resumes_to_the_very_same_weights(tmp_path, monkeypatch):
     assert process.returncode == -signal.SIGKILL
     assert len(read_arrays(checkpoint)[1]["rows"]) < 4
     assert not (tmp_path / "model.npz").exists()
-    subprocess.run([*command, "fast"], check=True)
+    subprocess.run([*command, "quick"], check=True)
     whole = model()
     train(whole)
     resumed = load(tmp_path / "model.npz")
-    np.testing.assert_array_equal(resumed.parameters, whole.parameters)
+    np.testing.assert_array_equal(weights(resumed), weights(whole))
     assert resumed.model_id() == whole.model_id()
 
 
@@ -289,22 +329,43 @@ def test_killed_process_resumes_to_the_very_same_weights(tmp_path, monkeypatch):
     ({"epochs": 5}, "epochs"), ({"batch_size": 16}, "batch_size"), ({"seed": 1}, "seed"),
     ({"schedule": "cosine"}, "schedule"), ({"optimizer": Adam(2e-2)}, "lr"), ({"optimizer": SGD(1e-2)}, "optimizer"),
     ({"optimizer": Adam(1e-2, beta1=0.5)}, "optimizer"), ({"data": images(150)}, "examples"),
-    ({"m": model(hidden=(8, 5))}, "config"), ({"m": model(Commit(0.5, signed=True))}, "bottleneck"),
-    ({"m": model(Naive())}, "bottleneck"), ({"clip_norm": 2.0}, "clip_norm"),
+    ({"data": images(seed=1)}, "checksum of the examples"), ({"model": {"hidden": (8, 5)}}, "config"),
+    ({"model": {"bottleneck": Commit(0.5, signed=True)}}, "bottleneck"),
+    ({"model": {"bottleneck": Naive()}}, "bottleneck"), ({"clip_norm": 2.0}, "clip_norm"),
 ], ids=lambda value: value if isinstance(value, str) else next(iter(value)))
-def test_resume_with_other_settings_is_refused_and_names_the_setting(changes, name, tmp_path):
+def test_resume_with_other_settings_is_refused_and_names_the_setting(changes, name, tmp_path, plain_engine):
     checkpoint = tmp_path / "c.npz"
     train(model(), checkpoint=checkpoint)
     before = checkpoint.read_bytes()
-    changes = {"m": model(), **changes}
-    untouched = changes["m"].parameters.copy()
+    other = model(**changes.get("model", {}))
+    untouched = weights(other)
     with pytest.raises(CheckpointError, match=f"c.npz belongs to another run: its {name} is "):
-        train(**changes, checkpoint=checkpoint, resume=True)
+        train(other, **{name: value for name, value in changes.items() if name != "model"}, checkpoint=checkpoint,
+              resume=True)
     assert checkpoint.read_bytes() == before
-    np.testing.assert_array_equal(changes["m"].parameters, untouched)
+    np.testing.assert_array_equal(weights(other), untouched)
 
 
-def test_a_schedule_function_is_recognized_when_it_is_made_again(tmp_path):
+@pytest.mark.parametrize(("first", "second"), [("reference", "fast"), ("fast", "reference")])
+def test_a_checkpoint_of_the_other_engine_is_refused(first, second, tmp_path):
+    checkpoint = tmp_path / "c.npz"
+    train(model(engine=first), checkpoint=checkpoint, epochs=1)
+    before = checkpoint.read_bytes()
+    with pytest.raises(CheckpointError, match=f"its engine is '{first}', this run's is '{second}'"):
+        train(model(engine=second), checkpoint=checkpoint, epochs=1, resume=True)
+    assert checkpoint.read_bytes() == before
+
+
+def test_a_checkpoint_of_other_kernels_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYQAE_KERNELS", "numpy")
+    monkeypatch.setattr(fast_kernels, "_replacements", None)
+    train(model(engine="fast"), checkpoint=tmp_path / "c.npz", epochs=1)
+    monkeypatch.setattr(fast_kernels, "kernels", lambda: "numba")
+    with pytest.raises(CheckpointError, match="its kernels is 'numpy', this run's is 'numba'"):
+        train(model(engine="fast"), checkpoint=tmp_path / "c.npz", epochs=1, resume=True)
+
+
+def test_a_schedule_function_is_recognized_when_it_is_made_again(tmp_path, plain_engine):
     def make():
         def halved(step):
             return 0.5
@@ -313,13 +374,13 @@ def test_a_schedule_function_is_recognized_when_it_is_made_again(tmp_path):
     a, b = model(), model()
     train(a, checkpoint=tmp_path / "c.npz", schedule=make())
     train(b, checkpoint=tmp_path / "c.npz", schedule=make(), resume=True)
-    np.testing.assert_array_equal(a.parameters, b.parameters)
+    np.testing.assert_array_equal(weights(a), weights(b))
     with pytest.raises(CheckpointError, match="schedule"):
         train(model(), checkpoint=tmp_path / "c.npz", resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", None], ids=["empty", "text", "truncated"])
-def test_resume_from_a_damaged_checkpoint_is_refused_and_keeps_it(content, tmp_path):
+def test_resume_from_a_damaged_checkpoint_is_refused_and_keeps_it(content, tmp_path, plain_engine):
     checkpoint = tmp_path / "c.npz"
     train(model(), checkpoint=checkpoint)
     content = checkpoint.read_bytes()[:-30] if content is None else content
@@ -329,7 +390,7 @@ def test_resume_from_a_damaged_checkpoint_is_refused_and_keeps_it(content, tmp_p
     assert checkpoint.read_bytes() == content
 
 
-def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(tmp_path):
+def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(tmp_path, plain_engine):
     m = model()
     m.save(tmp_path / "model.npz")
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
@@ -350,7 +411,7 @@ def diverge(m, data=None, **arguments):
 
 
 @pytest.mark.parametrize("loss", ["bce", "mse"])
-def test_exploding_training_stops_with_an_explanation(loss, tmp_path, kernels):
+def test_exploding_training_stops_with_an_explanation(loss, tmp_path, engine):
     message = diverge(model(reconstruction=loss), optimizer=SGD(1e30), checkpoint=tmp_path / "c.npz")
     assert "epoch 1" in message and "1e+30" in message and "smaller learning rate" in message
     assert "No checkpoint had been written" in message
@@ -359,7 +420,7 @@ def test_exploding_training_stops_with_an_explanation(loss, tmp_path, kernels):
 
 @pytest.mark.parametrize("factor", [1e30, np.inf, np.nan])
 @pytest.mark.parametrize("step", [14, 15, 20], ids=["first step", "second step", "last step"])
-def test_the_last_good_checkpoint_is_kept(step, factor, tmp_path, kernels):
+def test_the_last_good_checkpoint_is_kept(step, factor, tmp_path, engine):
     checkpoint, good = tmp_path / "c.npz", model()
     # Seven steps an epoch: all goes well in the first two.
     message = diverge(model(), optimizer=SGD(0.1), checkpoint=checkpoint,
@@ -368,7 +429,7 @@ def test_the_last_good_checkpoint_is_kept(step, factor, tmp_path, kernels):
     train(good, optimizer=SGD(0.1), checkpoint=tmp_path / "good.npz", epochs=2)
     arrays, meta = read_arrays(checkpoint)
     assert len(meta["rows"]) == 2
-    np.testing.assert_array_equal(arrays["model.parameters"], good.parameters)
+    np.testing.assert_array_equal(arrays["model.parameters"], weights(good))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.npz", "good.npz"]
 
 
@@ -376,7 +437,7 @@ def test_the_last_good_checkpoint_is_kept(step, factor, tmp_path, kernels):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
-def test_full_disk_leaves_the_old_checkpoint_and_no_temporary_file(call, tmp_path, monkeypatch):
+def test_full_disk_leaves_the_old_checkpoint_and_no_temporary_file(call, tmp_path, plain_engine, monkeypatch):
     checkpoint = tmp_path / "c.npz"
     train(model(), checkpoint=checkpoint, epochs=1, seed=8)
     before = checkpoint.read_bytes()
@@ -423,7 +484,7 @@ def test_written_files_are_as_readable_as_any_other_new_file(tmp_path):
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
 
 
-def test_arrays_and_description_come_back_as_written(tmp_path):
+def test_arrays_and_description_are_read_as_written(tmp_path):
     arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b.c": np.array(7), "empty": np.empty((0, 2))}
     write_arrays(tmp_path / "new" / "x.npz", arrays, {"text": "ü", "list": [1, 2.5, None]})
     again, meta = read_arrays(tmp_path / "new" / "x.npz")
@@ -451,7 +512,7 @@ def test_arrays_and_description_come_back_as_written(tmp_path):
 ], ids=["epochs", "epochs fraction", "batch size", "schedule", "clip 0", "clip negative",
         "clip nan", "empty", "shape", "integers", "floats to 255", "nan", "one"])
 @pytest.mark.parametrize("validation", [None, images(20)], ids=["alone", "validated"])
-def test_bad_argument_is_named(arguments, error, message, validation, tmp_path):
+def test_bad_argument_is_named(arguments, error, message, validation, tmp_path, plain_engine):
     with pytest.raises(error, match=message):
         train(model(), **arguments, validation=validation, checkpoint=tmp_path / "c.npz")
     assert list(tmp_path.iterdir()) == []

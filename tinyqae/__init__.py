@@ -1,6 +1,6 @@
 """tinyqae: quantized autoencoders with every derivative written by hand."""
 from . import backend
-from .bottleneck import Commit, Fence, Naive, Vanilla, make_bottleneck
+from .bottlenecks import Commit, Fence, Naive, Vanilla, make_bottleneck
 from .data import (
            load_anki,
            load_cifar10,
@@ -11,7 +11,8 @@ from .data import (
            synthetic_shapes,
 )
 from .models import Autoencoder, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, load
-from .optim import SGD, Adam, RMSprop, constant, cosine
+from .optim import SGD, Adam, RMSprop
+from .schedules import constant, cosine
 from .train import fit
 
 __version__ = "0.1.0"

@@ -16,7 +16,7 @@ from .errors import BackendError
 
 xp = np
 name = "numpy"
-# What multiplies matrices on a GPU (products.py); None: xp.matmul does.
+# What multiplies matrices on a GPU (fast/cuda/gemm.py); None: xp.matmul does.
 products = None
 
 BACKENDS = ("auto", "numpy", "cupy")
@@ -32,6 +32,10 @@ SIGNS_OF_WHAT_IS_MISSING = {
 }
 _pool = None
 why_not_cupy = ""
+
+# glibc returns large freed blocks to the system, and fetching them again costs page faults: most of the time of a small step
+# that allocates its results. Once a block of up to 32 MiB has been freed, it keeps all that are smaller.
+np.empty((1 << 25) - (1 << 16), np.uint8)
 
 
 def use(which="auto"):
@@ -58,7 +62,7 @@ def use(which="auto"):
             raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
         xp, name, products, why_not_cupy = np, "numpy", None, str(error)
         return name
-    from .products import products_of  # Not above: that file builds on this one.
+    from .fast.cuda.gemm import products_of  # Not above: that file builds on this one.
     products = products_of(xp.cuda.Device().id)
     return name
 

@@ -69,3 +69,29 @@ def read_arrays(path):
     if meta.pop("arrays", None) not in (None, sorted(arrays)):
         raise CheckpointError(f"{path} is corrupt: some of its arrays are missing")
     return arrays, meta
+
+
+def write_training(path, model, optimizer, run, history):
+    """Write the state of a training after an epoch: the model's, the optimizer's and the History, for `read_training`.
+
+    run: a dict of plain data, all that makes the run what it is.
+    """
+    arrays = {f"model.{name}": array for name, array in model.state_arrays().items()}
+    arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_arrays().items()}
+    write_arrays(path, arrays, {"format": "tinyqae checkpoint", "version": 1, "run": run, **vars(history)})
+
+
+def read_training(path, model, optimizer, run):
+    """Take up model and optimizer from the file; returns (rows, latents) of its History. CheckpointError when the file is
+    corrupt or belongs to another run.
+    """
+    arrays, meta = read_arrays(path)
+    if meta.get("format") != "tinyqae checkpoint":
+        raise CheckpointError(f"{path} is not a training checkpoint: its format is {meta.get('format')!r}")
+    for name, value in json.loads(json.dumps(run)).items():
+        if meta["run"].get(name) != value:
+            raise CheckpointError(f"{path} belongs to another run: its {name} is {meta['run'].get(name)!r}, this run's "
+                                  f"is {value!r}. Give the same settings, another directory, or start anew")
+    for prefix, part in (("model.", model), ("optimizer.", optimizer)):
+        part.restore({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
+    return meta["rows"], [tuple(pair) for pair in meta["latents"]]

@@ -257,7 +257,7 @@ def _train(args):
 
 def _evaluate(args):
     experiment.use_backend(args.backend, not args.json)
-    model = codec.find(args.model)
+    model = codec.find(args.model, args.engine)
     program, own_data = _made_for(args, model)
     args.dataset = args.dataset or own_data
     if args.dataset not in (own_data, "synthetic"):
@@ -438,6 +438,7 @@ Which data it is measured on follows from what the model takes: MNIST's test ima
                           help="of sentences: which are held out, as in training; default: %(default)s")
     evaluate.add_argument("--json", action="store_true", help="print the figures as JSON")
     experiment.add_backend_argument(evaluate, "auto")
+    experiment.add_engine_argument(evaluate)
     _add_data_arguments(evaluate)
     # What training can be told besides, and the loaders look at.
     evaluate.set_defaults(images=None, text=None, language=anki.FROZEN_LANGUAGE, recipe="default", quiet=False)

@@ -2,6 +2,8 @@
 
 Every message names the thing, its value and what would be right. Wrong arguments raise ValueError or TypeError.
 """
+import math
+import numbers
 
 
 class TinyqaeError(Exception):
@@ -30,3 +32,27 @@ class MissingPackage(TinyqaeError, ImportError):
 
 class TrainingDiverged(TinyqaeError):
     """The loss became infinite or NaN; the last good checkpoint is kept."""
+
+
+def require_positive(argument, value):
+    """`value`; ValueError unless it is a whole number above 0."""
+    if not (isinstance(value, numbers.Integral) and value > 0):
+        raise ValueError(f"{argument}={value!r} must be a whole number above 0")
+    return int(value)
+
+
+def require_range(argument, value, low, high):
+    """ValueError unless low <= value < high."""
+    if not low <= value < high:
+        raise ValueError(f"{argument}={value!r} must be at least {low} and below {high}")
+
+
+def stop_if_diverged(values, epoch, lr, checkpoint=None):
+    """TrainingDiverged unless all of these numbers, by name, are finite. epoch: how many were finished before."""
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if not bad:
+        return
+    kept = (f"The weights after epoch {epoch} are kept in {checkpoint}." if checkpoint is not None and epoch > 0
+            else "No checkpoint had been written yet.")
+    raise TrainingDiverged(f"the {bad[0]} became {values[bad[0]]} in epoch {epoch + 1} at learning rate {lr:.3g}. "
+                           f"{kept} Try a smaller learning rate or weight of the added loss.")

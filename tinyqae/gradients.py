@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import backend
-from .bottleneck import Commit
+from .bottlenecks import Commit
 from .models import MLPAutoencoder
 
 WAYS = ("threshold", "straight-through", "flips", "no threshold")
@@ -98,7 +98,7 @@ def flip_differences(model, x):
         for value in (1, 0):
             flipped = code.copy()
             flipped[:, f] = value
-            logits = model.decode_logits(model.bottleneck.for_decoder(flipped, flipped))
+            logits = model.decode_logits(model.bottleneck.for_decoder(flipped))
             both.append(_losses(logits, x.reshape(len(x), -1), model.reconstruction))
         differences[:, f] = (both[0] - both[1]) / len(x)
     return differences
@@ -115,26 +115,25 @@ def _losses(logits, target, reconstruction):
 class _Threshold(Commit):
     """The threshold with its true derivative."""
 
-    def _code_backward(self, dcode, a, da):
-        da[...] = 0
+    def gradient(self, db):
+        return 0 * db
 
 
 class _Flips(Commit):
     """The threshold, and for dL/da the `differences` (N, F) in place of what comes from the decoder."""
 
-    def _code_backward(self, dcode, a, da):
-        # Bottleneck.backward doubles what it finds for signed codes; the differences are by a already.
-        backend.xp.multiply(self.differences, 0.5 if self.signed else 1, out=da)
+    def gradient(self, db):
+        return self.differences
 
 
 class _NoThreshold(Commit):
     """The values themselves for bits: Vanilla, with any of Commit's activations."""
 
-    def _training_code(self, a, code):
-        backend.xp.copyto(code, a)
+    def quantize(self, a):
+        return a
 
-    def _code_backward(self, dcode, a, da):
-        backend.xp.copyto(da, dcode)
+    def gradient(self, da):
+        return da
 
 
 @contextlib.contextmanager
@@ -150,24 +149,24 @@ def _kept(model):
 
 
 def _loss(model, x):
-    return float(backend.to_host(model.reconstruction_loss(model.forward(x, training=True), x)[0]))
+    return float(backend.to_host(model.reconstruction_loss(x)))
 
 
 def _bits(model, x):
     """Bool (N, F), by the batch's own statistics, as in training."""
-    return model.bottleneck.latent(model.encoder.forward(model._centred(x), training=True)) > 0.5
+    return model.bottleneck.latent(model.encoder_output(x, training=True)) > 0.5
 
 
 def _gradient(model, x, bottleneck):
     """dL / d(the encoder's weights), a vector on the host: the encoder's weights are the first of the model's."""
     model.bottleneck = bottleneck
-    logits = model.forward(x, training=True)
-    model.backward(model.reconstruction_loss(logits, x)[1])
-    return backend.to_host(model.gradients[:_encoder_size(model)]).copy()
+    model.reconstruction_loss(x)
+    model.backward()
+    return np.concatenate([backend.to_host(array).ravel() for array in _encoder_arrays(model, "grads")])
 
 
-def _encoder_size(model):
-    return sum(array.size for layer in model.encoder.layers for array in layer.params.values())
+def _encoder_arrays(model, kind):
+    return [getattr(layer, kind)[name] for layer in model.encoder.layers for name in layer.params]
 
 
 def _encoder_layers(model):
@@ -184,15 +183,19 @@ def _encoder_layers(model):
 
 def _downhill(model, x, gradient, loss, bits):
     """(changes, turned) of one gradient, see EncoderGradients."""
-    weights = model.parameters[:_encoder_size(model)]
-    start = weights.copy()
-    direction = backend.to_device(gradient) * (backend.xp.linalg.norm(start) / backend.xp.linalg.norm(gradient))
+    weights = _encoder_arrays(model, "params")
+    starts = [array.copy() for array in weights]
+    norm = np.sqrt(sum(float(backend.to_host(backend.xp.vdot(array, array))) for array in starts))
+    parts = np.split(gradient * model.dtype.type(norm / np.linalg.norm(gradient)), np.cumsum([a.size for a in weights])[:-1])
+    directions = [backend.to_device(part.reshape(array.shape)) for part, array in zip(parts, weights, strict=True)]
     changes, turned = [], []
     for step in STEPS:
-        weights[...] = start - step * direction
+        for array, start, direction in zip(weights, starts, directions, strict=True):
+            array[...] = start - step * direction
         changes.append(_loss(model, x) - loss)
         turned.append(float(backend.to_host((_bits(model, x) != bits).mean())))
-    weights[...] = start
+    for array, start in zip(weights, starts, strict=True):
+        array[...] = start
     return changes, turned
 
 

@@ -5,16 +5,15 @@
 """
 from dataclasses import asdict, dataclass, field, replace
 
-from .bottleneck import make_bottleneck
+from .bottlenecks import VARIANTS, make_bottleneck
 from .models import CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
-from .models.cnn import SIZES, report_widths
-from .more_bottlenecks import MORE_KINDS
 from .optim import OPTIMIZERS
 
 RECIPES = ("default", "report")
 IMAGE_ARCHITECTURES = {"mlp": MLPAutoencoder, "cnn": CNNAutoencoder}
 VALIDATION_IMAGES = 5000
 VALIDATION_SENTENCES = 1000
+SIZES = {"small": 1, "medium": 2, "large": 3}
 HIDDEN_SIZES = (32, 64, 128, 256)
 LEAST_UNITS = 96
 
@@ -56,14 +55,14 @@ class Recipe:
         kept = min(self.validation, len(examples) // 10)
         return examples[:len(examples) - kept], examples[len(examples) - kept:] if kept else None
 
-    def make_model(self, training, seed):
+    def make_model(self, training, seed, engine=None):
         """The untrained model for training examples like these: images, bytes (N, H, W, C), or sentences."""
         bottleneck = make_bottleneck(self.quant, **self.bottleneck)
         if self.architecture == "lstm":
-            return Seq2SeqAutoencoder(bottleneck, seed=seed, **self.model)
+            return Seq2SeqAutoencoder(bottleneck, seed=seed, engine=engine, **self.model)
         mean_image = training.mean(axis=0) / 255 if self.start_at_mean else None
         return IMAGE_ARCHITECTURES[self.architecture](bottleneck, input_shape=training.shape[1:], mean_image=mean_image,
-                                                      seed=seed, **self.model)
+                                                      seed=seed, engine=engine, **self.model)
 
     def make_optimizer(self):
         """The optimizer, new."""
@@ -102,7 +101,7 @@ def anki_lstm(name, quant, hidden):
 def _checked(name, quant):
     if name not in RECIPES:
         raise ValueError(f"recipe={name!r} is unknown; choose one of {', '.join(RECIPES)}")
-    if name == "report" and quant in MORE_KINDS:
+    if name == "report" and quant in VARIANTS:
         raise ValueError(f"quant={quant!r} has no recipe 'report': the report did not try it")
     return "vanilla" if quant == "none" else quant
 
@@ -143,6 +142,13 @@ def naive_with_noise(vanilla):
     """
     return replace(vanilla, quant="naive", bottleneck={**vanilla.bottleneck, "noise": 0.3},
                    model={**vanilla.model, "normalize_latent": True})
+
+
+def report_widths(size):
+    """(widths, latent channels) of the report's "small", "medium" or "large" model: 64, 32, 16 and 16, times 1, 2 or 3."""
+    if size not in SIZES:
+        raise ValueError(f"size={size!r} is unknown; choose one of {', '.join(SIZES)}")
+    return tuple(SIZES[size] * width for width in (64, 32, 16)), 16 * SIZES[size]
 
 
 def _report_cnn(quant, size):

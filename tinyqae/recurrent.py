@@ -1,113 +1,127 @@
-"""The LSTM as a layer: it owns the weights and the buffers that ops/lstm.py works on."""
-import copy
-import math
-
+"""The LSTM as a layer, and the two that are made of it: one reads a sentence, one writes it."""
 import numpy as np
 
-from . import backend, fused
+from . import backend
+from .errors import require_positive
+from .initializers import glorot, orthogonal
 from .layers import Layer
-from .ops.lstm import LSTMPlan, lstm_backward, lstm_forward
+from .losses import Loss, cross_entropy_with_logits, cross_entropy_with_logits_backward, log_softmax
+from .ops.dense import dense_backward
+from .ops.embedding import embedding_backward, embedding_forward
+from .ops.lstm import lstm_backward, lstm_forward
 
 
 class LSTM(Layer):
-    """A sequence and an initial state -> outputs (T, N, units) and the last state. See ops/lstm.py for the formulas.
+    """A sequence x and an initial state -> the outputs (T, N, units); see ops/lstm.py for the formulas.
 
-    symbols: True for inputs (T, N) of integers, which stand for one-hot rows; False for inputs (T, N, F).
-
-    The weights start as in Keras: Glorot-uniform input weights and orthogonal recurrent ones, each taken as one matrix for
-    the four gates; biases 0, but 1 at the forget gate, which so starts out keeping the cell's state.
+    tokens: True for x (T, N) of integers, which stand for one-hot rows; False for x (T, N, F). The weights start as in
+    Keras: Glorot-uniform input weights and orthogonal recurrent ones, each as one matrix for the four gates; biases 0, but
+    1 at the forget gate, so that the cell starts out keeping its state.
     """
 
-    def __init__(self, units, symbols=False):
+    def __init__(self, units, tokens=False):
         super().__init__()
-        if not (isinstance(units, int) and units > 0):
-            raise ValueError(f"units={units!r} must be a whole number above 0")
-        self.units, self.symbols = units, symbols
+        self.units, self.tokens = require_positive("units", units), tokens
 
-    def setup(self, input_shape, random, dtype):
-        """See Layer.setup; input_shape (F,), for symbols the number of different ones. Returns (units,)."""
-        super().setup(input_shape, random, dtype)
-        (features,), u = input_shape, self.units
-        limit = math.sqrt(6 / (features + 4 * u))
-        self._add_parameter("wx", random.uniform(-limit, limit, (features, 4 * u)))
-        self._add_parameter("wh", orthogonal(random, u, 4 * u))
-        bias = np.zeros(4 * u)
-        bias[u:2 * u] = 1
-        self._add_parameter("b", bias)
-        self.output_shape = (u,)
-        self.capacity = 0, 0
-        # Compiled kernels bring a BLAS of their own, which must be there before its threads are limited.
-        fused.choose(lstm_forward, dtype)
-        return self.output_shape
-
-    def build(self, batch_shape):
-        """Allocate buffers for up to batch_shape (T, N): steps and examples."""
-        self.capacity = steps, examples = tuple(batch_shape)
-        empty, u = backend.xp.empty, self.units
-        self.plan = LSTMPlan((steps, examples, *self.input_shape), u, self.dtype, self.symbols)
-        # Flat, so that a smaller batch takes contiguous arrays from their front.
-        self._gates = empty(steps * 4 * examples * u, self.dtype)
-        self._tanh_c = empty(steps * examples * u, self.dtype)
-        self._c, self._h = (empty((steps + 1) * examples * u, self.dtype) for _ in range(2))
-        self._dstate = empty(2 * examples * u, self.dtype)
-        self._dcontext = empty(examples * 4 * u, self.dtype)
-        wants_dx = self.needs_dx and not self.symbols
-        self._dx = empty(steps * examples * self.input_shape[0], self.dtype) if wants_dx else None
+    def draw(self, random):
+        (features,), u = self.input_shape, self.units
+        self._parameter("wx", glorot(random, (features, 4 * u), features, 4 * u))
+        self._parameter("wh", orthogonal(random, u, 4 * u))
+        self._parameter("b", np.repeat([0.0, 1.0, 0.0, 0.0], u))
+        return (u,)
 
     def forward(self, x, lengths=None, h0=None, c0=None, context=None):
-        """x (T, N) or (T, N, F), C-contiguous -> outputs (T, N, units), the layer's own buffer.
+        """x (T, N) or (T, N, F) -> outputs (T, N, units). Afterwards h_last and c_last (N, units) are the state at each
+        sequence's end.
 
-        lengths (N,): integers, where each sequence ends; None: all at T. h0, c0 (N, units): the initial state, None for
-        zeros. context (N, 4 units): a bias of each example's own at every step, or None. Afterwards h_last and c_last
-        (N, units) are the state at each sequence's end.
+        lengths (N,): integers, where each sequence ends, or None: all at T. h0, c0 (N, units): the initial state, None for
+        zeros. context (N, 4 units): a bias of each example's own at every step, or None.
         """
-        steps, examples = x.shape[:2]
-        if steps > self.capacity[0] or examples > self.capacity[1]:
-            self.build((max(steps, self.capacity[0]), max(examples, self.capacity[1])))
-        self.x, self.lengths, self.has_context, u = x, lengths, context is not None, self.units
-        self.gates = _front(self._gates, steps, 4, examples, u)
-        self.tanh_c = _front(self._tanh_c, steps, examples, u)
-        self.c, self.h = (_front(buffer, steps + 1, examples, u) for buffer in (self._c, self._h))
-        backend.xp.copyto(self.h[0], 0 if h0 is None else h0)
-        backend.xp.copyto(self.c[0], 0 if c0 is None else c0)
-        out = lstm_forward(x, self.params["wx"], self.params["wh"], self.params["b"], lengths, self.plan, self.gates,
-                           self.c, self.tanh_c, self.h, context)
-        self.h_last, self.c_last = self.h[-1], self.c[-1]
-        return out
+        self.x, self.lengths, zeros = x, lengths, backend.xp.zeros((x.shape[1], self.units), self.dtype)
+        inputs = (embedding_forward(x, self.params["wx"]) if self.tokens else x @ self.params["wx"]) + self.params["b"]
+        inputs = inputs if context is None else inputs + context
+        self.hs, self.cs, self.gates = lstm_forward(inputs, self.params["wh"], zeros if h0 is None else h0,
+                                                    zeros if c0 is None else c0, lengths)
+        self.h_last, self.c_last = self.hs[-1], self.cs[-1]
+        return backend.xp.stack(self.hs[1:])
 
-    def backward(self, dout=None, dh_last=None, dc_last=None):
-        """The gradients at the outputs (T, N, units) and at the last state (N, units), None for zeros -> dx as x, or None
-        for symbols. Afterwards dh0 and dc0 (N, units) are the gradients at the initial state, and dcontext (N, 4 units) the
-        one at the context, if there was one.
+    def backward(self, dy=None, dh_last=None, dc_last=None):
+        """The gradients of the outputs (T, N, units) and of the last state (N, units), None for zeros -> dx, None for
+        tokens. Afterwards dh0, dc0 (N, units) and dcontext (N, 4 units) are those of the initial state and the context.
         """
-        examples = self.x.shape[1]
-        self.dh0, self.dc0 = _front(self._dstate, 2, examples, self.units)
-        self.dcontext = _front(self._dcontext, examples, 4 * self.units) if self.has_context else None
-        dx = None if self._dx is None else _front(self._dx, *self.x.shape)
-        return lstm_backward(dout, dh_last, dc_last, self.x, self.params["wx"], self.params["wh"], self.lengths, self.gates,
-                             self.c, self.tanh_c, self.h, self.plan, dx, self.grads["wx"], self.grads["wh"],
-                             self.grads["b"], self.dh0, self.dc0, self.dcontext)
+        zeros = backend.xp.zeros_like(self.h_last)
+        dinputs, self.grads["wh"], self.dh0, self.dc0 = lstm_backward(
+            dy, zeros if dh_last is None else dh_last, zeros if dc_last is None else dc_last, self.params["wh"],
+            self.hs, self.cs, self.gates, self.lengths)
+        self.dcontext = dinputs.sum(axis=0)
+        self.grads["b"] = self.dcontext.sum(axis=0)
+        if self.tokens:
+            self.grads["wx"] = embedding_backward(dinputs, self.x, self.input_shape[0])
+            return None
+        rows, x = dinputs.reshape(-1, 4 * self.units), self.x.reshape(-1, *self.input_shape)
+        dx, self.grads["wx"], _ = dense_backward(rows, x, self.params["wx"])
+        return dx.reshape(self.x.shape)
 
 
-def replica(layer):
-    """A layer with the very same parameters and with gradients and buffers of its own: one thread works with each."""
-    twin = copy.copy(layer)
-    twin.grads = {name: backend.xp.zeros_like(array) for name, array in layer.params.items()}
-    twin.capacity = (0, 0) if isinstance(layer, LSTM) else 0
-    return twin
+class SentenceEncoder(Layer):
+    """Tokens -> the last state of an LSTM."""
+
+    def __init__(self, lstm):
+        super().__init__()
+        self.lstm, self.layers = lstm, [lstm]
+
+    def draw(self, random):
+        return self.lstm.setup(self.input_shape, random, self.dtype)
+
+    def forward(self, tokens, lengths):
+        """tokens (T, N), lengths (N,) or None -> h, c (N, units)."""
+        self.lstm.forward(tokens, lengths)
+        return self.lstm.h_last, self.lstm.c_last
+
+    def backward(self, dh, dc):
+        """dh, dc (N, units); tokens have no gradient."""
+        self.lstm.backward(None, dh, dc)
 
 
-def orthogonal(random, rows, columns):
-    """A random matrix (rows, columns), rows <= columns, whose rows are orthonormal: it neither stretches nor shrinks what
-    it multiplies from the left. Saxe, McClelland and Ganguli 2014, arXiv:1312.6120.
-    """
-    # Two threads of BLAS get in each other's way here.
-    with backend.blas_threads(1):
-        q, r = np.linalg.qr(random.standard_normal((columns, rows)))
-    # The signs make the draw uniform over all such matrices (Mezzadri 2007, arXiv:math-ph/0609050).
-    return np.ascontiguousarray((q * np.sign(np.diag(r))).T)
+class SideBySide(Layer):
+    """h, c (N, U) -> (N, 2 U), the two side by side."""
+
+    def forward(self, h, c):
+        self.units = h.shape[1]
+        return backend.xp.concatenate([h, c], axis=1)
+
+    def backward(self, dy):
+        return dy[:, :self.units], dy[:, self.units:]
 
 
-def _front(buffer, *shape):
-    """The first values of a flat buffer as a contiguous array of this shape."""
-    return buffer[:math.prod(shape)].reshape(shape)
+class SentenceDecoder(Layer):
+    """An LSTM that writes tokens, with a dense layer to the logits of the next one, and the cross-entropy loss."""
+
+    def __init__(self, lstm, output):
+        super().__init__()
+        self.lstm, self.output, self.layers = lstm, output, [lstm, output]
+        self.criterion = Loss(cross_entropy_with_logits, cross_entropy_with_logits_backward)
+
+    def draw(self, random):
+        return self.output.setup(self.lstm.setup(self.input_shape, random, self.dtype), random, self.dtype)
+
+    def forward(self, inputs, targets, weights, start, context=None):
+        """The loss by teacher forcing. inputs, targets, weights (T, N); start (N, 2 units): the initial h and c side by
+        side; context (N, 4 units) or None.
+        """
+        u = self.lstm.units
+        self.hs = self.lstm.forward(inputs, None, start[:, :u], start[:, u:], context)
+        logits = self.output.forward(self.hs.reshape(-1, u))
+        return self.criterion.forward(logits, targets.reshape(-1), weights.reshape(-1))
+
+    def backward(self):
+        """(dstart, dcontext), the latter of no use without a context."""
+        dhs = self.output.backward(self.criterion.backward())
+        self.lstm.backward(dhs.reshape(self.hs.shape))
+        return backend.xp.concatenate([self.lstm.dh0, self.lstm.dc0], axis=1), self.lstm.dcontext
+
+    def step(self, tokens, h, c, context=None):
+        """(log-probabilities of the next token (N, V), h, c) after one more token each. tokens (N,); h, c (N, units)."""
+        self.lstm.forward(tokens[None], None, h, c, context)
+        log_p = log_softmax(self.output.forward(self.lstm.h_last, training=False))
+        return log_p, self.lstm.h_last, self.lstm.c_last

@@ -1,4 +1,5 @@
 """Pictures and texts <-> the bytes of a .tqae file, by a trained model."""
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +88,7 @@ def unpack(data, model, *, progress=False):
         decoded = _decode(model, _bits(container), progress)
         return Unpacked(text_lines.put_together(lines, decoded), verbatim=len(lines.verbatim),
                         matches=text_lines.matches(lines, decoded, checksum))
-    values = container.count * model.pixels
+    values = container.count * math.prod(model.input_shape)
     if values > pictures.MAX_VALUES:
         raise CodecError(f"this .tqae file promises {container.count} images with {values} values; at most "
                          f"{pictures.MAX_VALUES} are read")

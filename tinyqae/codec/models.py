@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checkpoint import write_arrays
 from ..errors import CheckpointError
-from ..models.base import load
+from ..models import load
 
 FOLDER = Path(__file__).parent / "shipped"
 _SIGNIFICANT_BITS = 8
@@ -23,21 +23,21 @@ def shipped_models():
     return json.loads((FOLDER / "models.json").read_text())
 
 
-def shipped(name):
+def shipped(name, engine=None):
     """The shipped model of this name, new, on the backend in use. CheckpointError for another name."""
     if name not in shipped_models():
         raise CheckpointError(f"no model called {name!r} comes with tinyqae; there are {', '.join(shipped_models())}")
-    return load(FOLDER / shipped_models()[name]["file"])
+    return load(FOLDER / shipped_models()[name]["file"], engine)
 
 
-def find(name_or_path):
-    """The shipped model of a name, or the one in a file. CheckpointError where it is neither."""
+def find(name_or_path, engine=None):
+    """The shipped model of a name, or the one in a file. engine: see tinyqae.engine. CheckpointError where it is neither."""
     if str(name_or_path) in shipped_models():
-        return shipped(str(name_or_path))
+        return shipped(str(name_or_path), engine)
     if not Path(name_or_path).is_file():
         raise CheckpointError(f"{name_or_path}: neither a file nor a model that comes with tinyqae "
                               f"({', '.join(shipped_models())})")
-    return load(name_or_path)
+    return load(name_or_path, engine)
 
 
 def name_of(model_id):
@@ -56,15 +56,16 @@ def round_weights(model):
 
     What that changes is in models.json, where the figures before and after stand.
     """
-    mantissa, exponent = np.frexp(model.parameters)
     scale = 2 ** _SIGNIFICANT_BITS
-    model.parameters[...] = np.ldexp(np.rint(mantissa * scale) / scale, exponent).astype(np.float16)
+    for array in model.parameters():
+        mantissa, exponent = np.frexp(array)
+        array[...] = np.ldexp(np.rint(mantissa * scale) / scale, exponent).astype(np.float16)
 
 
 def save_small(model, path):
     """As model.save, with weights as float16 and deflated. ValueError where rounding them has not been done before."""
-    parameters = model.parameters.astype(np.float16)
-    if not np.array_equal(parameters, model.parameters):
-        raise ValueError("the weights are no float16 numbers; round_weights(model) makes them so")
     arrays, meta = model.as_file()
+    parameters = arrays["parameters"].astype(np.float16)
+    if not np.array_equal(parameters, arrays["parameters"]):
+        raise ValueError("the weights are no float16 numbers; round_weights(model) makes them so")
     write_arrays(path, arrays | {"parameters": parameters}, meta, deflated=True)

@@ -1,15 +1,14 @@
 """The arguments that all trainings have, and how a program ends when something is wrong."""
 import argparse
 import os
-import shlex
 import sys
 from pathlib import Path
 
 from .. import backend
-from ..bottleneck import KINDS
+from ..bottlenecks import KINDS
 from ..checkpoint import write_atomically
+from ..engine import DEFAULT, ENGINES
 from ..errors import TinyqaeError
-from ..more_bottlenecks import MORE_KINDS
 from ..recipes import RECIPES
 
 
@@ -62,7 +61,7 @@ def add_training_arguments(parser, datasets, items="images", train_items=None):
     datasets: the choices of --dataset, the first is the default. items: what the data sets hold, "images" or "sentences".
     train_items: how many of them are trained on by default, None for all.
     """
-    parser.add_argument("--quant", choices=[*KINDS, *MORE_KINDS, "none"], default="commit",
+    parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
                         help="the bottleneck: vanilla (no quantization; 'none' is another word for it), naive (threshold "
                              "after training), fence (naive, with a loss against values near 1/2), commit (threshold in "
                              "training, straight-through gradient, commit loss); clipped, stochastic, annealed, entropy: "
@@ -77,6 +76,7 @@ def add_training_arguments(parser, datasets, items="images", train_items=None):
     parser.add_argument("--seed", type=non_negative_int, default=0,
                         help="of initial weights and order of the data; default: %(default)s")
     add_backend_argument(parser, "auto")
+    add_engine_argument(parser)
     parser.add_argument("--dataset", choices=datasets, default=datasets[0],
                         help="synthetic needs no network: made-up data of the same shape; default: %(default)s")
     parser.add_argument("--data-dir", metavar="DIR",
@@ -94,6 +94,12 @@ def add_backend_argument(parser, default):
     parser.add_argument("--backend", choices=backend.BACKENDS, default=default,
                         help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU when there is a working one; "
                              "default: %(default)s")
+
+
+def add_engine_argument(parser):
+    """Add --engine."""
+    parser.add_argument("--engine", choices=ENGINES, help="fast: with buffers and fused kernels; reference: the textbook's "
+                        f"formulas; default: $TINYQAE_ENGINE, else {DEFAULT}")
 
 
 def use_backend(which, say=True):
@@ -138,16 +144,16 @@ def start(args, name):
     """
     use_backend(args.backend, shows_progress(args))
     directory = Path(args.out or Path("runs") / name)
-    write_atomically(directory / ".writable", lambda file: None)
-    (directory / ".writable").unlink()
+    require_writable(directory)
     return directory
+
+
+def require_writable(directory):
+    """OSError unless files can be written to the directory, which is made where it does not exist."""
+    write_atomically(Path(directory) / ".writable", lambda file: None)
+    (Path(directory) / ".writable").unlink()
 
 
 def shows_progress(args):
     """Whether progress bars are wanted."""
     return not (args.quiet or args.json)
-
-
-def command_line():
-    """The command that started this program, as one would type it."""
-    return shlex.join(["python", *sys.argv])

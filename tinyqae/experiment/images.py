@@ -33,19 +33,25 @@ def load_pictures(args):
                         progress=shows_progress(args))
 
 
-def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True):
+def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True,
+                      engine=None):
     """Train as `recipe` says on the first `train_items` training images and measure on them and on the test images.
 
-    data: ImageData. directory: where the checkpoint goes; None writes nothing. Returns a Run.
+    data: ImageData. directory: where the checkpoint goes; None writes nothing. engine: see tinyqae.engine. Returns a
+    Run.
     """
     images = data.train_images[:train_items]
     model, history, training, settings = train(recipe, images, seed=seed, directory=directory, resume=resume,
-                                               progress=progress)
-    described = {"name": data.name, "sha256": data.sha256, "source": data.source, "training_images": len(training),
-                 "validation_images": len(images) - len(training), "test_images": len(data.test_images)}
+                                               progress=progress, engine=engine)
     metrics = measure(model, training, data.test_images)
-    metrics["settings"] = {"data": described, **settings}
+    metrics["settings"] = {"data": describe(data, len(training), len(images) - len(training)), **settings}
     return Run(model, history, metrics)
+
+
+def describe(data, training, validation):
+    """What metrics.json says of the data, of which so many images were trained and validated on."""
+    return {"name": data.name, "sha256": data.sha256, "source": data.source, "training_images": training,
+            "validation_images": validation, "test_images": len(data.test_images)}
 
 
 def measure(model, training_images, test_images):
@@ -70,8 +76,8 @@ def measure(model, training_images, test_images):
     return metrics
 
 
-def show(args, run, data, directory, what):
-    """Write the run's files and print its figures, as the arguments say. what: the model in words, "MLP"."""
+def write(run, data, directory, what):
+    """Write the run's files: model.npz, metrics.json, history.csv and the pictures. what: the model in words, "MLP"."""
     title = (f"{data.name}: {what}, {run.model.bottleneck.kind}, {run.metrics['rate']['bits_per_item']} bits an image, "
              f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB")
     write_run(run, directory, title)
@@ -79,6 +85,11 @@ def show(args, run, data, directory, what):
     if has_encoder_gradients(run.model):
         compared = encoder_gradients(run.model, data.train_images[:GRADIENTS_SHOWN])
         plots.encoder_gradients(directory / "gradients.png", [("after training", compared)])
+
+
+def show(args, run, data, directory, what):
+    """Write the run's files and print its figures, as the arguments say. what: as in `write`."""
+    write(run, data, directory, what)
     if args.json:
         print(json.dumps(run.metrics, indent=2))
     elif not args.quiet:

@@ -1,14 +1,13 @@
-"""The report's three models, each on its data, as programs: what examples/ and `tinyqae train` have in common."""
-import argparse
+"""The report's three models, each on its data, as programs: what `tinyqae train` and `tinyqae evaluate` run."""
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
 from .. import recipes
-from ..models.cnn import SIZES
-from ..more_bottlenecks import MORE_KINDS
+from ..bottlenecks import VARIANTS
+from ..recipes import SIZES
 from . import images, sentences
-from .arguments import OneLineParser, add_training_arguments, command_line, positive_int, recipe_from, start, widths
+from .arguments import OneLineParser, add_training_arguments, positive_int, recipe_from, start, widths
 from .runs import train_from
 
 
@@ -29,17 +28,9 @@ class Program:
     load: Callable
     kind: ModuleType
 
-    def parse_args(self, description):
-        """The arguments as they were typed. description: what --help says."""
-        parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-        self.add_arguments(parser)
-        args = parser.parse_args()
-        args.command = command_line()
-        return args
-
     def recipe(self, args):
         """The settings, and what the command line changes in them."""
-        if args.recipe == "report" and args.quant in MORE_KINDS:
+        if args.recipe == "report" and args.quant in VARIANTS:
             OneLineParser(prog=self.name).error(f"the report did not try --quant {args.quant}; leave --recipe report out")
         return recipe_from(args, self.named_recipe(args.recipe, args.quant, getattr(args, self.size)))
 

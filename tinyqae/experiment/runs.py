@@ -6,7 +6,7 @@ import platform
 import time
 from dataclasses import dataclass
 
-from .. import backend, fused, plots
+from .. import backend, plots
 from ..checkpoint import write_atomically
 from ..train import fit
 from .arguments import shows_progress
@@ -24,27 +24,32 @@ class Run:
     metrics: dict
 
 
-def train(recipe, examples, *, seed=0, directory=None, resume=False, progress=True):
+def train(recipe, examples, *, seed=0, directory=None, resume=False, progress=True, engine=None):
     """Train as `recipe` says on `examples` but for those that it keeps for validation.
 
-    directory: where the checkpoint goes; None writes nothing. Returns (model, history, training examples, settings).
+    directory: where the checkpoint goes; None writes nothing. engine: see tinyqae.engine. Returns (model, history, training
+    examples, settings).
     """
     training, validation = recipe.split(examples)
-    model = recipe.make_model(training, seed)
+    model = recipe.make_model(training, seed, engine)
     history = fit(model, training, recipe.make_optimizer(), **recipe.fit_arguments(), validation=validation, seed=seed,
                   checkpoint=directory / "checkpoint.npz" if directory else None, resume=resume, progress=progress,
                   description=recipe.quant)
-    settings = {"recipe": recipe.as_dict(), "seed": seed, "model_id": model.model_id(), "backend": backend.describe(),
-                "kernels": fused.kernels(), "versions": versions(),
-                "seconds": {"training": round(sum(row["seconds"] for row in history.rows), 2)}}
-    return model, history, training, settings
+    return model, history, training, settings_of(model, history, seed, recipe=recipe.as_dict())
+
+
+def settings_of(model, history, seed, **more):
+    """What metrics.json says of how a model was trained. more: what else there is to say."""
+    return {**more, "seed": seed, "model_id": model.model_id(), "backend": backend.describe(), "engine": model.engine.name,
+            "kernels": model.engine.kernels(), "versions": versions(),
+            "seconds": {"training": round(sum(row["seconds"] for row in history.rows), 2)}}
 
 
 def train_from(args, train_and_measure, recipe, data, directory):
     """A Run by the function `train_and_measure` (of images.py or sentences.py), as the arguments say."""
     started = time.perf_counter()
     run = train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
-                            resume=args.resume, progress=shows_progress(args))
+                            resume=args.resume, progress=shows_progress(args), engine=args.engine)
     run.metrics["settings"]["command"] = args.command
     run.metrics["settings"]["seconds"]["all"] = round(time.perf_counter() - started, 2)
     return run

@@ -27,22 +27,27 @@ def load(args):
     return split_sentences(data, how)
 
 
-def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True):
+def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True,
+                      engine=None):
     """Train as `recipe` says on the first `train_items` training sentences and measure on them and on the held-out ones.
 
-    data: SentenceSplit. directory: where the checkpoint goes; None writes nothing. Returns a Run.
+    data: SentenceSplit. directory: where the checkpoint goes; None writes nothing. engine: see tinyqae.engine. Returns a
+    Run.
     """
     sentences = list(data.train[:train_items])
     model, history, training, settings = train(recipe, sentences, seed=seed, directory=directory, resume=resume,
-                                               progress=progress)
-    described = {"name": data.name, "sha256": data.sha256, "source": data.source, "split": data.how,
-                 "training_sentences": len(training), "validation_sentences": len(sentences) - len(training),
-                 "test_sentences": len(data.test)}
+                                               progress=progress, engine=engine)
     metrics = measure(model, training, list(data.test))
     if data.report:
         metrics["report_definitions"] = measure_as_report(model, data.report)
-    metrics["settings"] = {"data": described, **settings}
+    metrics["settings"] = {"data": describe(data, len(training), len(sentences) - len(training)), **settings}
     return Run(model, history, metrics)
+
+
+def describe(data, training, validation):
+    """What metrics.json says of the data, of which so many sentences were trained and validated on."""
+    return {"name": data.name, "sha256": data.sha256, "source": data.source, "split": data.how,
+            "training_sentences": training, "validation_sentences": validation, "test_sentences": len(data.test)}
 
 
 def measure(model, training, test):
@@ -82,14 +87,22 @@ def decoder_output(model, sentences):
             for row, sentence in zip(symbols, to_sentences(symbols), strict=True)]
 
 
-def show(args, run, data, directory, what):
-    """Write the run's files and print its figures, as the arguments say. what: the model in words, "LSTM 64"."""
+def write(run, data, directory, what, beam=None):
+    """Write the run's files: model.npz, metrics.json, history.csv, reconstructions.txt and two pictures. Returns the lines
+    of reconstructions. what: the model in words, "LSTM 64".
+    """
     metrics = run.metrics
     title = (f"{data.name}, split {data.how}: {what}, {run.model.bottleneck.kind}, "
              f"{metrics['rate']['bits_per_item']} bits a sentence, held-out edits {metrics['test']['levenshtein']:.1f}")
     write_run(run, directory, title)
-    pairs = side_by_side(run.model, spread(data.test, SENTENCES_SHOWN), args.beam)
+    pairs = side_by_side(run.model, spread(data.test, SENTENCES_SHOWN), beam)
     write_atomically(directory / "reconstructions.txt", lambda file: file.write(f"{title}\n\n{pairs}\n".encode()))
+    return pairs
+
+
+def show(args, run, data, directory, what):
+    """Write the run's files and print its figures, as the arguments say. what: as in `write`."""
+    metrics, pairs = run.metrics, write(run, data, directory, what, args.beam)
     if args.json:
         print(json.dumps(metrics, indent=2))
     elif not args.quiet:

@@ -1,5 +1,6 @@
 """The autoencoders: encoder, bottleneck, decoder."""
-from .base import Autoencoder, load
+from ..model_files import load
+from .base import Autoencoder
 from .cnn import CNNAutoencoder
 from .mlp import MLPAutoencoder
 from .seq2seq import Seq2SeqAutoencoder

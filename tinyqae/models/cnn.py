@@ -1,42 +1,35 @@
 """The report's third model: convolutions with pooling down to a small map of bits, and upsampling back (section 3.3)."""
 import numpy as np
 
-from .. import backend
+from ..arguments import positive_integers, require_images
 from ..layers import BatchNorm, ConvBlock, Sequential
-from .base import positive_integers
 from .images import ImageAutoencoder
-
-SIZES = {"small": 1, "medium": 2, "large": 3}
 
 
 class CNNAutoencoder(ImageAutoencoder):
     """(conv3x3, BN, ReLU, pool) for each width, conv1x1 to the latent map; back by (conv3x3, BN, ReLU), then (upsample,
     conv3x3, BN, ReLU) for each width, and an upsampling conv3x3 to the image, with a sigmoid at the end.
 
-    bottleneck: an object of tinyqae.bottleneck, such as Commit(weight=1.0).
     widths: channels of the encoder's levels, outermost first; each level halves the image.
     latent_channels: of the latent map, (H / 2^levels, W / 2^levels, latent_channels) numbers or bits.
     decoder_widths: channels of the decoder's levels, outermost first; the encoder's when None.
     input_shape: (H, W, C) of the images, H and W divisible by 2^levels.
-    normalize_latent, reconstruction, mean_image, seed, dtype: as in MLPAutoencoder.
     normalize_output: batch norm on the output layer too, as in the report's code.
     norm_momentum, norm_eps: of every batch norm; Keras has 0.99 and 1e-3.
+    bottleneck, normalize_latent, reconstruction, mean_image, seed, dtype, engine: as in MLPAutoencoder.
     """
 
     inference_batch = 100
-    splits_batches = True
 
     def __init__(self, bottleneck, widths=(64, 32, 16), latent_channels=16, input_shape=(32, 32, 3), *,
                  decoder_widths=None, normalize_latent=False, normalize_output=False, norm_momentum=0.9,
-                 norm_eps=1e-5, reconstruction="bce", mean_image=None, seed=0, dtype=np.float32):
+                 norm_eps=1e-5, reconstruction="bce", mean_image=None, seed=0, dtype=np.float32, engine=None):
         widths = positive_integers("widths", widths)
         decoder_widths = widths if decoder_widths is None else positive_integers("decoder_widths", decoder_widths)
         (latent_channels,) = positive_integers("latent_channels", latent_channels)
-        input_shape = positive_integers("input_shape", input_shape)
+        input_shape = require_images(input_shape)
         if len(widths) != len(decoder_widths):
             raise ValueError(f"decoder_widths={decoder_widths!r} must have as many levels as widths={widths!r}")
-        if len(input_shape) != 3:
-            raise ValueError(f"input_shape={input_shape!r} must be (H, W, C)")
         height, width, channels = input_shape
         if height % 2 ** len(widths) or width % 2 ** len(widths):
             raise ValueError(f"input_shape={tuple(input_shape)!r}: {len(widths)} levels halve the image that many times, "
@@ -53,26 +46,11 @@ class CNNAutoencoder(ImageAutoencoder):
         decoder = [ConvBlock(innermost, **constants)]
         decoder += [ConvBlock(channels_, upsample=True, **constants) for channels_ in outer]
         decoder.append(ConvBlock(channels, upsample=True, norm=normalize_output, relu=False, **constants))
-        self._assemble(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
-                       reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype)
-
-    def _set_output_bias(self, logits):
-        """The output layer has one bias a channel: the logit of the channel's mean."""
-        probability = (1 / (1 + np.exp(-logits))).mean(axis=(0, 1))
-        name = "beta" if self.normalize_output else "b"
-        self.decoder.layers[-1].params[name][...] = backend.to_device(np.log(probability / (1 - probability)))
+        self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
+                    reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
 
     def config(self):
-        """The constructor's arguments but for the bottleneck and the mean image, for saving."""
-        return {"widths": list(self.widths), "latent_channels": self.latent_channels,
-                "input_shape": list(self.input_shape), "decoder_widths": list(self.decoder_widths),
-                "normalize_latent": self.normalize_latent, "normalize_output": self.normalize_output,
-                "norm_momentum": self.norm_momentum, "norm_eps": self.norm_eps, "reconstruction": self.reconstruction,
-                "dtype": self.dtype.name}
-
-
-def report_widths(size):
-    """(widths, latent channels) of the report's "small", "medium" or "large" model: 64, 32, 16 and 16, times 1, 2 or 3."""
-    if size not in SIZES:
-        raise ValueError(f"size={size!r} is unknown; choose one of {', '.join(SIZES)}")
-    return tuple(SIZES[size] * width for width in (64, 32, 16)), 16 * SIZES[size]
+        """The constructor's arguments but for the bottleneck, the mean image and the engine, for saving."""
+        lists = {name: list(getattr(self, name)) for name in ("widths", "input_shape", "decoder_widths")}
+        names = "latent_channels", "normalize_latent", "normalize_output", "norm_momentum", "norm_eps", "reconstruction"
+        return lists | {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}

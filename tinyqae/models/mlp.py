@@ -1,47 +1,37 @@
 """The report's first model: dense layers on flattened images (section 3.1)."""
 import numpy as np
 
-from .. import backend
+from ..arguments import positive_integers
 from ..layers import BatchNorm, Dense, ReLU, Sequential
-from .base import positive_integers
 from .images import ImageAutoencoder
 
 
 class MLPAutoencoder(ImageAutoencoder):
     """pixels -> hidden... -> latent -> ...hidden -> pixels, ReLU between dense layers, sigmoid at the end.
 
-    bottleneck: an object of tinyqae.bottleneck, such as Commit(weight=0.1).
+    bottleneck: an object of tinyqae.bottlenecks, such as Commit(weight=0.1).
     hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
         50 or (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
     input_shape: (H, W, C) of the images.
     normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
-        threshold and none can drift to one side and die; its learned scale lets the commit and fence losses drive
-        the values apart.
+        threshold and none can drift to one side and die; its learned scale lets the losses drive the values apart.
     reconstruction: "bce" (binary cross-entropy, as in the report) or "mse".
     mean_image: (H, W, C) in [0, 1] or None; see ImageAutoencoder.
-    seed: of the initial weights. dtype: float32, or float64 for gradient checks.
+    seed: of the initial weights. dtype: float32, or float64 for gradient checks. engine: see tinyqae.engine.
     """
 
     def __init__(self, bottleneck, hidden=(50,), input_shape=(28, 28, 1), *, normalize_latent=False,
-                 reconstruction="bce", mean_image=None, seed=0, dtype=np.float32):
-        hidden = positive_integers("hidden", hidden)
-        self.hidden, self.normalize_latent = hidden, normalize_latent
-        *middle, latent = hidden
+                 reconstruction="bce", mean_image=None, seed=0, dtype=np.float32, engine=None):
+        self.hidden, self.normalize_latent = positive_integers("hidden", hidden), normalize_latent
+        *middle, latent = self.hidden
         encoder = [layer for units in middle for layer in (Dense(units), ReLU())] + [Dense(latent)]
-        if normalize_latent:
-            encoder.append(BatchNorm())
+        encoder += [BatchNorm()] * normalize_latent
         decoder = [layer for units in reversed(middle) for layer in (Dense(units), ReLU())]
-        decoder.append(Dense(int(np.prod(input_shape))))
-        self._assemble(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
-                       reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype)
-
-    def _encoder_input_shape(self):
-        return (int(np.prod(self.input_shape)),)
-
-    def _set_output_bias(self, logits):
-        self.decoder.layers[-1].params["b"][...] = backend.to_device(logits.ravel())
+        decoder += [Dense(int(np.prod(input_shape)))]
+        self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape, flatten=True,
+                    reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
 
     def config(self):
-        """The constructor's arguments but for the bottleneck and the mean image, for saving."""
+        """The constructor's arguments but for the bottleneck, the mean image and the engine, for saving."""
         return {"hidden": list(self.hidden), "input_shape": list(self.input_shape),
                 "normalize_latent": self.normalize_latent, "reconstruction": self.reconstruction, "dtype": self.dtype.name}

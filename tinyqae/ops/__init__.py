@@ -1,11 +1,9 @@
-"""Stateless operations: for each, a forward and a backward function, side by side.
+"""The textbook: one forward and one backward function for each operation, side by side, and nothing else.
 
-Axis letters, used in every docstring of this package:
+Functions are pure: they take arrays, return new arrays and keep nothing. `dy` is the derivative of the loss with respect
+to the output y, `dx` the one with respect to x, and what a backward function needs is an argument. They run on NumPy and
+on CuPy alike. Axis letters, used in every docstring:
 
-    N  examples in a batch            F  features of a vector (D and M where a matrix has two sides)
-    H  height, W  width, C  channels  T  time steps, V  symbols of a vocabulary, U  hidden units of a recurrent layer
-
-Every op takes arrays and writes into arrays; destinations come last and are overwritten. `dx` is the derivative of the
-loss with respect to `x`. What a backward needs is a named argument, never a hidden cache. With its destinations given,
-no op allocates an array.
+    N  examples in a batch            D, M  features going in and out of a matrix    K  values of a code
+    H  height, W  width, C  channels, F  filters    T  time steps, V  size of the vocabulary, U  hidden units
 """

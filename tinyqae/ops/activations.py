@@ -1,74 +1,45 @@
-"""Elementwise activations, and softmax over the last axis. Every array of a call has one shape and floating dtype.
+"""Activations, element by element, and softmax over the last axis.
 
-Each backward takes the forward's output rather than its input where the derivative is simpler in terms of it.
-Source: Goodfellow, Bengio, Courville, Deep Learning, sections 3.10 and 6.3.
+Each backward function takes the forward's output y, in terms of which the derivative is simplest.
+Source: Goodfellow, Bengio and Courville, Deep Learning, sections 3.10 and 6.3.
 """
 from .. import backend
 
 
-def relu_forward(x, out):
-    """out = max(x, 0)."""
-    return backend.xp.maximum(x, 0, out=out)
+def relu_forward(x):
+    """y = max(x, 0), any shape."""
+    return backend.xp.maximum(x, 0)
 
 
-def relu_backward(dout, out, dx):
-    """dx = dout where the unit was on (out > 0), else 0. At the kink x = 0 the derivative is taken as 0."""
-    xp = backend.xp
-    xp.greater(out, 0, out=dx)
-    return xp.multiply(dx, dout, out=dx)
+def relu_backward(dy, y):
+    """dx = dy where the unit was on (y > 0), else 0. At the kink x = 0 the derivative is taken as 0."""
+    return dy * (y > 0)
 
 
-def sigmoid_forward(x, out):
-    """out = 1 / (1 + e^-x), computed as (1 + tanh(x/2)) / 2, which is the same and overflows nowhere."""
-    xp = backend.xp
-    xp.multiply(x, 0.5, out=out)
-    xp.tanh(out, out=out)
-    xp.multiply(out, 0.5, out=out)
-    return xp.add(out, 0.5, out=out)
+def sigmoid_forward(x):
+    """y = sigma(x) = 1 / (1 + e^-x), computed as (1 + tanh(x/2)) / 2: the same function, without overflow."""
+    return 0.5 * backend.xp.tanh(0.5 * x) + 0.5
 
 
-def sigmoid_backward(dout, out, dx):
-    """dx = dout * out * (1 - out): d/dx (1 + e^-x)^-1 = e^-x (1 + e^-x)^-2. dx must not share memory with dout."""
-    xp = backend.xp
-    xp.subtract(1, out, out=dx)
-    xp.multiply(dx, out, out=dx)
-    return xp.multiply(dx, dout, out=dx)
+def sigmoid_backward(dy, y):
+    """dx = dy sigma'(x) with sigma' = sigma (1 - sigma), since d/dx (1 + e^-x)^-1 = e^-x (1 + e^-x)^-2."""
+    return dy * y * (1 - y)
 
 
-def tanh_forward(x, out):
-    """out = tanh(x)."""
-    return backend.xp.tanh(x, out=out)
+def tanh_forward(x):
+    """y = tanh(x)."""
+    return backend.xp.tanh(x)
 
 
-def tanh_backward(dout, out, dx):
-    """dx = dout * (1 - out^2). dx must not share memory with dout."""
-    xp = backend.xp
-    xp.multiply(out, out, out=dx)
-    xp.subtract(1, dx, out=dx)
-    return xp.multiply(dx, dout, out=dx)
+def tanh_backward(dy, y):
+    """dx = dy (1 - tanh(x)^2)."""
+    return dy * (1 - y * y)
 
 
-def softmax_forward(x, row, out):
-    """out_v = e^(x_v - max x) / sum_u e^(x_u - max x) along the last axis; subtracting the maximum changes nothing
-    but keeps every exponential at most 1.
+def softmax_forward(x):
+    """y_v = e^(x_v) / sum_u e^(x_u) along the last axis. x (..., V).
 
-    x and out (..., V); row (..., 1) is scratch space for the row maxima and sums.
+    The maximum is subtracted first: it cancels in the ratio and keeps every exponential at most 1.
     """
-    xp = backend.xp
-    xp.max(x, axis=-1, keepdims=True, out=row)
-    xp.subtract(x, row, out=out)
-    xp.exp(out, out=out)
-    xp.sum(out, axis=-1, keepdims=True, out=row)
-    return xp.divide(out, row, out=out)
-
-
-def softmax_backward(dout, out, row, dx):
-    """dx_v = out_v (dout_v - sum_u dout_u out_u), since d out_u / d x_v = out_u (1[u = v] - out_v).
-
-    dout, out and dx (..., V); row (..., 1) is scratch space. dx must not share memory with dout.
-    """
-    xp = backend.xp
-    xp.multiply(dout, out, out=dx)
-    xp.sum(dx, axis=-1, keepdims=True, out=row)
-    xp.subtract(dout, row, out=dx)
-    return xp.multiply(dx, out, out=dx)
+    e = backend.xp.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)

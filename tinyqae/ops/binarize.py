@@ -1,35 +1,34 @@
-"""The threshold at 1/2, and the gradient that training uses in its place.
+"""The threshold b = 1[a > 1/2], and the gradient that training uses in its place.
 
-The threshold b = 1[a > 1/2] is flat almost everywhere: its derivative is 0 wherever it exists, so plain
-back-propagation would teach the encoder nothing. The straight-through estimator (Hinton's 2012 lectures; Bengio,
-Leonard and Courville 2013, arXiv:1308.3432) sends the gradient through as if the op were another one:
+The threshold is flat: db/da = 0 wherever it exists, so backpropagation through it would teach the encoder nothing. The
+straight-through estimator (STE; Hinton's lectures of 2012; Bengio, Leonard and Courville 2013, arXiv:1308.3432) uses the
+gradient of another function, a + sg[b - a] with the stop-gradient sg: its value is b, its derivative with respect to a
+is 1. In PyTorch: `b = a + ((a > 0.5).float() - a).detach()`. The clipped form takes clip(a, 1/2 - window, 1/2 + window)
+for the surrogate (Courbariaux et al. 2016, arXiv:1602.02830) and leaves values far from the threshold alone.
 
-    identity          b ~ a                        da = db
-    clipped identity  b ~ clip(a, 1/2 -+ window)   da = db where |a - 1/2| <= window, else 0
+The STE is biased, and no gradient check can validate it: the true derivative is 0. What the encoder needs to know about a
+bit is the flip difference D = L(b=1) - L(b=0), everything else held fixed. The STE passes on the slope dL/db at the bit
+in use, and helps where the two have the same sign. Where L is convex in the bit, as with cross-entropy behind a linear
+decoder,
 
-This is *not* the derivative of what the forward pass computes, but of that surrogate. It is biased, and it works since
-for a bit near its threshold the surrogate has the right sign. The clipped form (Courbariaux et al. 2016,
-arXiv:1602.02830) stops pushing values that are far beyond the threshold already.
+    dL/db at b=0  <=  D  <=  dL/db at b=1
+
+so at b=1 the STE overstates the case for 0, and at b=0 the case for 1: it always leans towards flipping the bit, and bits
+oscillate around the threshold. The commitment loss (`losses.commitment_loss`) is the counterweight.
 """
 from .. import backend
 
 
-def binarize_forward(a, out):
-    """out = 1 where a > 1/2, else 0, as floating numbers. A value of exactly 1/2 gives 0. a and out: any one shape."""
-    return backend.xp.greater(a, 0.5, out=out)
+def binarize(a):
+    """b = 1[a > 1/2]: 1 where a > 1/2, else 0 (at exactly 1/2 as well), in the dtype of a. Any shape."""
+    return (a > 0.5).astype(a.dtype)
 
 
-def straight_through_backward(dout, a, window, da):
-    """The surrogate's gradient: da = dout, or with a window, dout where |a - 1/2| <= window and 0 elsewhere.
+def straight_through(db, a=None, window=None):
+    """The gradient of the surrogate: da = db; with a window, db where |a - 1/2| <= window and 0 elsewhere.
 
-    dout, a, da: any one shape; window: None for the identity, or a positive number. da must not share memory with
-    dout when there is a window.
+    db and a have one shape; a is needed for the window only.
     """
-    xp = backend.xp
     if window is None:
-        xp.copyto(da, dout)
-        return da
-    xp.subtract(a, 0.5, out=da)
-    xp.absolute(da, out=da)
-    xp.less_equal(da, window, out=da)
-    return xp.multiply(da, dout, out=da)
+        return db
+    return db * (backend.xp.abs(a - 0.5) <= window)

@@ -1,30 +1,18 @@
-"""The fully connected (affine) map. Source: Goodfellow, Bengio, Courville, Deep Learning, section 6.5.6."""
-from .. import backend
-from ..backend import gemm
+"""The fully connected (affine) map. Source: Goodfellow, Bengio and Courville, Deep Learning, section 6.5.6."""
 
 
-def dense_forward(x, w, b, out):
-    """out = x w + b.
+def dense_forward(x, w, b):
+    """y = x w + b. x (N, D), w (D, M), b (M,) -> y (N, M)."""
+    return x @ w + b
 
-    x (N, D), w (D, M), b (M,), out (N, M), all of one floating dtype. Returns out.
+
+def dense_backward(dy, x, w):
+    """(dx, dw, db) for dense_forward. With y_nm = sum_d x_nd w_dm + b_m, the chain rule gives
+
+        dL/dx_nd = sum_m dy_nm w_dm    dx = dy w^T
+        dL/dw_dm = sum_n x_nd dy_nm    dw = x^T dy
+        dL/db_m  = sum_n dy_nm         db = column sums of dy
+
+    dy (N, M), x (N, D), w (D, M).
     """
-    gemm(x, w, out)
-    return backend.xp.add(out, b, out=out)
-
-
-def dense_backward(dout, x, w, dx, dw, db):
-    """The three derivatives of dense_forward.
-
-    With out_nm = sum_d x_nd w_dm + b_m and L the loss, the chain rule gives
-
-        dL/dx_nd = sum_m dout_nm w_dm    dx = dout w^T
-        dL/dw_dm = sum_n x_nd dout_nm    dw = x^T dout
-        dL/db_m  = sum_n dout_nm         db = column sums of dout
-
-    dout (N, M), x (N, D), w (D, M); dx (N, D), or None where nobody needs it (a first layer); dw (D, M), db (M,).
-    """
-    gemm(x.T, dout, dw)
-    backend.xp.sum(dout, axis=0, out=db)
-    if dx is not None:
-        gemm(dout, w.T, dx)
-    return dx
+    return dy @ w.T, x.T @ dy, dy.sum(axis=0)

@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 
 from .. import plots, recipes
+from ..bottlenecks import VARIANTS
 from ..data import load_cifar10, load_mnist
 from ..experiment import images
 from ..metrics import bounds
 from ..metrics import image as image_metrics
 from ..metrics.report import errata_demonstration, report_image_metrics
-from ..more_bottlenecks import MORE_KINDS
 from . import encoder
 from .rows import QUANTS, QUICK, REDUCED, Row, effort, from_png, plus_minus, summary, to_png, undecided
 
@@ -171,7 +171,7 @@ class Table1(ImageTable):
                          for quant in ("vanilla", "commit")]
             size = self.figure_size
             rows += [Row(f"{quant} {size}", size, recipes.mnist_mlp("default", quant, (size,)), most_seeds=3)
-                     for quant in MORE_KINDS]
+                     for quant in VARIANTS]
             commit = recipes.mnist_mlp("default", "commit", (size,))
             rows += [Row(f"commit {size}, weight {weight:g}", size, commit.override(quant_weight=weight), most_seeds=3)
                      for weight in OTHER_WEIGHTS]
@@ -250,7 +250,7 @@ class Table2(ImageTable):
         if recipe_name == "default":
             rows.insert(4, Row("naive + noise small", "small", recipes.naive_with_noise(rows[0].recipe)))
             rows[5:5] = [Row(f"{quant} small", "small", recipes.cifar_cnn("default", quant, "small"))
-                         for quant in MORE_KINDS]
+                         for quant in VARIANTS]
         if amount == QUICK:
             train, test = self.quick
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]

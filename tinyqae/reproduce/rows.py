@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..bottleneck import KINDS
-from ..train import LATENT_BINS
+from ..bottlenecks import REPORT_KINDS
+from ..history import LATENT_BINS
 
-QUANTS = tuple(KINDS)
+QUANTS = tuple(REPORT_KINDS)
 """The report's four bottlenecks, in the order of its text."""
 
 FULL, REDUCED, QUICK = "full", "reduced", "quick"

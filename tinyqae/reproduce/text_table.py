@@ -2,10 +2,10 @@
 from dataclasses import replace
 
 from .. import recipes
+from ..bottlenecks import VARIANTS
 from ..data import load_anki, split_sentences
 from ..experiment import sentences
 from ..metrics.text import require_text_packages, text_compression, text_metrics
-from ..more_bottlenecks import MORE_KINDS
 from .rows import QUANTS, QUICK, REDUCED, Row, effort, plus_minus, summary, undecided
 
 REPORT_METRICS = ("levenshtein", "cosine_distance", "jaccard_distance", "bleu_distance")
@@ -55,7 +55,7 @@ class Table3:
         """
         splits = ("report",) if recipe_name == "report" else ("length", "random")
         kinds = [(hidden, quant) for hidden in recipes.HIDDEN_SIZES for quant in QUANTS]
-        more = [(self.figure_size, quant) for quant in MORE_KINDS] if recipe_name == "default" else []
+        more = [(self.figure_size, quant) for quant in VARIANTS] if recipe_name == "default" else []
         rows = [Row(_label(quant, hidden, split), hidden, recipes.anki_lstm(recipe_name, quant, hidden), split=split)
                 for split in splits for hidden, quant in (kinds if split == "random" else kinds + more)]
         if amount == QUICK:

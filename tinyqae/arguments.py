@@ -1,0 +1,52 @@
+"""Checks of arguments: each raises an error that names the argument, its value and what would be right."""
+import numpy as np
+
+from .bottlenecks import Bottleneck
+from .errors import require_positive
+
+
+def require_common(bottleneck, seed, dtype):
+    """TypeError or ValueError unless these arguments of every autoencoder are what they should be."""
+    if not isinstance(bottleneck, Bottleneck):
+        raise TypeError(f"bottleneck={bottleneck!r} must be a bottleneck object, such as Commit(weight=1.0)")
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"dtype={np.dtype(dtype).name!r} must be float32 or float64")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
+
+
+def positive_integers(argument, values):
+    """`values`, one whole number or several, as a tuple; ValueError unless all are above 0."""
+    numbers = values if isinstance(values, list | tuple | np.ndarray) else (values,)
+    try:
+        return tuple(require_positive(argument, n) for n in numbers) or require_positive(argument, None)
+    except ValueError:
+        raise ValueError(f"{argument}={values!r} must be one or more whole numbers above 0") from None
+
+
+def require_images(input_shape, mean_image=None):
+    """`input_shape` as a tuple of three numbers above 0; ValueError unless it and a `mean_image` of this shape fit."""
+    shape = positive_integers("input_shape", input_shape)
+    if len(shape) != 3:
+        raise ValueError(f"input_shape={input_shape!r} must be (H, W, C)")
+    if mean_image is not None:
+        if mean_image.shape != shape:
+            raise ValueError(f"mean_image has shape {mean_image.shape}, the model's images {shape}")
+        if not (mean_image.min() >= 0 and mean_image.max() <= 1):
+            raise ValueError(f"mean_image runs from {mean_image.min()} to {mean_image.max()}; it must be in [0, 1]")
+    return shape
+
+
+def unpacked_code(code, size, low, high):
+    """A code (N, size) of bits or numbers, or packed bits, as an array (N, size); ValueError for other shapes, and for
+    values outside [low, high].
+    """
+    code, packed = np.asarray(code), -(-size // 8)
+    if code.dtype == np.uint8 and code.ndim == 2 and code.shape[1] == packed:
+        code = np.unpackbits(code, axis=1, count=size)
+    if code.ndim != 2 or code.shape[1] != size:
+        raise ValueError(f"code has shape {code.shape}; this model decodes (N, {size}), or packed bytes (N, {packed})")
+    if code.dtype.kind not in "biuf" or (code.size and not (code.min() >= low and code.max() <= high)):
+        raise ValueError(f"code ({code.dtype}) must hold bits or numbers in [{low}, {high}]" + (
+            f", not values from {code.min()} to {code.max()}" if code.dtype.kind in "biuf" else ""))
+    return code

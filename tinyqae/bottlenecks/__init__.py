@@ -1,0 +1,19 @@
+"""Bottlenecks: how numbers become bits, and what gradient goes back. report.py has the report's four, variants.py others."""
+from .base import Bottleneck
+from .report import Commit, Fence, Naive, Vanilla
+from .variants import Annealed, Clipped, Entropy, Stochastic
+
+REPORT_KINDS = {kind.kind: kind for kind in (Vanilla, Naive, Fence, Commit)}
+VARIANTS = {kind.kind: kind for kind in (Clipped, Stochastic, Annealed, Entropy)}
+KINDS = REPORT_KINDS | VARIANTS
+
+__all__ = ["KINDS", "REPORT_KINDS", "VARIANTS", "Annealed", "Bottleneck", "Clipped", "Commit", "Entropy", "Fence", "Naive",
+           "Stochastic", "Vanilla", "make_bottleneck"]
+
+
+def make_bottleneck(kind, **arguments):
+    """The bottleneck of this kind: "vanilla" (or "none"), "naive", "fence", "commit", or one of VARIANTS."""
+    kind = "vanilla" if kind == "none" else kind
+    if kind not in KINDS:
+        raise ValueError(f"quantizer {kind!r} is unknown; choose one of {', '.join(KINDS)} (none means vanilla)")
+    return KINDS[kind](**arguments)

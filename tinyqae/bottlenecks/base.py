@@ -1,0 +1,105 @@
+"""What the bottlenecks share: the activation before the threshold, codes as -1 and +1, noise.
+
+A bottleneck turns h, the encoder's output, into the code, and says what gradient goes back:
+
+    code = forward(h, training)    for the decoder, (N, K); outside training the code as it is read from storage
+    loss()                         the added loss term of the last forward pass, without its weight
+    dh = backward(dcode)           the gradient of the whole objective, weight * loss() included
+
+A kind has three methods: `quantize`, the code from the activation a in training, `loss`, and `gradient`, from code to a.
+"""
+from .. import backend
+from ..ops.activations import relu_backward, relu_forward, sigmoid_backward, sigmoid_forward
+from ..ops.binarize import binarize
+
+# name: (a from h, dh from da, a and h)
+ACTIVATIONS = {
+    "sigmoid": (sigmoid_forward, lambda da, a, h: sigmoid_backward(da, a)),
+    "relu": (relu_forward, lambda da, a, h: relu_backward(da, a)),
+    "linear": (lambda h: h, lambda da, a, h: da),
+    "relu-sigmoid": (lambda h: sigmoid_forward(relu_forward(h)),
+                     lambda da, a, h: relu_backward(sigmoid_backward(da, a), h)),
+}
+
+
+class Bottleneck:
+    """weight: factor of the added loss term, 0 or more; None: the kind's default.
+    activation: from h to a: "sigmoid"; "relu-sigmoid" (the report's MLP); for some kinds "relu" or "linear".
+    signed: the decoder sees 2 code - 1, so -1 and +1 in place of 0 and 1, and off bits move its weights too.
+    noise: standard deviation of Gaussian noise on a in training, which asks for the same robustness as the threshold.
+    """
+
+    kind = None
+    loss_name = None
+    is_binary = True
+    activations = ("sigmoid", "relu-sigmoid")
+    default_weight = 0.0
+    code_range = (0, 1)  # Of stored values.
+
+    def __init__(self, weight=None, activation="sigmoid", signed=False, noise=0.0):
+        if activation not in self.activations:
+            raise ValueError(f"activation={activation!r} does not fit {self.kind}; "
+                             f"choose one of {', '.join(self.activations)}")
+        weight = self.default_weight if weight is None else weight
+        for argument, value in (("weight", weight), ("noise", noise)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{argument}={value!r} must be a finite number, 0 or more")
+        self.weight, self.activation, self.signed, self.noise = float(weight), activation, bool(signed), float(noise)
+        self.random = backend.generator(0)
+
+    def config(self):
+        """The constructor's arguments, for saving."""
+        return {"weight": self.weight, "activation": self.activation, "signed": self.signed, "noise": self.noise}
+
+    @property
+    def draws(self):
+        """Whether a training step draws random numbers, which happens on the host."""
+        return self.noise > 0
+
+    def set_progress(self, progress):
+        """Called before each training step with the share of the training that is done, 0 to 1."""
+
+    def latent(self, h):
+        """a (N, K), the values before the threshold."""
+        return ACTIVATIONS[self.activation][0](h)
+
+    def forward(self, h, training=True):
+        """The code for the decoder, (N, K), from h (N, K)."""
+        self.h, self.a = h, self.latent(h)
+        return self.for_decoder(self.quantize(self.a) if training else self.stored(self.a))
+
+    def backward(self, dcode):
+        """dh (N, K) from dcode (N, K), the gradient at the decoder's input."""
+        da = self.gradient(2 * dcode if self.signed else dcode)
+        return ACTIVATIONS[self.activation][1](da, self.a, self.h)
+
+    def quantize(self, a):
+        """The code in training."""
+        return self.with_noise(a)
+
+    def stored(self, a):
+        """The code as it is stored."""
+        return binarize(a)
+
+    def loss(self):
+        """The added loss term, without its weight."""
+        return 0.0
+
+    def gradient(self, dcode):
+        """da from the gradient of the code."""
+        return dcode
+
+    def with_noise(self, a):
+        """a plus Gaussian noise, in training."""
+        return a + self.noise * self.draw(self.random.standard_normal, a) if self.noise else a
+
+    def draw(self, distribution, a):
+        """Random numbers of a's shape and dtype, from a method of `random`; drawn on the host like all that is random."""
+        return backend.to_device(distribution(a.shape, a.dtype))
+
+    def for_decoder(self, code):
+        """A stored code as the decoder sees it: itself, or 2 code - 1 when signed."""
+        return 2 * code - 1 if self.signed else code
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"

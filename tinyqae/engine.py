@@ -1,0 +1,66 @@
+"""The one switch between the two engines.
+
+    reference   the textbook: ops, layers, bottlenecks, losses and optimizers as one reads them, on NumPy or CuPy
+    fast        tinyqae/fast: the same contracts with preallocated buffers, fused kernels, threads and CUDA graphs
+
+A model builds itself from reference parts and passes each to its engine's `build`, which returns a part with the same
+contract. Whoever asks for no engine gets the one in the environment variable TINYQAE_ENGINE, or else the fast one.
+"""
+import contextlib
+import copy
+import os
+
+from . import backend
+from .errors import BackendError
+
+ENGINES = ("reference", "fast")
+DEFAULT = "fast"
+
+
+def choose(name=None):
+    """The engine called `name`: "reference", "fast", or None for the default.
+
+    ValueError for another name, BackendError for another one in the environment.
+    """
+    error, source = (ValueError, "engine") if name else (BackendError, "TINYQAE_ENGINE")
+    name = name or os.environ.get("TINYQAE_ENGINE") or DEFAULT
+    if name not in ENGINES:
+        raise error(f"{source}={name!r} is unknown; choose one of {', '.join(ENGINES)}")
+    if name == "reference":
+        return Reference()
+    from .fast import Fast  # Not above: the reference engine does without it.
+    return Fast()
+
+
+def environment(engine):
+    """What the weights of a run depend on beside its arguments, by name: the engine, the backend, kernels, threads."""
+    return {"engine": engine.name, "backend": backend.name, "kernels": engine.kernels(), "threads": backend.threads}
+
+
+class Reference:
+    """The reference engine: everything is used as it is."""
+
+    name = "reference"
+
+    def build(self, part):
+        """The part (a layer, a bottleneck, a loss, batches) that does this engine's work in place of `part`."""
+        return copy.copy(part)
+
+    def adopt(self, layers):
+        """Called once with all of a model's layers, when they are built."""
+
+    def arrays(self, layers, kind):
+        """The parameters (kind "params") or gradients ("grads") of these layers, as a list of arrays."""
+        return [getattr(layer, kind)[name] for layer in layers for name in layer.params]
+
+    def step(self, optimizer, model, lr):
+        """One update of the model's parameters."""
+        optimizer.update_all(model.parameters(), model.gradients(), lr)
+
+    def working(self, model, batch_size):
+        """The context to train and infer in with batches of this size."""
+        return contextlib.nullcontext()
+
+    def kernels(self):
+        """Which kernels it computes with."""
+        return "numpy"

@@ -1,0 +1,39 @@
+"""Batches of images without allocation."""
+import numpy as np
+
+from .. import backend
+from ..data import batches
+
+
+class ImageBatches(batches.ImageBatches):
+    """See data.batches.ImageBatches. The data set lives on the device, and batches are gathered into one buffer, which
+    the next one overwrites. A data set too large for the device stays on the host: each batch is gathered there and sent.
+    """
+
+    def prepare(self):
+        """Send the data set."""
+        xp = backend.xp
+        shape = (min(self.batch_size, self.n), *self.images.shape[1:])
+        self.rows = xp.empty(shape, self.images.dtype)
+        self.source, self.on_device = self.images, backend.fits(self.images.nbytes)
+        if self.on_device:
+            self.source = backend.to_device(self.images)
+        else:
+            self.host_rows = np.empty(shape, self.images.dtype)
+        self.is_bytes = self.images.dtype == np.uint8
+        self.floats = xp.empty(shape, self.dtype) if self.is_bytes else self.rows
+        self.scale = np.dtype(self.dtype).type(1 / 255)
+
+    def epoch(self, random):
+        """See ImageBatches; each batch is overwritten by the next."""
+        order = random.permutation(self.n)
+        for index in self.indices(backend.to_device(order) if self.on_device else order):
+            rows, floats = self.rows[:len(index)], self.floats[:len(index)]
+            if self.on_device:
+                backend.gather(self.source, index, rows)
+            else:
+                chosen = np.take(self.source, index, axis=0, out=self.host_rows[:len(index)], mode="clip")
+                backend.to_device(chosen, rows)
+            if self.is_bytes:
+                backend.xp.multiply(rows, self.scale, out=floats)
+            yield floats

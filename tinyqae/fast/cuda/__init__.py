@@ -1,0 +1,1 @@
+"""Fused kernels and matrix products for NVIDIA GPUs, through CuPy."""

@@ -1,0 +1,200 @@
+"""Numba kernels of the LSTM, of the gradient of its symbols' weights and of the softmax over symbols, float32 on the CPU.
+
+The loop over time is compiled as well, products included, or its hundreds of short calls would make threads wait for the
+interpreter. Numba's products are those of the BLAS that comes with SciPy.
+
+See elementwise.py for what they have in common. The gates take one pass over memory, row by row; within a row, which is
+in the cache, one short loop for each result: LLVM proves that no two arrays overlap only for a few of them at a time.
+"""
+import numba
+import numpy as np
+import scipy.linalg.cython_blas  # noqa: F401  loaded here, so that limits on BLAS threads that are set later hold for it
+
+from .. import embedding, losses, lstm
+from .elementwise import ONE, compiled, exp_up_to_88
+
+ZERO, TWO, LARGEST = np.float32(0), np.float32(2), np.float32(87)
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _sigmoid(exponent):
+    # sigma(a), exponent -a
+    return ONE / (ONE + exp_up_to_88(min(exponent, LARGEST)))
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _tanh(exponent):
+    # tanh(a), exponent -2a
+    e = exp_up_to_88(min(exponent, LARGEST))
+    return (ONE - e) / (ONE + e)
+
+
+@compiled
+def _sigmoid_of_sum(x, out):
+    for u in range(len(out)):
+        out[u] = _sigmoid(x[u] + out[u])
+
+
+@compiled
+def _tanh_of_sum(x, out):
+    for u in range(len(out)):
+        out[u] = _tanh(x[u] + out[u])
+
+
+@compiled
+def _rows_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    # lstm_gates_forward, with inputs (4, M, U) of which example n takes row rows[n].
+    examples, units = c.shape
+    for n in range(examples):
+        i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
+        if finished is not None and finished[n, 0]:
+            i[:], f[:], g[:], o[:] = ZERO, ONE, ZERO, ZERO
+            c[n], tanh_c[n], h[n] = c_prev[n], ZERO, h_prev[n]
+            continue
+        row, old, new, squashed, output = rows[n], c_prev[n], c[n], tanh_c[n], h[n]
+        _sigmoid_of_sum(inputs[0, row], i)
+        _sigmoid_of_sum(inputs[1, row], f)
+        _tanh_of_sum(inputs[2, row], g)
+        _sigmoid_of_sum(inputs[3, row], o)
+        for u in range(units):
+            new[u] = f[u] * old[u] + i[u] * g[u]
+        for u in range(units):
+            squashed[u] = _tanh(-TWO * new[u])
+        for u in range(units):
+            output[u] = o[u] * squashed[u]
+
+
+@compiled
+def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    """As the plain function of this name; see REPLACEMENTS."""
+    _rows_forward(inputs[:, t], np.arange(len(c)), c_prev, h_prev, finished, gates, c, tanh_c, h)
+
+
+@compiled
+def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
+    """As the plain function of this name; see REPLACEMENTS."""
+    examples, units = dh.shape
+    for n in range(examples):
+        i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
+        dhidden, dcell, old, squashed = dh[n], dc[n], c_prev[n], tanh_c[n]
+        di, df = da[n, :units], da[n, units:2 * units]
+        dg, do = da[n, 2 * units:3 * units], da[n, 3 * units:]
+        for u in range(units):
+            do[u] = dhidden[u] * squashed[u] * o[u] * (ONE - o[u])
+        for u in range(units):
+            dcell[u] += dhidden[u] * o[u] * (ONE - squashed[u] * squashed[u])
+        for u in range(units):
+            di[u] = dcell[u] * g[u] * i[u] * (ONE - i[u])
+        for u in range(units):
+            dg[u] = dcell[u] * i[u] * (ONE - g[u] * g[u])
+        for u in range(units):
+            df[u] = dcell[u] * old[u] * f[u] * (ONE - f[u])
+        for u in range(units):
+            dcell[u] *= f[u]
+
+
+@compiled
+def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
+    """As the plain function of this name; see REPLACEMENTS."""
+    for t in range(len(gates)):
+        for k in range(4):
+            np.dot(h[t], wh[k], gates[t, k])
+        if finished is None:
+            lstm_gates_forward(inputs, t, c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+        else:
+            lstm_gates_forward(inputs, t, c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
+
+
+@compiled
+def _add_rows(x, out):
+    for n in range(len(out)):
+        row, total = x[n], out[n]
+        for u in range(len(row)):
+            total[u] += row[u]
+
+
+@compiled
+def _symbol_steps_forward(table, symbols, context, finished, wh, gates, c, tanh_c, h):
+    # Rows of the table stay in the cache, which the inputs of all steps would not.
+    for t in range(len(gates)):
+        for k in range(4):
+            np.dot(h[t], wh[k], gates[t, k])
+            if context is not None:
+                _add_rows(context[k], gates[t, k])
+        if finished is None:
+            _rows_forward(table, symbols[t], c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+        else:
+            _rows_forward(table, symbols[t], c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
+
+
+def lstm_symbol_steps_forward(table, symbols, context, inputs, finished, first_end, wh, gates, c, tanh_c, h):
+    """As the plain function of this name; see REPLACEMENTS."""
+    embedding.require_symbols(symbols, table.shape[1])
+    _symbol_steps_forward(table, symbols, context, finished, wh, gates, c, tanh_c, h)
+
+
+@compiled
+def lstm_steps_backward(dh, running, first_end, wh_t, c, gates, tanh_c, scratch, dh_t, dc_t, da):
+    """As the plain function of this name; see REPLACEMENTS."""
+    for t in range(len(gates) - 1, -1, -1):
+        if dh is not None:
+            dh_t += dh[t]
+        lstm_gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
+        if running is None or t < first_end:
+            np.dot(da[t], wh_t, dh_t)
+        else:
+            np.dot(da[t], wh_t, scratch[0])
+            for n in range(len(dh_t)):
+                if running[t, n, 0]:
+                    dh_t[n] = scratch[0, n]
+
+
+@compiled
+def _scatter_add(dout, symbols, dtable):
+    dtable[:] = ZERO
+    for m in range(len(symbols)):
+        row, total = dout[m], dtable[symbols[m]]
+        for k in range(len(row)):
+            total[k] += row[k]
+
+
+def embedding_backward(dout, symbols, scratch, dtable):
+    """As the plain function of this name; see REPLACEMENTS."""
+    embedding.require_symbols(symbols, len(dtable))
+    _scatter_add(dout.reshape(symbols.size, -1), symbols.reshape(-1), dtable)
+    return dtable
+
+
+@compiled
+def _cross_entropy(logits, labels, weights, dlogits):
+    total = 0.0
+    for m in range(len(labels)):
+        l, p, weight = logits[m], dlogits[m], weights[m]
+        largest = l[0]
+        for v in range(1, len(l)):
+            largest = max(largest, l[v])
+        for v in range(len(l)):
+            p[v] = exp_up_to_88(l[v] - largest)
+        normalizer = ZERO
+        for v in range(len(l)):
+            normalizer += p[v]
+        total += weight * (np.log(normalizer) + largest - l[labels[m]])
+        scale = weight / normalizer
+        for v in range(len(l)):
+            p[v] *= scale
+        p[labels[m]] -= weight
+    return np.float32(total)
+
+
+def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
+    """As the plain function of this name; see REPLACEMENTS."""
+    return _cross_entropy(logits, labels, weights, dlogits)
+
+
+REPLACEMENTS = {
+    losses.cross_entropy_with_logits: cross_entropy_with_logits,
+    lstm.lstm_steps_forward: lstm_steps_forward,
+    lstm.lstm_symbol_steps_forward: lstm_symbol_steps_forward,
+    lstm.lstm_steps_backward: lstm_steps_backward,
+    embedding.embedding_backward: embedding_backward,
+}

@@ -1,0 +1,34 @@
+"""What a training run records."""
+import csv
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .checkpoint import write_atomically
+
+LATENT_BINS = 40
+
+
+@dataclass
+class History:
+    """What a run recorded: `rows`, a dict of numbers for each epoch (loss terms, rate, seconds, validation); and `latents`,
+    pairs (epoch, counts): how many of the values before the threshold fell in each of LATENT_BINS bins over [0, 1] (values
+    outside are counted in the end bins). Epoch 0 is before training.
+    """
+
+    rows: list = field(default_factory=list)
+    latents: list = field(default_factory=list)
+
+    def save_csv(self, path):
+        """Write `rows` as a CSV table, one line for each epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]) if self.rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def latent_counts(latent):
+    """How many of the values before the threshold (N, K) fall in each of LATENT_BINS bins over [0, 1], a list."""
+    return np.histogram(np.clip(latent, 0, 1), bins=LATENT_BINS, range=(0, 1))[0].tolist()

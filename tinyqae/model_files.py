@@ -1,0 +1,100 @@
+"""Models as files, copies and names: all that training changes, as arrays, and what it takes to build the model again."""
+import hashlib
+
+import numpy as np
+
+from . import backend
+from .bottlenecks import KINDS, make_bottleneck
+from .checkpoint import CheckpointError, read_arrays, write_arrays
+from .engine import choose
+
+
+class Stored:
+    """What a model needs to be saved, loaded, copied and pickled; models.base.Autoencoder inherits it."""
+
+    registry = {}
+
+    def __init_subclass__(cls):
+        Stored.registry[cls.__name__] = cls
+
+    def constants(self):
+        """The constructor's arguments that are arrays, by name, for saving."""
+        return {}
+
+    def _arrays(self):
+        """Every array that training changes by its name in a file: the parameters of all layers, and each one's state."""
+        parameters = [layer.params[name] for layer in self.layers for name in layer.params]
+        return parameters, {f"state.{i}.{name}": array for i, layer in enumerate(self.layers)
+                            for name, array in layer.state.items()}
+
+    def state_arrays(self):
+        """Everything that training changes, as NumPy arrays by name: all parameters as one vector, and the layers' state."""
+        parameters, state = self._arrays()
+        vector = np.concatenate([backend.to_host(array).ravel() for array in parameters])
+        return {"parameters": vector, **{name: backend.to_host(array).copy() for name, array in state.items()}}
+
+    def restore(self, arrays):
+        """Take up what state_arrays gave, of either engine. CheckpointError for arrays that are not this model's."""
+        parameters, state = self._arrays()
+        shapes = {"parameters": (sum(array.size for array in parameters),), **{n: a.shape for n, a in state.items()}}
+        for name, shape in shapes.items():
+            if name not in arrays or arrays[name].shape != shape:
+                found = arrays[name].shape if name in arrays else "nothing"
+                raise CheckpointError(f"{name}: this model needs shape {shape}, the file has {found}")
+        vectors = np.split(arrays["parameters"], np.cumsum([array.size for array in parameters])[:-1])
+        for array, values in zip(parameters, vectors, strict=True):
+            array[...] = backend.to_device(values.reshape(array.shape))
+        for name, array in state.items():
+            array[...] = backend.to_device(arrays[name])
+
+    def model_id(self):
+        """The SHA-256 of the parameters and state, in hexadecimal: the name of exactly these weights."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.state_arrays().items()):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path):
+        """Write the model to one .npz file, whole or not at all."""
+        write_arrays(path, *self.as_file())
+
+    def __reduce__(self):
+        """Copies and pickles are models of their own, built anew with these weights."""
+        kind = self.bottleneck.kind
+        bottleneck = make_bottleneck(kind, **self.bottleneck.config()) if kind in KINDS else self.bottleneck
+        arguments = {"bottleneck": bottleneck, "engine": self.engine.name, **self.constants(), **self.config()}
+        return _rebuilt, (type(self), arguments, self.state_arrays())
+
+    def as_file(self):
+        """What `save` writes: (arrays by name, description)."""
+        arrays = self.state_arrays() | {f"constant.{name}": array for name, array in self.constants().items()}
+        bottleneck = {"kind": self.bottleneck.kind, **self.bottleneck.config()}
+        return arrays, {"format": "tinyqae model", "version": 1, "model": type(self).__name__, "config": self.config(),
+                        "bottleneck": bottleneck}
+
+
+def _rebuilt(model_class, arguments, arrays):
+    model = model_class(**arguments)
+    model.restore(arrays)
+    return model
+
+
+def load(path, engine=None):
+    """The model that Autoencoder.save wrote to `path`, on the backend in use; engine: see tinyqae.engine.
+
+    Raises CheckpointError when the file is missing, corrupt, or not a model of this library.
+    """
+    choose(engine)  # Here, so that a wrong name is not taken for something wrong with the file.
+    arrays, meta = read_arrays(path)
+    if meta.get("format") != "tinyqae model" or meta.get("model") not in Stored.registry:
+        raise CheckpointError(f"{path} is not a tinyqae model: it says format {meta.get('format')!r}, "
+                              f"model {meta.get('model')!r}")
+    try:
+        constants = {name.removeprefix("constant."): array for name, array in arrays.items()
+                     if name.startswith("constant.")}
+        arguments = {"bottleneck": make_bottleneck(**meta["bottleneck"]), "engine": engine, **constants, **meta["config"]}
+        model = Stored.registry[meta["model"]](**arguments)
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} does not describe a model that this version can build: {error}") from error
+    model.restore(arrays)
+    return model
