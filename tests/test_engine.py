@@ -19,7 +19,7 @@ from tinyqae import bottlenecks as reference_bottlenecks
 from tinyqae import layers as reference_layers
 from tinyqae import losses as reference_losses
 from tinyqae import recurrent as reference_recurrent
-from tinyqae.bottlenecks import KINDS, Bottleneck, make_bottleneck
+from tinyqae.bottlenecks import KINDS, Annealed, Bottleneck, make_bottleneck
 from tinyqae.data.batches import ImageBatches
 from tinyqae.engine import DEFAULT, ENGINES, Reference, choose
 from tinyqae.errors import BackendError, CheckpointError
@@ -543,3 +543,17 @@ def test_models_train_where_numba_and_cupy_are_not_installed(name, tmp_path, mon
     done = subprocess.run([sys.executable, "-c", WITHOUT, name, str(tmp_path / "model.npz")], capture_output=True, text=True,
                           timeout=120)
     assert (done.returncode, done.stdout) == (0, f"{name} numpy\n"), done.stderr
+
+
+def test_a_copy_keeps_a_users_kind_of_bottleneck(plain_engine):
+    model = MLPAutoencoder(FrozenCommit(weight=0.5), hidden=(4,), input_shape=(3, 3, 1))
+    assert type(copy.deepcopy(model).bottleneck) is FrozenCommit
+
+
+def test_a_copy_in_the_middle_of_annealing_has_the_slope_of_that_moment(plain_engine):
+    model = MLPAutoencoder(Annealed(slope=11.0), hidden=(4,), input_shape=(3, 3, 1))
+    model.bottleneck.set_progress(0.5)
+    x = np.random.default_rng(0).random((5, 3, 3, 1)).astype(np.float32)
+    duplicate = copy.deepcopy(model)
+    assert duplicate.bottleneck.current_slope == 6
+    np.testing.assert_array_equal(duplicate.latent(x), model.latent(x))

@@ -60,8 +60,12 @@ class Stored:
 
     def __reduce__(self):
         """Copies and pickles are models of their own, built anew with these weights."""
-        kind = self.bottleneck.kind
-        bottleneck = make_bottleneck(kind, **self.bottleneck.config()) if kind in KINDS else self.bottleneck
+        kind = KINDS.get(self.bottleneck.kind)
+        # A user's own bottleneck is copied as it is; ours without the fast engine's buffers.
+        bottleneck = self.bottleneck
+        if kind is not None and type(bottleneck) in (kind, type(self.engine.build(kind()))):
+            bottleneck = kind(**self.bottleneck.config())
+            vars(bottleneck).update({name: vars(self.bottleneck)[name] for name in vars(bottleneck)})
         arguments = {"bottleneck": bottleneck, "engine": self.engine.name, **self.constants(), **self.config()}
         return _rebuilt, (type(self), arguments, self.state_arrays())
 

@@ -12,7 +12,6 @@ from tinyqae.experiment import images, sentences
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FILES = {"model.npz", "metrics.json", "history.csv", "latents.png", "curves.png"}
-SMALL_SHAPES = 300, 50
 
 
 def run(monkeypatch, name, *arguments):
@@ -21,12 +20,20 @@ def run(monkeypatch, name, *arguments):
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
 
+@pytest.fixture(autouse=True)
+def few_digits(monkeypatch):
+    """600 training digits in place of thousands."""
+    few = data.synthetic_digits(600, 100, 0)
+    monkeypatch.setattr("tinyqae.synthetic_digits", lambda seed: few)
+    return few
+
+
 @pytest.fixture
 def few_shapes(monkeypatch):
     """300 training pictures in place of thousands."""
-    make = data.synthetic_shapes
-    monkeypatch.setattr("tinyqae.synthetic_shapes", lambda seed: make(*SMALL_SHAPES, seed))
-    return make(*SMALL_SHAPES, 0)
+    few = data.synthetic_shapes(300, 50, 0)
+    monkeypatch.setattr("tinyqae.synthetic_shapes", lambda seed: few)
+    return few
 
 
 @pytest.mark.parametrize("name", ["mnist_mlp", "cifar_cnn", "anki_lstm"])
@@ -52,10 +59,10 @@ def test_mnist_mlp_writes_its_files_and_prints_its_table(quant, monkeypatch, tmp
     assert row.keys() == {"epoch", "lr", "seconds", "val_psnr"} | terms
 
 
-def test_mnist_mlp_is_the_default_recipe(engine, monkeypatch, tmp_path):
+def test_mnist_mlp_is_the_default_recipe(engine, few_digits, monkeypatch, tmp_path):
     run(monkeypatch, "mnist_mlp", "--dataset", "synthetic", "--epochs", 1, "--out", tmp_path)
     recipe = recipes.mnist_mlp("default", "commit", (50,)).override(epochs=1)
-    expected = images.train_and_measure(recipe, data.synthetic_digits(seed=0), progress=False)
+    expected = images.train_and_measure(recipe, few_digits, progress=False)
     assert load(tmp_path / "model.npz").model_id() == expected.model.model_id()
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["settings"]["engine"] == engine

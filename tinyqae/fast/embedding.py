@@ -9,8 +9,8 @@ one of a product (dense_backward), becomes a sum over the places where a symbol 
 
     dw_v = sum over m of 1[v = s_m] dout_m,   that is   dw = onehot^T dout
 
-`embedding_backward_textbook` adds row by row. `embedding_backward` computes the product instead, which BLAS does faster
-on the CPU for the alphabets of text (up to some hundred symbols); its scratch space is V by M values.
+This is computed as the product, which BLAS does faster on the CPU than a scatter-add for the alphabets of text (up to some
+hundred symbols); its scratch space is V by M values.
 """
 from .. import backend
 from ..backend import gemm
@@ -33,14 +33,6 @@ def embedding_forward(table, symbols, out):
     """
     require_symbols(symbols, len(table))
     return backend.gather(table, symbols, out)
-
-
-def embedding_backward_textbook(dout, symbols, dtable):
-    """dtable[v] = the sum of dout[m] over all m with symbols[m] = v. Shapes as in embedding_backward."""
-    require_symbols(symbols, len(dtable))
-    dtable.fill(0)
-    backend.xp.add.at(dtable, symbols, dout)
-    return dtable
 
 
 class OneHotScratch:

@@ -2,8 +2,8 @@
 what they have in common.
 
 A column's statistics are put together from those of its parts, as combine_statistics in fast/norm_relu_pool.py does it:
-first in every thread, row by row (Welford 1962), then in a block, then over the blocks. So the largest arrays are read once for
-their statistics, once to be normalized, and twice on the way back.
+first in every thread, row by row (Welford 1962), then in a block, then over the blocks. So the largest arrays are read once
+for their statistics, once to be normalized, and twice on the way back.
 
 A block is `width` columns by THREADS / width rows, so that neighbouring threads read neighbouring numbers.
 """
