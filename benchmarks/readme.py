@@ -35,16 +35,17 @@ def update(name, text):
 def speed(model):
     """Training steps against PyTorch, in short."""
     result = json.loads((RESULTS / f"train_step_{model}.json").read_text())
-    lines = ["| threads | case | PyTorch eager | NumPy | NumPy + Numba |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| threads | case | PyTorch eager | torch.compile | reference engine | fast, NumPy | fast, Numba |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
     for race in result["races"]:
         case = ", ".join(f"{name.removesuffix('_size')} {value}" for name, value in race["case"].items())
         cells = []
-        for name in ("torch eager", "numpy", "numpy + numba"):
-            row = race["rows"][name]
-            faster = "" if name == "torch eager" else f" (×{row['ratio']:.2f})"
-            cells.append(f"{row['steps_per_second']:.0f}{faster}")
+        for name in ("torch eager", "torch.compile", "reference engine", "numpy", "numpy + numba"):
+            row = race["rows"].get(name)
+            faster = "" if name == "torch eager" or row is None else f" (×{row['ratio']:.2f})"
+            cells.append("" if row is None else f"{row['steps_per_second']:.0f}{faster}")
         lines.append(f"| {race['threads']} | {case} | " + " | ".join(cells) + " |")
-    lines += ["", f"Training steps a second (forward, backward, update), and how many times PyTorch's. "
+    lines += ["", f"Training steps per second (forward, backward, update), and how many times PyTorch's. "
               f"{', '.join(result['versions'])}; {result['machine']}; {result['date']}; "
               f"[all figures](benchmarks/results/train_step_{model}.md)."]
     return "\n".join(lines)

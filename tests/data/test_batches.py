@@ -156,6 +156,7 @@ def test_targets_are_the_sentence_and_one_end_token():
     tokens, lengths, targets = tokenize(["ab", "", "c9z"])
     assert lengths.tolist() == [2, 0, 3]
     assert tokens.tolist() == [[1, 2, 0], [0, 0, 0], [3, 36, 26]]
+    assert targets.shape == (3, 4)
     assert [row[:n + 1] for row, n in zip(targets.tolist(), lengths, strict=True)] == [[1, 2, END], [END], [3, 36, 26, END]]
 
 
@@ -228,6 +229,8 @@ def test_padded_sentences_all_have_one_length_and_every_character_counts():
 def test_an_empty_sentence_alone_gives_the_encoder_one_step_to_skip():
     batch = in_one_batch([""])
     assert batch.tokens.shape == (1, 1) and batch.lengths.tolist() == [0] and batch.targets.tolist() == [[END]]
+    steps = [len(batch.tokens) for batch in SentenceBatches(["", "a", "abc"], 1, np.float32).in_order()]
+    assert steps == [1, 1, 3]
 
 
 def test_arrays_of_a_batch_are_time_first_and_contiguous():

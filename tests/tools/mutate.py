@@ -41,7 +41,7 @@ SWAPS = {
     "zeros": "ones", "ones": "zeros", "zeros_like": "ones_like", "sign": "abs", "abs": "sign", "argmax": "argmin",
     "greater": "less", "less": "greater", "equal": "not_equal", "sin": "cos", "cos": "sin", "floor": "ceil",
 }
-# The tests that look at a file, the quickest first; the last resort, for all files, comes after them.
+# The tests of a file beside those in the file of its own name; the last resort, for all files, comes after them.
 TESTS = {
     "tinyqae/ops/": ["tests/ops", "tests/test_layers.py", "tests/test_recurrent.py"],
     "tinyqae/bottlenecks/": ["tests/bottlenecks"],
@@ -56,7 +56,20 @@ TESTS = {
     "tinyqae/train.py": ["tests/test_train.py"],
     "tinyqae/gradcheck.py": ["tests/test_gradcheck.py"],
     "tinyqae/model_files.py": ["tests/models/test_mlp.py"],
-    "tinyqae/fast/": ["tests/fast", "tests/test_engine.py"],
+    "tinyqae/fast/conv": ["tests/fast/test_conv.py", "tests/fast/test_conv_upsampled.py", "tests/fast/test_layers.py"],
+    "tinyqae/fast/windows.py": ["tests/fast/test_conv.py", "tests/fast/test_conv_upsampled.py"],
+    "tinyqae/fast/activations.py": ["tests/fast/test_activations_dense_norm.py"],
+    "tinyqae/fast/binarize.py": ["tests/fast/test_activations_dense_norm.py"],
+    "tinyqae/fast/dense.py": ["tests/fast/test_activations_dense_norm.py"],
+    "tinyqae/fast/norm.py": ["tests/fast/test_activations_dense_norm.py"],
+    "tinyqae/fast/bottlenecks.py": ["tests/bottlenecks"],
+    "tinyqae/fast/optim.py": ["tests/test_optim.py"],
+    "tinyqae/fast/batches.py": ["tests/data/test_batches.py"],
+    "tinyqae/fast/parts.py": ["tests/test_engine.py"],
+    "tinyqae/fast/layers.py": ["tests/test_layers.py"],
+    "tinyqae/fast/recurrent.py": ["tests/test_recurrent.py"],
+    "tinyqae/fast/numba/": ["tests/fast/test_numba.py"],
+    "tinyqae/fast/numba/norm.py": ["tests/fast/test_norm_relu_pool.py", "tests/fast/test_activations_dense_norm.py"],
 }
 LAST_RESORT = ["tests/models", "tests/test_engine.py", "tests/test_train.py", "tests/test_layers.py",
                "tests/test_recurrent.py", "tests/fast"]
@@ -123,9 +136,13 @@ def _other_number(text):
 
 
 def tests_for(file):
-    """The test paths that should notice a mutation of this file, then all others."""
-    own = [path for prefix, paths in TESTS.items() if file.startswith(prefix) for path in paths]
-    return own, [path for path in LAST_RESORT if path not in own]
+    """The tests that should notice a mutation of this file, the quickest first, in groups."""
+    path = Path(file)
+    folder = "tests" / path.parent.relative_to("tinyqae")
+    of_its_name = [str(folder / f"test_{path.stem}.py"), str(folder.parent / f"test_{path.stem}.py")]
+    of_its_name = [test for test in of_its_name if (ROOT / test).exists()]
+    others = [test for prefix, tests in TESTS.items() if file.startswith(prefix) for test in tests]
+    return of_its_name, [test for test in others if test not in of_its_name], LAST_RESORT
 
 
 def is_caught(mutation, copy):
