@@ -1,6 +1,7 @@
 """The choice between the engines: the default, what stands for what, a user's own parts, and what keeps the two apart."""
 import ast
 import copy
+import inspect
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
 from cublas_stand_in import CuBLASStandIn
 from device_stand_in import StandIn
 from engines import flat, train_once
@@ -557,3 +559,30 @@ def test_a_copy_in_the_middle_of_annealing_has_the_slope_of_that_moment(plain_en
     duplicate = copy.deepcopy(model)
     assert duplicate.bottleneck.current_slope == 6
     np.testing.assert_array_equal(duplicate.latent(x), model.latent(x))
+
+
+def test_blas_has_one_thread_where_layers_split_batches_and_for_small_products(monkeypatch):
+    def threads(model, batch_size):
+        with backend.blas_threads(2), model.engine.working(model, batch_size):
+            return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+    fast = {"engine": "fast"}
+    assert threads(CNNAutoencoder(Commit(), widths=(4,), latent_channels=2, **fast), 1000) == {1}
+    assert threads(Seq2SeqAutoencoder(Commit(), 32, **fast), 1000) == {1}
+    assert threads(MLPAutoencoder(Commit(), (50,), **fast), 4) == {1}
+    assert threads(MLPAutoencoder(Commit(), (50,), **fast), 1000) == {2}
+
+
+@pytest.mark.parametrize(("model", "defaults"), [
+    (MLPAutoencoder, {"hidden": (50,), "input_shape": (28, 28, 1), "normalize_latent": False, "reconstruction": "bce",
+                      "mean_image": None, "seed": 0, "dtype": np.float32, "engine": None}),
+    (CNNAutoencoder, {"widths": (64, 32, 16), "latent_channels": 16, "input_shape": (32, 32, 3), "decoder_widths": None,
+                      "normalize_latent": False, "normalize_output": False, "norm_momentum": 0.9, "norm_eps": 1e-5,
+                      "reconstruction": "bce", "mean_image": None, "seed": 0, "dtype": np.float32, "engine": None}),
+    (Seq2SeqAutoencoder, {"hidden": 64, "units": None, "dense_states": True, "normalize_latent": False,
+                          "code_every_step": False, "reverse": False, "splice": 0.0, "pad_to": None, "max_length": 40,
+                          "beam": 1, "seed": 0, "dtype": np.float32, "engine": None}),
+])
+def test_the_default_settings_of_the_models(model, defaults):
+    parameters = inspect.signature(model).parameters.values()
+    assert {p.name: p.default for p in parameters if p.name != "bottleneck"} == defaults

@@ -76,7 +76,7 @@ def lstm_backward(dhs, dh, dc, wh, hs, cs, all_gates, lengths=None):
         if dhs is not None:
             dh = dh + dhs[t]
         dp, dc_prev = lstm_step_backward(dh, dc, cs[t], cs[t + 1], all_gates[t])
-        (dps[t],) = _where_running(t, lengths, (dp,), (0 * dp,))
+        (dps[t],) = _where_running(t, lengths, (dp,), (backend.xp.zeros_like(dp),))
         dh, dc = _where_running(t, lengths, (dp @ wh.T, dc_prev), (dh, dc))
     dinputs, h_prev = backend.xp.stack(dps), backend.xp.stack(hs[:-1])
     dwh = h_prev.reshape(-1, h_prev.shape[-1]).T @ dinputs.reshape(-1, dinputs.shape[-1])
