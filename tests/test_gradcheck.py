@@ -138,3 +138,15 @@ def test_refuses_float32(check):
 
 def test_relative_error_is_relative_to_the_larger_magnitude():
     np.testing.assert_allclose(relative_error([2.0, -1.0, 0.0, 1e-12], [1.0, 1.0, 0.0, 0.0]), [0.5, 2, 0, 1e-4])
+
+
+def test_three_directions_are_drawn_for_each_one_wanted_before_it_gives_up():
+    x, evaluations = np.zeros(3), []
+
+    def kinked():
+        evaluations.append(None)
+        return np.abs(x).sum()
+
+    with pytest.raises(KinkFound, match="only 0 of 4 directions were free of kinks in 12 draws"):
+        check_directions(kinked, x, np.zeros(3), directions=4)
+    assert len(evaluations) == 3 * 12

@@ -274,3 +274,10 @@ def test_config_rebuilds_the_bottleneck_and_repr_names_it(bottleneck, plain_engi
     again = make_bottleneck(built.kind, **built.config())
     assert type(again) is type(bottleneck) and repr(again) == repr(built) == repr(bottleneck)
     assert eval(repr(built)).config() == built.config() == bottleneck.config()
+
+
+def test_noise_of_a_new_bottleneck_is_drawn_from_generator_0(plain_engine):
+    h, _ = draw()
+    drawn = np.random.default_rng([0]).standard_normal(h.shape)
+    code = build(Naive(noise=0.3)).forward(h, True)
+    np.testing.assert_allclose(code, sigmoid(h) + 0.3 * drawn, rtol=1e-12)
