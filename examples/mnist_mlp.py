@@ -48,8 +48,8 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    name = f"{args.quant}-{'-'.join(map(str, args.hidden))}"
-    directory = args.out or Path("runs") / f"mnist-mlp-{name}"
+    hidden = "-".join(map(str, args.hidden))
+    directory = args.out or Path("runs") / f"mnist-mlp-{args.quant}-{hidden}"
     experiment.require_writable(directory)
     experiment.use_backend(args.backend)
 
@@ -91,7 +91,7 @@ def main():
     metrics = images.measure(model, train, data.test_images)
     metrics["settings"] = experiment.settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
                                                  data=images.describe(data, len(train), held_back))
-    images.write(experiment.Run(model, history, metrics), data, directory, f"MLP {name}")
+    images.write(experiment.Run(model, history, metrics), data, directory, f"MLP {hidden}")
     print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 
 
