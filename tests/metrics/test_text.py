@@ -1,4 +1,4 @@
-"""Distances between sentences, the report's flawed ones, and the sizes of a text coded and compressed."""
+"""Distances between sentences, and the sizes of a text coded and compressed."""
 
 import bz2
 import gzip
@@ -23,7 +23,6 @@ from tinyqae.metrics.text import (
     cosine_distance,
     jaccard_distance,
     levenshtein,
-    report_text_metrics,
     text_compression,
     text_metrics,
 )
@@ -36,7 +35,7 @@ PACKAGES = {
     jaccard_distance: ("simplemma", "simplemma"),
     bleu_distance: ("nltk.translate.bleu_score", "nltk"),
 }
-REPORT_KEYS = ["levenshtein", "cosine_distance", "jaccard_distance", "bleu_distance"]
+KEYS = ["levenshtein", "cosine_distance", "jaccard_distance", "bleu_distance"]
 
 no_deadline = settings(deadline=None)  # the first call imports a package
 WORDS = st.sampled_from("the a house houses is was girl looks lost where tom 7".split())
@@ -105,13 +104,10 @@ def test_bounds_and_no_warnings(pairs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values = {distance: distance(original, reconstruction) for distance in DISTANCES}
-        means = report_text_metrics(original, reconstruction)
     for distance, value in values.items():
         assert value.shape == (len(original),) and value.dtype == np.float64
         longest = [max(len(a), len(b)) for a, b in zip(*pairs, strict=True)] if distance is levenshtein else 1
         assert ((0 <= value) & (value <= longest)).all()
-    assert list(means) == REPORT_KEYS
-    assert all(0 <= means[key] <= 1 for key in REPORT_KEYS[1:])
 
 
 @needs_packages
@@ -164,11 +160,7 @@ def test_sentences_without_words(blank):
     for distance in ON_WORDS:
         assert distance([blank, blank, "tom"], [blank, "tom", blank]).tolist() == [0, 1, 1]
     assert levenshtein([blank, "tom"], [blank, blank]).tolist() == [0, 3]
-    assert text_metrics([""], [""]) == dict.fromkeys(REPORT_KEYS, 0) | {"exact_match_rate": 1}
-    assert report_text_metrics([""], [""]) == dict.fromkeys(REPORT_KEYS, 0)
-    assert report_text_metrics([""], ["tom"]) == {
-        "levenshtein": 3, "cosine_distance": 1, "jaccard_distance": 1, "bleu_distance": 1
-    }
+    assert text_metrics([""], [""]) == dict.fromkeys(KEYS, 0) | {"exact_match_rate": 1}
 
 
 @needs_packages
@@ -198,56 +190,12 @@ def test_text_metrics_are_the_means():
     original = ["where is your daughter", "that girl looks boyish", "what is your full name"]
     reconstruction = ["where is your daughter", "that girl looked lost", "what is your fool"]
     result = text_metrics(original, reconstruction)
-    assert list(result) == [*REPORT_KEYS, "exact_match_rate"]
+    assert list(result) == [*KEYS, "exact_match_rate"]
     for distance in DISTANCES:
         assert result[distance.__name__] == distance(original, reconstruction).mean()
     assert result["exact_match_rate"] == pytest.approx(1 / 3)
     assert all(type(value) is float for value in result.values())
     assert text_metrics(tuple(original), tuple(reconstruction)) == result
-
-
-@needs_packages
-def test_report_counts_the_line_feed_that_ends_the_output():
-    sentence = "that girl looks boyish"
-    ended, cut_off = report_text_metrics([sentence], [sentence + "\n"]), report_text_metrics([sentence], [sentence])
-    assert (ended["levenshtein"], cut_off["levenshtein"]) == (1, 0)
-    # The line feed is a fourth space. The letters' squared counts: 3 t, 2 each of h, i, l, o, s, and nine single ones.
-    squares = sum(sentence.count(c) ** 2 for c in set(sentence))
-    with_space = squares - 3**2 + 4**2
-    expected = 1 - (squares + 3) / math.sqrt(squares * with_space)
-    assert ended["cosine_distance"] == pytest.approx(expected, rel=1e-9) and expected > 0.005
-    assert ended["jaccard_distance"] == ended["bleu_distance"] == cut_off["cosine_distance"] == 0
-
-
-@needs_packages
-def test_report_compares_characters_and_runs_of_white_space_as_one():
-    result = report_text_metrics(["ab  a"], ["ba a\n"])
-    # "ab a" and "ba a ": counts (2, 1, 1) and (2, 1, 2) of a, b and the space.
-    assert result["cosine_distance"] == pytest.approx(1 - 7 / math.sqrt(6 * 9), rel=1e-12)
-    assert result["jaccard_distance"] == 0
-    assert report_text_metrics(["abc"], ["bcd"])["jaccard_distance"] == 0.5
-
-
-@needs_packages
-def test_report_smooths_as_old_nltk_did():
-    def distance(a, b):
-        return report_text_metrics([a], [b])["bleu_distance"]
-
-    inverse = {n: 5 / math.log(n) for n in (2, 3, 4)}
-    assert distance("a b", "a b\n") == pytest.approx(1 - (1 / (2 + inverse[2]) / (3 + inverse[2])) ** 0.25, rel=1e-12)
-    assert distance("a b c", "a b c\n") == pytest.approx(1 - (1 / (3 + inverse[3])) ** 0.25, rel=1e-12)
-    assert (round(distance("a b", "a b"), 3), round(distance("a b c", "a b c"), 3)) == (0.679, 0.397)
-    poor = 1 - (1 / 4 / math.prod(order + inverse[4] for order in (1, 2, 3))) ** 0.25
-    assert distance("a b c d", "x b y z\n") == pytest.approx(poor, rel=1e-12)
-    assert 1 - poor > 2 * (1 - bleu_distance(["a b c d"], ["x b y z"])[0])
-    assert distance("a", "a\n") == distance("a b", "b\n") == distance("a b", "x y\n") == 1
-
-
-@needs_packages
-def test_report_and_correct_definitions_differ_on_unrelated_sentences():
-    a, b = ["where did you hide it"], ["that girl looks boyish"]
-    assert text_metrics(a, b)["jaccard_distance"] == 1
-    assert report_text_metrics(a, b)["cosine_distance"] < 0.5
 
 
 def test_compression_against_the_text_s_own_bytes():
@@ -291,7 +239,7 @@ def test_general_purpose_compressors_beat_the_smallest_code_on_anki(anki_sentenc
 
 
 @needs_packages
-@pytest.mark.parametrize("function", [*DISTANCES, text_metrics, report_text_metrics])
+@pytest.mark.parametrize("function", [*DISTANCES, text_metrics])
 def test_bad_pairs_are_refused(function):
     with pytest.raises(ValueError, match="original has 2 sentences and reconstruction 1"):
         function(["a", "b"], ["a"])

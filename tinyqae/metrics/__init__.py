@@ -2,9 +2,7 @@
 
 image.py    PSNR, SSIM, MSE and MAE of uint8 images, by their correct definitions
 rate.py     bits per item, compression ratio, how well the bits of a code are used
-text.py     edit, cosine, Jaccard and BLEU distances of sentences; the report's forms of them; sizes under compressors
-bounds.py   what theory allows at a number of bits or floats
-report.py   the image measures as the 2020 report computed them, mistakes included, to check its tables
+text.py     edit, cosine, Jaccard and BLEU distances of sentences; sizes under compressors
 
 The modules are imported by name (`from tinyqae.metrics import image`); importing the package alone stays cheap.
 """

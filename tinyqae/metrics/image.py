@@ -3,11 +3,10 @@
 Images are NumPy arrays of dtype uint8 and layout NHWC (N images, height H, width W, C channels), grayscale with C = 1.
 All arithmetic is float64. The four measures return one value per image, shape (N,); `image_metrics` averages them.
 
-The report's own figures follow other, flawed definitions: see tinyqae/metrics/report.py.
+The report's own figures follow other, flawed definitions: see benchmarks/report/image_metrics.py.
 """
 
 import numpy as np
-import skimage
 
 PEAK = 255
 """Largest value of a pixel: the MAX_I of the PSNR and the data range of the SSIM."""
@@ -21,17 +20,8 @@ _PIXELS_PER_CHUNK = 100_000  # the dozen float64 maps of one SSIM call then fit 
 
 
 def to_uint8(images):
-    """Round images in [0, 1] to bytes: rint(255 * clip(x, 0, 1)).
-
-    Args:
-        images: floating-point array of any shape. Values outside [0, 1] are clipped.
-
-    Returns:
-        uint8 array of the same shape. A byte k scaled to k/255 comes back as k.
-
-    Raises:
-        TypeError: not a NumPy array of floating-point numbers.
-        ValueError: a value is NaN or infinite.
+    """Round images in [0, 1], floats of any shape, to bytes: rint(255 * clip(x, 0, 1)). A byte k scaled to k/255 becomes k
+    again. TypeError for anything but floats, ValueError for NaN or infinity.
     """
     _check_numpy("images", images)
     if not np.issubdtype(images.dtype, np.floating):
@@ -45,31 +35,20 @@ def to_uint8(images):
 def mse(a, b):
     """Mean squared error of each image, in squared gray levels: mean over (H, W, C) of (a - b)^2.
 
-    Args:
-        a, b: uint8 arrays (N, H, W, C) of equal shape.
-
-    Returns:
-        float64 array (N,).
-
-    Raises:
-        TypeError: not NumPy arrays of uint8.
-        ValueError: shapes differ, are not NHWC, or are empty.
+    a, b: uint8 (N, H, W, C) of equal shape -> float64 (N,). TypeError for anything but uint8, ValueError for shapes that
+    differ, are not NHWC, or are empty.
     """
     return _mean_per_image(np.square, a, b)
 
 
 def mae(a, b):
-    """Mean absolute error of each image, in gray levels: mean over (H, W, C) of |a - b|.
-
-    Arguments, result and errors as for `mse`.
-    """
+    """Mean absolute error of each image, in gray levels: mean over (H, W, C) of |a - b|; arguments as for `mse`."""
     return _mean_per_image(np.abs, a, b)
 
 
 def psnr(a, b):
-    """Peak signal-to-noise ratio of each image in dB: 10 log10(255^2 / mse); infinite for identical images.
-
-    Arguments, result and errors as for `mse`.
+    """Peak signal-to-noise ratio of each image in dB: 10 log10(255^2 / mse); infinite for identical images; arguments as
+    for `mse`.
     """
     return psnr_of_mse(mse(a, b))
 
@@ -77,15 +56,8 @@ def psnr(a, b):
 def psnr_of_mse(mean_squared_error, peak=PEAK):
     """PSNR in dB of a mean squared error: 10 log10(peak^2 / mean_squared_error) (report, section 6.2.1).
 
-    Args:
-        mean_squared_error: number or array, at least 0. An error of 0 gives infinity, whatever the peak.
-        peak: largest value of the signal, number or array. A peak of 0 with an error above 0 gives minus infinity.
-
-    Returns:
-        float64 number or array.
-
-    Raises:
-        ValueError: an error is negative.
+    Numbers or arrays; peak: the signal's largest value. An error of 0 gives infinity, whatever the peak; a peak of 0 with an
+    error above 0 minus infinity. ValueError for a negative error.
     """
     error, peak = np.asarray(mean_squared_error, np.float64), np.asarray(peak, np.float64)
     if (error < 0).any():
@@ -104,10 +76,10 @@ def ssim(a, b):
     Equals `skimage.metrics.structural_similarity(a[i], b[i], channel_axis=-1, data_range=255)` for every i. That call
     costs far more in overhead than in arithmetic on a small image, so images are stacked into one tall mosaic per call.
     The windows that straddle two images are centred within 3 pixels of a border: just those that a call per image
-    leaves out too.
-
-    Arguments, result and errors as for `mse`; ValueError also for images smaller than 7x7.
+    leaves out too. Arguments as for `mse`; ValueError also for images smaller than 7x7.
     """
+    from skimage.metrics import structural_similarity  # Its import takes a third of a second, which few commands need.
+
     check_image_pair(a, b)
     check_window_fits(a.shape)
     count, height, width, channels = a.shape
@@ -115,30 +87,20 @@ def ssim(a, b):
     for chunk in _chunks(a.shape):
         for channel in range(channels):
             mosaics = (images[chunk, :, :, channel].reshape(-1, width) for images in (a, b))
-            _, similarity_map = skimage.metrics.structural_similarity(*mosaics, win_size=WINDOW, data_range=PEAK, full=True)
+            _, similarity_map = structural_similarity(*mosaics, win_size=WINDOW, data_range=PEAK, full=True)
             inside = similarity_map.reshape(-1, height, width)[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
             similarity[chunk] += inside.mean(axis=(1, 2))
     return similarity / channels
 
 
 def image_metrics(original, reconstruction):
-    """Means of the four measures over a stack of images.
+    """Means of the four measures over a stack of images, uint8 (N, H, W, C), H and W at least 7: a dict of floats.
 
-    Args:
-        original, reconstruction: uint8 arrays (N, H, W, C) of equal shape, H and W at least 7.
-
-    Returns:
-        dict of floats:
-        "psnr": mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly: nothing is left out of
-            the mean, so look at "psnr_of_mean_mse" for such data.
-        "ssim": mean SSIM.
-        "mse": mean squared error, squared gray levels.
-        "mae": mean absolute error, gray levels.
-        "psnr_of_mean_mse": PSNR of the mean MSE, dB. Bounds from rate-distortion theory are on the mean MSE, so this is
-            the figure to hold against them. It never exceeds "psnr" (Jensen's inequality).
-
-    Raises:
-        TypeError, ValueError: as for `ssim`.
+        psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly: nothing is left
+                            out of the mean, so look at psnr_of_mean_mse for such data.
+        ssim, mse, mae      mean SSIM, mean squared error, mean absolute error
+        psnr_of_mean_mse    PSNR of the mean MSE, dB. Bounds from rate-distortion theory are on the mean MSE, so this is the
+                            figure to hold against them. It never exceeds psnr (Jensen's inequality).
     """
     similarity = ssim(original, reconstruction)
     squared_error = mse(original, reconstruction)

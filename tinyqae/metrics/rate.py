@@ -10,50 +10,22 @@ CODE_BITS_PER_VALUE = {"binary": 1, "float32": 32}
 
 
 def bits_per_item(latent_size, code):
-    """Size of one item's code in bits: N for a binary code, 32 N for float32 values.
-
-    Args:
-        latent_size: N, the number of latent values, an integer of at least 1.
-        code: "binary" or "float32".
-
-    Returns:
-        int.
-
-    Raises:
-        TypeError: latent_size is not an integer.
-        ValueError: latent_size is below 1, or code is unknown.
-    """
+    """Size of one item's code in bits, an int: N for a "binary" code, 32 N for "float32" values. latent_size: N."""
     if code not in CODE_BITS_PER_VALUE:
         raise ValueError(f"code is {code!r}, expected one of {', '.join(map(repr, CODE_BITS_PER_VALUE))}")
     return CODE_BITS_PER_VALUE[code] * _positive_int("latent_size", latent_size)
 
 
 def image_bits(shape):
-    """Size of one uncompressed image in bits: 8 per channel value.
-
-    Args:
-        shape: the image's (H, W, C), or any tuple of integers of at least 1 whose product is the number of values.
-
-    Returns:
-        int. A 28x28 MNIST digit has 6,272 bits, a 32x32 RGB image of CIFAR-10 24,576.
-
-    Raises:
-        TypeError, ValueError: a side is not an integer, or is below 1.
+    """Size of one uncompressed image (H, W, C) in bits, an int: 8 per channel value. A 28x28 MNIST digit has 6,272 bits, a
+    32x32 RGB image of CIFAR-10 24,576.
     """
     return 8 * math.prod(_positive_int("a side of shape", side) for side in shape)
 
 
 def compression_ratio(original_bits, compressed_bits):
     """Size of the original over size of the compressed data (report, section 6.2.1, equation 1); higher is smaller.
-
-    Args:
-        original_bits, compressed_bits: sizes in one unit, above 0.
-
-    Returns:
-        float.
-
-    Raises:
-        ValueError: a size is not above 0 or not finite.
+    ValueError unless both sizes are finite and above 0.
     """
     for name, size in (("original_bits", original_bits), ("compressed_bits", compressed_bits)):
         if not 0 < size < math.inf:
@@ -62,18 +34,7 @@ def compression_ratio(original_bits, compressed_bits):
 
 
 def bit_activity(bits):
-    """Share of the items in which each bit is 1.
-
-    Args:
-        bits: bool array (M, N), M items of N bits.
-
-    Returns:
-        float64 array (N,), in [0, 1].
-
-    Raises:
-        TypeError: not a bool NumPy array.
-        ValueError: not two-dimensional, or empty.
-    """
+    """Share of the items in which each bit is 1. bits: bool (M, N), M items of N bits -> float64 (N,), in [0, 1]."""
     _check_matrix("bits", bits, np.bool_)
     return bits.mean(axis=0)
 
@@ -83,11 +44,7 @@ def bit_entropy(bits):
 
     This is what a bit can carry at most: 1 when it is on in half of the items, 0 when it never changes. Dependence
     between the bits of a code is not seen, so the sum over N bounds the code's entropy from above.
-
-    Arguments and errors as for `bit_activity`.
-
-    Returns:
-        float64 array (N,), in [0, 1].
+    bits: bool (M, N) -> float64 (N,), in [0, 1].
     """
     activity = bit_activity(bits)
     probability = np.stack([activity, 1 - activity])
@@ -96,22 +53,14 @@ def bit_entropy(bits):
 
 
 def code_usage(latent, bits=None):
-    """How decided the latent is and how well its bits are used, over M items.
+    """How decided the latent is and how well its bits are used, over M items, a dict:
 
-    Args:
-        latent: floating-point array (M, N), the values before the threshold. They are clipped to [0, 1] here.
-        bits: bool array (M, N), the code. None, for a code that is stored as floats, takes latent > 1/2.
+        distance_to_bit     mean of min(z, 1 - z), z the latent clipped to [0, 1]. From 0, where thresholding loses nothing,
+                            to 1/2; uniform latents have 1/4.
+        dead_bits           int, how many of the N bits never change over the M items
+        mean_bit_entropy    mean over the N bits of their entropy (`bit_entropy`), in [0, 1]
 
-    Returns:
-        dict:
-        "distance_to_bit": mean of min(z, 1 - z), z the clipped latent. From 0, where thresholding loses nothing, to
-            1/2; uniform latents have 1/4.
-        "dead_bits": int, how many of the N bits never change over the M items.
-        "mean_bit_entropy": mean over the N bits of their entropy (`bit_entropy`), in [0, 1].
-
-    Raises:
-        TypeError: latent is not a floating-point NumPy array, or bits not a bool one.
-        ValueError: not two-dimensional, empty, of different shapes, or latent holds NaN.
+    latent: floats (M, N), the values before the threshold. bits: bool (M, N), the code, or None for latent > 1/2.
     """
     _check_matrix("latent", latent, np.floating)
     if np.isnan(latent).any():

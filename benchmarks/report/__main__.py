@@ -1,0 +1,109 @@
+"""Train and check the tables and figures of the report.
+
+    python -m benchmarks.report all --quick                          every row on parts of the data, to see that all works
+    python -m benchmarks.report table1 --seeds 0-4
+    python -m benchmarks.report all --reduced --seeds 0-4 --out DIR  three hours on two cores
+    python -m benchmarks.report all --shard 1/3 --out DIR            one of three machines that share DIR
+    python -m benchmarks.report figures --reduced --out DIR          the figures alone
+
+Trains every row of the report's tables anew, measures it by the report's definitions and by correct ones, and writes to
+--out: report.html (all of it on one page), results.csv, results.json, tables.md and the figures. `figures` trains one size
+of each model, and draws the figures from these rows and from whatever others are there.
+
+What is in --out already is not trained again, and what was cut off goes on from its last whole epoch: give the same command
+again. Rows are trained anew when the configuration, the data or the version of tinyqae is another one.
+"""
+import argparse
+import os
+import re
+import shlex
+import sys
+
+from tinyqae.cli.program import OneLineParser, add_backend_argument, add_data_arguments, positive_int, run_main, use_backend
+from tinyqae.recipes import RECIPES
+
+from .rows import FULL, QUICK, QUICK_MARK, REDUCED
+from .run import TABLES, reproduce
+
+WHAT = {"table1": (1,), "table2": (2,), "table3": (3,), "figures": tuple(TABLES), "all": tuple(TABLES)}
+MISSING_SHOWN = 10
+
+
+def seeds(text):
+    """An argparse type: "0-4" or "0,1,2" -> (0, 1, 2, 3, 4) or (0, 1, 2)."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,1,2")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def shard(text):
+    """An argparse type: "2/3" -> (2, 3)."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 1/3, 2/3 or 3/3")
+    return int(match[1]), int(match[2])
+
+
+def main(argv=None):
+    """Run the command with these arguments (None: those it was started with); returns the exit code: 0, or 1 when rows could
+    not be trained.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(argv)
+    if not args.dask:  # A GPU that is not there is told now, and not by every row.
+        use_backend(args.backend)
+    outcome = reproduce(
+        [TABLES[number] for number in WHAT[args.what]], args.out,
+        recipe_names=(args.recipe,) if args.recipe else RECIPES[::-1],
+        seeds=args.seeds or ((0,) if args.amount == QUICK else (0, 1, 2)), amount=args.amount,
+        figures_only=args.what == "figures", processes=args.jobs, shard=args.shard, dask=args.dask, data_dir=args.data_dir,
+        allow_modified_data=args.allow_modified_data, backend=args.backend,
+        command=shlex.join(["python", "-m", "benchmarks.report", *argv]))
+    for name, why in outcome.failures.items():
+        print(f"error: {name}: {why}", file=sys.stderr)
+    if outcome.missing:
+        names = "; ".join(job.name for job in outcome.missing[:MISSING_SHOWN])
+        more = len(outcome.missing) - MISSING_SHOWN
+        print(f"{len(outcome.missing)} rows are not there yet: {names}" + (f"; and {more} more" if more > 0 else ""))
+        return 1 if outcome.failures else 0
+    if args.amount == QUICK:
+        print(QUICK_MARK)
+    if args.what != "figures":
+        for judged in outcome.results.claims.values():
+            for claim, said, _ in judged:
+                print(f"{claim.place}: {claim.words} -> {said}")
+    print(f"written to {args.out}/: {', '.join(outcome.written)}")
+    return 0
+
+
+def _parser():
+    parser = OneLineParser(prog="python -m benchmarks.report", description=__doc__,
+                           formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=WHAT, help="which rows")
+    parser.add_argument("--recipe", choices=RECIPES, help="default: both")
+    parser.add_argument("--seeds", type=seeds, metavar="SEEDS", help="as 0-4 or 0,1,2; default: 0-2, with --quick 0")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--quick", dest="amount", action="store_const", const=QUICK, default=FULL,
+                        help="a trial: every row on a small part of the data, within 15 minutes on two cores; marked so")
+    amount.add_argument("--reduced", dest="amount", action="store_const", const=REDUCED,
+                        help="fewer examples, epochs and seeds where a row would take hours; every row says so")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=positive_int, default=os.cpu_count(), metavar="N",
+                       help="rows trained at the same time, one core each; default: as many as there are cores")
+    where.add_argument("--dask", metavar="ADDRESS",
+                       help="train on this Dask cluster, whose workers are started in a clone, have one thread each and the "
+                            "data, and see the folder --out; needs the extra dask")
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N",
+                        help="train the I-th of N parts only; who finds all rows done writes the report")
+    add_backend_argument(parser, "numpy")
+    parser.add_argument("--out", default="runs/reproduce", metavar="DIR", help="default: %(default)s")
+    add_data_arguments(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main, stopped="stopped; the same command goes on from the last whole epochs"))

@@ -1,0 +1,48 @@
+"""The encoder's gradients with and without straight-through, of a model that is trained here for a moment."""
+from dataclasses import asdict
+
+from tinyqae import backend, recipes
+from tinyqae.gradients import EncoderGradients, encoder_gradients
+from tinyqae.train import fit
+
+HIDDEN = (256, 50)
+IMAGES, BATCH = 25_600, 128
+SEED = 0
+
+
+def before_and_after(images):
+    """[{"label", "gradients"}] before training and after one epoch: plain data for results.json. images (N, H, W, C), bytes.
+
+    The last images are the batch, the first ones train.
+    """
+    recipe = recipes.mnist_mlp("default", "commit", HIDDEN)
+    batch, training = images[-BATCH:], images[:-BATCH][:IMAGES]
+    model = recipe.make_model(training, SEED)
+    # One thread, as the rows: the same figures wherever this is computed.
+    with backend.blas_threads(1):
+        found = [("before training", encoder_gradients(model, batch))]
+        fit(model, training, recipe.make_optimizer(), epochs=1, batch_size=BATCH, seed=SEED, progress=False)
+        found.append((f"after {-(-len(training) // BATCH)} steps", encoder_gradients(model, batch)))
+    return [{"label": label, "gradients": asdict(gradients)} for label, gradients in found]
+
+
+def labelled(content):
+    """[(label, EncoderGradients)] of what before_and_after gave, or of that as it comes back from JSON."""
+    return [(one["label"], EncoderGradients(**one["gradients"])) for one in content]
+
+
+def words(label, gradients):
+    """What the comparison says, in sentences."""
+    straight, flips, without = (gradients.cosines[a][b] for a, b in (
+        ("straight-through", "flips"), ("no threshold", "flips"), ("straight-through", "no threshold")))
+    still = max((step for step, turned in zip(gradients.steps, gradients.turned["straight-through"], strict=True)
+                 if turned == 0), default=None)
+    best = {way: min(changes) for way, changes in gradients.changes.items()}
+    said = f"{label.capitalize()}, the true derivative is {max(gradients.norms['threshold']):g} in every layer"
+    if still is not None:
+        said += (f": moved by up to {still:.0e} of the weights' norm against the straight-through gradient, not one of the "
+                 f"{gradients.images * gradients.bits:,} bits turns")
+    return (f"{said}. Straight-through has a cosine of {straight:.2f} with the worth of the bits' flips, the model without "
+            f"threshold one of {flips:.2f}; with each other they have {without:.2f}. The best step along straight-through "
+            f"lowers the loss of {gradients.loss:.4f} by {-best['straight-through']:.4f}, along the flips by "
+            f"{-best['flips']:.4f}, along the gradient without threshold by {-best['no threshold']:.4f}.")

@@ -1,0 +1,258 @@
+"""Why rows of recipe `report` miss the published figures: each sentence has an experiment behind it.
+
+An experiment is a trial: the same row with one thing changed. Some trials are rows of the run itself (small CNNs on all
+images), others are recorded in trials.json beside this file, which why_missed.py writes. What they say is
+computed: how far the change moves each figure towards the published one.
+"""
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from .agreement import WITHIN, agreement
+from .claims import NAMES
+from .rows import FULL, QUICK
+
+TRIALS = Path(__file__).parent / "trials.json"
+ALL_IMAGES = ", all images"
+MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
+          "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
+          "much of the distance to the published figures the change closes, all figures together, each in units of its "
+          "published column's range; or that our figures lie between two runs of the authors themselves, the published and "
+          "one that their notebooks keep (github.com/divamgupta/dnn_lossy_compression). What neither closes is not "
+          "explained. Command, machine and date of recorded trials stand in benchmarks/report/trials.json.")
+NOT_EXPLAINED = "Not explained."
+MOST, SOME = 0.5, 0.1
+NEAR_CHANCE = 0.3
+"""How many dB from the PSNR of unrelated images a row still counts as chance."""
+DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row with one thing changed. change: what, in words. start, end: {metric: mean by the report's definition} before the
+    change and after it, None for the row's own. seeds: of the trial. source: where it is from, in words. error: {metric:
+    standard error of the mean change} where both sides have the same seeds, several; None otherwise.
+
+    A row that was trained less than the report's is the end of a trial whose start was trained still less; that tells
+    nothing of a row that was trained as the report's.
+    """
+
+    table: int
+    row: str
+    change: str
+    start: dict | None
+    end: dict | None
+    seeds: int
+    source: str
+    error: dict | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure: metric, what was published, ours (mean, standard deviation or None) over so many seeds."""
+
+    metric: str
+    published: float
+    ours: tuple
+    seeds: int
+
+    def __str__(self):
+        digits = DIGITS.get(self.metric, 3)
+        spread = f" ± {self.ours[1]:.{digits}f}" if self.ours[1] is not None else ""
+        return f"{NAMES[self.metric]} {self.published:.{digits}f}, ours {self.ours[0]:.{digits}f}{spread}"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A trial, or the authors' second run: what it is in short, all in a sentence, and what share of the distance to the
+    published figures it explains, of 1.
+    """
+
+    what: str
+    sentence: str
+    share: float
+
+    @property
+    def explains(self):
+        """Whether it explains any part worth speaking of."""
+        return self.share >= SOME
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A row with the figures that miss and the reasons that were looked at; explained: whether one of them explains part of
+    the distance. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
+    """
+
+    table: int
+    label: str
+    known: list
+    figures: list
+    reasons: list
+    explained: bool
+
+
+def misses(tables, published, amount):
+    """[Miss] of all rows of recipe `report`. tables: {number: table}; published: {number: its results}; amount: of the run.
+    None for a quick run, whose figures mean nothing.
+    """
+    if amount == QUICK:
+        return []
+    found = []
+    for number, kind in tables.items():
+        rows = {row["label"]: row for row in published[number]["tables"].get("report", ())
+                if row["published"] is not None and kind.report_key(row) in row}
+        figures = {label: _figures(kind, row) for label, row in rows.items()}
+        trials = [*_recorded(number), *_of_this_run(number, kind, rows)]
+        for label, row in rows.items():
+            missing = [one for one in figures[label] if _misses(kind, one)]
+            if missing:
+                chance = _chance(published[number], figures[label])
+                # What is chance needs no other reason.
+                open_ = [one for one in missing if not (chance and one.metric in ("psnr", "mse"))]
+                reasons = _reasons(kind, row, open_, figures, trials) if open_ else []
+                explained = not open_ or any(reason.explains for reason in reasons)
+                found.append(Miss(number, label, [*_shorter(kind, row), *chance], missing, reasons, explained))
+    return found
+
+
+def _shorter(kind, row):
+    full = {one.label: one.recipe.epochs for one in kind.rows("report", FULL)}.get(row["label"], row["epochs"])
+    return [f"Trained for {row['epochs']} of the report's {full} epochs."] if row["epochs"] < full else []
+
+
+def _chance(published, figures):
+    """Whether an unrelated image scores the same PSNR by the report's definition."""
+    (psnr,) = [one for one in figures if one.metric == "psnr"] or [None]
+    if psnr is None or "unrelated" not in published.get("demonstration", ()):
+        return []
+    chance = published["demonstration"]["unrelated"]["report"]["psnr"]
+    if max(abs(psnr.published - chance), abs(psnr.ours[0] - chance)) > NEAR_CHANCE:
+        return []
+    return [f"Unrelated images score {chance:.2f} dB by this definition: its PSNR and MSE, published and ours, are chance."]
+
+
+def _figures(kind, row):
+    ours = row[kind.report_key(row)]
+    return [Figure(metric, published, ours[metric], row["seeds"])
+            for metric, published in zip(kind.metrics, row["published"], strict=True)]
+
+
+def _misses(kind, figure):
+    return agreement(figure.published, figure.ours, figure.seeds, _column(kind, figure)) != WITHIN
+
+
+def _column(kind, figure):
+    return [figures[kind.metrics.index(figure.metric)] for figures in kind.published.values()]
+
+
+def _recorded(number):
+    """The trials in trials.json for this table."""
+    content = json.loads(TRIALS.read_text(encoding="utf-8"))
+    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"], trial["seeds"], "recorded",
+                  trial.get("error"))
+            for trial in content if trial["table"] == number]
+
+
+def _of_this_run(number, kind, rows):
+    """Rows of the run that are trials of others: the same on all images."""
+    found = []
+    for label, row in rows.items():
+        whole = rows.get(label + ALL_IMAGES)
+        if whole:
+            figures = {metric: pair[0] for metric, pair in whole[kind.report_key(whole)].items()}
+            change = (f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
+                      f"{row['training_images']:,} for {row['epochs']}")
+            found.append(Trial(number, label, change, None, figures, whole["seeds"], "this run"))
+    return found
+
+
+def _reasons(kind, row, missing, figures, trials):
+    """[Reason] of the row's own trials, where there are none of those of the smallest row with its bottleneck, and of the
+    authors' second run.
+    """
+    label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
+    trials = [trial for trial in trials if trial.end or _shorter(kind, row)]
+    # A trial that has both its sides does not depend on how much of the data the row was trained on.
+    own = [trial for trial in trials if trial.row == label
+           or trial.start and trial.end and label == trial.row + ALL_IMAGES]
+    if own or row["size"] == kind.sizes[0] or smallest not in figures:
+        found = [_reason(kind, trial, missing) for trial in own]
+    else:
+        metrics = {figure.metric for figure in missing}
+        of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
+        found = [_reason(kind, trial, of_smallest, f"As for {smallest}: ") for trial in trials
+                 if trial.row == smallest]
+    return found + _second_run(kind, row, missing)
+
+
+def _second_run(kind, row, missing):
+    """[Reason] where the authors' notebooks keep another run of the row: whether ours, by the definition that they used
+    there, is between their two runs or agrees with this one.
+    """
+    other = kind.second_run.get((row["quant"], row["size"]))
+    if other is None or row["label"] != f"{row['quant']} {row['size']}":
+        return []
+    ours, what = row[kind.second_run_key], f"the authors' second run, kept in their notebook{kind.second_run_words}"
+    seconds = [Figure(one.metric, other[kind.metrics.index(one.metric)], ours[one.metric], row["seeds"]) for one in missing]
+    as_good = all((first.published - first.ours[0]) * (second.published - second.ours[0]) <= 0 or not _misses(kind, second)
+                  for first, second in zip(missing, seconds, strict=True))
+    verdict = "ours lies between the authors' two runs or agrees with this one" if as_good else "does not explain it"
+    return [Reason(what, f"{_capital(what)}: {'; '.join(map(str, seconds))}; {verdict}.", float(as_good))]
+
+
+def _capital(words):
+    return words[0].upper() + words[1:]
+
+
+def _reason(kind, trial, figures, before=""):
+    """The Reason that a trial is for these figures: what share of their distances to the published ones it closes, all
+    together, each in units of the range of its published column.
+
+    A move that is no longer than twice its standard error closes nothing, as far as that is known: from pairs of seeds, or
+    from the row's spread.
+    """
+    farther, nearer, moves, beyond_chance = 0.0, 0.0, [], False
+    for figure in figures:
+        start, end = (figure.ours[0] if side is None else side[figure.metric] for side in (trial.start, trial.end))
+        others = trial.seeds if trial.start and trial.end else figure.seeds
+        unpaired = (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
+        moved = abs(end - start) > 2 * (trial.error[figure.metric] if trial.error else unpaired)
+        column = _column(kind, figure)
+        unit = max(column) - min(column)
+        farther += abs(figure.published - start) / unit
+        nearer += abs(figure.published - (end if moved else start)) / unit
+        beyond_chance = beyond_chance or moved
+        digits = DIGITS.get(figure.metric, 3)
+        moves.append(f"{NAMES[figure.metric]} {start:.{digits}f} → {end:.{digits}f}")
+    share = 1 - nearer / farther if farther else 0.0
+    if not beyond_chance:
+        verdict = "no more than chance over the seeds, so it does not explain it"
+    elif share >= SOME:
+        verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
+    else:
+        verdict = "does not explain it" + (" and leads away from it" if share <= -SOME else "")
+    what = before + (trial.change if before else _capital(trial.change))
+    seeds = f"{trial.seeds} seed{'s' * (trial.seeds > 1)}"
+    return Reason(trial.change, f"{what} ({trial.source}, {seeds}): {', '.join(moves)}; {verdict}.", share)
+
+
+def why_in_words(miss):
+    """The reasons of a Miss as one text: what explains most first, of the rest in short what was tried."""
+    reasons = sorted(miss.reasons, key=lambda reason: -reason.share)
+    if not miss.explained:
+        tried = ["Tried:", *(reason.sentence for reason in reasons)] if reasons else []
+        return " ".join([*miss.known, NOT_EXPLAINED, *tried])
+    said = [reason.sentence for reason in reasons if reason.explains]
+    others = "; ".join(reason.what for reason in reasons if not reason.explains)
+    return " ".join([*miss.known, *said, *([f"Tried as well, and no explanation: {others}."] if others else [])])
+
+
+def markdown(found):
+    """Markdown: the rows of one table that miss, a bullet each."""
+    if not found:
+        return ""
+    lines = ["## Rows that miss the published figures", "", MISSED, ""]
+    return "\n".join([*lines, *(f"- **{miss.label}** ({'; '.join(map(str, miss.figures))}): {why_in_words(miss)}"
+                                for miss in found), ""])

@@ -1,0 +1,50 @@
+"""report.html: everything that a run found out on one page, which needs nothing else and no network.
+
+The words and the markup are in templates/, a file for each section; page_tables.py and page_pictures.py give what they show.
+"""
+import functools
+from pathlib import Path
+
+from tinyqae.errors import MissingPackage
+
+from . import page_pictures, page_tables
+from .rows import FULL, QUICK, QUICK_MARK, REDUCED, plus_minus
+
+TEMPLATES = Path(__file__).parent / "templates"
+AMOUNTS = {FULL: "all of the data", QUICK: "one epoch on a small part of the data",
+           REDUCED: "fewer examples, epochs and seeds where a row would take hours, as each row says"}
+SECTIONS = {"claims": ("The claims", page_tables.claims), "tables": ("The tables", page_tables.tables),
+            "missed": ("Rows that miss the published figures", page_tables.missed),
+            "ranked": ("Which bottleneck wins", page_tables.ranked), "errata": ("The errata", page_tables.errata),
+            "figures": ("Figures 3, 4 and 5", page_pictures.figures), "rate": ("Rate and quality", page_pictures.rate),
+            "weights": ("The weight of the commit loss", page_pictures.weights),
+            "gradients": ("The encoder's gradients", page_pictures.gradients),
+            "latents": ("Latent histograms", page_pictures.latents), "curves": ("Training curves", page_pictures.curves)}
+"""Of the page: {anchor and name of the template: (heading, function of the results that gives what the template shows)}."""
+
+
+@functools.cache
+def templates():
+    """The Jinja2 environment of the templates; MissingPackage where there is no Jinja2."""
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingPackage("report.html is made with Jinja2: pip install 'tinyqae[report]'") from error
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                              undefined=StrictUndefined)
+    environment.filters["plus_minus"] = plus_minus
+    return environment
+
+
+def section(results, name):
+    """The content of a section as HTML, without its heading."""
+    return templates().get_template(f"{name}.html").render(SECTIONS[name][1](results))
+
+
+def as_html(results):
+    """The page as text. results: outputs.Results."""
+    about = results.about
+    return templates().get_template("report.html").render(
+        about=about, amount=AMOUNTS[about["amount"]], quick_mark=QUICK_MARK if about["amount"] == QUICK else None,
+        machines=sorted({published["machine"] for published in results.published.values()}),
+        sections=[(name, heading, section(results, name)) for name, (heading, _) in SECTIONS.items()])

@@ -1,0 +1,83 @@
+"""Put measured results into benchmarks/results/README.md, and what its first command prints into README.md: the text between
+<!-- name --> and <!-- /name --> is replaced.
+
+    python -m benchmarks.report.readme [--no-example]
+
+Reads benchmarks/results/ and runs the first example (unless told not to), so that no figure is typed.
+"""
+import functools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.rate_distortion.page import readme_section
+from tinyqae.checkpoint import write_atomically
+
+from . import readme_tables
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def update(page, name, text):
+    """Replace the section `name` of a page."""
+    pattern = re.compile(f"(<!-- {name} -->\\n).*?(<!-- /{name} -->)", re.DOTALL)
+    content, count = pattern.subn(lambda match: match[1] + text + "\n" + match[2], page.read_text(encoding="utf-8"))
+    if count != 1:
+        sys.exit(f"{page} has {count} sections marked {name}; exactly one is needed")
+    write_atomically(page, lambda file: file.write(content.encode()))
+
+
+def speed(model):
+    """Training steps against PyTorch, in short."""
+    result = json.loads((RESULTS / f"train_step_{model}.json").read_text())
+    lines = ["| threads | case | PyTorch eager | torch.compile | reference engine | fast, NumPy | fast, Numba |",
+             "| --- | --- | --- | --- | --- | --- | --- |"]
+    for race in result["races"]:
+        case = ", ".join(f"{name.removesuffix('_size')} {value}" for name, value in race["case"].items())
+        cells = []
+        for name in ("torch eager", "torch.compile", "reference engine", "numpy", "numpy + numba"):
+            row = race["rows"].get(name)
+            faster = "" if name == "torch eager" or row is None else f" (×{row['ratio']:.2f})"
+            cells.append("" if row is None else f"{row['steps_per_second']:.0f}{faster}")
+        lines.append(f"| {race['threads']} | {case} | " + " | ".join(cells) + " |")
+    lines += ["", f"Training steps per second (forward, backward, update), and how many times PyTorch's. "
+              f"{', '.join(result['versions'])}; {result['machine']}; {result['date']}; "
+              f"[all figures](train_step_{model}.md)."]
+    return "\n".join(lines)
+
+
+def rate_distortion():
+    """Our files beside those of other codecs, in short."""
+    return readme_section(json.loads((RESULTS / "rate_distortion.json").read_text()))
+
+
+def example_output():
+    """What the README's first command prints."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, str(ROOT / "examples" / "mnist_mlp.py"), "--quant", "commit", "--out", directory]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    printed = done.stdout.strip().replace(directory, "runs/mnist-mlp-commit-50")
+    return "\n".join("    " + line for line in printed.splitlines())
+
+
+def of_the_report(section, *arguments):
+    """A section about the report's tables."""
+    return section(readme_tables.Results(), *arguments)
+
+
+OF_THE_REPORT = {"table1": (readme_tables.image_table, 1), "table2": (readme_tables.image_table, 2),
+                 "table3": (readme_tables.text_table,), "bottlenecks": (readme_tables.bottlenecks,),
+                 "claims": (readme_tables.claims,)}
+SECTIONS = {**{name: functools.partial(of_the_report, *section) for name, section in OF_THE_REPORT.items()},
+            "speed-mlp": functools.partial(speed, "mlp"), "speed-cnn": functools.partial(speed, "cnn"),
+            "speed-lstm": functools.partial(speed, "lstm"), "rate-distortion": rate_distortion}
+
+if __name__ == "__main__":
+    for name, make in SECTIONS.items():
+        update(RESULTS / "README.md", name, make())
+    if "--no-example" not in sys.argv:
+        update(ROOT / "README.md", "example-output", example_output())

@@ -1,0 +1,149 @@
+"""The sections of results/README.md about the report's tables, from results/report/results.json."""
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+from .claims import FAILS, HOLDS, NAMES, OWN_METRIC_ONLY
+from .ranking import gain, rankings, words
+from .rows import plus_minus
+from .run import TABLES
+
+REPORT = Path(__file__).resolve().parents[1] / "results" / "report"
+VERDICTS = {HOLDS: "hold", OWN_METRIC_ONLY: "hold under its own metrics only", FAILS: "do not hold"}
+MOST_NAMED = 3
+ALL_FIGURES = "[tables.md](report/tables.md)"
+
+
+class Results:
+    """results.json as the sections need it. folder: where it is."""
+
+    def __init__(self, folder=REPORT):
+        text = (folder / "results.json").read_bytes()
+        self.content, self.sha256 = json.loads(text), hashlib.sha256(text).hexdigest()
+
+    def rows(self, number, recipe):
+        """{label: row} of a table and recipe."""
+        return {row["label"]: row for row in self.content["tables"][str(number)]["tables"][recipe]}
+
+    def provenance(self, *numbers):
+        """What made these figures: command, machine, date, hash of the file."""
+        machines = sorted({self.content["tables"][str(number)]["machine"] for number in numbers})
+        return (f"`{self.content['command']}` on {'; '.join(machines)}, {self.content['date']}; "
+                f"results.json {self.sha256[:12]}…")
+
+    def missed(self, number):
+        """How many rows miss the published figures, in words."""
+        rows = [row for row in self.rows(number, "report").values() if row["published"]]
+        missed = [miss for miss in self.content["misses"] if miss["table"] == number]
+        unexplained = [miss["label"] for miss in missed if not miss["explained"]]
+        if not missed:
+            return "Every row meets the published figures within the spread over seeds."
+        said = (f"{len(rows) - len(missed)} of {len(rows)} rows of recipe `report` meet all published figures within the "
+                f"spread over seeds; why the others miss says {ALL_FIGURES}")
+        if len(unexplained) > MOST_NAMED:
+            return f"{said}, but for {len(unexplained)} of them, which nothing tried explains."
+        return said + (f", but for {', '.join(unexplained)}, which nothing tried explains." if unexplained else ".")
+
+
+def image_table(results, number):
+    """Table 1 or 2 in short: each row as published, by the report's definition, and correct by both recipes. A row of recipe
+    `report` that was trained on all images too is that one.
+    """
+    kind, content = TABLES[number], results.content["tables"][str(number)]
+    report, default = results.rows(number, "report"), results.rows(number, "default")
+    report = {label: report.get(f"{label}, all images", row) for label, row in report.items()}
+    lines = ["| row | published PSNR | ours, its definition | held-out PSNR / SSIM, recipe `report` | recipe `default` |",
+             "| --- | --- | --- | --- | --- |"]
+    for size in kind.sizes:
+        for quant in ("vanilla", "naive", "fence", "commit"):
+            a, b = report[f"{quant} {size}"], default[f"{quant} {size}"]
+            published = f"{a['published'][0]:.2f}" if a["published"] else "none"
+            lines.append(f"| {quant} {size} | {published} | {plus_minus(a[kind.report_key(a)]['psnr'])} | {_quality(a)} | "
+                         f"{_quality(b)} |")
+    effort = "; ".join(f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}"
+                       for size in kind.sizes)
+    nonsense = content["demonstration"]["all_black" if number == 1 else "unrelated"]
+    measured = "60,000 training images" if number == 1 else "first 1,000 training images"
+    what = "all black" if number == 1 else "another, unrelated image"
+    chance, correct = nonsense["report"]["psnr"], nonsense["correct"]["psnr_of_mean_mse"]
+    return "\n".join([
+        *lines, "", f"{content['data'].split(';')[0]}. The report's definition: on its {measured}, with squared errors that "
+        f"wrap around at 256 ({what} scores {chance:.1f} dB by it, correctly {correct:.1f}). Held-out: the 10,000 test "
+        "images; PSNR and SSIM are means over images, ± the standard deviation over seeds. Images x epochs x seeds of "
+        f"recipes `report` and `default`, {effort}. {results.missed(number)} {results.provenance(number)}."])
+
+
+def _quality(row):
+    return f"{plus_minus(row['held_out']['psnr'])} / {row['held_out']['ssim'][0]:.2f}"
+
+
+def _effort(row):
+    examples = row.get("training_images", row.get("training_sentences"))
+    return f"{examples:,} x {row['epochs']} x {row['seeds']}"
+
+
+def text_table(results):
+    """Table 3 in short."""
+    kind, content = TABLES[3], results.content["tables"]["3"]
+    report, default = results.rows(3, "report"), results.rows(3, "default")
+    lines = ["| row | bits | published edits | ours, its definition | held-out by length, recipe `report` | recipe "
+             "`default` | exact | random split, recipe `default` | exact |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for size in kind.sizes:
+        for quant in ("vanilla", "naive", "fence", "commit"):
+            label = f"{quant} {size}"
+            a, length, random = report[label], default[label], default[f"{label}, random split"]
+            lines.append(f"| {label} | {a['bits']} | {a['published'][0]:.2f} | "
+                         f"{plus_minus(a[kind.report_key(a)]['levenshtein'])} | {_edits(a)} | {_edits(length)} | "
+                         f"{_exact(length)} | {_edits(random)} | {_exact(random)} |")
+    effort = "; ".join(f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}"
+                       for size in kind.sizes)
+    return "\n".join([
+        *lines, "", f"{content['data']}. Edits: the mean Levenshtein distance in characters, ± the standard deviation over "
+        "seeds. The report's definition: on its 100 sentences. Held-out by length: the different sentences of the last 20% "
+        "of the lines, longer than those trained on. Sentences x epochs x seeds of recipes `report` and `default`, "
+        f"{effort}. {results.missed(3)} {results.provenance(3)}."])
+
+
+def _edits(row):
+    return plus_minus(row["test"]["levenshtein"])
+
+
+def _exact(row):
+    return f"{row['test']['exact_match_rate'][0]:.0%}"
+
+
+def bottlenecks(results):
+    """Which bottleneck wins: all of them at one size of each model."""
+    tables = results.content["tables"]
+    found = [ranking for number, kind in TABLES.items() for ranking in rankings(kind, tables[str(number)])]
+    lines = ["| bottleneck | " + " | ".join(f"{one.what}, {NAMES[one.metric]}" for one in found) + " |",
+             "| --- |" + " --- |" * len(found)]
+    places = [{place.name: place for place in [*one.places, *([one.vanilla] if one.vanilla else [])]} for one in found]
+    for name in dict.fromkeys(name for column in places for name in column):
+        cells = [_place(column.get(name)) for column in places]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    normalized = [sorted(name for name, place in column.items() if not place.normalized) for column in places]
+    without = "; ".join(f"{one.what}: {', '.join(names)}" for one, names in zip(found, normalized, strict=True) if names)
+    data = ", ".join(table["data"].split(";")[0].split(",")[0] for table in tables.values())
+    return "\n".join([
+        *lines, "", f"{data}; recipe `default`, held-out, mean ± standard deviation over seeds; in brackets how much better "
+        "(+) than commit, ± the standard error of the difference, where both have several seeds. Codes are batch-normalized "
+        f"but for {without}. {results.provenance(*TABLES)}.", "", *(f"- {words(one)}" for one in found)])
+
+
+def _place(place):
+    if place is None:
+        return ""
+    return plus_minus(place.figure[:2]) + (f" ({gain(place)})" if gain(place) else "")
+
+
+def claims(results):
+    """How many of the report's claims hold."""
+    count = Counter(claim["verdict"] for claim in results.content["claims"])
+    said = ", ".join(f"{count[verdict]} {words}" for verdict, words in VERDICTS.items() if count[verdict])
+    return (f"Of {sum(count.values())} checks of the report's claims, {said}. Each stands with its rule and numbers on "
+            "the page that `python -m benchmarks.report` writes, [report.html](report/report.html); "
+            "every row and seed is in [rows.zip](report/rows.zip).")
+

@@ -1,0 +1,72 @@
+"""From settings to files: train what is missing, and when all rows are there write what they say."""
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyqae.checkpoint import write_atomically
+from tinyqae.recipes import RECIPES
+
+from . import bars, outputs, page, workers
+from .image_tables import Table1, Table2
+from .jobs import all_jobs, load
+from .rows import FULL
+from .text_table import Table3
+
+TABLES = {table.number: table for table in (Table1(), Table2(), Table3())}
+
+
+@dataclass
+class Outcome:
+    """What a call came to: the jobs that are done, those that are still missing and why some failed; `results`, an
+    outputs.Results, and the names of the files that were `written`, None and none while rows are missing.
+    """
+
+    done: list
+    missing: list
+    failures: dict
+    results: outputs.Results | None = None
+    written: tuple = ()
+
+
+def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amount=FULL, figures_only=False, processes=1,
+              shard=(1, 1), dask=None, data_dir=None, allow_modified_data=False, backend="numpy", command=""):
+    """Train the rows of these tables that are not yet in the folder `out`, and when all are there write the report.
+
+    tables: list of tables (see TABLES). amount: rows.FULL, REDUCED or QUICK. figures_only: train the rows that Figures 3 to
+    5 show, and draw the figures from these and from whatever other rows are there. shard: (i, n), train the i-th of n parts
+    only. dask: the address of a cluster that trains them, in place of processes here. backend: as in backend.use, where
+    the rows are trained. command: what to call this run.
+    Returns an Outcome. MissingPackage where the page could not be made at the end.
+    """
+    if not figures_only:
+        page.templates()
+    out = Path(out).resolve()  # So that the workers of a cluster find it.
+    write_atomically(out / ".writable", lambda file: None)
+    (out / ".writable").unlink()
+    data = {table: load(type(table), data_dir, allow_modified_data) for table in tables}
+    every_job = all_jobs(data, recipe_names, seeds, amount, folder=out, data_dir=data_dir,
+                         allow_modified_data=allow_modified_data, backend=backend)
+    jobs = [job for job in every_job if job.is_in_figures] if figures_only else every_job
+    failures = _train([job for job in jobs[shard[0] - 1::shard[1]] if job.result() is None], processes, dask)
+    found = {job: result for job in every_job if (result := job.result()) is not None}
+    done, missing = [job for job in jobs if job in found], [job for job in jobs if job not in found]
+    if missing:
+        return Outcome(done, missing, failures)
+    print(f"all rows are there: {'drawing the figures' if figures_only else 'writing the report'}", file=sys.stderr)
+    about = {"command": command, "amount": amount, "seeds": list(seeds), "date": time.strftime("%Y-%m-%d")}
+    results = outputs.collect(data, found, about)
+    written = outputs.write_figures(results, out) if figures_only else outputs.write(results, out)
+    return Outcome(done, [], {}, results, tuple(written))
+
+
+def _train(jobs, processes, dask):
+    """Carry out the jobs, the longest first, so that no long one is left for the end."""
+    if not jobs:
+        return {}
+    jobs = sorted(jobs, key=lambda job: -job.seconds)
+    watch = bars.watch(jobs)
+    try:
+        return workers.run_on_dask(jobs, dask, watch) if dask else workers.run_here(jobs, processes, watch)
+    finally:
+        watch.close()

@@ -1,0 +1,82 @@
+"""The effect of the commit loss's weight, from 0 (straight-through alone) to 10: rows of commit that differ in nothing else.
+
+What is told is by held-out images, so the best weight that it names is shown and was not used for choosing: the recipe's
+own weight was chosen on a validation split.
+"""
+import statistics
+from dataclasses import dataclass
+
+from .claims import ahead
+from .rows import plus_minus
+
+COLLAPSE = "more than half of the bits never change"
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """One row: its weight, and (mean, standard deviation or None) over so many seeds. psnr in dB, ssim: held-out. distance:
+    to the nearest bit; undecided: the share of the values between 1/4 and 3/4; dead: bits that never change; of `bits`.
+    """
+
+    weight: float
+    label: str
+    seeds: int
+    psnr: tuple
+    ssim: tuple
+    distance: tuple
+    undecided: tuple
+    dead: tuple
+    bits: int
+
+
+def commit_weights(table, published):
+    """[Weighted] by weight, ascending: empty where a run has not several of them. published: the results of Table 1."""
+    size = table.figure_size
+    rows = [row for row in published["tables"].get("default", ())
+            if row["label"] == f"commit {size}" or row["label"].startswith(f"commit {size}, weight ")]
+    if len(rows) < 2:
+        return []
+    return sorted((Weighted(row["weight"], row["label"], row["seeds"], row["held_out"]["psnr"], row["held_out"]["ssim"],
+                            row["distance_to_bit"], row["undecided"], _spread(row["dead_bits"]), row["bits"])
+                   for row in rows), key=lambda one: one.weight)
+
+
+def _spread(values):
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def words(weights):
+    """What the weight does, in sentences."""
+    best = max(weights, key=lambda one: one.psnr[0])
+    behind = [one for one in weights if one is not best and ahead(_figure(best), _figure(one), "psnr")]
+    level = [one for one in weights if one is not best and one not in behind]
+    collapsed = [one for one in weights if one.dead[0] > one.bits / 2]
+    first, last = weights[0], weights[-1]
+    said = [f"Best on held-out images, which is shown and was not used for choosing: weight {best.weight:g} with "
+            f"{plus_minus(best.psnr)} dB" + (f"; not told apart from it: {_list(level)}" if level else "") + "."]
+    if behind:
+        said.append("Worse: " + ", ".join(f"{one.weight:g} by {best.psnr[0] - one.psnr[0]:.2f} dB" for one in behind) + ".")
+    if all(one.seeds == 1 for one in weights):
+        said.append("One seed each: small distances may be chance.")
+    said.append(f"Collapsed, which is to say {COLLAPSE}: {_list(collapsed)}." if collapsed else
+                f"None collapses: the most bits that never change are {max(one.dead[0] for one in weights):.3g} of "
+                f"{first.bits}.")
+    said.append(f"From weight {first.weight:g} to {last.weight:g} the mean distance to the nearest bit goes from "
+                f"{first.distance[0]:.3f} to {last.distance[0]:.3f}, the share of values between ¼ and ¾ from "
+                f"{first.undecided[0]:.1%} to {last.undecided[0]:.1%}.")
+    return " ".join(said)
+
+
+def _figure(one):
+    return *one.psnr, one.seeds
+
+
+def _list(weights):
+    return ", ".join(f"{one.weight:g}" for one in weights)
+
+
+def panels(weights):
+    """What plots.commit_weights draws: (titles and figures of each panel)."""
+    named = (("held-out PSNR, dB", "psnr"), ("mean distance to the nearest bit", "distance"),
+             ("share of values between ¼ and ¾", "undecided"), (f"bits that never change, of {weights[0].bits}", "dead"))
+    return [(title, *zip(*(getattr(one, name) for one in weights), strict=True)) for title, name in named]

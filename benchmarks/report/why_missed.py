@@ -1,0 +1,232 @@
+"""The recorded trials behind the sentences that say why rows of recipe `report` miss the published figures.
+
+    python -m benchmarks.report.why_missed mlp --rows "vanilla 100" "commit 50"      Keras' Adam, and fewer epochs
+    python -m benchmarks.report.why_missed cnn --rows "vanilla small"                originals against JPEGs of quality 75
+    python -m benchmarks.report.why_missed cnn-epochs --rows "naive small"           1 epoch in place of what the row has
+    python -m benchmarks.report.why_missed lstm-epochs --rows "vanilla 32"           a fifth of the row's epochs
+    python -m benchmarks.report.why_missed lstm-longer --rows "vanilla 32"           more epochs than the row's
+    python -m benchmarks.report.why_missed lstm-edition --rows "vanilla 32"          where the report's sentences stand in it
+    python -m benchmarks.report.why_missed lstm-shorter --rows "commit 128"          there, two fifths of the row's epochs
+
+Each trains the rows with one thing changed and measures them by the report's definition. Writes the means over --seeds to
+trials.json beside this file, in place of what an earlier call of the same experiment left; misses.py turns it into
+sentences.
+"""
+import argparse
+import io
+import json
+import math
+import shlex
+import statistics
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from tinyqae import backend, fit
+from tinyqae.checkpoint import write_atomically
+from tinyqae.cli import program
+from tinyqae.data import split_sentences
+from tinyqae.optim import Adam
+
+from .image_metrics import report_image_metrics
+from .misses import TRIALS
+from .rows import REDUCED
+from .run import TABLES
+from .text_table import measure_as_report
+
+FEWER_EPOCHS = {"mlp": 8, "cnn": 1}
+MORE_EPOCHS = {32: 65, 256: 10}
+"""Of LSTMs, by their size: the smallest a little longer than the report, the largest twice as long as a reduced run."""
+LONGEST = 22
+"""Characters of the longest sentence that the report's models read: its input is 22 x 38."""
+FIRST, LAST = "when will you be back", "who else is out there"
+"""Of the hundred sentences of the quantized rows, which the authors' notebooks keep. In the report's edition of the file
+they are the lines from index 45,100 on, and training ended before index 40,000.
+"""
+FEWER_IMAGES = 10_000
+ORIGINALS, JPEG_QUALITY, CNN_EPOCHS = 4000, 75, 40
+"""How many of the training images are originals in the CIFAR-10 proxy, what the others were, and for how long to train: for
+about as many steps as the report does.
+"""
+
+
+class KerasAdam(Adam):
+    """Adam as Keras 2.3 has it: p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), with eps beside the root of v
+    and not of v / (1 - beta2^t).
+    """
+
+    def _constants(self, lr):
+        beta1, beta2, step, _ = super()._constants(lr)
+        return beta1, beta2, step, self.eps / math.sqrt(1 - self.beta2)
+
+
+def mlp(table, row, seed, data):
+    """{change: figures of the row with it}: Keras' Adam, and fewer epochs."""
+    recipe, fewer = row.recipe, FEWER_EPOCHS["mlp"]
+    keras = recipe.make_model(data.train_images, seed)
+    fit(keras, data.train_images, KerasAdam(recipe.lr, **recipe.optimizer_arguments), **recipe.fit_arguments(), seed=seed,
+        progress=False)
+    short = recipe.override(epochs=fewer)
+    shorter = short.make_model(data.train_images, seed)
+    fit(shorter, data.train_images, short.make_optimizer(), **short.fit_arguments(), seed=seed, progress=False)
+    return {"Adam's epsilon where Keras has it": _image_figures(table, row, keras, data.train_images),
+            f"{fewer} epochs in place of {recipe.epochs}": _image_figures(table, row, shorter, data.train_images)}
+
+
+def _image_figures(table, row, model, images):
+    measured = table.measured_on(images, row)
+    truncated = (model.decode_floats(model.encode(measured)) * 255).astype(np.uint8)
+    figures = report_image_metrics(measured, truncated, table.pooling)
+    return {metric: figures[metric] for metric in table.metrics}
+
+
+def cnn(table, row, seed, data):
+    """{"JPEGs", "originals": figures} of the row trained on the same few images, both measured on the originals."""
+    originals = data.train_images[:ORIGINALS]
+    recipe, figures = row.recipe.override(epochs=CNN_EPOCHS), {}
+    for name, images in (("JPEGs", np.stack([_as_jpeg(image) for image in originals])), ("originals", originals)):
+        model = recipe.make_model(images, seed)
+        fit(model, images, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+        figures[name] = _image_figures(table, row, model, originals)
+    return figures
+
+
+def _as_jpeg(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(file))
+
+
+def cnn_epochs(table, row, seed, data):
+    """{change: figures} of the row trained for fewer epochs, on as many images as in a reduced run."""
+    epochs, images = FEWER_EPOCHS["cnn"], data.train_images[:FEWER_IMAGES]
+    recipe = row.recipe.override(epochs=epochs)
+    model = recipe.make_model(images, seed)
+    fit(model, images, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+    return {f"{epochs} epoch on {FEWER_IMAGES:,} images": _image_figures(table, row, model, images)}
+
+
+def lstm_epochs(table, row, seed, data):
+    """{change: figures} of the row trained for a fifth of its epochs."""
+    epochs = row.recipe.epochs // 5
+    figures = _sentence_figures(table, row, row.recipe.override(epochs=epochs), split_sentences(data, "report"), seed)
+    return {f"{epochs} epoch{'s' * (epochs > 1)}": figures}
+
+
+def lstm_longer(table, row, seed, data):
+    """{"all", "more": figures} of the row trained as long as it is, and for longer."""
+    split, longer = split_sentences(data, "report"), row.recipe.override(epochs=MORE_EPOCHS[row.size])
+    return {"all": _sentence_figures(table, row, row.recipe, split, seed),
+            "more": _sentence_figures(table, row, longer, split, seed)}
+
+
+def lstm_edition(table, row, seed, data):
+    """{change: figures} of the row measured on the report's own sentences, as far as this edition has them, and trained on
+    as large a part of the lines before them as the report's: quantized rows are thus measured on what the report measured
+    them on, vanilla on the hundred lines where it would have them. All are padded to the report's 22 characters.
+    """
+    lines = data.sentences
+    first, last = lines.index(FIRST), len(lines) - 1 - lines[::-1].index(LAST)
+    border = first * 40_000 // 45_100
+    report = {"vanilla": lines[border + 1:border + 101], "quantized": lines[first:last + 1]}
+    split = split_sentences(data, "report")
+    recipe = replace(row.recipe, model={**row.recipe.model, "pad_to": LONGEST})
+    which = "vanilla" if recipe.quant == "vanilla" else "quantized"
+    length, rows_length = (statistics.mean(map(len, sentences[which])) for sentences in (report, split.report))
+    if which == "quantized":
+        measured = f"measured on the report's own sentences, index {first:,} to {last:,} in this edition of the file"
+    else:
+        measured = f"measured from index {border + 1:,} on, which by proportion is the report's 40,001"
+    change = (f"{measured} ({length:.1f} characters in place of {rows_length:.1f}), and trained on the first {border:,} "
+              "lines accordingly")
+    return {change: _sentence_figures(table, row, recipe, replace(split, train=lines[:border], report=report), seed)}
+
+
+def lstm_shorter(table, row, seed, data):
+    """{"all", "fewer": figures} of the row on the report's own sentences, with all its epochs and two fifths of them."""
+    fewer = replace(row, recipe=row.recipe.override(epochs=row.recipe.epochs * 2 // 5))
+    figures = {}
+    for name, changed in (("all", row), ("fewer", fewer)):
+        (figures[name],) = lstm_edition(table, changed, seed, data).values()
+    return figures
+
+
+def _sentence_figures(table, row, recipe, split, seed):
+    model = recipe.make_model(split.train, seed)
+    fit(model, list(split.train), recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+    figures = measure_as_report(model, split.report)["vanilla" if recipe.quant == "vanilla" else "quantized"]
+    return {metric: figures[metric] for metric in table.metrics}
+
+
+EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "cnn-epochs": (2, cnn_epochs), "lstm-epochs": (3, lstm_epochs),
+               "lstm-longer": (3, lstm_longer), "lstm-edition": (3, lstm_edition), "lstm-shorter": (3, lstm_shorter)}
+
+
+def trials_of(name, row, by_change):
+    """The trials of a row as trials.json holds them. by_change: {change: mean figures}."""
+    if name == "cnn":
+        change = f"trained on {ORIGINALS:,} originals in place of the same images as JPEGs of quality {JPEG_QUALITY}"
+        return [{"row": row.label, "change": change, "start": by_change["JPEGs"], "end": by_change["originals"]}]
+    if name == "lstm-shorter":
+        epochs = row.recipe.epochs
+        change = f"{epochs * 2 // 5} epochs in place of {epochs}, both measured on the report's own sentences"
+        return [{"row": row.label, "change": change, "start": by_change["all"], "end": by_change["fewer"]}]
+    if name == "lstm-longer":
+        change = f"{MORE_EPOCHS[row.size]} epochs in place of {row.recipe.epochs}"
+        return [{"row": row.label, "change": change, "start": by_change["all"], "end": by_change["more"]}]
+    if name in ("cnn-epochs", "lstm-epochs"):
+        return [{"row": row.label, "change": f"from {change} to the row's", "start": figures, "end": None}
+                for change, figures in by_change.items()]
+    return [{"row": row.label, "change": change, "start": None, "end": figures} for change, figures in by_change.items()]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report.why_missed", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--rows", nargs="+", required=True, metavar="ROW", help='labels, as "vanilla 100"')
+    parser.add_argument("--seeds", type=program.non_negative_int, nargs="+", default=[0, 1])
+    parser.add_argument("--data-dir", metavar="DIR")
+    args = parser.parse_args()
+    backend.use("numpy")
+    backend.use_threads(1)
+    number, run = EXPERIMENTS[args.experiment]
+    table = TABLES[number]
+    data = table.load(args.data_dir, True)
+    rows = {row.label: row for row in table.rows("report", REDUCED)}
+    about = {"experiment": args.experiment, "table": number}
+    made = {"seeds": len(args.seeds), "data": data.name, "machine": backend.describe(),
+            "source": f"python -m benchmarks.report.why_missed {shlex.join(sys.argv[1:])}, {time.strftime('%Y-%m-%d')}"}
+    for label in args.rows:
+        found = []
+        for seed in args.seeds:
+            found.append(run(table, rows[label], seed, data))
+            print(label, seed, found[-1], flush=True)
+        means = {change: {metric: statistics.mean(one[change][metric] for one in found) for metric in table.metrics}
+                 for change in found[0]}
+        trials = trials_of(args.experiment, rows[label], means)
+        if trials[0]["start"] and trials[0]["end"] and len(found) > 1:
+            trials[0]["error"] = paired_error(table, found)
+        record(label, [{**about, **trial, **made} for trial in trials])
+
+
+def paired_error(table, found):
+    """{metric: standard error of the mean change}. found: for each seed the figures of both sides of a trial."""
+    changes = {metric: [end[metric] - start[metric] for start, end in (sides.values() for sides in found)]
+               for metric in table.metrics}
+    return {metric: statistics.stdev(values) / math.sqrt(len(values)) for metric, values in changes.items()}
+
+
+def record(label, trials):
+    """Write the trials of a row in place of those that an earlier call of the same experiment left."""
+    kept = [one for one in json.loads(TRIALS.read_text(encoding="utf-8"))
+            if (one["experiment"], one["row"]) != (trials[0]["experiment"], label)]
+    ordered = sorted([*kept, *trials], key=lambda one: list(EXPERIMENTS).index(one["experiment"]))
+    write_atomically(TRIALS, lambda file: file.write((json.dumps(ordered, indent=1) + "\n").encode()))
+
+
+if __name__ == "__main__":
+    main()
