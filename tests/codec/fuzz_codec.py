@@ -11,7 +11,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["tinyqae.codec", "tinyqae.symbols"]):
+with atheris.instrument_imports(include=["tinyqae.codec", "tinyqae.tokens"]):
     from tinyqae.codec import blocks, container, files, inputs, lines, payload, pictures  # noqa: F401
 import numpy as np
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyqae.data import anki, clean_sentence, load_anki, load_text, synthetic_sentences
+from tinyqae.data import anki, clean_sentence, clean_text, load_anki, load_text, synthetic_sentences
 from tinyqae.data.anki import english_sentences
 from tinyqae.errors import DataError
 
@@ -121,6 +122,30 @@ def test_cleaned_text_stays_in_the_alphabet_and_cleaning_again_changes_nothing(t
     assert clean_sentence(cleaned) == cleaned
 
 
+@pytest.mark.parametrize(
+    ("text", "cleaned", "lost"),
+    [
+        ("Où est le café?\tici", "ou est le cafe ici", 1),
+        ("Ça va, NAÏVE Ångström", "ca va naive angstrom", 1),
+        ("cafe\u0301 \u00a0x\u2003y", "cafe  x y", 0),
+        ("Straße, ﬁn", "strasse fin", 1),
+        ("日本 ok", " ok", 2),
+        ("don't", "dont", 1),
+        ("", "", 0),
+    ],
+)
+def test_clean_text_keeps_letters_and_word_borders(text, cleaned, lost):
+    assert clean_text(text) == (cleaned, lost)
+
+
+@no_deadline
+@given(st.text())
+def test_cleaned_text_stays_in_the_alphabet(text):
+    cleaned, lost = clean_text(text)
+    assert set(cleaned) <= ALPHABET and lost >= 0
+    assert clean_text(cleaned) == (cleaned, 0)
+
+
 # Files of pairs
 
 
@@ -214,7 +239,7 @@ def test_from_the_site(server, tmp_path, capsys):
     assert data.sha256 == hashlib.sha256(ATTRIBUTED).hexdigest()
     assert data.source.startswith("127.0.0.1:")
     assert names(tmp_path / "new" / "fra-eng") == ["fra.txt"]
-    assert "fetching fra-eng.zip from 127.0.0.1" in capsys.readouterr().err
+    assert "Anki pairs: fetching 1 file from 127.0.0.1" in capsys.readouterr().err
     assert load_anki(tmp_path / "new").source == "fra.txt in the data directory"
     assert [path for path, _ in server.sent] == ["/anki/fra-eng.zip"]
 
@@ -239,7 +264,6 @@ def test_quiet_without_progress(server, tmp_path, capsys):
         zipped({"fra.txt": PAIRS, "more/fra.txt": PAIRS}),
         zipped({"fra.txt": b"no tab"}),
         zipped({"fra.txt": b"../../secret"}),
-        zipped({"fra.txt": PAIRS}, zipfile.ZIP_BZIP2),
         zipped({"fra.txt": PAIRS})[:-30],
         zipped({"fra.txt": PAIRS}, zipfile.ZIP_STORED).replace(b"Va !", b"Vu !"),
     ],
@@ -273,7 +297,7 @@ def test_altered_frozen_copy_is_refused(server, tmp_path):
     del server.files["/anki/fra-eng.zip"]
     altered = zipped({"fra-eng/fra.txt": b"Altered.\tx\n"})
     server.files["/frozen/fra-eng.zip"] = altered
-    with pytest.raises(DataError, match=f"SHA-1 {hashlib.sha1(altered).hexdigest()}, expected {anki.FROZEN_SHA1}"):
+    with pytest.raises(DataError, match=f"expected sha1:{anki.FROZEN_SHA1} but got {hashlib.sha1(altered).hexdigest()}"):
         load_anki(tmp_path, progress=False)
     assert names(tmp_path / "fra-eng") == []
 
@@ -303,7 +327,7 @@ def test_only_french_has_a_frozen_copy(server, tmp_path):
 
 
 def test_missing_file_without_download(tmp_path):
-    with pytest.raises(DataError, match=r"Put fra\.txt, out of fra-eng\.zip, into .*\n.*not allowed"):
+    with pytest.raises(DataError, match=r"^Anki pairs: missing fra\.txt\. Put it.* into .*--text FILE.*not allowed\)$"):
         load_anki(tmp_path / "new", download=False)
     assert not (tmp_path / "new").exists()
 
@@ -325,10 +349,18 @@ def test_bad_number_of_lines(tmp_path):
 def test_text_file(tmp_path):
     content = "\ufeffHello, World!\r\n\n¿?\nSecond one\tand more".encode()
     (tmp_path / "mine.txt").write_bytes(content)
-    data = load_text(tmp_path / "mine.txt")
-    assert data.sentences == ("hello world", "second oneand more")
+    with pytest.warns(UserWarning, match="^mine.txt: 4 characters other than a to z, 0 to 9 and the space left out$"):
+        data = load_text(tmp_path / "mine.txt")
+    assert data.sentences == ("hello world", "second one and more")
     assert (data.name, data.source) == ("mine.txt", "the text file mine.txt")
     assert data.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_text_file_with_accents_loses_none_of_its_letters(tmp_path):
+    (tmp_path / "mine.txt").write_text("Où est le café\tici\nnaïve", encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_text(tmp_path / "mine.txt").sentences == ("ou est le cafe ici", "naive")
 
 
 @pytest.mark.parametrize(

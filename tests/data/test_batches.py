@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tinyqae import backend
 from tinyqae.data.batches import Batches, ImageBatches, SentenceBatches, as_floats, tokenize
-from tinyqae.symbols import ALPHABET, END, START, to_sentences
+from tinyqae.tokens import ALPHABET, END, START, to_sentences
 
 
 def generator(seed=0):

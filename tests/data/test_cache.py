@@ -1,22 +1,20 @@
-"""The data directory, downloads from a server on this machine, writes to a full disk."""
-
+"""The data directory, downloads from a server on this machine, one mirror after the other, writes to a full disk."""
 import errno
 import hashlib
 import http.server
-import io
 import os
+import re
+import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.error
 from pathlib import Path
 
 import platformdirs
 import pytest
 
-from tinyqae.data import cache
+from tinyqae.data import anki, cache, cifar10, mnist
 from tinyqae.errors import DataError
 
 CONTENT = bytes(range(256)) * 2000
@@ -24,13 +22,13 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; with `server.cut`, breaks off every answer after so many bytes."""
+    """Serves `server.files`, with `server.cut` only so many bytes of it, or says `server.status`."""
 
     def do_GET(self):
         self.server.requests.append((self.path, self.headers.get("Range")))
         content = self.server.files.get(self.path)
-        if content is None:
-            self.send_error(404)
+        if content is None or self.path in self.server.status:
+            self.send_error(self.server.status.get(self.path, 404))
             return
         start = 0
         asked = self.headers.get("Range")
@@ -45,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start:][: self.server.cut])
+        self.wfile.write(content[start:][:self.server.cut])
 
     def log_message(self, *_):
         pass
@@ -54,14 +52,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(cache, "CHUNK_BYTES", 1000)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.files, server.requests, server.cut, server.continues = {"/file": CONTENT}, [], None, True
-        server.url = f"http://127.0.0.1:{server.server_port}/file"
+        server.files, server.requests, server.cut, server.continues, server.status = {"/file": CONTENT}, [], None, True, {}
+        server.base = f"http://127.0.0.1:{server.server_port}"
+        server.url = f"{server.base}/file"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def silent(monkeypatch):
+    """The address of a server that accepts connections and never answers."""
+    monkeypatch.setattr(cache, "SECONDS_WITHOUT_DATA", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/file"
 
 
 def fetch(server, directory: Path) -> bytes:
@@ -73,66 +81,35 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def full_disk(monkeypatch, *, after: int):
-    """Let every file that the module writes take `after` bytes and then fail."""
-
-    class FileOnFullDisk(io.FileIO):
-        def write(self, content):
-            if self.tell() + len(content) > after:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return super().write(content)
-
-    monkeypatch.setattr(cache, "open", FileOnFullDisk, raising=False)
-
-
 def test_data_directory_argument_before_variable_before_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("TINYQAE_DATA", str(tmp_path / "variable"))
     assert cache.data_directory(tmp_path / "argument") == tmp_path / "argument"
     assert cache.data_directory() == tmp_path / "variable"
     monkeypatch.setenv("TINYQAE_DATA", "")
-    assert cache.data_directory() == platformdirs.user_cache_path("tinyqae", appauthor=False)
+    assert cache.data_directory() == platformdirs.user_cache_path("tinyqae")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert cache.data_directory("~/digits") == tmp_path / "digits"
 
 
-def test_make_writable_creates_and_leaves_nothing(tmp_path):
-    cache.make_writable(tmp_path / "a" / "b")
-    assert names(tmp_path / "a" / "b") == []
+def test_every_known_hash_has_as_many_digits_as_its_kind():
+    """One digit too many in a constant makes every right file a wrong one."""
+    sha256 = [cifar10.ARCHIVE_SHA256, mnist.PACKAGE_MEMBER_SHA256]
+    sha256 += [known for file in mnist.FILES for known in (file.content_sha256, file.packed_sha256)]
+    assert all(re.fullmatch("[0-9a-f]{64}", known) for known in sha256)
+    sha1 = [anki.FROZEN_SHA1, *(file.sha1 for file in cifar10.FILES)]
+    assert all(re.fullmatch("[0-9a-f]{40}", known) for known in sha1)
+    assert re.fullmatch("[0-9a-f]{32}", cifar10.PYTHON_ARCHIVE_MD5)
 
 
-def test_directory_below_a_file_is_one_clear_error(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot create the directory .*file.*TINYQAE_DATA"):
-        cache.make_writable(tmp_path / "file" / "below")
+@pytest.mark.parametrize("known", [SHA256 + "0", SHA256[1:], f"sha1:{SHA256}", f"md5:{SHA256[:31]}"])
+def test_a_hash_of_a_wrong_length_is_found_before_a_download(server, tmp_path, known):
+    with pytest.raises(ValueError, match=r"the known hash of file has \d+ digits, expected \d+"):
+        cache.download(server.url, tmp_path / "file", known, progress=False)
+    assert server.requests == []
 
 
-def test_directory_without_permission_is_one_clear_error(monkeypatch, tmp_path):
-    def refuse(dir, prefix):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
-
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
-    with pytest.raises(DataError, match=r"cannot write .*TINYQAE_DATA"):
-        cache.make_writable(tmp_path)
-
-
-def test_write_atomically_replaces(tmp_path):
-    (tmp_path / "file").write_bytes(b"old")
-    cache.write_atomically(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"new"
-    assert names(tmp_path) == ["file"]
-
-
-def test_full_disk_keeps_the_old_file_and_leaves_nothing(monkeypatch, tmp_path):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    (tmp_path / "file").write_bytes(b"old")
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"cannot write .*file.*Free some space"):
-        cache.write_atomically(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"old"
-    assert names(tmp_path) == ["file"]
+# One download
 
 
 def test_download_whole_file(server, tmp_path):
@@ -141,9 +118,16 @@ def test_download_whole_file(server, tmp_path):
     assert server.requests == [("/file", None)]
 
 
+def test_processor_gets_the_verified_file(server, tmp_path):
+    seen = []
+    cache.download(server.url, tmp_path / "file", SHA256, progress=False,
+                   processor=lambda path, *_: seen.append(Path(path).read_bytes()))
+    assert seen == [CONTENT]
+
+
 def test_interrupted_download_resumes(server, tmp_path):
     server.cut = 200_000
-    with pytest.raises(cache.SourceFailed, match="closed after 200000 of 512000 bytes of file"):
+    with pytest.raises(cache.SourceFailed, match="closed after 200000 bytes of file"):
         fetch(server, tmp_path)
     assert names(tmp_path) == ["file.part"]
     server.cut = None
@@ -172,61 +156,127 @@ def test_complete_part_needs_no_more_bytes(server, tmp_path):
     assert server.requests == [("/file", f"bytes={len(CONTENT)}-")]
 
 
+def test_without_a_known_hash_nothing_is_resumed(server, tmp_path):
+    (tmp_path / "file.part").write_bytes(b"yesterday")
+    cache.download(server.url, tmp_path / "file", None, progress=False)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert server.requests == [("/file", None)]
+
+
 @pytest.mark.parametrize("old_part", [None, CONTENT[:1000], CONTENT + b"too long"])
 def test_wrong_content_is_not_kept(server, tmp_path, old_part):
     server.files["/file"] = CONTENT[:-1] + b"!"
     if old_part is not None:
         (tmp_path / "file.part").write_bytes(old_part)
     found = hashlib.sha256(server.files["/file"]).hexdigest()
-    with pytest.raises(cache.SourceFailed, match=f"file has the SHA-256 {found}, expected {SHA256}"):
+    with pytest.raises(cache.SourceFailed, match=f"file.* does not match .*: expected {SHA256} but got {found}$"):
         fetch(server, tmp_path)
     assert names(tmp_path) == []
 
 
-def test_missing_page(server, tmp_path):
-    server.files.clear()
-    with pytest.raises(cache.SourceFailed, match="HTTP status 404 for file"):
-        fetch(server, tmp_path)
-    assert names(tmp_path) == []
-
-
-def test_no_server(server, tmp_path):
+@pytest.mark.parametrize("part", [None, b"beginning"])
+def test_no_server(server, tmp_path, part):
+    if part:
+        (tmp_path / "file.part").write_bytes(part)
     server.shutdown()
     server.server_close()
-    with pytest.raises(cache.SourceFailed, match="no connection"):
+    with pytest.raises(cache.SourceFailed, match=r"^no connection \(.*refused\)$"):
         fetch(server, tmp_path)
 
 
-def test_silent_network_fails_soon(monkeypatch, tmp_path):
-    monkeypatch.setattr(cache, "SECONDS_TO_ANSWER", 0.05)
-    done = threading.Event()
-
-    def hang(request, timeout):
-        done.wait(10)
-        raise urllib.error.URLError("too late")
-
-    monkeypatch.setattr(cache.urllib.request, "urlopen", hang)
-    start = time.perf_counter()
-    with pytest.raises(cache.SourceFailed, match=r"no answer within 0\.05 s"):
-        cache.download("http://localhost/file", tmp_path / "file", SHA256, progress=False)
-    assert time.perf_counter() - start < 5
-    done.set()
+def test_a_proxy_from_the_environment_is_used(server, monkeypatch, tmp_path):
+    """A proxy gets the whole address as the path."""
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("http_proxy", server.base)
+    server.files["http://nowhere.invalid/file"] = CONTENT
+    cache.download("http://nowhere.invalid/file", tmp_path / "file", SHA256, progress=False)
+    assert server.requests == [("http://nowhere.invalid/file", None)]
 
 
-def test_download_on_full_disk_leaves_nothing(server, monkeypatch, tmp_path):
-    full_disk(monkeypatch, after=200_000)
-    with pytest.raises(DataError, match="Free some space") as caught:
+def test_download_on_full_disk_is_one_clear_error(server, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cache, "open", full, raising=False)
+    with pytest.raises(DataError, match=r"cannot write .*file: .*Free some space") as caught:
         fetch(server, tmp_path)
     assert not isinstance(caught.value, cache.SourceFailed)
     assert names(tmp_path) == []
 
 
-def test_progress_bar_only_when_wanted(server, tmp_path, capsys):
-    fetch(server, tmp_path)
+def test_progress_bar_on_a_terminal_only(server, tmp_path, monkeypatch, capsys):
+    cache.download(server.url, tmp_path / "file", SHA256, progress=True)
     assert capsys.readouterr().err == ""
     (tmp_path / "file").unlink()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     cache.download(server.url, tmp_path / "file", SHA256, progress=True)
     assert "file: 100%" in capsys.readouterr().err
+
+
+# One mirror after the other
+
+
+def test_mirrors_that_fail_in_every_way_and_one_that_works(server, silent, tmp_path, capsys):
+    server.files |= {"/forbidden": b"", "/busy": b"", "/page": b"<html>please log in</html>", "/good": CONTENT}
+    server.status = {"/forbidden": 403, "/busy": 503}
+    path = tmp_path / "file"
+    mirrors = [*(f"{server.base}/{name}" for name in ("forbidden", "busy", "page")), silent, f"{server.base}/good"]
+    sources = [(url, lambda names, url=url: cache.download(url, path, SHA256, progress=False)) for url in mirrors]
+
+    def missing():
+        return [] if path.exists() else ["file"]
+
+    started = time.perf_counter()
+    assert cache.fetch("Data", tmp_path, missing, sources, "Put it there", True, True) == [f"{server.base}/good"]
+    assert time.perf_counter() - started < 5
+    assert path.read_bytes() == CONTENT
+    assert capsys.readouterr().err.count("Data: fetching 1 file from http://127.0.0.1") == 5
+    path.unlink()
+    del server.files["/good"]
+    with pytest.raises(DataError) as caught:
+        cache.fetch("Data", tmp_path, missing, sources, "Put it there", True, False)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "Data: missing file. Put it there"
+    causes = ("HTTP status 403", "HTTP status 503", "does not match the known hash", "no answer", "HTTP status 404")
+    for line, mirror, cause in zip(lines[1:], mirrors, causes, strict=True):
+        assert line.startswith(f"  {mirror}: ") and cause in line
+    assert names(tmp_path) == []
+
+
+def test_nothing_is_tried_or_created_without_leave(tmp_path):
+    sources = [("somewhere", lambda names: pytest.fail("tried"))]
+    with pytest.raises(DataError, match=r"^Data: missing a, b\. Put them there \(downloading was not allowed\)$"):
+        cache.fetch("Data", tmp_path / "new", lambda: ["a", "b"], sources, "Put them there", False, False)
+    assert names(tmp_path) == []
+
+
+# The disk
+
+
+def test_directory_below_a_file_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot write .*file.*TINYQAE_DATA"):
+        with cache.one_process_at_a_time(tmp_path / "file" / "below"):
+            pass
+
+
+def test_write_atomically_replaces(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    cache.write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path) == ["file"]
+
+
+def test_full_disk_keeps_the_old_file_and_leaves_nothing(monkeypatch, tmp_path):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=r"cannot write .*file.*Free some space"):
+        cache.write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.skipif(cache.fcntl is None, reason="no file locks on this system")
@@ -244,6 +294,10 @@ def test_one_process_at_a_time(tmp_path):
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+    assert names(tmp_path) == []
+
+
+# Packages
 
 
 def fake_pip(monkeypatch, returncode=0, stderr="", wheel=None):
@@ -279,8 +333,8 @@ def test_package_that_pip_cannot_find(monkeypatch, tmp_path, stderr, message):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (subprocess.TimeoutExpired("pip", 300), "did not finish within 300 s"),
-        (FileNotFoundError("x"), "not be started"),
+        (subprocess.TimeoutExpired("pip", 300), "pip could not be run: not done within 300 s"),
+        (FileNotFoundError(2, "No such file"), "pip could not be run: No such file"),
     ],
 )
 def test_pip_that_hangs_or_is_absent(monkeypatch, tmp_path, error, message):

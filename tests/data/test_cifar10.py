@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import os
+import pickle
 import tarfile
 import threading
 from pathlib import Path
@@ -22,12 +23,14 @@ from tinyqae.errors import DataError
 # A busy machine is no mistake of the code.
 no_deadline = settings(deadline=None)
 
+real_download = cache.download
+
 IMAGES = 3  # in each file of the stand-in
 FOLDER = "cifar-10-batches-bin"
 
 real_directory = os.environ.get("TINYQAE_DATA")
 needs_cifar10 = pytest.mark.skipif(
-    not real_directory or bool(cifar10._missing(Path(real_directory) / FOLDER)),
+    not real_directory or bool(cifar10.missing(Path(real_directory))),
     reason=f"TINYQAE_DATA does not name a directory with {FOLDER}/*.bin",
 )
 
@@ -112,7 +115,7 @@ def small(monkeypatch):
     def no_download(*_, **__):
         raise cache.SourceFailed("no connection")
 
-    monkeypatch.setattr(cifar10, "download_file", no_download)
+    monkeypatch.setattr(cache, "download", no_download)
     return Small(monkeypatch)
 
 
@@ -133,7 +136,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(small, monkeypatch):
     """A server that has the small archive; `cut` breaks off every answer after so many bytes."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(cifar10, "download_file", cache.download)
+    monkeypatch.setattr(cache, "download", real_download)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.content, server.starts, server.cut = small.archive, [], None
         monkeypatch.setattr(cifar10, "ARCHIVE_URL", f"http://127.0.0.1:{server.server_port}/cifar-10-binary.tar.gz")
@@ -222,7 +225,7 @@ def test_modified_files_are_refused_with_what_to_do(small, tmp_path):
     with pytest.raises(DataError) as caught:
         load_cifar10(tmp_path)
     message = str(caught.value)
-    for part in ("data_batch_2.bin", "test_batch.bin", small.files[1].sha1, "--allow-modified-data", "Delete"):
+    for part in ("data_batch_2.bin", small.files[1].sha1, "--allow-modified-data", "Delete it"):
         assert part in message
     assert "data_batch_1.bin" not in message
     assert "TINYQAE_ALLOW_MODIFIED_DATA=1" in message
@@ -243,7 +246,7 @@ def test_modified_files_by_environment(small, tmp_path, monkeypatch, value, take
     if taken:
         assert load_cifar10(tmp_path).name == "CIFAR-10 proxy"
     else:
-        with pytest.raises(DataError, match="does not hold the original"):
+        with pytest.raises(DataError, match="is not the original of CIFAR-10"):
             load_cifar10(tmp_path)
 
 
@@ -259,7 +262,8 @@ def test_file_of_wrong_size_is_always_refused(small, tmp_path, allowed, change):
     path = tmp_path / FOLDER / "data_batch_3.bin"
     content = path.read_bytes()
     path.write_bytes(content[:change] if change < 0 else content + bytes(change))
-    with pytest.raises(DataError, match=f"data_batch_3.bin has {len(content) + change} bytes, expected {len(content)}"):
+    expected = f"data_batch_3.bin is damaged .*: it has {len(content) + change} bytes, expected {len(content)}"
+    with pytest.raises(DataError, match=expected):
         load_cifar10(tmp_path, allow_modified_data=allowed)
 
 
@@ -267,13 +271,13 @@ def test_bad_label_is_refused_even_when_modified_files_are_allowed(small, tmp_pa
     small.store(tmp_path)
     path = tmp_path / FOLDER / "test_batch.bin"
     path.write_bytes(b"\xff" + path.read_bytes()[1:])
-    with pytest.raises(DataError, match=r"test_batch\.bin: record 0 has the label 255"):
+    with pytest.raises(DataError, match=r"test_batch\.bin is damaged .*: record 0 has the label 255"):
         load_cifar10(tmp_path, allow_modified_data=True)
 
 
 def test_modified_files_are_refused_before_a_download(small, server, tmp_path):
     small.store(tmp_path, skip=(0,), altered=(1,))
-    with pytest.raises(DataError, match="does not hold the original"):
+    with pytest.raises(DataError, match="is not the original of CIFAR-10"):
         load_cifar10(tmp_path, progress=False)
     assert server.starts == []
 
@@ -287,7 +291,7 @@ def test_all_from_the_server(small, server, tmp_path, capsys):
     assert data.name == "CIFAR-10"
     assert data.source.startswith("127.0.0.1:")
     assert names(tmp_path / "new" / FOLDER) == sorted(file.name for file in small.files)
-    assert "fetching cifar-10-binary.tar.gz (170 MB) from 127.0.0.1" in capsys.readouterr().err
+    assert "CIFAR-10: fetching 6 files from 127.0.0.1" in capsys.readouterr().err
     assert load_cifar10(tmp_path / "new").source == "the files in the data directory"
     assert server.starts == [0]
 
@@ -299,13 +303,13 @@ def test_quiet_without_progress(server, tmp_path, capsys):
 
 
 def test_interrupted_download_resumes(small, server, tmp_path):
-    server.cut = 5000
-    with pytest.raises(DataError, match="connection closed after 5000"):
+    server.cut = 20_000
+    with pytest.raises(DataError, match="connection closed after 16384 bytes of cifar-10-binary.tar.gz"):
         load_cifar10(tmp_path, progress=False)
     assert names(tmp_path / FOLDER) == ["cifar-10-binary.tar.gz.part"]
     server.cut = None
     assert_is_small(load_cifar10(tmp_path, progress=False), small)
-    assert server.starts == [0, 5000]
+    assert server.starts == [0, 16384]
 
 
 def test_only_missing_files_are_written(small, server, tmp_path):
@@ -320,7 +324,7 @@ def test_only_missing_files_are_written(small, server, tmp_path):
 
 def test_wrong_archive_is_refused(server, tmp_path):
     server.content = b"<html>please log in</html>"
-    with pytest.raises(DataError, match="has the SHA-256"):
+    with pytest.raises(DataError, match="SHA256 hash of downloaded file .cifar-10-binary.tar.gz. does not match"):
         load_cifar10(tmp_path, progress=False)
     assert names(tmp_path / FOLDER) == []
 
@@ -337,7 +341,7 @@ def test_archive_in_the_directory(small, tmp_path):
 def test_altered_archive_in_the_directory_is_refused(small, tmp_path):
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "cifar-10-binary.tar.gz").write_bytes(small.archive[:-100])
-    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz is truncated or altered"):
+    with pytest.raises(DataError, match=r"cifar-10-binary\.tar\.gz in .*: it is truncated or altered; delete it"):
         load_cifar10(tmp_path)
     assert names(tmp_path / FOLDER) == ["cifar-10-binary.tar.gz"]
 
@@ -356,6 +360,83 @@ def test_nothing_within_reach_is_one_clear_error(small, tmp_path):
         assert file.name in message
     for part in (str(tmp_path / FOLDER), "www.cs.toronto.edu: no connection", "--dataset synthetic"):
         assert part in message
+
+
+# torchvision's copies of the same pictures
+
+
+def pickled(content: bytes) -> bytes:
+    """A Python file of CIFAR-10 with the content of a binary one."""
+    records = np.frombuffer(content, np.uint8).reshape(-1, 3073)
+    batch = {"batch_label": "training batch", "labels": records[:, 0].tolist(), "data": records[:, 1:].copy(),
+             "filenames": ["a.png"] * len(records)}
+    return pickle.dumps(batch, 3)
+
+
+def python_archive(small) -> bytes:
+    def add(archive):
+        add_file(archive, "cifar-10-batches-py/batches.meta", pickle.dumps({"num_vis": 3072}))
+        for file, content in zip(small.files, small.contents, strict=True):
+            add_file(archive, f"cifar-10-batches-py/{Path(file.name).stem}", pickled(content))
+
+    archive = packed(add)
+    small.monkeypatch.setattr(cifar10, "PYTHON_ARCHIVE_MD5", hashlib.md5(archive).hexdigest())
+    return archive
+
+
+def test_torchvisions_folder_is_read_and_nothing_is_written(small, tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    for file, content in zip(small.files, small.contents, strict=True):
+        (tmp_path / "cifar-10-batches-py" / Path(file.name).stem).write_bytes(pickled(content))
+    before = every_path(tmp_path)
+    data = load_cifar10(tmp_path, download=False)
+    assert_is_small(data, small)
+    assert (data.name, data.source) == ("CIFAR-10", "the files in the data directory")
+    assert every_path(tmp_path) == before
+    assert cifar10.missing(tmp_path) == []
+
+
+def test_torchvisions_archive_is_unpacked(small, tmp_path):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(python_archive(small))
+    data = load_cifar10(tmp_path, download=False)
+    assert_is_small(data, small)
+    assert data.source == "cifar-10-python.tar.gz in the data directory"
+    assert names(tmp_path / FOLDER) == sorted(file.name for file in small.files)
+
+
+def test_torchvisions_archive_that_is_cut_short_is_refused(small, tmp_path):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(python_archive(small)[:-9])
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz in the data directory: it is truncated or altered"):
+        load_cifar10(tmp_path, download=False)
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+@pytest.mark.parametrize("content", [
+    pickle.dumps(Harmful()), pickle.dumps({"data": Harmful(), "labels": [1]}), pickle.dumps([1, 2]), b"", b"nonsense",
+    pickle.dumps({"data": np.zeros((3, 3072)), "labels": [1, 2, 3]}, 3),
+    pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2, 300]}, 3),
+    pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2]}, 3),
+])
+def test_other_pickles_are_refused_and_nothing_in_them_is_run(small, tmp_path, content):
+    small.store(tmp_path, skip=(0,))
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(content)
+    with pytest.raises(DataError, match="data_batch_1 is damaged or another file: not one of CIFAR-10's Python files"):
+        load_cifar10(tmp_path, allow_modified_data=True, download=False)
+
+
+def test_altered_python_files_are_a_proxy_when_asked_for(small, tmp_path):
+    small.store(tmp_path, skip=(0,))
+    altered = small.contents[0][:-1] + bytes([small.contents[0][-1] ^ 1])
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickled(altered))
+    with pytest.raises(DataError, match="cifar-10-batches-py.data_batch_1 is not the original of CIFAR-10"):
+        load_cifar10(tmp_path, download=False)
+    assert load_cifar10(tmp_path, allow_modified_data=True).name == "CIFAR-10 proxy"
 
 
 # Hostile archives, whose hash is right as if the author had turned bad
@@ -381,7 +462,7 @@ def test_paths_that_leave_the_directory_are_passed_over(small, tmp_path, name):
     directory = tmp_path / "inside"
     (directory / FOLDER).mkdir(parents=True)
     (directory / FOLDER / "cifar-10-binary.tar.gz").write_bytes(small.publish(packed(add)))
-    with pytest.raises(DataError, match=r"lacks cifar-10-batches-bin/data_batch_1\.bin"):
+    with pytest.raises(DataError, match=r"missing data_batch_1\.bin\."):
         load_cifar10(directory, download=False)
     stored = ["cifar-10-binary.tar.gz", *(file.name for file in small.files[1:])]
     assert every_path(tmp_path) == sorted(
@@ -400,7 +481,7 @@ def test_links_are_passed_over(small, tmp_path, kind):
 
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "cifar-10-binary.tar.gz").write_bytes(small.publish(packed(add)))
-    with pytest.raises(DataError, match=r"lacks cifar-10-batches-bin/data_batch_1\.bin"):
+    with pytest.raises(DataError, match=r"missing data_batch_1\.bin\."):
         load_cifar10(tmp_path, download=False)
     assert not os.path.lexists(tmp_path / FOLDER / "data_batch_1.bin")
 
@@ -424,7 +505,7 @@ def test_other_content_in_the_archive_is_refused(small, tmp_path):
     small.contents[3] = small.contents[3][:-1] + bytes([small.contents[3][-1] ^ 1])
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "cifar-10-binary.tar.gz").write_bytes(small.publish(packed(small.add_all)))
-    with pytest.raises(DataError, match=f"data_batch_4.bin in .* expected {small.files[3].sha1}"):
+    with pytest.raises(DataError, match=f"data_batch_4.bin has the SHA-1 .* expected {small.files[3].sha1}"):
         load_cifar10(tmp_path, download=False)
     assert "data_batch_4.bin" not in names(tmp_path / FOLDER)
 

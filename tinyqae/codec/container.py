@@ -1,6 +1,6 @@
 """The .tqae file: a header, what the caller keeps beside the codes, and the codes.
 
-Version 1, byte by byte. Numbers are little-endian; a varint is an unsigned LEB128 number: seven bits a byte, lowest
+Version 1, byte by byte. Numbers are little-endian; a varint is an unsigned LEB128 number: seven bits per byte, lowest
 first, the highest bit set in all bytes but the last, as few bytes as possible and at most 9.
 
     bytes    what

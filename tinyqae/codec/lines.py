@@ -38,7 +38,7 @@ class Lines:
 
 
 def take_apart(text, longest):
-    """The Lines of a text, of which those become codes that are not empty, in the alphabet of tinyqae.symbols, and of
+    """The Lines of a text, of which those become codes that are not empty, in the alphabet of tinyqae.tokens, and of
     `longest` characters at most. ValueError for a text with lone surrogates, which no UTF-8 holds.
     """
     try:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ..checkpoint import write_atomically
 from ..data.mnist import write_idx
+from ..data.pictures import one_line
 from ..errors import CodecError, DataError
 
 LONGEST_NAME = 200
@@ -47,8 +48,8 @@ def write_images(path, images, names):
             directory; or None, which numbers them: 00000.png, 00001.png, ...
 
     Raises:
-        TypeError, ValueError: images is not what is said above.
-        CodecError: names are not what is said above.
+        TypeError, ValueError: images is not as described above.
+        CodecError: names are not as described above.
         DataError: there are no images, they do not fit the form, or the path cannot be written; in one line.
         BrokenPipeError: whoever reads standard output has stopped.
     """
@@ -119,11 +120,6 @@ def plain_names(names):
         taken.add(_key(unique))
         result.append(unique)
     return result
-
-
-def one_line(path):
-    """A path as messages show it: as it is, or with escapes where it would break a line or the terminal."""
-    return path if path and path.isprintable() else ascii(path)
 
 
 def _check_names(names, count):

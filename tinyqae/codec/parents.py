@@ -1,4 +1,4 @@
-"""Which bits of a code tell of others: the choice of the parents on whose values the probabilities in payload.py depend.
+"""Context modelling: the choice of the bits, the parents, on whose values the probabilities in payload.py depend.
 
 Parents are added to a channel one after the other, each time the one that saves most, until it would save less than
 writing it down costs: the minimum description length. Fixed parents, such as the bits to the left and above in the same
@@ -25,7 +25,7 @@ def neighbours(places):
 
 
 def index_bits(channels, places):
-    """In how many bits a parent is written down: its number among all candidates, neighbour by neighbour."""
+    """The number of bits that the index of a parent takes: its number among all candidates, neighbour by neighbour."""
     return (neighbours(places) * channels - 1).bit_length()
 
 

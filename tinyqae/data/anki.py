@@ -3,25 +3,19 @@
 The pairs are sorted by length, shortest first, and an English sentence stands once for each of its translations. Their
 content changes with time, so that its hash is recorded and not demanded.
 """
-
+import functools
 import hashlib
 import os
 import re
-import sys
+import unicodedata
+import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from tinyqae.data.cache import (
-    SourceFailed,
-    data_directory,
-    make_writable,
-    one_process_at_a_time,
-    write_atomically,
-)
-from tinyqae.data.cache import download as download_file
+from tinyqae.data import cache
 from tinyqae.errors import DataError
 
 PAIRS_URL = "https://www.manythings.org/anki/{language}-eng.zip"
@@ -40,9 +34,8 @@ NOT_IN_ALPHABET = re.compile("[^a-z0-9 ]")
 class TextData:
     """Sentences in the alphabet a to z, 0 to 9 and the space, in the order of their source; none is empty or blank.
 
-    name: what to call the data in front of people.
+    name: what to call the data in front of people. source: where it came from, in words.
     sha256: hash of the text before it was cleaned; of drawn sentences, of the sentences with a line feed after each.
-    source: where the data came from, in words.
     """
 
     sentences: tuple[str, ...]
@@ -56,55 +49,76 @@ def clean_sentence(text: str) -> str:
     return NOT_IN_ALPHABET.sub("", text.lower())
 
 
-def load_anki(
-    data_dir: str | os.PathLike | None = None,
-    *,
-    language: str = "fra",
-    lines: int = 50_000,
-    download: bool = True,
-    progress: bool = True,
-) -> TextData:
+def clean_text(text: str) -> tuple[str, int]:
+    """A person's own text in the same alphabet, and how many characters that lost.
+
+    Other than `clean_sentence`, which is what was published for Anki, this takes the accents off letters first and makes
+    white space a space: "Où est le café?\\tici" becomes "ou est le cafe ici" and loses 1.
+    """
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    letters = "".join(" " if char.isspace() else char for char in decomposed if not unicodedata.combining(char))
+    cleaned = NOT_IN_ALPHABET.sub("", letters)
+    return cleaned, len(letters) - len(cleaned)
+
+
+def load_anki(data_dir: str | os.PathLike | None = None, *, language: str = "fra", lines: int = 50_000,
+              download: bool = True, progress: bool = True) -> TextData:
     """The English sentences in the first `lines` lines of the pairs of `language` and English, cleaned.
 
     `language` is the site's code of three letters, such as "fra" or "deu". Sentences that occur in several lines are
     kept as often; a line of which cleaning leaves nothing is left out; a shorter file gives fewer. The hash in the
     result is that of the whole file of pairs.
 
-    The file fra-eng/fra.txt (or the like) is looked for in the data directory: `data_dir`, or else what the environment
-    variable TINYQAE_DATA says, or else the user's cache directory. With `download`, a missing one is fetched from
-    manythings.org or, for "fra", from a frozen copy, and stored there; with `progress`, the standard error stream shows
-    from where and how far. An existing file is never changed. Raises DataError for a file that is no list of pairs or
-    is missing and cannot be fetched or stored, ValueError for a language of another form or less than 1 line.
+    A file fra-eng/fra.txt (or the like) that is missing in the data directory (see `cache.data_directory`) is fetched with
+    `download` from manythings.org or, for "fra", from a frozen copy; with `progress`, the standard error stream shows from
+    where and how far. An existing file is never changed. DataError for a file that is no list of pairs or is missing and
+    cannot be fetched or stored, ValueError for a language of another form or less than 1 line.
     """
     if not re.fullmatch("[a-z]{3}", language):
         raise ValueError(f"language must be a code of three letters like fra or deu, got {language!r}")
     if lines < 1:
         raise ValueError(f"lines must be at least 1, got {lines}")
-    path = data_directory(data_dir) / f"{language}-eng" / f"{language}.txt"
-    source = f"{path.name} in the data directory"
-    if not os.path.isfile(path):
-        if not download:
-            raise DataError(f"{_where_the_file_belongs(path)}\nDownloading was not allowed")
-        source = _fetch(path, language, progress)
+    root = cache.data_directory(data_dir)
+    path = root / f"{language}-eng" / f"{language}.txt"
+    addresses = [(PAIRS_URL.format(language=language), None)]
+    if language == FROZEN_LANGUAGE:
+        addresses.append((FROZEN_URL, f"sha1:{FROZEN_SHA1}"))
+    sources = [(urlsplit(url).netloc, functools.partial(_fetch, url, known_hash, path, progress))
+               for url, known_hash in addresses]
+    advice = (f"Put it, out of {path.parent.name}.zip, into {path.parent}, or use a text file of your own, one sentence a "
+              "line: --text FILE; or drawn sentences: --dataset synthetic")
+    used = cache.fetch("Anki pairs", path.parent, lambda: missing(root, language), sources, advice, download,
+                       progress)
     content = _read(path)
     try:
         sentences = english_sentences(content, lines)
     except DataError as error:
         raise DataError(f"{path}: {error}. Delete it, and it is downloaded at the next start") from error
-    return TextData(sentences, f"Anki {language}-eng", hashlib.sha256(content).hexdigest(), source)
+    return TextData(sentences, f"Anki {language}-eng", hashlib.sha256(content).hexdigest(),
+                    used[0] if used else f"{path.name} in the data directory")
+
+
+def missing(data_dir: Path, language: str = FROZEN_LANGUAGE) -> list[str]:
+    """The name of the file of pairs if it is not in the data directory."""
+    name = f"{language}.txt"
+    return [] if os.path.isfile(data_dir / f"{language}-eng" / name) else [name]
 
 
 def load_text(path: str | os.PathLike) -> TextData:
-    """The lines of a UTF-8 text file as sentences, cleaned; those of which nothing remains are left out.
+    """The lines of a UTF-8 text file as sentences, cleaned by `clean_text`; those of which nothing remains are left out.
 
-    Raises DataError for a file that is absent, unreadable or not UTF-8, or without any letter or digit of the alphabet.
+    A UserWarning says how many characters were lost. Raises DataError for a file that is absent, unreadable or not UTF-8,
+    or without any letter or digit of the alphabet.
     """
     path = Path(path).expanduser()
     content = _read(path)
     try:
-        sentences = _cleaned(_decoded(content).split("\n"))
+        cleaned = [clean_text(line) for line in re.split("\r?\n", _decoded(content).removeprefix("\ufeff"))]
+        sentences = _not_blank(sentence for sentence, _ in cleaned)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    if lost := sum(lost for _, lost in cleaned):
+        warnings.warn(f"{path.name}: {lost:,} characters other than a to z, 0 to 9 and the space left out", stacklevel=2)
     return TextData(sentences, path.name, hashlib.sha256(content).hexdigest(), f"the text file {path.name}")
 
 
@@ -121,11 +135,11 @@ def english_sentences(content: bytes, lines: int) -> tuple[str, ...]:
             english.append(columns[0])
         elif line.strip():
             raise DataError(f"line {number} has {len(columns)} columns separated by tabs, expected 2 or 3")
-    return _cleaned(english)
+    return _not_blank(map(clean_sentence, english))
 
 
-def _cleaned(texts: list[str]) -> tuple[str, ...]:
-    sentences = tuple(sentence for sentence in map(clean_sentence, texts) if sentence.strip())
+def _not_blank(texts) -> tuple[str, ...]:
+    sentences = tuple(sentence for sentence in texts if sentence.strip())
     if not sentences:
         raise DataError("no sentence with a letter from a to z or a digit in it")
     return sentences
@@ -145,68 +159,24 @@ def _read(path: Path) -> bytes:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _fetch(path: Path, language: str, progress: bool) -> str:
-    """Bring the file of pairs to `path`, source after source; return the source used, in words."""
-    addresses = [(PAIRS_URL.format(language=language), None)]
-    if language == FROZEN_LANGUAGE:
-        addresses.append((FROZEN_URL, FROZEN_SHA1))
-    failures = []
-    make_writable(path.parent)
-    with one_process_at_a_time(path.parent):
-        if os.path.isfile(path):
-            return f"{path.name} that another process fetched"
-        for url, sha1 in addresses:
-            host = urlsplit(url).netloc
-            if progress:
-                print(f"Anki: fetching {language}-eng.zip from {host}", file=sys.stderr)
-            try:
-                _fetch_from(url, sha1, path, progress)
-            except SourceFailed as error:
-                failures.append(f"  {host}: {error}")
-            else:
-                return host
-    tried = "\n".join(failures)
-    raise DataError(
-        f"{_where_the_file_belongs(path)}\nTried in vain:\n{tried}\n"
-        "To go on without it, use a text file of your own, one sentence a line: --text FILE; or drawn sentences: "
-        "--dataset synthetic"
-    )
+def _fetch(url: str, known_hash: str | None, path: Path, progress: bool, _) -> None:
+    """Download the archive at `url` and write the file of pairs in it to `path`; the archive is not kept.
 
-
-def _where_the_file_belongs(path: Path) -> str:
-    return f"The Anki pairs are missing. Put {path.name}, out of {path.parent.name}.zip, into {path.parent}"
-
-
-def _fetch_from(url: str, sha1: str | None, path: Path, progress: bool) -> None:
-    """Download the archive at `url` and write the file of pairs in it to `path`; the archive is not kept."""
-    archive = path.with_name(f"{path.parent.name}.zip")
-    download_file(url, archive, sha1, progress=progress, user_agent=USER_AGENT)
-    try:
-        content = _member(archive, path.name)
-    finally:
-        archive.unlink()
-    try:
-        english_sentences(content, content.count(b"\n") + 1)
-    except DataError as error:
-        raise SourceFailed(f"{path.name}: {error}") from error
-    write_atomically(path, content)
-
-
-def _member(archive: Path, name: str) -> bytes:
-    """The content of the one file called `name` in the archive, in whatever folder.
-
-    Its path is compared and never used as a path. SourceFailed for a damaged archive, an encrypted or oversized file.
+    Paths in the archive are compared and never used as paths. SourceFailed for a damaged or strange archive.
     """
+    archive = path.with_name(f"{path.parent.name}.zip")
     try:
+        cache.download(url, archive, known_hash, progress=progress, user_agent=USER_AGENT)
         with zipfile.ZipFile(archive) as members:
-            found = [info for info in members.infolist() if PurePosixPath(info.filename).name == name]
-            if len(found) != 1:
-                raise SourceFailed(f"{archive.name} holds {len(found)} files called {name}, expected 1")
-            info = found[0]
-            if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise SourceFailed(f"{name} in {archive.name} is encrypted or packed in an unusual way")
-            if info.file_size > MOST_TEXT_BYTES:
-                raise SourceFailed(f"{name} in {archive.name} has {info.file_size} bytes, more than {MOST_TEXT_BYTES}")
-            return members.read(info)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceFailed(f"{archive.name} cannot be unpacked ({error})") from error
+            found = [info for info in members.infolist() if PurePosixPath(info.filename).name == path.name]
+            if len(found) != 1 or found[0].file_size > MOST_TEXT_BYTES:
+                raise DataError(f"{len(found)} such files, expected one of at most {MOST_TEXT_BYTES} bytes")
+            content = members.read(found[0])
+        english_sentences(content, content.count(b"\n") + 1)
+    except cache.SourceFailed:
+        raise
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, DataError) as error:  # RuntimeError: encrypted
+        raise cache.SourceFailed(f"no {path.name} in {archive.name} ({error})") from error
+    finally:
+        archive.unlink(missing_ok=True)
+    cache.write_atomically(path, content)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import backend
-from ..symbols import END, SPACE, START, to_symbols
+from ..tokens import END, SPACE, START, to_tokens
 from .splice import splice_sentences
 
 
@@ -138,7 +138,7 @@ def tokenize(sentences, pad_to=None, reverse=False):
     which count as characters, as in the report's code. reverse: the encoder reads from the end.
     ValueError for a character outside the alphabet, and with pad_to for a longer sentence.
     """
-    tokens, lengths = to_symbols(sentences)
+    tokens, lengths = to_tokens(sentences)
     n, steps = tokens.shape
     if pad_to is not None:
         if steps > pad_to:

@@ -3,52 +3,40 @@
 What counts as CIFAR-10 is the hash of each file. Other content of the same layout is taken only when asked for, and is
 then called a proxy wherever its name appears.
 """
-
+import functools
 import hashlib
 import os
-import sys
 import tarfile
 import zlib
-from pathlib import Path
-from typing import NamedTuple
+from collections import namedtuple
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from tinyqae.data.cache import (
-    SourceFailed,
-    data_directory,
-    file_hash,
-    make_writable,
-    one_process_at_a_time,
-    write_atomically,
-)
-from tinyqae.data.cache import download as download_file
-from tinyqae.data.images import ImageData
+from tinyqae.data import cache
+from tinyqae.data.images import ImageData, unpickle_arrays
 from tinyqae.errors import DataError
 
 DIRECTORY = "cifar-10-batches-bin"
-ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9dddda3db29a59bca1dd"
+PYTHON_DIRECTORY = "cifar-10-batches-py"
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
+ARCHIVE_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
+ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+# The same pictures as Python pickles: what torchvision downloads, and checks by this hash.
+PYTHON_ARCHIVE_NAME = "cifar-10-python.tar.gz"
+PYTHON_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 ALLOW_VARIABLE = "TINYQAE_ALLOW_MODIFIED_DATA"
 
-SIDE = 32
-CHANNELS = 3
 CLASSES = 10
 IMAGES_PER_FILE = 10_000
-RECORD_BYTES = 1 + CHANNELS * SIDE * SIDE
+RECORD_BYTES = 1 + 3 * 32 * 32
 
 
-class CifarFile(NamedTuple):
-    """One of the six files and the SHA-1 of its content."""
-
-    name: str
-    sha1: str
-
+CifarFile = namedtuple("CifarFile", "name sha1")
 
 # The five training files in their order and then the test file: the code relies on this order. CIFAR-10's own page has
-# only the archive's hash. The hashes of the files are those that Apache MXNet (gluon.data.vision.CIFAR10) checks.
+# only the archive's hash. The SHA-1 of the files are those that Apache MXNet (gluon.data.vision.CIFAR10) checks.
 FILES = (
     CifarFile("data_batch_1.bin", "aadd24acce27caa71bf4b10992e9e7b2d74c2540"),
     CifarFile("data_batch_2.bin", "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795"),
@@ -59,51 +47,41 @@ FILES = (
 )
 
 
-def load_cifar10(
-    data_dir: str | os.PathLike | None = None,
-    *,
-    allow_modified_data: bool = False,
-    download: bool = True,
-    progress: bool = True,
-) -> ImageData:
+def load_cifar10(data_dir: str | os.PathLike | None = None, *, allow_modified_data: bool = False, download: bool = True,
+                 progress: bool = True) -> ImageData:
     """CIFAR-10 with 50,000 training and 10,000 test images, verified by hash.
 
     Images are uint8 (N, 32, 32, 3), labels uint8 (N,) from 0 to 9. The hash in the result is the SHA-256 of the six
-    files, one after the other.
+    binary files, one after the other.
 
-    The files are looked for in the folder "cifar-10-batches-bin" of the data directory: `data_dir`, or else what the
-    environment variable TINYQAE_DATA says, or else the user's cache directory. Missing ones are unpacked from the
-    published archive, which may lie in the same folder; with `download`, it is fetched otherwise. With `progress`, the
-    standard error stream shows from where and how far. An existing file is never changed.
+    The files are those in "cifar-10-batches-bin" in the data directory (see `cache.data_directory`) and in torchvision's
+    "cifar-10-batches-py". Missing ones are unpacked from cifar-10-binary.tar.gz or cifar-10-python.tar.gz if that lies
+    there; with `download`, the first is fetched otherwise. With `progress`, the standard error stream shows from where and
+    how far. An existing file is never changed.
 
     With `allow_modified_data`, or with 1 in the environment variable TINYQAE_ALLOW_MODIFIED_DATA, files with other
     content are taken too, and the name is then "CIFAR-10 proxy". Raises DataError for a file that is altered without
     that permission, of a wrong size or unreadable, or that is missing and cannot be fetched or stored.
     """
-    allowed = allow_modified_data or os.environ.get(ALLOW_VARIABLE) == "1"
-    directory = data_directory(data_dir) / DIRECTORY
-    missing = _missing(directory)
+    root, allowed = cache.data_directory(data_dir), allow_modified_data or os.environ.get(ALLOW_VARIABLE) == "1"
+    lacking = missing(root)
     # What is there is checked first, so that nobody waits for a download and is refused afterwards.
-    contents, modified = _read_checked(directory, [file for file in FILES if file not in missing], allowed)
-    sources = ["the files in the data directory"] if contents else []
-    if missing:
-        sources.append(_fetch(directory, missing, download, progress))
-        fetched, fetched_modified = _read_checked(directory, missing, allowed)
-        contents |= fetched
-        modified = modified or fetched_modified
-    train_images, train_labels, test_images, test_labels = _arrays(directory, contents)
-    digest = hashlib.sha256()
-    for file in FILES:
-        digest.update(contents[file])
-    return ImageData(
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        name="CIFAR-10 proxy" if modified else "CIFAR-10",
-        sha256=digest.hexdigest(),
-        source=" and ".join(sources),
-    )
+    contents = [_read_checked(root, file, allowed) for file in FILES if file.name not in lacking]
+    sources = _fetch(root, download, progress)
+    if len(lacking) < len(FILES) or not sources:  # none: another process fetched them while this one waited
+        sources.insert(0, "the files in the data directory")
+    contents = contents if len(contents) == len(FILES) else [_read_checked(root, file, allowed) for file in FILES]
+    train, test = b"".join(contents[:-1]), contents[-1]
+    train_images, train_labels, test_images, test_labels = *read_batch(train), *read_batch(test)
+    original = not allowed or all(_sha1(content) == file.sha1 for content, file in zip(contents, FILES, strict=True))
+    return ImageData(np.ascontiguousarray(train_images), train_labels.copy(), np.ascontiguousarray(test_images),
+                     test_labels.copy(), "CIFAR-10" if original else "CIFAR-10 proxy",
+                     hashlib.sha256(train + test).hexdigest(), " and ".join(sources))
+
+
+def missing(data_dir: Path) -> list[str]:
+    """The names of the binary files that are not in the data directory, not even as torchvision's."""
+    return [file.name for file in FILES if _stored_path(data_dir, file) is None]
 
 
 def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -119,134 +97,93 @@ def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     if labels.max() >= CLASSES:
         first = int(np.argmax(labels >= CLASSES))
         raise DataError(f"record {first} has the label {labels[first]}, expected 0 to {CLASSES - 1}")
-    images = records[:, 1:].reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
-    return images, labels
+    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
 
 
-def _arrays(directory: Path, contents: dict[CifarFile, bytes]) -> list[np.ndarray]:
-    """Train images, train labels, test images, test labels, each in one piece of memory and read-only."""
-    batches = []
-    for file in FILES:
-        try:
-            batches.append(read_batch(contents[file]))
-        except DataError as error:
-            raise DataError(f"{directory / file.name}: {error}") from error
-    arrays = []
-    for part in (batches[:-1], batches[-1:]):
-        images = np.empty((sum(len(labels) for _, labels in part), SIDE, SIDE, CHANNELS), np.uint8)
-        np.concatenate([batch_images for batch_images, _ in part], out=images)
-        arrays += [images, np.concatenate([labels for _, labels in part])]
-    for array in arrays:
-        array.flags.writeable = False
-    return arrays
+def records_of_pickle(content: bytes) -> bytes:
+    """The binary file with the content of a Python one: a dict of "data", uint8 (N, 3072), and "labels", a list."""
+    try:
+        batch = unpickle_arrays(content)
+        data, labels = batch["data"], np.array(batch["labels"])
+        if data.dtype != np.uint8 or (labels & 255 != labels).any():
+            raise ValueError("its values are no bytes")
+        return np.concatenate([labels.astype(np.uint8)[:, np.newaxis], data], axis=1).tobytes()
+    except Exception as error:  # A damaged pickle has a dozen ways to fail.
+        raise DataError(f"not one of CIFAR-10's Python files ({error})") from error
 
 
-def _missing(directory: Path) -> list[CifarFile]:
-    return [file for file in FILES if not os.path.isfile(directory / file.name)]
+def _stored_path(root: Path, file: CifarFile) -> Path | None:
+    paths = (root / DIRECTORY / file.name, root / PYTHON_DIRECTORY / Path(file.name).stem)
+    return next(filter(os.path.isfile, paths), None)
 
 
-def _read(directory: Path, file: CifarFile) -> bytes:
-    """The content of a stored file, which must have the right size."""
-    path = directory / file.name
+def _read_checked(root: Path, file: CifarFile, allow_modified: bool) -> bytes:
+    """The records of a stored file, which must be as many as they should, have proper labels, and be the original."""
+    path = _stored_path(root, file)
     try:
         content = path.read_bytes()
+        content = content if path.suffix else records_of_pickle(content)
+        if len(content) != IMAGES_PER_FILE * RECORD_BYTES:
+            raise DataError(f"it has {len(content)} bytes, expected {IMAGES_PER_FILE * RECORD_BYTES}")
+        read_batch(content)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    if len(content) != IMAGES_PER_FILE * RECORD_BYTES:
-        raise DataError(
-            f"{path} has {len(content)} bytes, expected {IMAGES_PER_FILE * RECORD_BYTES}: it is truncated or another "
-            "file. Delete it, or put the right one in its place; what is missing is downloaded at the next start"
-        )
+    except DataError as error:
+        raise DataError(f"{path} is damaged or another file: {error}. Delete it, or put the right one in its place; what is "
+                        "missing is downloaded at the next start") from error
+    if not allow_modified and (found := _sha1(content)) != file.sha1:
+        raise DataError(f"{path} is not the original of CIFAR-10: it has the SHA-1 {found}, expected {file.sha1}. Delete "
+                        "it, and the original is downloaded at the next start. Or take all files as they are with "
+                        f"--allow-modified-data (allow_modified_data=True, or {ALLOW_VARIABLE}=1 in the environment): "
+                        'every output then says "CIFAR-10 proxy"')
     return content
 
 
-def _read_checked(directory: Path, files: list[CifarFile], allow_modified: bool) -> tuple[dict[CifarFile, bytes], bool]:
-    """The content of each file, and whether any of it is not CIFAR-10's."""
-    contents = {file: _read(directory, file) for file in files}
-    found = {file: _sha1(content) for file, content in contents.items()}
-    modified = [file for file in files if found[file] != file.sha1]
-    if modified and not allow_modified:
-        listed = "\n".join(f"  {file.name} has the SHA-1 {found[file]}, expected {file.sha1}" for file in modified)
-        raise DataError(
-            f"{directory} does not hold the original CIFAR-10:\n{listed}\n"
-            "Delete these files, and the originals are downloaded at the next start. Or take them as they are with "
-            f"--allow-modified-data (allow_modified_data=True, or {ALLOW_VARIABLE}=1 in the environment): every output "
-            'then says "CIFAR-10 proxy"'
-        )
-    return contents, bool(modified)
+def _fetch(root: Path, download: bool, progress: bool) -> list[str]:
+    """Bring the missing files into the data directory; return the sources used, in words."""
+    directory = root / DIRECTORY
+    archives = [(folder / name, known_hash) for folder in (root, directory)
+                for name, known_hash in ((ARCHIVE_NAME, ARCHIVE_SHA256), (PYTHON_ARCHIVE_NAME, f"md5:{PYTHON_ARCHIVE_MD5}"))]
+    sources = [(f"{path.name} in the data directory", functools.partial(_unpack, directory, path, known_hash))
+               for path, known_hash in archives if os.path.isfile(path)]
+    advice = (f"Put them into {directory}, or {ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, "
+              f"unopened, into {root}, or use drawn shapes: --dataset synthetic")
+    return cache.fetch("CIFAR-10", directory, lambda: missing(root),
+                       sources or [(urlsplit(ARCHIVE_URL).netloc, functools.partial(_download, directory, progress))],
+                       advice, download or bool(sources), progress)
 
 
-def _fetch(directory: Path, missing: list[CifarFile], download: bool, progress: bool) -> str:
-    """Unpack the missing files from the archive, which is downloaded if need be; return the source in words."""
+def _download(directory: Path, progress: bool, names: list[str]) -> None:
     archive = directory / ARCHIVE_NAME
-    if not os.path.isfile(archive) and not download:
-        raise DataError(f"{_where_files_belong(directory, missing)}\nDownloading was not allowed")
-    make_writable(directory)
-    with one_process_at_a_time(directory):
-        missing = _missing(directory)
-        if not missing:
-            return "files that another process fetched"
-        if os.path.isfile(archive):
-            _verify_archive(archive)
-            _unpack(archive, missing)
-            return f"{ARCHIVE_NAME} in the data directory"
-        host = urlsplit(ARCHIVE_URL).netloc
-        if progress:
-            print(f"CIFAR-10: fetching {ARCHIVE_NAME} (170 MB) from {host}", file=sys.stderr)
-        try:
-            download_file(ARCHIVE_URL, archive, ARCHIVE_SHA256, progress=progress)
-        except SourceFailed as error:
-            raise DataError(
-                f"{_where_files_belong(directory, missing)}\nTried in vain:\n  {host}: {error}\n"
-                "To go on without CIFAR-10, use drawn shapes: --dataset synthetic"
-            ) from error
-        _unpack(archive, missing)
-        archive.unlink()
-        return host
+    cache.download(ARCHIVE_URL, archive, ARCHIVE_SHA256, progress=progress)
+    _unpack(directory, archive, ARCHIVE_SHA256, names)
+    archive.unlink()
 
 
-def _where_files_belong(directory: Path, missing: list[CifarFile]) -> str:
-    names = ", ".join(file.name for file in FILES)
-    lacking = ", ".join(file.name for file in missing)
-    return (
-        f"CIFAR-10 is incomplete. Put these files into {directory}: {names}\nMissing: {lacking}\n"
-        f"Or put {ARCHIVE_NAME} there, unopened, from {ARCHIVE_URL}"
-    )
+def _unpack(directory: Path, archive: Path, known_hash: str, names: list[str]) -> None:
+    """Write the binary files `names` from either archive.
 
-
-def _verify_archive(archive: Path) -> None:
-    try:
-        found = file_hash(archive, "SHA-256")
-    except OSError as error:
-        raise DataError(f"cannot read {archive}: {error.strerror}") from error
-    if found != ARCHIVE_SHA256:
-        raise DataError(
-            f"{archive} is truncated or altered: it has the SHA-256 {found}, expected {ARCHIVE_SHA256}. Delete it, and "
-            "it is downloaded at the next start"
-        )
-
-
-def _unpack(archive: Path, files: list[CifarFile]) -> None:
-    """Write `files` from the archive beside it.
-
-    No path of the archive is ever used as a path: a member counts only if it is a regular file of exactly the expected
-    name and size, its bytes are read, and they are written under the name in FILES.
+    No path of the archive is ever used as a path: a member counts only if it is a regular file of an expected name; of its
+    bytes no more are read than there should be, they are checked, and written under the name in FILES.
     """
-    wanted = {f"{DIRECTORY}/{file.name}": file for file in files}
+    import pooch
+
+    if not pooch.core.hash_matches(archive, known_hash):
+        raise cache.SourceFailed("it is truncated or altered; delete it, and the original is downloaded at the next start")
+    wanted = {Path(file.name).stem: file for file in FILES if file.name in names}
     try:
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
-                if member.name in wanted and member.isreg() and member.size == IMAGES_PER_FILE * RECORD_BYTES:
-                    content = members.extractfile(member).read()
-                    file = wanted.pop(member.name)
-                    found = _sha1(content)
-                    if found != file.sha1:
-                        raise DataError(f"{member.name} in {archive} has the SHA-1 {found}, expected {file.sha1}")
-                    write_atomically(archive.with_name(file.name), content)
+                path = PurePosixPath(member.name)
+                if not (member.isreg() and path.stem in wanted and str(path.parent) in (DIRECTORY, PYTHON_DIRECTORY)):
+                    continue
+                content = members.extractfile(member).read(2 * IMAGES_PER_FILE * RECORD_BYTES)
+                content, file = content if path.suffix else records_of_pickle(content), wanted[path.stem]
+                if _sha1(content) != file.sha1:
+                    raise cache.SourceFailed(f"its {path.name} has the SHA-1 {_sha1(content)}, expected {file.sha1}")
+                cache.write_atomically(directory / file.name, content)
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{archive} cannot be unpacked ({error})") from error
-    if wanted:
-        raise DataError(f"{archive} lacks {', '.join(wanted)}, as regular files of the right size")
+        raise cache.SourceFailed(f"{archive.name} cannot be unpacked ({error})") from error
 
 
 def _sha1(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""New sentences out of old ones, so that a model of sentences learns to copy and not to know by heart."""
+"""Data augmentation: new sentences spliced from old ones, so that a model learns to copy rather than to memorize."""
 import numpy as np
 
 # How often a pair is drawn anew whose splice has no suitable length, before the old sentence stays.

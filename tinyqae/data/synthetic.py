@@ -3,13 +3,9 @@
 A digit is a few strokes through control points. Each picture moves the control points a little, turns, shears and
 scales the whole, and draws it with a pen of its own width.
 """
-
-import operator
-from typing import NamedTuple
-
 import numpy as np
 
-from tinyqae.data.images import ImageData
+from tinyqae.data.images import ImageData, draw_both_parts
 from tinyqae.data.mnist import content_sha256
 
 SIDE = 28
@@ -19,182 +15,78 @@ BLOCK = 128
 POINT_SPACING = 0.028
 FARTHEST = 1e9
 
-
-class Glyph(NamedTuple):
-    """One way to write a digit.
-
-    points: the control points (x, y) in a unit square, y downwards.
-    strokes: each one a "curve" or a "line" and the indices of the points it runs through. Strokes that share a point
-    stay joined there, however the points move.
-    """
-
-    digit: int
-    points: tuple[tuple[float, float], ...]
-    strokes: tuple[tuple[str, tuple[int, ...]], ...]
-
-
-def _one_stroke(digit: int, kind: str, *points: tuple[float, float]) -> Glyph:
-    return Glyph(digit, points, ((kind, tuple(range(len(points)))),))
-
-
+# Ways to write a digit: the digit; its control points "x,y" in hundredths of a square, y downwards; and its strokes, each a
+# curve or a line through the points of these numbers. Strokes that share a point stay joined, however the points move.
 GLYPHS = (
-    Glyph(
-        0,
-        ((0.5, 0.0), (0.25, 0.13), (0.15, 0.5), (0.26, 0.88), (0.5, 1.0), (0.74, 0.87), (0.85, 0.5), (0.74, 0.12)),
-        (("curve", (0, 1, 2, 3, 4, 5, 6, 7, 0)),),
-    ),
-    _one_stroke(1, "line", (0.5, 0.0), (0.5, 0.5), (0.5, 1.0)),
-    _one_stroke(1, "line", (0.32, 0.2), (0.52, 0.0), (0.52, 0.5), (0.52, 1.0)),
-    Glyph(
-        2,
-        ((0.16, 0.24), (0.3, 0.04), (0.6, 0.0), (0.8, 0.2), (0.7, 0.48), (0.42, 0.77), (0.14, 1.0), (0.88, 0.98)),
-        (("curve", (0, 1, 2, 3, 4, 5, 6)), ("line", (6, 7))),
-    ),
-    Glyph(
-        2,
-        (
-            *((0.18, 0.2), (0.4, 0.0), (0.72, 0.1), (0.72, 0.45), (0.4, 0.9)),
-            *((0.15, 0.96), (0.2, 0.78), (0.5, 0.9), (0.9, 0.96)),
-        ),
-        (("curve", (0, 1, 2, 3, 4, 5, 6, 7, 8)),),
-    ),
-    Glyph(
-        3,
-        (
-            *((0.2, 0.1), (0.48, 0.0), (0.75, 0.12), (0.72, 0.35), (0.42, 0.48)),
-            *((0.72, 0.58), (0.82, 0.78), (0.6, 0.98), (0.34, 1.0), (0.14, 0.88)),
-        ),
-        (("curve", (0, 1, 2, 3, 4)), ("curve", (4, 5, 6, 7, 8, 9))),
-    ),
-    Glyph(
-        4,
-        ((0.2, 0.02), (0.16, 0.56), (0.86, 0.54), (0.74, 0.0), (0.72, 0.54), (0.7, 1.0)),
-        (("line", (0, 1, 4, 2)), ("line", (3, 4, 5))),
-    ),
-    Glyph(
-        4,
-        ((0.62, 0.0), (0.12, 0.66), (0.9, 0.66), (0.66, 0.66), (0.64, 1.0)),
-        (("line", (0, 1, 3, 2)), ("line", (0, 3, 4))),
-    ),
-    Glyph(
-        5,
-        (
-            *((0.84, 0.0), (0.32, 0.02), (0.24, 0.44), (0.52, 0.38), (0.8, 0.52)),
-            *((0.82, 0.78), (0.58, 0.98), (0.32, 1.0), (0.12, 0.88)),
-        ),
-        (("line", (0, 1, 2)), ("curve", (2, 3, 4, 5, 6, 7, 8))),
-    ),
-    Glyph(
-        6,
-        (
-            *((0.7, 0.0), (0.4, 0.22), (0.22, 0.6), (0.3, 0.92), (0.55, 1.0)),
-            *((0.78, 0.82), (0.7, 0.58), (0.48, 0.54), (0.25, 0.74)),
-        ),
-        (("curve", (0, 1, 2, 3, 4, 5, 6, 7, 8)),),
-    ),
-    Glyph(
-        7,
-        ((0.12, 0.04), (0.86, 0.02), (0.6, 0.45), (0.42, 1.0)),
-        (("line", (0, 1)), ("curve", (1, 2, 3))),
-    ),
-    Glyph(
-        7,
-        ((0.14, 0.04), (0.86, 0.02), (0.58, 0.5), (0.4, 1.0), (0.3, 0.5), (0.82, 0.5)),
-        (("line", (0, 1)), ("line", (1, 2, 3)), ("line", (4, 2, 5))),
-    ),
-    Glyph(
-        8,
-        (
-            *((0.5, 0.46), (0.26, 0.3), (0.28, 0.08), (0.52, 0.0), (0.74, 0.1), (0.74, 0.3)),
-            *((0.24, 0.62), (0.18, 0.84), (0.48, 1.0), (0.8, 0.86), (0.76, 0.64)),
-        ),
-        (("curve", (0, 1, 2, 3, 4, 5, 0)), ("curve", (0, 6, 7, 8, 9, 10, 0))),
-    ),
-    Glyph(
-        9,
-        (
-            *((0.76, 0.24), (0.6, 0.02), (0.34, 0.06), (0.2, 0.28), (0.36, 0.5)),
-            *((0.62, 0.44), (0.74, 0.55), (0.66, 1.0)),
-        ),
-        (("curve", (0, 1, 2, 3, 4, 5, 0)), ("line", (0, 6, 7))),
-    ),
+    (0, "50,0 25,13 15,50 26,88 50,100 74,87 85,50 74,12", "curve 0 1 2 3 4 5 6 7 0"),
+    (1, "50,0 50,50 50,100", "line 0 1 2"),
+    (1, "32,20 52,0 52,50 52,100", "line 0 1 2 3"),
+    (2, "16,24 30,4 60,0 80,20 70,48 42,77 14,100 88,98", "curve 0 1 2 3 4 5 6; line 6 7"),
+    (2, "18,20 40,0 72,10 72,45 40,90 15,96 20,78 50,90 90,96", "curve 0 1 2 3 4 5 6 7 8"),
+    (3, "20,10 48,0 75,12 72,35 42,48 72,58 82,78 60,98 34,100 14,88", "curve 0 1 2 3 4; curve 4 5 6 7 8 9"),
+    (4, "20,2 16,56 86,54 74,0 72,54 70,100", "line 0 1 4 2; line 3 4 5"),
+    (4, "62,0 12,66 90,66 66,66 64,100", "line 0 1 3 2; line 0 3 4"),
+    (5, "84,0 32,2 24,44 52,38 80,52 82,78 58,98 32,100 12,88", "line 0 1 2; curve 2 3 4 5 6 7 8"),
+    (6, "70,0 40,22 22,60 30,92 55,100 78,82 70,58 48,54 25,74", "curve 0 1 2 3 4 5 6 7 8"),
+    (7, "12,4 86,2 60,45 42,100", "line 0 1; curve 1 2 3"),
+    (7, "14,4 86,2 58,50 40,100 30,50 82,50", "line 0 1; line 1 2 3; line 4 2 5"),
+    (8, "50,46 26,30 28,8 52,0 74,10 74,30 24,62 18,84 48,100 80,86 76,64", "curve 0 1 2 3 4 5 0; curve 0 6 7 8 9 10 0"),
+    (9, "76,24 60,2 34,6 20,28 36,50 62,44 74,55 66,100", "curve 0 1 2 3 4 5 0; line 0 6 7"),
 )
 
 
 def synthetic_digits(train: int = 20_000, test: int = 4_000, seed: int = 0) -> ImageData:
     """`train` and `test` drawn digits with their labels, in the shapes and dtypes of MNIST (see ImageData).
 
-    The same numbers give the same pictures on the same machine and NumPy; elsewhere a pixel may differ by one level.
-    The test part depends on `test` and `seed` alone. Raises ValueError for fewer than 1 picture or a negative seed,
-    TypeError for numbers that are not whole.
+    The same numbers give the same pictures on the same machine and NumPy; elsewhere a pixel may differ by one level. For
+    the arguments see `draw_both_parts`.
     """
-    train, test, seed = operator.index(train), operator.index(test), operator.index(seed)
-    if train < 1 or test < 1:
-        raise ValueError(f"train and test must be at least 1, got {train} and {test}")
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}")
-    train_images, train_labels = _draw(train, np.random.default_rng([seed, 0]))
-    test_images, test_labels = _draw(test, np.random.default_rng([seed, 1]))
-    return ImageData(
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        name="SYNTHETIC, NOT MNIST",
-        sha256=content_sha256(train_images, train_labels, test_images, test_labels),
-        source=f"digits drawn by this program with seed {seed}",
-    )
+    return draw_both_parts(_draw, train, test, seed, "SYNTHETIC, NOT MNIST", content_sha256, "digits")
 
 
 def _draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (count, 28, 28, 1) and labels uint8 (count,), both read-only."""
+    """Images uint8 (count, 28, 28, 1) and labels uint8 (count,)."""
     labels = random.integers(10, size=count, dtype=np.uint8)
     choice = random.random(count)
     images = np.empty((count, SIDE, SIDE, 1), np.uint8)
     for digit in range(10):
-        glyphs = [glyph for glyph in GLYPHS if glyph.digit == digit]
-        for number, glyph in enumerate(glyphs):
+        glyphs = [glyph[1:] for glyph in GLYPHS if glyph[0] == digit]
+        for number, (points, strokes) in enumerate(glyphs):
             chosen = np.flatnonzero((labels == digit) & ((choice * len(glyphs)).astype(int) == number))
-            weights = _stroke_weights(glyph)
+            control = np.array([point.split(",") for point in points.split()], np.float64) / 100
+            weights = _stroke_weights(control, strokes)
             for start in range(0, len(chosen), BLOCK):
-                block = chosen[start : start + BLOCK]
-                pen_points = _vary(np.array(glyph.points), weights, len(block), random)
-                images[block, :, :, 0] = _ink(pen_points, random)
-    images.flags.writeable = False
-    labels.flags.writeable = False
+                block = chosen[start:start + BLOCK]
+                images[block, :, :, 0] = _ink(_vary(control, weights, len(block), random), random)
     return images, labels
 
 
-def _stroke_weights(glyph: Glyph) -> np.ndarray:
-    """float64 (P, K): P pen positions, evenly spaced along the strokes, as mixtures of the K control points."""
-    control = np.array(glyph.points)
+def _stroke_weights(control: np.ndarray, strokes: str) -> np.ndarray:
+    """float64 (P, K): P pen positions, evenly spaced along the strokes, as mixtures of the K control points (K, 2)."""
     rows = []
-    for kind, indices in glyph.strokes:
+    for kind, *numbers in map(str.split, strokes.split(";")):
+        indices = [int(number) for number in numbers]
         for position in range(len(indices) - 1):
             length = np.linalg.norm(control[indices[position + 1]] - control[indices[position]])
             steps = np.linspace(0, 1, max(2, int(np.ceil(length / POINT_SPACING))), endpoint=False)
             rows.append(_span_weights(kind, indices, position, steps, len(control)))
-        rows.append(np.eye(len(control))[indices[-1:],])
+        rows.append(np.eye(len(control))[indices[-1:]])
     return np.concatenate(rows)
 
 
-def _span_weights(kind: str, indices: tuple[int, ...], position: int, t: np.ndarray, controls: int) -> np.ndarray:
+def _span_weights(kind: str, indices: list[int], position: int, t: np.ndarray, controls: int) -> np.ndarray:
     """float64 (len(t), controls): the way from control point `position` of a stroke to the next, t from 0 to 1."""
-    weights = np.zeros((len(t), controls))
     start, end = indices[position], indices[position + 1]
-    if kind == "line":
-        weights[:, start] += 1 - t
-        weights[:, end] += t
-        return weights
-    # A Catmull-Rom spline. A closed stroke takes its neighbours from around the corner, an open one repeats its end.
-    closed = indices[0] == indices[-1]
-    before = indices[position - 1] if position else indices[-2 if closed else 0]
-    last = position + 2 == len(indices)
-    after = indices[1 if closed else -1] if last else indices[position + 2]
-    weights[:, before] += (-t + 2 * t**2 - t**3) / 2
-    weights[:, start] += (2 - 5 * t**2 + 3 * t**3) / 2
-    weights[:, end] += (t + 4 * t**2 - 3 * t**3) / 2
-    weights[:, after] += (t**3 - t**2) / 2
+    shares = [(start, 1 - t), (end, t)]
+    if kind == "curve":
+        # A Catmull-Rom spline. A closed stroke takes its neighbours from around the corner, an open one repeats its end.
+        closed = indices[0] == indices[-1]
+        around = [indices[-2 if closed else 0], *indices, indices[1 if closed else -1]]
+        shares = [(around[position], (-t + 2 * t**2 - t**3) / 2), (start, (2 - 5 * t**2 + 3 * t**3) / 2),
+                  (end, (t + 4 * t**2 - 3 * t**3) / 2), (around[position + 3], (t**3 - t**2) / 2)]
+    weights = np.zeros((len(t), controls))
+    for point, share in shares:
+        weights[:, point] += share
     return weights
 
 

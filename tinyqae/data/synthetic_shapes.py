@@ -4,39 +4,14 @@ A picture is a background that passes from one colour to another, a faint shape 
 names, shaded, turned and scaled, with a little noise. Each shape is a function of the plane that is about the distance
 to its outline, negative inside, so that the outline can be drawn smoothly.
 """
-
 import math
-import operator
-from collections.abc import Callable
 
 import numpy as np
 
-from tinyqae.data.images import ImageData, records_sha256
+from tinyqae.data.images import ImageData, draw_both_parts, records_sha256
 
 SIDE = 32
 BLOCK = 64
-
-
-def _disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.hypot(x, y) - 1
-
-
-def _square(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.85
-
-
-def _triangle(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    # The two upper sides mirror each other.
-    return np.maximum(y, np.abs(x) * (math.sqrt(3) / 2) - y / 2) - 0.55
-
-
-def _ring(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.abs(np.hypot(x, y) - 0.75) - 0.25
-
-
-def _cross(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    longer, shorter = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
-    return np.maximum(longer - 1, shorter - 0.32)
 
 
 def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -50,68 +25,43 @@ def _star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return outwards / math.hypot(side_along, side_across)
 
 
-def _bar(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x) - 1.1, np.abs(y) - 0.28)
-
-
-def _crescent(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.hypot(x, y) - 1, 0.8 - np.hypot(x - 0.55, y))
-
-
-def _half_disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.hypot(x, y + 0.4) - 1, -0.4 - y)
-
-
-def _two_dots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.hypot(np.abs(x) - 0.6, y) - 0.45
-
-
 # The label is the position.
-SHAPES: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (
-    *(_disc, _square, _triangle, _ring, _cross),
-    *(_star, _bar, _crescent, _half_disc, _two_dots),
-)
+SHAPES = {
+    "disc": lambda x, y: np.hypot(x, y) - 1,
+    "square": lambda x, y: np.maximum(np.abs(x), np.abs(y)) - 0.85,
+    # The two upper sides mirror each other.
+    "triangle": lambda x, y: np.maximum(y, np.abs(x) * (math.sqrt(3) / 2) - y / 2) - 0.55,
+    "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.75) - 0.25,
+    "cross": lambda x, y: np.maximum(np.maximum(np.abs(x), np.abs(y)) - 1, np.minimum(np.abs(x), np.abs(y)) - 0.32),
+    "star": _star,
+    "bar": lambda x, y: np.maximum(np.abs(x) - 1.1, np.abs(y) - 0.28),
+    "crescent": lambda x, y: np.maximum(np.hypot(x, y) - 1, 0.8 - np.hypot(x - 0.55, y)),
+    "half disc": lambda x, y: np.maximum(np.hypot(x, y + 0.4) - 1, -0.4 - y),
+    "two dots": lambda x, y: np.hypot(np.abs(x) - 0.6, y) - 0.45,
+}
 
 
 def synthetic_shapes(train: int = 20_000, test: int = 4_000, seed: int = 0) -> ImageData:
     """`train` and `test` drawn shapes, images uint8 (N, 32, 32, 3) and labels uint8 (N,) from 0 to 9.
 
-    The same numbers give the same pictures on the same machine and NumPy; elsewhere a value may differ by one level.
-    The test part depends on `test` and `seed` alone. The hash is that of the records (see `records_sha256`). Raises
-    ValueError for fewer than 1 picture or a negative seed, TypeError for numbers that are not whole.
+    The same numbers give the same pictures on the same machine and NumPy; elsewhere a value may differ by one level. The
+    hash is that of the records (see `records_sha256`); for the arguments see `draw_both_parts`.
     """
-    train, test, seed = operator.index(train), operator.index(test), operator.index(seed)
-    if train < 1 or test < 1:
-        raise ValueError(f"train and test must be at least 1, got {train} and {test}")
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}")
-    train_images, train_labels = _draw(train, np.random.default_rng([seed, 0]))
-    test_images, test_labels = _draw(test, np.random.default_rng([seed, 1]))
-    return ImageData(
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        name="SYNTHETIC, NOT CIFAR-10",
-        sha256=records_sha256(train_images, train_labels, test_images, test_labels),
-        source=f"shapes drawn by this program with seed {seed}",
-    )
+    return draw_both_parts(_draw, train, test, seed, "SYNTHETIC, NOT CIFAR-10", records_sha256, "shapes")
 
 
 def _draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 (count, 32, 32, 3) and labels uint8 (count,), both read-only."""
+    """Images uint8 (count, 32, 32, 3) and labels uint8 (count,)."""
     labels = random.integers(len(SHAPES), size=count, dtype=np.uint8)
     images = np.empty((count, SIDE, SIDE, 3), np.uint8)
     for start in range(0, count, BLOCK):
-        block = labels[start : start + BLOCK]
+        block = labels[start:start + BLOCK]
         distracting = random.integers(len(SHAPES), size=len(block))
         canvas = _gradients(_colours(len(block), random), _colours(len(block), random), random)
         _paint(canvas, distracting, random.uniform(5, 14, len(block)), 0.35, random)
         _paint(canvas, block, random.uniform(7.5, 12, len(block)), 1, random)
         canvas += np.float32(0.012) * random.standard_normal(canvas.shape, np.float32)
-        images[start : start + BLOCK] = np.rint(255 * np.clip(canvas, 0, 1))
-    images.flags.writeable = False
-    labels.flags.writeable = False
+        images[start:start + BLOCK] = np.rint(255 * np.clip(canvas, 0, 1))
     return images, labels
 
 
@@ -132,9 +82,7 @@ def _gradients(start: np.ndarray, end: np.ndarray, random: np.random.Generator) 
     return start[:, np.newaxis, np.newaxis] + (end - start)[:, np.newaxis, np.newaxis] * share
 
 
-def _paint(
-    canvas: np.ndarray, kinds: np.ndarray, radius: np.ndarray, opacity: float, random: np.random.Generator
-) -> None:
+def _paint(canvas: np.ndarray, kinds: np.ndarray, radius: np.ndarray, opacity: float, random: np.random.Generator) -> None:
     """Lay one shape onto each picture of `canvas` (N, 32, 32, 3): its kind (N,), its radius (N,) in pixels."""
     count = len(canvas)
     centre = ((SIDE - 1) / 2 + random.uniform(-4.5, 4.5, (count, 2, 1, 1))).astype(np.float32)
@@ -146,7 +94,7 @@ def _paint(
     x = (np.cos(angle) * right + np.sin(angle) * down) / scale
     y = (np.cos(angle) * down - np.sin(angle) * right) / scale
     distance = np.empty((count, SIDE, SIDE), np.float32)
-    for kind, shape in enumerate(SHAPES):
+    for kind, shape in enumerate(SHAPES.values()):
         chosen = kinds == kind
         distance[chosen] = shape(x[chosen], y[chosen])
     cover = opacity * np.clip(0.5 - distance * scale, 0, 1)[..., np.newaxis]
@@ -158,7 +106,7 @@ def _paint(
 
 def _contrasting(canvas: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """float32 (N, 3): of four colours drawn for each picture, the one farthest from the middle of the canvas."""
-    middle = canvas[:, SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4].mean(axis=(1, 2))
+    middle = canvas[:, SIDE // 4:-SIDE // 4, SIDE // 4:-SIDE // 4].mean(axis=(1, 2))
     choices = np.stack([_colours(len(canvas), random) for _ in range(4)])
     farthest = np.abs(choices - middle).sum(axis=-1).argmax(axis=0)
     return choices[farthest, np.arange(len(canvas))]

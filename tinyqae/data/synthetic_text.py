@@ -1,9 +1,9 @@
 """Sentences from a small grammar, in the manner of the Anki pairs, for machines that cannot get these."""
-
 import functools
 import hashlib
 import itertools
 import operator
+import re
 
 import numpy as np
 
@@ -12,66 +12,42 @@ from tinyqae.data.anki import TextData
 # The first 50,000 Anki sentences have at most 24 characters (in the edition of 76,036 pairs).
 LONGEST = 24
 
+# Words, or groups of words, by what they are.
 WORDS = {
-    "name": "tom mary john".split(),
-    "person": "tom mary john she he".split(),
-    "people": ["we", "they", "you", "the boys", "the girls"],
-    "owner": "the my your his her our".split(),
-    "pointing": "this that".split(),
-    "thing": (
-        "book car house dog cat door key letter box cup hat coat bike boat train garden room table chair bed lamp "
-        "phone bag watch ring song game map picture window kitchen school shop road bridge river tree flower horse bird"
-    ).split(),
-    "food": "bread milk rice fish tea coffee cake soup meat fruit water".split(),
-    "place": "home school work town church bed prison".split(),
-    "quality": (
-        "old new big small red blue green white black good bad nice clean dirty cold hot heavy light cheap broken "
-        "empty full open quiet dark wet dry strange famous lovely"
-    ).split(),
-    "mood": "happy sad tired hungry angry busy late sick alone afraid ready right wrong rich poor sure shy".split(),
-    "did": "saw bought sold found lost broke hid took liked wanted needed opened closed painted cleaned moved".split(),
-    "do": "see buy sell find lose break hide take like want need open close paint clean move touch watch".split(),
-    "can": "swim sing dance drive cook read write wait stay leave help win run walk talk sleep fly ski".split(),
-    "when": "now today again soon tonight early alone here there daily".split(),
+    "name": "tom, mary, john",
+    "person": "tom, mary, john, she, he",
+    "people": "we, they, you, the boys, the girls",
+    "owner": "the, my, your, his, her, our",
+    "pointing": "this, that",
+    "thing":
+        "book, car, house, dog, cat, door, key, letter, box, cup, hat, coat, bike, boat, train, garden, room, table, chair, "
+        "bed, lamp, phone, bag, watch, ring, song, game, map, picture, window, kitchen, school, shop, road, bridge, river, "
+        "tree, flower, horse, bird",
+    "food": "bread, milk, rice, fish, tea, coffee, cake, soup, meat, fruit, water",
+    "place": "home, school, work, town, church, bed, prison",
+    "quality":
+        "old, new, big, small, red, blue, green, white, black, good, bad, nice, clean, dirty, cold, hot, heavy, light, "
+        "cheap, broken, empty, full, open, quiet, dark, wet, dry, strange, famous, lovely",
+    "mood": "happy, sad, tired, hungry, angry, busy, late, sick, alone, afraid, ready, right, wrong, rich, poor, sure, shy",
+    "did":
+        "saw, bought, sold, found, lost, broke, hid, took, liked, wanted, needed, opened, closed, painted, cleaned, moved",
+    "do": "see, buy, sell, find, lose, break, hide, take, like, want, need, open, close, paint, clean, move, touch, watch",
+    "can": "swim, sing, dance, drive, cook, read, write, wait, stay, leave, help, win, run, walk, talk, sleep, fly, ski",
+    "when": "now, today, again, soon, tonight, early, alone, here, there, daily",
 }
 
-# Each word in braces stands for every word of that list.
-TEMPLATES = (
-    "{person} {did} {owner} {thing}",
-    "{people} {did} {owner} {thing}",
-    "i {did} {owner} {thing}",
-    "i {did} {pointing} {quality} {thing}",
-    "{person} {did} {pointing} {quality} {thing}",
-    "{owner} {thing} is {quality}",
-    "{owner} {thing} was {quality}",
-    "is {owner} {thing} {quality}",
-    "where is {owner} {thing}",
-    "where is {owner} {quality} {thing}",
-    "who {did} {owner} {thing}",
-    "{do} {owner} {thing}",
-    "please {do} {owner} {thing}",
-    "dont {do} {owner} {thing}",
-    "{person} is {mood}",
-    "{person} is {mood} {when}",
-    "{person} was {mood}",
-    "{people} are {mood}",
-    "{people} were {mood} {when}",
-    "im {mood}",
-    "im not {mood} {when}",
-    "are you {mood} {when}",
-    "{person} can {can}",
-    "{person} cant {can} {when}",
-    "{people} can {can} {when}",
-    "let {name} {can} {when}",
-    "lets {can} {when}",
-    "i want to {can} {when}",
-    "{person} likes {food}",
-    "{people} need {food} {when}",
-    "i like {quality} {food}",
-    "this {food} is {quality}",
-    "{person} went to {place}",
-    "{people} went to {place}",
-)
+# Each word in braces stands for all the words above that are such.
+TEMPLATES = """
+{person} {did} {owner} {thing} | {people} {did} {owner} {thing} | i {did} {owner} {thing} |
+i {did} {pointing} {quality} {thing} | {person} {did} {pointing} {quality} {thing} | {owner} {thing} is {quality} |
+{owner} {thing} was {quality} | is {owner} {thing} {quality} | where is {owner} {thing} |
+where is {owner} {quality} {thing} | who {did} {owner} {thing} | {do} {owner} {thing} | please {do} {owner} {thing} |
+dont {do} {owner} {thing} | {person} is {mood} | {person} is {mood} {when} | {person} was {mood} | {people} are {mood} |
+{people} were {mood} {when} | im {mood} | im not {mood} {when} | are you {mood} {when} | {person} can {can} |
+{person} cant {can} {when} | {people} can {can} {when} | let {name} {can} {when} | lets {can} {when} |
+i want to {can} {when} | {person} likes {food} | {people} need {food} {when} | i like {quality} {food} |
+this {food} is {quality} | {person} went to {place} | {people} went to {place}
+"""
 
 
 def synthetic_sentences(n: int = 20_000, seed: int = 0) -> TextData:
@@ -90,19 +66,15 @@ def synthetic_sentences(n: int = 20_000, seed: int = 0) -> TextData:
     chosen = np.random.default_rng(seed).choice(len(every), n, replace=False)
     sentences = tuple(sorted((every[number] for number in chosen), key=lambda sentence: (len(sentence), sentence)))
     content = "".join(f"{sentence}\n" for sentence in sentences).encode()
-    return TextData(
-        sentences=sentences,
-        name="SYNTHETIC, NOT ANKI",
-        sha256=hashlib.sha256(content).hexdigest(),
-        source=f"sentences of a small grammar drawn by this program with seed {seed}",
-    )
+    return TextData(sentences, "SYNTHETIC, NOT ANKI", hashlib.sha256(content).hexdigest(),
+                    f"sentences of a small grammar drawn by this program with seed {seed}")
 
 
 @functools.cache
 def _every_sentence() -> tuple[str, ...]:
     """All different sentences of the grammar that are short enough, in the order of the templates."""
     sentences = {}
-    for template in TEMPLATES:
-        parts = [WORDS[part[1:-1]] if part.startswith("{") else [part] for part in template.split()]
+    for template in re.split(r"\s*\|\s*", TEMPLATES):
+        parts = [WORDS[part[1:-1]].split(", ") if part.startswith("{") else [part] for part in template.split()]
         sentences |= dict.fromkeys(" ".join(words) for words in itertools.product(*parts))
     return tuple(sentence for sentence in sentences if len(sentence) <= LONGEST)
