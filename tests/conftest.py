@@ -13,7 +13,7 @@ def use_kernels(monkeypatch, which):
     if which == "numba":
         pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
     monkeypatch.setenv("TINYQAE_KERNELS", which)
-    monkeypatch.setattr(fast_kernels, "_replacements", None)
+    monkeypatch.setattr(fast_kernels, "_replacements", {})
 
 
 @pytest.fixture(params=["numpy", "numba"])
@@ -53,7 +53,7 @@ def device(request, monkeypatch):
     """The backend is the device; its `counting` yields the counts of what happens inside."""
     use_kernels(monkeypatch, "numpy")  # What NumPy computes beside it is the plain functions as well.
     monkeypatch.setattr(train, "SECONDS_BETWEEN_READS", float("inf"))
-    for name in ("xp", "name", "products", "why_not_cupy"):
+    for name in ("xp", "name", "gpu_gemm", "why_not_cupy"):
         monkeypatch.setattr(backend, name, getattr(backend, name))
     if request.param == "stand-in":
         backend.xp, backend.name = StandIn(), "cupy"

@@ -46,7 +46,7 @@ def test_an_installed_cupy_without_a_gpu_says_what_is_missing():
     with contextlib.suppress(Exception):
         if cupy.cuda.runtime.getDeviceCount() > 0:
             pytest.skip("there is a GPU")
-    missing = "(there is no NVIDIA driver|no CUDA device)"
+    missing = "(the NVIDIA driver is missing|no CUDA device)"
     with pytest.raises(BackendError, match=f"^backend='cupy': {missing}.*'numpy'$") as caught:
         backend.use("cupy")
     assert "\n" not in str(caught.value)
@@ -58,7 +58,7 @@ def test_auto_with_a_cupy_that_does_not_work_is_numpy(monkeypatch):
         raise BackendError("no GPU works")
 
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(backend, "_working_cupy", broken)
+    monkeypatch.setattr(backend, "_import_cupy", broken)
     assert backend.use("auto") == "numpy"
     with pytest.raises(BackendError):
         backend.use("cupy")
@@ -83,11 +83,11 @@ def cupy_that_finds(devices, error=None):
 
 @pytest.mark.parametrize(("devices", "error", "named"), [
     (None, RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"),
-     "no NVIDIA driver, or one too old .*nvidia-smi.*cudaErrorInsufficientDriver"),
+     "the NVIDIA driver is missing, or too old .*nvidia-smi.*cudaErrorInsufficientDriver"),
     (None, RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected"), "no CUDA device .*CUDA_VISIBLE_DEVICES"),
     (0, None, "no CUDA device .*CUDA_VISIBLE_DEVICES"),
-    (1, OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."), "no memory left.*512 bytes"),
-    (1, RuntimeError("cudaErrorMemoryAllocation: out of memory"), "no memory left"),
+    (1, OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."), "out of memory.*512 bytes"),
+    (1, RuntimeError("cudaErrorMemoryAllocation: out of memory"), "the GPU is out of memory"),
     (1, RuntimeError("CuPy failed to load libnvrtc.so.12:\n  no such file"), r"\[ctk\].*libnvrtc.so.12: no such file"),
 ], ids=["driver", "no device", "none of them", "memory", "memory by CUDA", "library"])
 def test_what_is_missing_is_said_in_one_line(devices, error, named, monkeypatch):
@@ -117,7 +117,7 @@ def test_auto_says_what_it_uses_and_why_not_the_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy_that_finds(0))
     monkeypatch.setattr(backend.importlib.util, "find_spec", lambda name: object())
     assert backend.use("auto") == "numpy"
-    assert backend.describe().startswith("numpy") and "no CUDA device can be seen" in backend.describe()
+    assert backend.describe().startswith("numpy") and "no CUDA device is visible" in backend.describe()
     assert "\n" not in backend.describe()
     backend.use("numpy")
     assert "CUDA" not in backend.describe()

@@ -27,8 +27,8 @@ from tinyqae.engine import DEFAULT, ENGINES, Reference, choose
 from tinyqae.errors import BackendError, CheckpointError
 from tinyqae.fast import optim as fast_optim
 from tinyqae.fast.cuda import gemm
-from tinyqae.fast.layers import Adapted
-from tinyqae.fast.parts import TUNED, TUNED_LOSSES
+from tinyqae.fast.layers import WrappedLayer
+from tinyqae.fast.parts import FAST_LOSSES, FAST_VERSIONS
 from tinyqae.gradcheck import check_directions
 from tinyqae.layers import (
     BatchNorm,
@@ -202,7 +202,7 @@ def test_a_built_layer_computes_what_the_reference_computes(name, dtype, toleran
 def test_every_bottleneck_has_a_fast_version_with_the_same_settings(kind):
     bottleneck = make_bottleneck(kind, signed=True, noise=0.1)
     built = choose("fast").build(bottleneck)
-    assert type(built) is TUNED[KINDS[kind]] and isinstance(built, KINDS[kind])
+    assert type(built) is FAST_VERSIONS[KINDS[kind]] and isinstance(built, KINDS[kind])
     assert repr(built) == repr(bottleneck) and built.config() == bottleneck.config()
 
 
@@ -212,20 +212,20 @@ def test_every_bottleneck_of_the_package_is_of_a_kind():
 
 def test_every_reconstruction_loss_has_a_fast_version():
     functions = {value for name, value in vars(reference_losses).items() if name.endswith("_with_logits")}
-    assert set(TUNED_LOSSES) == functions
-    for function, kind in TUNED_LOSSES.items():
+    assert set(FAST_LOSSES) == functions
+    for function, kind in FAST_LOSSES.items():
         loss = Loss(function, getattr(reference_losses, f"{function.__name__}_backward"))
         assert type(choose("fast").build(loss)) is kind
 
 
 def test_every_optimizer_has_a_fast_version():
-    assert set(fast_optim.TUNED) == set(OPTIMIZERS.values())
+    assert set(fast_optim.FAST_OPTIMIZERS) == set(OPTIMIZERS.values())
     assert kinds_in(sys.modules["tinyqae.optim"], Optimizer) == {kind.__name__ for kind in OPTIMIZERS.values()}
 
 
 def test_batches_and_the_training_step_have_fast_versions():
     for part in (ImageBatches(images(), 8, np.float32), TrainingStep(MODELS["mlp"](), Adam(), 8)):
-        assert type(choose("fast").build(part)) is TUNED[type(part)]
+        assert type(choose("fast").build(part)) is FAST_VERSIONS[type(part)]
 
 
 def test_the_reference_engine_uses_a_shallow_copy_of_each_part():
@@ -353,7 +353,7 @@ def assert_both_engines_train_alike(make, make_optimizer=lambda: Adam(1e-2)):
 
 def test_own_layers_are_wrapped_in_a_fast_model_and_built_ones_are_not():
     model = WithOwnLayers(Commit(), engine="fast")
-    wrapped = [type(layer.layer).__name__ if type(layer) is Adapted else None for layer in model.layers]
+    wrapped = [type(layer.layer).__name__ if type(layer) is WrappedLayer else None for layer in model.layers]
     assert wrapped == ["Conv2d", "MaxPool2d", "Scale", None, "Upsample2d", "Tanh", "Scale", "Conv2d"]
 
 
@@ -464,7 +464,7 @@ class WithOwnDense(ImageAutoencoder):
     (lambda: WithOwnDense(Commit(), engine="fast"), Adam)], ids=["optimizer", "changed optimizer", "bottleneck", "layer"])
 def test_steps_with_own_parts_are_never_captured_on_a_gpu(make, make_optimizer, device, recwarn):
     if isinstance(device, StandIn):
-        backend.products = gemm.CuBLAS(CuBLASStandIn(device), 1 << 20)
+        backend.gpu_gemm = gemm.CuBLAS(CuBLASStandIn(device), 1 << 20)
     for model, optimizer, captured in ((make(), make_optimizer(), False), (MODELS["mlp"](engine="fast"), Adam(), True)):
         before, batches = weights(model), model.batches(images(), 16)
         with model.engine.build(TrainingStep(model, optimizer, 16)) as step:

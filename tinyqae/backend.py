@@ -1,7 +1,7 @@
 """The array backend: NumPy on the CPU, CuPy on the GPU. The only file that imports CuPy.
 
-Code elsewhere says `backend.xp.add(a, b, out=c)`, always through the module attribute, so that `use("cupy")` takes
-effect everywhere. Nothing crosses between host and device by itself: `to_device` and `to_host` are the only bridges.
+Other modules call `backend.xp.add(a, b, out=c)`, always through the module attribute, so that `use("cupy")` takes effect
+everywhere. Nothing is copied between host and device implicitly: only `to_device` and `to_host` do that.
 """
 import concurrent.futures
 import contextlib
@@ -16,105 +16,119 @@ from .errors import BackendError
 
 xp = np
 name = "numpy"
-# What multiplies matrices on a GPU (fast/cuda/gemm.py); None: xp.matmul does.
-products = None
+# The GEMM implementation on a GPU (fast/cuda/gemm.py); None on the CPU, where xp.matmul is used.
+gpu_gemm = None
 
 BACKENDS = ("auto", "numpy", "cupy")
 threads = os.cpu_count() or 1
-# The share of the GPU's free memory that a data set may take; the rest is the model's.
-SHARE_FOR_DATA = 0.5
-# What CUDA and CuPy call it, and what a person would like to read.
-NO_MEMORY = "the GPU has no memory left; nvidia-smi tells who holds it"
-SIGNS_OF_WHAT_IS_MISSING = {
-    "cudaErrorInsufficientDriver": "there is no NVIDIA driver, or one too old for the CUDA of this CuPy; nvidia-smi tells",
-    "cudaErrorNoDevice": "no CUDA device can be seen; nvidia-smi -L lists them, CUDA_VISIBLE_DEVICES hides them",
-    "cudaErrorMemoryAllocation": NO_MEMORY, "OutOfMemoryError": NO_MEMORY, "CUBLAS_STATUS_ALLOC_FAILED": NO_MEMORY,
+# The fraction of the GPU's free memory that a data set may occupy; the rest is left for the model.
+DATA_MEMORY_FRACTION = 0.5
+OUT_OF_MEMORY = "the GPU is out of memory; nvidia-smi shows which processes use it"
+# What an error of CUDA or CuPy means, by a word in its message.
+CUDA_ERROR_HINTS = {
+    "cudaErrorInsufficientDriver": "the NVIDIA driver is missing, or too old for this CuPy's CUDA version; check nvidia-smi",
+    "cudaErrorNoDevice": "no CUDA device is visible; check nvidia-smi -L and CUDA_VISIBLE_DEVICES",
+    "cudaErrorMemoryAllocation": OUT_OF_MEMORY, "OutOfMemoryError": OUT_OF_MEMORY,
+    "CUBLAS_STATUS_ALLOC_FAILED": OUT_OF_MEMORY,
 }
-_pool = None
 why_not_cupy = ""
+_thread_pool = None
 
-# glibc returns large freed blocks to the system, and fetching them again costs page faults: most of the time of a small step
-# that allocates its results. Once a block of up to 32 MiB has been freed, it keeps all that are smaller.
+# glibc returns large freed blocks to the operating system, and allocating them again causes page faults, which dominate a
+# small training step. Once a block of just under 32 MiB has been freed, glibc keeps smaller ones for reuse.
 np.empty((1 << 25) - (1 << 16), np.uint8)
 
 
 def use(which="auto"):
-    """Choose the backend for everything built from now on and return its name.
+    """Select the backend for everything built from now on.
 
-    which: "numpy"; "cupy" (BackendError when there is no working GPU: one line that says what is missing); or "auto":
-    CuPy when it works, else NumPy. `describe` says which one it is and, where CuPy is installed in vain, why.
+    Args:
+        which: "numpy", "cupy", or "auto": CuPy if it works, otherwise NumPy. `describe` reports the choice and, if CuPy is
+            installed but does not work, the reason.
+
+    Returns:
+        The name of the selected backend, "numpy" or "cupy".
+
+    Raises:
+        BackendError: "cupy" was requested and no GPU is usable. The message is one line that says what is missing.
     """
-    global xp, name, products, why_not_cupy
+    global xp, name, gpu_gemm, why_not_cupy
     if which not in BACKENDS:
         raise ValueError(f"backend={which!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    wanted_threads = os.environ.get("TINYQAE_THREADS")
-    if wanted_threads is not None:
-        if not (wanted_threads.isdecimal() and int(wanted_threads) > 0):
-            raise BackendError(f"TINYQAE_THREADS={wanted_threads!r} must be a whole number above 0")
-        use_threads(int(wanted_threads))
+    requested_threads = os.environ.get("TINYQAE_THREADS")
+    if requested_threads is not None:
+        if not (requested_threads.isdecimal() and int(requested_threads) > 0):
+            raise BackendError(f"TINYQAE_THREADS={requested_threads!r} must be a whole number above 0")
+        use_threads(int(requested_threads))
     if which == "numpy" or (which == "auto" and importlib.util.find_spec("cupy") is None):
-        xp, name, products, why_not_cupy = np, "numpy", None, ""
+        xp, name, gpu_gemm, why_not_cupy = np, "numpy", None, ""
         return name
     try:
-        xp, name, why_not_cupy = _working_cupy(), "cupy", ""
+        xp, name, why_not_cupy = _import_cupy(), "cupy", ""
     except BackendError as error:
         if which == "cupy":
             raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
-        xp, name, products, why_not_cupy = np, "numpy", None, str(error)
+        xp, name, gpu_gemm, why_not_cupy = np, "numpy", None, str(error)
         return name
-    from .fast.cuda.gemm import products_of  # Not above: that file builds on this one.
-    products = products_of(xp.cuda.Device().id)
+    from .fast.cuda.gemm import gemm_for_device  # Imported here, since that module imports this one.
+    gpu_gemm = gemm_for_device(xp.cuda.Device().id)
     return name
 
 
-def _working_cupy():
-    """The cupy module, once it has computed something; BackendError says which part is missing."""
+def _import_cupy():
+    """The cupy module, after a small computation with it has succeeded; BackendError says what is missing."""
     try:
         import cupy
-    except Exception as error:  # A CuPy that does not fit its NumPy or the system fails in many ways.
+    except Exception as error:  # An incompatible CuPy raises errors of many types on import.
         raise BackendError(f"CuPy cannot be imported ({_one_line(error)}); with an NVIDIA GPU and driver, pip install "
                            "cupy-cuda12x (or cupy-cuda13x)") from None
     try:
         if cupy.cuda.runtime.getDeviceCount() > 0:
-            # What a step needs: memory, a kernel compiled just now, and a matrix product.
+            # Tries what a training step needs: memory, a kernel compiled at run time, and a matmul.
             ones = cupy.ones((2, 2), cupy.float32)
             float(cupy.matmul(ones, ones).sum())
             return cupy
         reason = "cudaErrorNoDevice"
-    except Exception as error:  # CUDA's runtime, compiler and libraries raise what they like.
+    except Exception as error:  # CUDA's runtime, compiler and libraries raise errors of many types.
         reason = f"{type(error).__name__}: {_one_line(error)}"
-    missing = [text for sign, text in SIGNS_OF_WHAT_IS_MISSING.items() if sign in reason]
-    missing.append('CuPy is installed, but what it needs does not work; pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x) '
-                   "brings CUDA's libraries")
-    raise BackendError(f"{missing[0]} ({reason})")
+    hints = [hint for word, hint in CUDA_ERROR_HINTS.items() if word in reason]
+    hints.append('CuPy is installed, but its dependencies do not work; pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x) '
+                 "installs the CUDA libraries")
+    raise BackendError(f"{hints[0]} ({reason})")
 
 
 def _one_line(error):
-    """What an exception says, in one line. CuPy's failed import explains itself in a dozen and is raised from the cause."""
+    """An exception's message, or that of its cause, in one line: a failed CuPy import prints a dozen."""
     return " ".join(str(error.__cause__ or error).split())
 
 
 def gemm(a, b, out):
-    """out = a @ b for matrices a (M, K) and b (K, N); transposed views go to BLAS as they are, without a copy.
+    """out = a @ b, without copying transposed views.
 
-    A vector a (K,) is one row, with out (N,). Either or both may be stacks of matrices (B, ., .), with out (B, M, N).
+    Args:
+        a: (M, K), a vector (K,), or a batch of matrices (B, M, K).
+        b: (K, N), or a batch (B, K, N).
+        out: (M, N), (N,) if a is a vector, or (B, M, N) if a or b is a batch.
+
+    Returns:
+        out.
     """
-    if products is None:
+    if gpu_gemm is None:
         return xp.matmul(a, b, out=out)
-    return products.gemm(a, b, out)
+    return gpu_gemm.gemm(a, b, out)
 
 
 def gather(array, index, out):
-    """out[i] = array[index[i]] along the first axis; every index must be in range (it is not checked on the GPU)."""
+    """out[i] = array[index[i]] along the first axis. Indices must be in range: they are not checked."""
     if name == "numpy":
-        # The default mode would check first and write through a temporary copy of `out`.
+        # The default mode checks the indices and writes through a temporary copy of `out`.
         return np.take(array, index, axis=0, out=out, mode="clip")
     return xp.take(array, index, axis=0, out=out)
 
 
 def to_device(array, out=None):
-    """A NumPy array as an array of the backend in use: itself under NumPy, else a copy, in `out` (which has its shape and
-    dtype) where that is given.
+    """A NumPy array as an array of the current backend: the same array with NumPy, a copy with CuPy, written to `out` (of
+    the same shape and dtype) if given.
     """
     if out is None or name == "numpy":
         return xp.asarray(array)
@@ -123,36 +137,37 @@ def to_device(array, out=None):
 
 
 def to_host(array):
-    """An array of any backend as a NumPy array; what is on the host already, array or number, is returned as it is."""
+    """An array of any backend as a NumPy array. Arrays and numbers on the host are returned unchanged."""
     return array.get() if hasattr(array, "get") else array
 
 
 def fits(size):
-    """Whether a data set of `size` bytes should live on the device, rather than be sent there batch by batch."""
+    """Whether to keep a data set of `size` bytes in device memory, rather than copy it batch by batch."""
     if name == "numpy":
         return True
     free, _ = xp.cuda.runtime.memGetInfo()
-    return size <= SHARE_FOR_DATA * (free + xp.get_default_memory_pool().free_bytes())
+    return size <= DATA_MEMORY_FRACTION * (free + xp.get_default_memory_pool().free_bytes())
 
 
 def generator(*seed):
-    """A NumPy random generator from one or more non-negative integers, on every backend.
+    """A NumPy random generator seeded with one or more non-negative integers.
 
-    Initial weights and the order of the data are drawn with it on the host, so that one seed means one training run.
+    Initial weights and the order of the data are drawn with it on the host, so that runs with one seed are the same on
+    every backend.
     """
     return np.random.default_rng(list(seed))
 
 
 def blas_threads(count):
-    """A context in which BLAS uses `count` threads."""
+    """A context manager in which BLAS uses `count` threads."""
     return threadpoolctl.threadpool_limits(limits=count, user_api="blas")
 
 
 def use_threads(count):
-    """From now on let a step use up to `count` threads of the CPU: BLAS inside a product, or `split_work` around many.
+    """Set the number of CPU threads of a training step, for BLAS and for `parallel_for`. Default: all cores.
 
-    The default is every core. The order of some sums depends on it, so for the very same weights on another machine use
-    the same number. The environment variable TINYQAE_THREADS sets it too, when `use` chooses the backend.
+    The order of summation depends on it, so bit-identical weights on another machine need the same number. The
+    environment variable TINYQAE_THREADS also sets it, when `use` is called.
     """
     global threads
     if not (isinstance(count, int) and count > 0):
@@ -161,48 +176,46 @@ def use_threads(count):
     threadpoolctl.threadpool_limits(limits=count, user_api="blas")
 
 
-def split_work(function, parts):
-    """function(i) for i in 0..parts-1, side by side in threads; NumPy and compiled kernels let go of the interpreter.
+def parallel_for(function, count):
+    """Call function(i) for i in 0..count-1 in parallel threads; NumPy and compiled kernels release the GIL.
 
-    Products of many small matrices run faster so than with BLAS's own threads, which should be 1 meanwhile
-    (`blas_threads`). The first part runs in the calling thread. An error in any part is raised here.
+    For many small matmuls this is faster than BLAS's own threads, which should be limited to 1 meanwhile
+    (`blas_threads`). function(0) runs in the calling thread. An exception in any thread is raised here.
     """
-    global _pool
-    if _pool is None:
-        _pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
-    others = [_pool.submit(function, i) for i in range(1, parts)]
+    global _thread_pool
+    if _thread_pool is None:
+        _thread_pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
+    futures = [_thread_pool.submit(function, i) for i in range(1, count)]
     function(0)
-    for other in others:
-        other.result()
+    for future in futures:
+        future.result()
 
 
 @contextlib.contextmanager
 def temporarily(which):
-    """Use a backend inside a `with` block and return to the previous one after it."""
-    global xp, name, products, why_not_cupy
-    before = xp, name, products, why_not_cupy
+    """A context manager that uses a backend and restores the previous one."""
+    global xp, name, gpu_gemm, why_not_cupy
+    before = xp, name, gpu_gemm, why_not_cupy
     use(which)
     try:
         yield
     finally:
-        xp, name, products, why_not_cupy = before
+        xp, name, gpu_gemm, why_not_cupy = before
 
 
 def describe():
-    """One line for logs and results: the backend, its version, the processor or card; and why it is not CuPy, where
-    "auto" found one that does not work.
-    """
+    """One line for logs and results: the backend, its version, the CPU or GPU; and why an installed CuPy is not used."""
     if name == "cupy":
-        card = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
-        return f"cupy {xp.__version__} on {card}, matrix products by {products.name}"
+        gpu = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
+        return f"cupy {xp.__version__} on {gpu}, GEMM: {gpu_gemm.name}"
     blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
                             if lib["user_api"] == "blas"}))
-    without = f"; without a GPU, since {why_not_cupy}" if why_not_cupy else ""
-    return f"numpy {np.__version__} ({blas}) on {processor()}, {os.cpu_count()} cores{without}"
+    no_gpu = f"; no GPU: {why_not_cupy}" if why_not_cupy else ""
+    return f"numpy {np.__version__} ({blas}) on {processor()}, {os.cpu_count()} cores{no_gpu}"
 
 
 def processor():
-    """The processor's model name as the system tells it."""
+    """The CPU's model name as the operating system reports it."""
     with contextlib.suppress(OSError):
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:

@@ -46,7 +46,7 @@ class Reference:
         """The part (a layer, a bottleneck, a loss, batches) that does this engine's work in place of `part`."""
         return copy.copy(part)
 
-    def adopt(self, layers):
+    def register_layers(self, layers):
         """Called once with all of a model's layers, when they are built."""
 
     def arrays(self, layers, kind):

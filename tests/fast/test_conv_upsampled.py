@@ -74,9 +74,9 @@ def test_gradients_along_directions_and_adjoint_at_the_reports_shapes(input_shap
     b[:] = 0
     plan = UpsampledConv2dPlan(x.shape, w.shape, np.float64)
     out, dx, dw, _ = fused(x, w, b, dout, plan)
-    product = np.vdot(out, dout)
-    assert np.vdot(x, dx) == pytest.approx(product, rel=1e-9, abs=1e-9)
-    assert np.vdot(w, dw) == pytest.approx(product, rel=1e-9, abs=1e-9)
+    expected = np.vdot(out, dout)
+    assert np.vdot(x, dx) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert np.vdot(w, dw) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
     def value():
         return np.vdot(conv2d_upsampled_forward(x, w, b, plan, out), dout)
@@ -118,25 +118,3 @@ def test_no_array_is_allocated(input_shape, filters):
         conv2d_upsampled_backward(dout, x, w, plan, dx, dw, db)
 
     assert peak_of_second_call(step) < 8000
-
-
-def test_what_does_not_fit_is_refused():
-    for w_shape, message in (((5, 5, 2, 3), "for 3x3 kernels"), ((2, 2, 2, 3), "must be odd"),
-                             ((3, 3, 4, 3), "for 4 channels")):
-        with pytest.raises(ValueError, match=message):
-            UpsampledConv2dPlan((2, 4, 4, 2), w_shape)
-    x, w, b, dout = draw((2, 4, 4, 2), 3)
-    plan = UpsampledConv2dPlan(x.shape, w.shape, np.float64)
-    out, dx, dw, db = (np.empty_like(a) for a in (dout, x, w, b))
-    for arguments, message in (((x[:, :3], w, b, plan, out), "^x has shape"),
-                               ((x, w.astype(np.float32), b, plan, out), "^w has .* float32"),
-                               ((x, w, b[:1], plan, out), "^b has shape"),
-                               ((x, w, b, plan, out[:1]), "^out has shape")):
-        with pytest.raises(ValueError, match=message):
-            conv2d_upsampled_forward(*arguments)
-    for arguments, message in (((dout[:, :4], x, w, plan, dx, dw, db), "^dout has shape"),
-                               ((dout, x, w, plan, dx[:1], dw, db), "^dx has shape"),
-                               ((dout, x, w, plan, dx, dw[:2], db), "^dw has shape"),
-                               ((dout, x, w, plan, dx, dw, db[:1]), "^db has shape")):
-        with pytest.raises(ValueError, match=message):
-            conv2d_upsampled_backward(*arguments)

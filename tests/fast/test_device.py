@@ -1,7 +1,7 @@
-"""The fast engine on a GPU: what crosses between host and device, what is allocated, and that the results are NumPy's.
+"""The fast engine on a GPU: transfers between host and device, allocations, and that the results equal NumPy's.
 
 Every test runs twice with one body: on arrays that stand in for CuPy's (device_stand_in.py), anywhere; and on CuPy itself,
-where there is a GPU. The stand-in refuses what crosses unasked and counts exactly; on CuPy the crossings are counted that
+if there is a GPU. The stand-in refuses implicit transfers and counts exactly; on CuPy the transfers are counted that
 Python sees, and memory is watched from outside.
 """
 import contextlib
@@ -16,14 +16,14 @@ from device_stand_in import Counts, DeviceArray, Refused, StandIn, Ufunc
 from tinyqae import Adam, backend, load, train
 from tinyqae.ops.embedding import embedding_backward
 from tinyqae.optim import SGD, RMSprop
-from tinyqae.symbols import END
+from tinyqae.tokens import END
 
 # What a training step sends: the random numbers of its bottleneck, which are drawn on the host. Nothing is read.
 SENT_IN_A_STEP = {"stochastic": 1, "naive with noise": 1, "commit with noise": 1, "stochastic with noise": 2}
 CASES = [*((model, bottleneck) for model in MODELS for bottleneck in BOTTLENECKS), *((v, "commit") for v in VARIANTS)]
 
 
-# ---- crossings and memory -------------------------------------------------------------------------------------------
+# ---- transfers and memory -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("model", "bottleneck"), CASES)

@@ -76,10 +76,10 @@ def test_no_array_is_allocated(kernels):
 
 
 @pytest.mark.parametrize(("tokens", "named"), [
-    ([0, 5], "symbols from 0 to 5 do not fit a table of 5 rows; they must be 0 to 4"),
-    ([-1, 2], "symbols from -1 to 2"),
-    ([0.0, 1.0], "symbols have dtype float64; they must be integers"),
-    ([True, False], "symbols have dtype bool"),
+    ([0, 5], "tokens from 0 to 5 are out of range for a vocabulary of 5; they must be 0 to 4"),
+    ([-1, 2], "tokens from -1 to 2"),
+    ([0.0, 1.0], "tokens have dtype float64; they must be integers"),
+    ([True, False], "tokens have dtype bool"),
 ])
 def test_what_are_not_tokens_of_the_table_is_refused(tokens, named, kernels):
     tokens, table, dout = np.array(tokens), np.zeros((5, 3), np.float32), np.zeros((2, 3), np.float32)

@@ -1,4 +1,4 @@
-"""Matrix products on a GPU: how cuBLAS is called, on a stand-in for it, and the kernel of ours, run on the processor."""
+"""GEMM on a GPU: the calls of cuBLAS, on a stand-in for it, and the tiled kernel, run on the CPU."""
 import cuda_on_host
 import numpy as np
 import pytest
@@ -15,10 +15,10 @@ def cublas():
 
 
 @pytest.fixture(params=[cublas, gemm.TiledKernel, pytest.param(None, marks=pytest.mark.gpu)],
-                ids=["cuBLAS stand-in", "tiled kernel on the processor", "gpu"])
+                ids=["cuBLAS stand-in", "tiled kernel on the CPU", "gpu"])
 def multiply(request, monkeypatch):
     """backend.gemm by one of the two, on the stand-in; and as chosen, on a GPU."""
-    for name in ("xp", "name", "products", "why_not_cupy"):
+    for name in ("xp", "name", "gpu_gemm", "why_not_cupy"):
         monkeypatch.setattr(backend, name, getattr(backend, name))
     monkeypatch.setattr(cuda_on_host, "both_orders", True)
     if request.param is None:
@@ -28,25 +28,25 @@ def multiply(request, monkeypatch):
             pytest.skip(f"needs CuPy and a GPU: {error}")
     else:
         backend.xp, backend.name = StandIn(), "cupy"
-        backend.products = request.param()
+        backend.gpu_gemm = request.param()
     return backend.gemm
 
 
 def operand(shape, how, dtype, seed):
-    """(an array of NumPy, the same on the device as part of something larger)."""
+    """(a NumPy array, the same on the device in this layout)."""
     values = np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
     *stack, rows, columns = shape
     if how == "rows":
         return values, backend.to_device(values)
     if how == "columns":
-        turned = np.ascontiguousarray(np.swapaxes(values, -1, -2))
-        return values, backend.to_device(turned).transpose(*range(len(stack)), len(stack) + 1, len(stack))
+        transposed = np.ascontiguousarray(np.swapaxes(values, -1, -2))
+        return values, backend.to_device(transposed).transpose(*range(len(stack)), len(stack) + 1, len(stack))
     wide = np.full((*stack, rows, columns + 3), np.nan, dtype)
     wide[..., 1:columns + 1] = values
     return values, backend.to_device(wide)[..., 1:columns + 1]
 
 
-HOW = ["rows", "columns", "part of rows"]
+HOW = ["rows", "columns", "columns of wider rows"]
 
 
 @pytest.mark.parametrize(("sizes", "dtype"), [((3, 4, 5), np.float32), ((17, 33, 16), np.float64), ((1, 7, 1), np.float64),
@@ -54,7 +54,7 @@ HOW = ["rows", "columns", "part of rows"]
 @pytest.mark.parametrize("out_how", HOW)
 @pytest.mark.parametrize("b_how", HOW)
 @pytest.mark.parametrize("a_how", HOW)
-def test_a_product_of_matrices_as_they_lie(a_how, b_how, out_how, sizes, dtype, multiply):
+def test_matrices_of_any_layout(a_how, b_how, out_how, sizes, dtype, multiply):
     rows, inner, columns = sizes
     (a, on_a), (b, on_b) = operand((rows, inner), a_how, dtype, 0), operand((inner, columns), b_how, dtype, 1)
     _, out = operand((rows, columns), out_how, dtype, 2)
@@ -64,7 +64,7 @@ def test_a_product_of_matrices_as_they_lie(a_how, b_how, out_how, sizes, dtype, 
 
 @pytest.mark.parametrize(("a_shape", "b_shape"), [((6, 5), (4, 5, 3)), ((4, 6, 5), (4, 5, 3)), ((4, 6, 5), (5, 3)),
                                                   ((1, 5), (2, 5, 20))])
-def test_stacks_of_matrices(a_shape, b_shape, multiply):
+def test_batches_of_matrices(a_shape, b_shape, multiply):
     for a_how in HOW:
         (a, on_a), (b, on_b) = operand(a_shape, a_how, np.float32, 0), operand(b_shape, "rows", np.float32, 1)
         out = backend.xp.empty((max(a, b, key=np.ndim).shape[0], a_shape[-2], b_shape[-1]), np.float32)
@@ -90,13 +90,13 @@ def test_the_workspace_is_set_with_every_stream(monkeypatch):
         assert library.stream == stream.ptr and library.workspace[1] == 1 << 20
 
 
-def test_arrays_that_cublas_cannot_take_are_named(monkeypatch):
+def test_layouts_that_cublas_does_not_support_are_refused(monkeypatch):
     monkeypatch.setattr(backend, "xp", StandIn())
     ours, a = cublas(), backend.xp.ones((4, 4), np.float32)
     out = backend.xp.empty((2, 2), np.float32)
     for name, arguments in (("a", (a[::2, ::2], a[:2, :2], out)), ("b", (a[:2, :2], a[::2, ::2], out)),
                             ("out", (a[:2, :2], a[:2, :2], a[::2, ::2]))):
-        with pytest.raises(ValueError, match=f"^{name} of a matrix product .*contiguous"):
+        with pytest.raises(ValueError, match=f"^{name} of a matmul .*contiguous"):
             ours.gemm(*arguments)
 
 
@@ -109,7 +109,7 @@ def test_a_failure_of_cublas_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize("fault", ["no library", "another library", "refuses", "wrong"])
-def test_where_cublas_does_not_do_the_kernel_takes_its_place(fault, monkeypatch):
+def test_without_a_working_cublas_the_tiled_kernel_is_used(fault, monkeypatch):
     xp = StandIn()
     monkeypatch.setattr(backend, "xp", xp)
     library = CuBLASStandIn(xp)
@@ -127,13 +127,13 @@ def test_where_cublas_does_not_do_the_kernel_takes_its_place(fault, monkeypatch)
 
     with xp.transfers_allowed():
         monkeypatch.setattr(gemm, "cublas_library", find)
-        assert isinstance(gemm.working_products(), gemm.TiledKernel)
+        assert isinstance(gemm.select_gemm(), gemm.TiledKernel)
         monkeypatch.setattr(gemm, "cublas_library", lambda: CuBLASStandIn(xp))
-        assert isinstance(gemm.working_products(), gemm.CuBLAS)
+        assert isinstance(gemm.select_gemm(), gemm.CuBLAS)
 
 
 @pytest.mark.parametrize("make", [cublas, gemm.TiledKernel])
-def test_a_product_can_be_captured_and_cupys_own_cannot(make, monkeypatch):
+def test_gemm_can_be_captured_and_cupys_own_cannot(make, monkeypatch):
     xp = StandIn()
     monkeypatch.setattr(backend, "xp", xp)
     ours, stream = make(), xp.cuda.Stream(non_blocking=True)

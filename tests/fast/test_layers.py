@@ -10,7 +10,7 @@ from random_arrays import assert_close, normal
 
 from tinyqae import backend, engine
 from tinyqae.fast import layers as fast
-from tinyqae.fast.parts import tuned
+from tinyqae.fast.parts import fast_version
 from tinyqae.layers import BatchNorm, Centre, Conv2d, ConvBlock, Dense, MaxPool2d, ReLU, Sequential
 
 
@@ -40,7 +40,7 @@ def test_layers_reuse_their_buffers_and_grow_for_a_larger_batch(case, kernels):
 
 
 def test_centre_reuses_its_buffer(kernels):
-    layer = tuned(Centre(normal(2, 2, 1, dtype=np.float32)))
+    layer = fast_version(Centre(normal(2, 2, 1, dtype=np.float32)))
     first = layer.forward(normal(5, 2, 2, 1, dtype=np.float32))
     assert np.shares_memory(first, layer.forward(normal(3, 2, 2, 1, dtype=np.float32)))
 
@@ -59,22 +59,22 @@ def test_a_first_layer_computes_no_gradient_of_its_input_and_the_same_of_its_par
     assert_close(first.grads.values(), other.grads.values(), 1e-5)
 
 
-def test_parts_have_fast_versions_but_for_those_that_are_adapted():
+def test_parts_have_fast_versions_but_for_those_that_are_wrapped():
     for make, kind in ((lambda: Dense(2), fast.Dense), (ReLU, fast.ReLU), (BatchNorm, fast.BatchNorm),
-                       (lambda: ConvBlock(2), fast.ConvBlock), (lambda: Conv2d(2), fast.Adapted),
-                       (MaxPool2d, fast.Adapted), (lambda: ConvBlock(2, norm=False, pool=True), fast.Adapted),
-                       (lambda: ConvBlock(2, kernel=5, upsample=True), fast.Adapted)):
+                       (lambda: ConvBlock(2), fast.ConvBlock), (lambda: Conv2d(2), fast.WrappedLayer),
+                       (MaxPool2d, fast.WrappedLayer), (lambda: ConvBlock(2, norm=False, pool=True), fast.WrappedLayer),
+                       (lambda: ConvBlock(2, kernel=5, upsample=True), fast.WrappedLayer)):
         assert type(set_up(make(), (4,) if make in (ReLU, BatchNorm) or kind is fast.Dense else (4, 4, 3))) is kind
 
 
-ADOPTED = {"fast": lambda: ConvBlock(2, pool=True), "adapted convolution": lambda: Conv2d(2),
-           "adapted block": lambda: ConvBlock(2, norm=False, pool=True),
-           "adapted block with norm": lambda: ConvBlock(2, kernel=5, upsample=True)}
+LAYERS = {"fast": lambda: ConvBlock(2, pool=True), "wrapped convolution": lambda: Conv2d(2),
+           "wrapped block": lambda: ConvBlock(2, norm=False, pool=True),
+           "wrapped block with norm": lambda: ConvBlock(2, kernel=5, upsample=True)}
 
 
-@pytest.mark.parametrize("case", ADOPTED)
+@pytest.mark.parametrize("case", LAYERS)
 def test_a_layer_computes_with_the_vector_that_its_parameters_are_moved_to(case, kernels):
-    layer = set_up(ADOPTED[case](), (4, 4, 3))
+    layer = set_up(LAYERS[case](), (4, 4, 3))
     x = normal(3, 4, 4, 3, dtype=np.float32)
     before = layer.forward(x).copy()
     parameters, gradients = fast.flatten_parameters([layer])
@@ -94,7 +94,7 @@ def test_parameters_of_several_layers_lie_one_after_another():
     np.testing.assert_array_equal(parameters, np.concatenate([array.ravel() for array in values]))
     assert parameters.size == gradients.size == 3 * 4 + 4 + 4 * 2 + 2
     chosen = engine.choose()
-    chosen.adopt(model.layers)
+    chosen.register_layers(model.layers)
     assert len(chosen.arrays(model.layers, "params")) == len(chosen.arrays(model.layers, "grads")) == 1
 
 
@@ -110,7 +110,7 @@ def test_any_block_equals_the_reference(n, h, w, c, filters, kernel, upsample, n
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend, "threads", threads)
         patch.setattr(fast, "THREADING_THRESHOLD", 0)
-        layer = tuned(copy.deepcopy(reference))
+        layer = fast_version(copy.deepcopy(reference))
         x = normal(n, 2 * h, 2 * w, c)
         dout = normal(n, *reference.output_shape)
         results = [(part.forward(x).copy(), part.backward(dout).copy(), *(part.grads[name] for name in part.params),

@@ -9,7 +9,7 @@ from lstm_problem import FEATURES, DecoderProblem, EncoderProblem, Problem, asse
 
 from tinyqae import backend
 from tinyqae.fast.layers import Dense
-from tinyqae.fast.recurrent import replica
+from tinyqae.fast.recurrent import replicate
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_a_replica_shares_parameters_and_nothing_else():
     lstm = perturbed(make_lstm())
     problem, other = Problem(lstm, 6, 3), Problem(lstm, 4, 2, seed=1)
     expected, other_expected = problem.solve(lstm), other.solve(perturbed(make_lstm()))
-    other_lstm = replica(lstm)
+    other_lstm = replicate(lstm)
     problem.forward(lstm)
     assert_same(other.solve(other_lstm), other_expected, rtol=0)
     lstm.backward(problem.dout, problem.dh, problem.dc)
@@ -77,7 +77,7 @@ def test_a_replica_shares_parameters_and_nothing_else():
 
 def test_a_replica_follows_a_change_of_the_parameters():
     lstm = perturbed(make_lstm())
-    other_lstm, problem = replica(lstm), Problem(lstm, 4, 3)
+    other_lstm, problem = replicate(lstm), Problem(lstm, 4, 3)
     problem.solve(other_lstm)
     lstm.params["wx"] *= 2
     assert_same(problem.solve(other_lstm), problem.solve(lstm), rtol=0)
@@ -88,7 +88,7 @@ def test_a_dense_layer_has_replicas_too():
     dense.setup((2,), np.random.default_rng(0), np.dtype(np.float64))
     out = dense.forward(x)
     expected = out.copy()
-    copied = replica(dense)
+    copied = replicate(dense)
     np.testing.assert_array_equal(copied.forward(x[:4] * 2), dense.forward(x[:4] * 2))
     np.testing.assert_array_equal(dense.forward(x), expected)
     copied.backward(np.ones((4, 3)))
@@ -158,7 +158,7 @@ def test_a_small_batch_is_not_split(problem, kernels):
     try:
         layer = problem.make()
         problem.solve(layer)
-        assert len(layer.slices) == len(layer.parts) == 1
+        assert len(layer.slices) == len(layer.replicas) == 1
     finally:
         backend.use_threads(before)
 
@@ -167,5 +167,5 @@ def test_an_error_in_a_thread_is_raised(use_threads, kernels):
     use_threads(2)
     problem = PROBLEMS["encoder"](10)
     problem.tokens[:, -1] = 10**6
-    with pytest.raises(ValueError, match="do not fit a table of 11 rows"):
+    with pytest.raises(ValueError, match="out of range for a vocabulary of 11"):
         problem.solve(problem.make())

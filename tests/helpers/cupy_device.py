@@ -53,7 +53,7 @@ class CuPyDevice:
 def use_fused(monkeypatch):
     """From now on the test's device computes with the fused kernels."""
     monkeypatch.setenv("TINYQAE_KERNELS", "auto")
-    monkeypatch.setattr(kernels, "_replacements", None)
+    monkeypatch.setattr(kernels, "_replacements", {})
     assert kernels.kernels() == "cupy"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from tinyqae import Adam, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, backend
 from tinyqae.bottlenecks import KINDS, make_bottleneck
 from tinyqae.optim import clip_by_norm
-from tinyqae.symbols import ALPHABET
+from tinyqae.tokens import ALPHABET
 
 SHAPE = (8, 8, 1)
 

@@ -9,20 +9,20 @@ from tinyqae.ops.lstm import lstm_backward, lstm_forward
 class Case:
     """One problem (random inputs, weights, states and incoming gradients) and its solutions.
 
-    x (T, N, F), or with `symbols` tokens (T, N); lengths "random": drawn from 0 to T.
+    x (T, N, F), or with `tokens` tokens (T, N); lengths "random": drawn from 0 to T.
     """
 
-    def __init__(self, steps, examples, features, units, *, symbols=False, lengths=None, seed=0, dtype=np.float64):
+    def __init__(self, steps, examples, features, units, *, tokens=False, lengths=None, seed=0, dtype=np.float64):
         random = np.random.default_rng((seed, steps, examples, features, units))
 
         def draw(*shape):
             return random.standard_normal(shape).astype(dtype)
 
         self.steps, self.examples, self.features, self.units = steps, examples, features, units
-        self.symbols, self.dtype = symbols, np.dtype(dtype)
+        self.tokens, self.dtype = tokens, np.dtype(dtype)
         self.lengths = random.integers(0, steps + 1, examples) if isinstance(lengths, str) else lengths
         self.x = draw(steps, examples, features)
-        if symbols:
+        if tokens:
             self.x = random.integers(0, features, (steps, examples))
         self.wx, self.wh, self.b = draw(features, 4 * units), draw(units, 4 * units) / np.sqrt(units), draw(4 * units)
         self.wh, self.h0, self.c0 = self.wh.astype(dtype), draw(examples, units), draw(examples, units)
@@ -30,7 +30,7 @@ class Case:
 
     def astype(self, dtype):
         """The same numbers in another precision."""
-        other = type(self)(self.steps, self.examples, self.features, self.units, symbols=self.symbols, dtype=dtype)
+        other = type(self)(self.steps, self.examples, self.features, self.units, tokens=self.tokens, dtype=dtype)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
                 setattr(other, name, value.astype(dtype) if value.dtype.kind == "f" else value)
@@ -38,11 +38,11 @@ class Case:
 
     def reference(self):
         """(h, c, {name: gradient}) by the reference functions; tokens have no gradient."""
-        inputs = (embedding_forward(self.x, self.wx) if self.symbols else self.x @ self.wx) + self.b
+        inputs = (embedding_forward(self.x, self.wx) if self.tokens else self.x @ self.wx) + self.b
         h, c, gates = lstm_forward(inputs, self.wh, self.h0, self.c0, self.lengths)
         dinputs, dwh, dh0, dc0 = lstm_backward(self.dh, self.dh_last, self.dc_last, self.wh, h, c, gates, self.lengths)
         rows = dinputs.reshape(-1, 4 * self.units)
-        if self.symbols:
+        if self.tokens:
             gradients = {"dwx": embedding_backward(dinputs, self.x, self.features), "db": rows.sum(axis=0)}
         else:
             dx, dwx, db = dense_backward(rows, self.x.reshape(-1, self.features), self.wx)

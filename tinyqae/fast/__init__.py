@@ -1,42 +1,43 @@
-"""The fast engine: the reference engine's parts with preallocated buffers, fused kernels, threads and CUDA graphs.
+"""The fast engine: the reference engine's parts with preallocated buffers, fused kernels, multithreading and CUDA graphs.
 
-Nobody needs to read it to understand the method. Each part has the contract of the one it stands for and is tested against
-it. What is computed is said there; how, here:
+Nobody needs to read it to understand the method. Each part has the interface of its reference implementation, where its
+formulas are, and is tested against it. A function writes its results to arrays it is given, its last arguments (or those a
+docstring calls written), and returns the main one, `out` or `dx`.
 
     layers, recurrent, losses, bottlenecks, optim, batches   the parts, with their buffers
-    conv, conv_upsampled, windows      im2col, Winograd, upsampling folded into the kernel
-    norm, norm_relu_pool, pool, lstm   batch norm with ReLU and pooling in one go; the loop over time
-    kernels, numba/, cuda/             fused kernels, and which of them are in use; matrix products that graphs can hold
-    graphs                             a whole training step as one CUDA graph
+    conv, conv_upsampled, windows      im2col, Winograd, upsampling folded into the convolution's weights
+    norm, norm_relu_pool, pool, lstm   batch norm fused with ReLU and pooling; the LSTM's loop over time
+    kernels, numba/, cuda/             fused kernels and which of them are in use; GEMM that CUDA graphs can capture
+    cuda_graphs                        a whole training step as one CUDA graph
 """
 import contextlib
 
 from .. import backend
 from . import kernels, optim
 from .layers import flatten_parameters
-from .parts import tuned
+from .parts import fast_version
 
-# Multiplications in a matrix product above which a second BLAS thread makes it faster.
+# Threshold for multithreading in BLAS: the number of multiplications in a matmul above which a second thread pays off.
 THREADING_THRESHOLD = 2e6
 
 
 class Fast:
-    """The fast engine of one model; see engine.Reference for what its methods mean."""
+    """The fast engine of one model; engine.Reference documents the methods."""
 
     name = "fast"
 
     def build(self, part):
-        """The fast version of a part; one that has none is used as it is."""
-        return tuned(part)
+        """The fast version of a part, or a copy of the part if there is none."""
+        return fast_version(part)
 
-    def adopt(self, layers):
-        """Move the parameters of all layers into one vector, of which the layers keep views."""
+    def register_layers(self, layers):
+        """Move the parameters of all layers into one vector; the layers keep views."""
         self.parameters, self.gradients = flatten_parameters(layers)
-        self.splits_batches = any(getattr(layer, "splits_batches", False) for layer in layers)
+        self.multithreaded = any(getattr(layer, "multithreaded", False) for layer in layers)
         self.largest = max((array.size for layer in layers for array in layer.params.values()), default=0)
 
     def arrays(self, layers, kind):
-        """The one vector of all parameters, or of all gradients, in a list."""
+        """The vector of all parameters, or of all gradients, in a list."""
         return [self.parameters if kind == "params" else self.gradients]
 
     def step(self, optimizer, model, lr):
@@ -44,13 +45,11 @@ class Fast:
         optim.step(optimizer, self.parameters, self.gradients, lr)
 
     def working(self, model, batch_size):
-        """With as many BLAS threads as serve this model and batch size best: one where layers split batches themselves, and
-        for small products.
-        """
-        if self.splits_batches or batch_size * self.largest < THREADING_THRESHOLD:
+        """Limits BLAS to one thread if the layers are multithreaded themselves, or if the matmuls are small."""
+        if self.multithreaded or batch_size * self.largest < THREADING_THRESHOLD:
             return backend.blas_threads(1)
         return contextlib.nullcontext()
 
     def kernels(self):
-        """Which kernels it computes with: "numpy", "numba" or "cupy"."""
+        """The kernels in use: "numpy", "numba" or "cupy"."""
         return kernels.kernels()

@@ -1,7 +1,6 @@
-"""Elementwise activations. Every array of a call has one shape and floating dtype.
+"""Elementwise activations, written to preallocated arrays of one shape and dtype; see ops/activations.py.
 
-Each backward takes the forward's output rather than its input where the derivative is simpler in terms of it.
-Source: Goodfellow, Bengio, Courville, Deep Learning, sections 3.10 and 6.3.
+Each backward takes the forward's output rather than its input, since the derivative is simpler in terms of it.
 """
 from .. import backend
 
@@ -12,14 +11,14 @@ def relu_forward(x, out):
 
 
 def relu_backward(dout, out, dx):
-    """dx = dout where the unit was on (out > 0), else 0. At the kink x = 0 the derivative is taken as 0."""
+    """dx = dout where out > 0, else 0. At x = 0 the derivative is taken as 0."""
     xp = backend.xp
     xp.greater(out, 0, out=dx)
     return xp.multiply(dx, dout, out=dx)
 
 
 def sigmoid_forward(x, out):
-    """out = 1 / (1 + e^-x), computed as (1 + tanh(x/2)) / 2, which is the same and overflows nowhere."""
+    """out = 1 / (1 + e^-x), computed as (1 + tanh(x/2)) / 2, which is equal and never overflows."""
     xp = backend.xp
     xp.multiply(x, 0.5, out=out)
     xp.tanh(out, out=out)
@@ -28,7 +27,7 @@ def sigmoid_forward(x, out):
 
 
 def sigmoid_backward(dout, out, dx):
-    """dx = dout * out * (1 - out): d/dx (1 + e^-x)^-1 = e^-x (1 + e^-x)^-2. dx must not share memory with dout."""
+    """dx = dout * out * (1 - out). dx must not share memory with dout."""
     xp = backend.xp
     xp.subtract(1, out, out=dx)
     xp.multiply(dx, out, out=dx)

@@ -6,12 +6,12 @@ from ..data import batches
 
 
 class ImageBatches(batches.ImageBatches):
-    """See data.batches.ImageBatches. The data set lives on the device, and batches are gathered into one buffer, which
-    the next one overwrites. A data set too large for the device stays on the host: each batch is gathered there and sent.
+    """See data.batches.ImageBatches. The data set is kept on the device, and each batch is gathered into one buffer, which
+    the next batch overwrites. A data set too large for the device stays on the host, and each batch is copied.
     """
 
     def prepare(self):
-        """Send the data set."""
+        """Copy the data set to the device and allocate the buffers."""
         xp = backend.xp
         shape = (min(self.batch_size, self.n), *self.images.shape[1:])
         self.rows = xp.empty(shape, self.images.dtype)
@@ -25,15 +25,15 @@ class ImageBatches(batches.ImageBatches):
         self.scale = np.dtype(self.dtype).type(1 / 255)
 
     def epoch(self, random):
-        """See ImageBatches; each batch is overwritten by the next."""
+        """One epoch's batches; each is overwritten by the next."""
         order = random.permutation(self.n)
         for index in self.indices(backend.to_device(order) if self.on_device else order):
             rows, floats = self.rows[:len(index)], self.floats[:len(index)]
             if self.on_device:
                 backend.gather(self.source, index, rows)
             else:
-                chosen = np.take(self.source, index, axis=0, out=self.host_rows[:len(index)], mode="clip")
-                backend.to_device(chosen, rows)
+                host_rows = np.take(self.source, index, axis=0, out=self.host_rows[:len(index)], mode="clip")
+                backend.to_device(host_rows, rows)
             if self.is_bytes:
                 backend.xp.multiply(rows, self.scale, out=floats)
             yield floats

@@ -1,8 +1,8 @@
-"""Fused kernels: the same functions as in ops, losses and optim, one pass over memory instead of many.
+"""Selects the fused kernels: functions of this engine, compiled to make one pass over memory instead of many.
 
-The plain functions are the reference, and complete. `choose` hands out a kernel in place of the plain function, for
-float32: on the CPU Numba's, where it is installed (`pip install tinyqae[fast]`); on a GPU ours in CUDA, with CuPy.
-TINYQAE_KERNELS=numpy turns them off.
+The plain functions are complete. `choose` returns a fused kernel in place of a plain function for float32: on the CPU a
+Numba kernel, if Numba is installed (`pip install tinyqae[fast]`); on a GPU a CUDA kernel, through CuPy.
+TINYQAE_KERNELS=numpy disables them.
 """
 import importlib.util
 import os
@@ -12,52 +12,49 @@ import numpy as np
 from .. import backend
 from ..errors import BackendError
 
-# The environment variable's values. Plain functions are called "numpy" on a GPU too.
+# Values of the environment variable. "numpy" stands for the plain functions, on a GPU as well.
 KERNELS = ("auto", "numpy", "numba", "cupy")
 FLOAT32 = np.dtype(np.float32)
-_replacements = None
+_replacements = {}  # {backend: {plain function: fused kernel}}
 
 
 def kernels():
-    """Which kernels are in use on the backend in use: "numpy" (none), "numba" or "cupy"."""
-    wanted = os.environ.get("TINYQAE_KERNELS", "auto")
-    if wanted not in KERNELS:
-        raise BackendError(f"TINYQAE_KERNELS={wanted!r} is unknown; choose one of {', '.join(KERNELS)}")
-    if wanted == "numpy":
-        return wanted
-    fitting = "numba" if backend.name == "numpy" else "cupy"
-    if wanted not in ("auto", fitting):
-        raise BackendError(f"TINYQAE_KERNELS={wanted} does not fit the backend {backend.name}; "
-                           f"choose numpy, {fitting} or auto")
-    if fitting == "numba" and importlib.util.find_spec("numba") is None:
-        if wanted == "numba":
+    """The kernels for the current backend: "numpy" (none), "numba" or "cupy"."""
+    requested = os.environ.get("TINYQAE_KERNELS", "auto")
+    if requested not in KERNELS:
+        raise BackendError(f"TINYQAE_KERNELS={requested!r} is unknown; choose one of {', '.join(KERNELS)}")
+    if requested == "numpy":
+        return requested
+    available = "numba" if backend.name == "numpy" else "cupy"
+    if requested not in ("auto", available):
+        raise BackendError(f"TINYQAE_KERNELS={requested} is unavailable with the backend {backend.name}; "
+                           f"choose numpy, {available} or auto")
+    if available == "numba" and importlib.util.find_spec("numba") is None:
+        if requested == "numba":
             raise BackendError("TINYQAE_KERNELS=numba, but Numba is not installed: pip install numba")
         return "numpy"
-    return fitting
+    return available
 
 
 def choose(function, dtype):
-    """The fused form of `function` for arrays of `dtype` on the backend in use, or `function` itself.
+    """The fused kernel for `function` with arrays of `dtype` on the current backend, or `function` itself.
 
-    The environment variable is read at a backend's first call.
+    TINYQAE_KERNELS is read once per backend.
     """
-    global _replacements
     if dtype != FLOAT32:
         return function
-    if _replacements is None:
-        _replacements = {}
     if backend.name not in _replacements:
-        _replacements[backend.name] = _replacements_by(kernels())
+        _replacements[backend.name] = _import_replacements(kernels())
     return _replacements[backend.name].get(function, function)
 
 
-def _replacements_by(which):
-    """{plain function: kernel}."""
-    families = ()
+def _import_replacements(which):
+    """{plain function: fused kernel}."""
+    modules = ()
     if which == "numba":
         from .numba import elementwise, lstm, norm, pool
-        families = elementwise, pool, norm, lstm
+        modules = elementwise, pool, norm, lstm
     if which == "cupy":
         from .cuda import elementwise, lstm, norm
-        families = elementwise, norm, lstm
-    return {plain: kernel for family in families for plain, kernel in family.REPLACEMENTS.items()}
+        modules = elementwise, norm, lstm
+    return {plain: kernel for module in modules for plain, kernel in module.REPLACEMENTS.items()}

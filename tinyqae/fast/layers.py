@@ -1,7 +1,7 @@
 """The fast engine's layers: those of tinyqae.layers with preallocated buffers and fused kernels.
 
-`forward` and `backward` mean the same as in the reference. The arrays that they return are the layer's own buffers: they
-hold until its next call. Buffers are made at the first batch, and anew for a larger one.
+`forward` and `backward` return the layer's own buffers, which the next call overwrites. Buffers are allocated for the first
+batch, and again for a larger one.
 """
 import math
 
@@ -22,39 +22,31 @@ from .norm_relu_pool import (
 )
 from .pool import max_pool_forward
 
-# Multiplications in a layer's convolution above which a second thread makes it faster.
+# Threshold for multithreading: the number of multiplications in a convolution above which a second thread pays off.
 THREADING_THRESHOLD = 5e6
 
 
 class Buffered:
-    """Buffers for a layer of the reference engine, to be inherited beside it."""
+    """A mixin for a layer of the reference engine that adds buffers."""
 
     capacity = 0
 
-    def setup(self, input_shape, random, dtype):
-        """As in the reference, and `prepare`."""
-        super().setup(input_shape, random, dtype)
-        self.prepare()
-        return self.output_shape
-
     def prepare(self):
-        """Allocate what does not depend on the batch size."""
+        """Called once, by the engine's `build`: allocate what does not depend on the batch size."""
 
-    def build(self, batch_shape):
+    def allocate(self, batch_shape):
         """Allocate buffers for up to batch_shape[0] examples."""
         self.capacity = batch_shape[0]
         self.out = backend.xp.empty((self.capacity, *self.output_shape), self.dtype)
         self.dx = backend.xp.empty((self.capacity, *self.input_shape), self.dtype) if self.needs_dx else None
 
-    def _fit(self, x):
+    def _ensure_capacity(self, x):
         if len(x) > self.capacity:
-            self.build(x.shape)
+            self.allocate(x.shape)
 
 
-class Adapted(layers.Layer):
-    """A layer that has no version of its own in this engine: the reference one, with its gradients copied to where this
-    engine wants them.
-    """
+class WrappedLayer(layers.Layer):
+    """A reference layer without a fast version; its gradients are copied to this engine's arrays."""
 
     def __init__(self, layer):
         super().__init__()
@@ -75,7 +67,7 @@ class Dense(Buffered, layers.Dense):
     """See layers.Dense."""
 
     def forward(self, x, training=True):
-        self._fit(x)
+        self._ensure_capacity(x)
         self.x = x
         return dense_forward(x, self.params["w"], self.params["b"], self.out[:len(x)])
 
@@ -88,7 +80,7 @@ class ReLU(Buffered, layers.ReLU):
     """See layers.ReLU."""
 
     def forward(self, x, training=True):
-        self._fit(x)
+        self._ensure_capacity(x)
         return relu_forward(x, self.out[:len(x)])
 
     def backward(self, dout):
@@ -105,7 +97,7 @@ class Centre(Buffered, layers.Centre):
         self.dtype = self.constant.dtype
 
     def forward(self, x, training=True):
-        self._fit(x)
+        self._ensure_capacity(x)
         return backend.xp.subtract(x, self.constant, out=self.out[:len(x)])
 
 
@@ -117,12 +109,12 @@ class BatchNorm(Buffered, layers.BatchNorm):
         self._mean, self._variance, self._rstd, self._scratch = (
             backend.xp.empty(self.channels, self.dtype) for _ in range(4))
 
-    def build(self, batch_shape):
-        super().build(batch_shape)
+    def allocate(self, batch_shape):
+        super().allocate(batch_shape)
         self.xhat = backend.xp.empty_like(self.out)
 
     def forward(self, x, training=True):
-        self._fit(x)
+        self._ensure_capacity(x)
         gamma, beta, state = self.params["gamma"], self.params["beta"], self.state
         rows, out, xhat = (a.reshape(-1, self.channels) for a in (x, self.out[:len(x)], self.xhat[:len(x)]))
         if not training:
@@ -145,20 +137,18 @@ class BatchNorm(Buffered, layers.BatchNorm):
 
 
 class ConvBlock(Buffered, layers.ConvBlock):
-    """[nearest upsampling by 2] -> convolution, 'same' padding -> [batch norm] -> [ReLU] -> [2x2 max-pooling].
+    """See layers.ConvBlock: [upsampling] -> convolution -> [batch norm] -> [ReLU] -> [max-pooling], with fused ops: the
+    upsampled image is never stored, pooling precedes the normalization (fast/norm_relu_pool.py), and at inference the
+    normalization is folded into the convolution.
 
-    (N, H, W, C) -> (N, H', W', filters). One layer, because the fast forms of these ops reach across their borders:
-    the upsampled image is never stored, pooling comes before the normalization (fast/norm_relu_pool.py), and at
-    inference the normalization is folded into the convolution. With batch norm there is no bias beside its beta.
-
-    On the CPU a large batch is split among threads. A thread takes its part as far as it can: a pass with batch norm
-    stops once, where statistics (or gradients of gamma and beta) are sums over all parts.
+    On the CPU a large batch is split among threads. With batch norm the threads synchronize once per pass, to sum the
+    statistics, or the gradients of gamma and beta, over all parts.
     """
 
-    splits_batches = True
+    multithreaded = True
 
     def prepare(self):
-        self.layers, self.window = (), 2 if self.pool else 1
+        self.layers = ()
         factor = 2 if self.upsample else 1
         height, width, channels = self.input_shape
         self.conv_shape = (height * factor, width * factor, self.filters)
@@ -170,19 +160,18 @@ class ConvBlock(Buffered, layers.ConvBlock):
             self._mean, self._variance, self._rstd, self._scale = (empty(self.filters, self.dtype) for _ in range(4))
             self._folded_w, self._folded_b = empty(self.w_shape, self.dtype), empty(self.filters, self.dtype)
 
-    def build(self, batch_shape):
-        super().build(batch_shape)
+    def allocate(self, batch_shape):
+        super().allocate(batch_shape)
         xp, (height, width, _) = backend.xp, self.conv_shape
-        products = self.capacity * height * width * math.prod(self.w_shape)
-        threads = backend.threads if backend.name == "numpy" and products > THREADING_THRESHOLD else 1
+        multiplications = self.capacity * height * width * math.prod(self.w_shape)
+        threads = backend.threads if backend.name == "numpy" and multiplications > THREADING_THRESHOLD else 1
         parts = min(threads, self.capacity)
         shape = (-(-self.capacity // parts), *self.input_shape)
         if self.upsample:
             self.plans = [UpsampledConv2dPlan(shape, self.w_shape, self.dtype) for _ in range(parts)]
         else:
-            self.plans = [Conv2dPlan(shape, self.w_shape, dtype=self.dtype, needs_dx=self.needs_dx)
-                          for _ in range(parts)]
-        # Every part but the first sums its gradients and statistics apart.
+            self.plans = [Conv2dPlan(shape, self.w_shape, self.dtype, self.needs_dx) for _ in range(parts)]
+        # The first part writes to the layer's gradients and statistics, the others to their own.
         self.part_grads = [self.grads] + [{name: xp.empty_like(grad) for name, grad in self.grads.items()}
                                           for _ in range(parts - 1)]
         conv_shape = (self.capacity, *self.conv_shape)
@@ -190,22 +179,21 @@ class ConvBlock(Buffered, layers.ConvBlock):
         if self.norm:
             self.pooled = xp.empty_like(self.out) if self.pool else self.convolved
             self.g = xp.empty_like(self.out)
-            self.scratch = [NormScratch((shape[0], *self.conv_shape), self.window, self.dtype) for _ in range(parts)]
+            self.scratch = [NormScratch((shape[0], *self.conv_shape), self.pool, self.dtype) for _ in range(parts)]
             self.means = [self._mean] + [xp.empty_like(self._mean) for _ in range(parts - 1)]
             self.variances = [self._variance] + [xp.empty_like(self._variance) for _ in range(parts - 1)]
 
     def forward(self, x, training=True):
-        """x (N, H, W, C) -> (N, H', W', filters), by the batch's statistics in training, else by the running ones."""
-        self._fit(x)
+        self._ensure_capacity(x)
         self.x = x
         if self.norm and training:
-            return self._forward_normalizing(x)
+            return self._forward_batch_norm(x)
         if self.norm:
-            self._fold()
+            self._fold_batch_norm()
             w, b = self._folded_w, self._folded_b
         else:
             w, b = self.params["w"], self.params["b"]
-        out, parts = self.out[:len(x)], self._parts(len(x))
+        out, parts = self.out[:len(x)], self._split_batch(len(x))
         convolved = self.convolved[:len(x)] if self.pool else out
 
         def one(i):
@@ -214,52 +202,49 @@ class ConvBlock(Buffered, layers.ConvBlock):
             if self.relu:
                 relu_forward(convolved[part], convolved[part])
             if self.pool:
-                kernels.choose(max_pool_forward, self.dtype)(convolved[part], self.window, out[part])
+                kernels.choose(max_pool_forward, self.dtype)(convolved[part], out[part])
 
-        backend.split_work(one, len(parts))
+        backend.parallel_for(one, len(parts))
         return out
 
-    def _forward_normalizing(self, x):
+    def _forward_batch_norm(self, x):
         n = len(x)
-        pixels = n * self.conv_shape[0] * self.conv_shape[1]
-        if pixels < 2:
-            raise ValueError("batch norm in training needs at least 2 values of each channel; use a larger batch")
-        parts, convolved, pooled, out = self._parts(n), self.convolved[:n], self.pooled[:n], self.out[:n]
-        measure, normalize = (kernels.choose(op, self.dtype) for op in (batch_statistics, norm_relu_pool_forward))
+        parts, convolved, pooled, out = self._split_batch(n), self.convolved[:n], self.pooled[:n], self.out[:n]
+        pixels = layers.require_two_values(convolved)
+        statistics, normalize = (kernels.choose(op, self.dtype) for op in (batch_statistics, norm_relu_pool_forward))
 
-        def until_statistics(i):
+        def convolve_and_measure(i):
             part = parts[i]
             self._convolve(x[part], self.params["w"], None, self.plans[i], convolved[part])
-            measure(convolved[part], self.scratch[i], self.means[i], self.variances[i])
+            statistics(convolved[part], self.scratch[i], self.means[i], self.variances[i])
 
-        def after_statistics(i):
+        def normalize_part(i):
             part = parts[i]
             normalize(convolved[part], self.params["gamma"], self.params["beta"], self._mean, self._rstd, self.relu,
-                      self.window, self.scratch[i], pooled[part], out[part])
+                      self.pool, self.scratch[i], pooled[part], out[part])
 
-        backend.split_work(until_statistics, len(parts))
+        backend.parallel_for(convolve_and_measure, len(parts))
         counts = [part.stop - part.start for part in parts]
         combine_statistics(counts, self.means[:len(parts)], self.variances[:len(parts)], self.eps, self._rstd)
-        backend.split_work(after_statistics, len(parts))
+        backend.parallel_for(normalize_part, len(parts))
         update_running(self.state["mean"], self._mean, self.momentum, self._scale)
         backend.xp.multiply(self._variance, pixels / (pixels - 1), out=self._variance)
         update_running(self.state["variance"], self._variance, self.momentum, self._scale)
         return out
 
-    def _parts(self, n):
-        """Slices of a batch of n, equal in size and at most one for each plan."""
+    def _split_batch(self, n):
+        """Slices of a batch of n, of equal size and at most one per plan."""
         size = -(-n // len(self.plans))
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
-    def _sum_parts(self, parts, *names):
-        """Add to the first part's gradients of these names the others', always in the same order."""
+    def _reduce_gradients(self, parts, *names):
+        """Add the gradients of the other parts to the first one's, always in the same order."""
         for name in names:
             for other in self.part_grads[1:parts]:
                 backend.xp.add(self.grads[name], other[name], out=self.grads[name])
 
-    def _fold(self):
-        """Weights and bias of the convolution that does the normalization as well: gamma rstd w, beta - gamma rstd mean.
-        """
+    def _fold_batch_norm(self):
+        """The weights and bias of convolution and normalization in one: gamma rstd w and beta - gamma rstd mean."""
         xp, scale = backend.xp, self._scale
         xp.add(self.state["variance"], self.eps, out=scale)
         xp.sqrt(scale, out=scale)
@@ -269,8 +254,7 @@ class ConvBlock(Buffered, layers.ConvBlock):
         xp.subtract(self.params["beta"], self._folded_b, out=self._folded_b)
 
     def backward(self, dout):
-        """dout (N, H', W', filters) -> dx (N, H, W, C), or None for a first layer."""
-        n, parts = len(dout), self._parts(len(dout))
+        n, parts = len(dout), self._split_batch(len(dout))
         out, dx = self.out[:n], self.dx[:n] if self.needs_dx else None
         dconvolved = self.dconvolved[:n] if self.norm or self.relu else dout
         if self.norm:
@@ -283,20 +267,20 @@ class ConvBlock(Buffered, layers.ConvBlock):
             if self.norm:
                 normalize_backward(
                     self.g[part], self.convolved[part], self.pooled[part], self.params["gamma"], self._mean, self._rstd,
-                    self.grads["gamma"], self.grads["beta"], pixels, self.window, self.scratch[i], dconvolved[part])
+                    self.grads["gamma"], self.grads["beta"], pixels, self.pool, self.scratch[i], dconvolved[part])
             elif self.relu:
                 relu_backward(dout[part], out[part], dconvolved[part])
             self._convolve_backward(dconvolved[part], self.x[part], self.params["w"], self.plans[i],
                                     None if dx is None else dx[part], grads["w"], grads.get("b"))
 
-        backend.split_work(one, len(parts))
-        self._sum_parts(len(parts), "w")
+        backend.parallel_for(one, len(parts))
+        self._reduce_gradients(len(parts), "w")
         if not self.norm:
-            self._sum_parts(len(parts), "b")
+            self._reduce_gradients(len(parts), "b")
         return dx
 
     def _sum_norm_gradients(self, dout, parts):
-        """Fill g and the gradients of gamma and beta."""
+        """Compute g and the gradients of gamma and beta."""
         sums = kernels.choose(norm_gradient_sums, self.dtype)
 
         def one(i):
@@ -304,21 +288,22 @@ class ConvBlock(Buffered, layers.ConvBlock):
             sums(dout[part], self.pooled[part], self.out[part], self._mean, self._rstd, self.relu, self.scratch[i],
                  self.g[part], grads["gamma"], grads["beta"])
 
-        backend.split_work(one, len(parts))
-        self._sum_parts(len(parts), "gamma", "beta")
+        backend.parallel_for(one, len(parts))
+        self._reduce_gradients(len(parts), "gamma", "beta")
 
 
-def has_kernels(part):
-    """Whether this engine can compute a part that it knows with these settings."""
+def is_supported(part):
+    """Whether the fast version of a part supports its settings."""
     if type(part) is not layers.ConvBlock:
         return True
     return (part.norm or not part.pool) and (part.kernel == 3 or not part.upsample)
 
 
 def flatten_parameters(layers):
-    """Move the parameters of `layers` into one vector, their gradients into another; the layers keep views.
+    """Move the parameters of `layers` into one vector (P,), their gradients into another; the layers keep views.
 
-    Returns (parameters, gradients), each (P,). One vector means one optimizer update, one norm, one file entry.
+    Returns:
+        (parameters, gradients). One vector means one optimizer update and one norm.
     """
     xp = backend.xp
     arrays = [layer.params[name] for layer in layers for name in layer.params]
@@ -327,8 +312,8 @@ def flatten_parameters(layers):
     start = 0
     for layer in layers:
         for name, array in layer.params.items():
-            piece = slice(start, start + array.size)
-            layer.params[name] = parameters[piece].reshape(array.shape)
-            layer.grads[name] = gradients[piece].reshape(array.shape)
+            span = slice(start, start + array.size)
+            layer.params[name] = parameters[span].reshape(array.shape)
+            layer.grads[name] = gradients[span].reshape(array.shape)
             start += array.size
     return parameters, gradients

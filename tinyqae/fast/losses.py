@@ -1,5 +1,5 @@
-"""The fast engine's losses: each function computes a value of tinyqae.losses, a scalar of the backend, and writes its
-gradient into the last argument. `target` has the shape of `logits` and values in [0, 1].
+"""The fast engine's losses: each function returns a loss of tinyqae.losses, a scalar of the backend, and writes its gradient
+to the last argument.
 """
 import numpy as np
 
@@ -8,18 +8,22 @@ from . import kernels
 from .activations import sigmoid_forward
 from .binarize import binarize_forward
 
-# A product of this many factors in [1, 2] stays below the largest float32 (2^128): see bce_with_logits.
+# The product of this many factors in [1, 2] is below the largest float32, 2^128; see bce_with_logits.
 ROWS_PER_LOGARITHM = 64
 
 
 def bce_with_logits(logits, target, row, dlogits):
-    """losses.bce_with_logits and its gradient without temporary arrays, one exponential and hardly a logarithm an element.
+    """losses.bce_with_logits and its gradient, without temporary arrays; one exponential per element, one logarithm per 64.
 
-    sum log(1 + e) over 64 rows is the logarithm of a product of 64 factors, each in [1, 2]: one logarithm instead of
-    64. max(l, 0) = (|l| + l) / 2 turns the rest into sums and one dot product. The sigmoid reuses the exponential:
-    with s = 1 / (1 + e^-|l|), sigma(l) = 1/2 + copysign(s - 1/2, l).
+    The sum of log(1 + e) over 64 rows is the logarithm of a product of 64 factors, each in [1, 2]. max(l, 0) = (|l| + l) / 2
+    turns the rest into sums and one dot product. The sigmoid reuses the exponential: with s = 1 / (1 + e^-|l|),
+    sigma(l) = 1/2 + copysign(s - 1/2, l).
 
-    logits, target, dlogits (N, F), C-contiguous; row (F,) is scratch space.
+    Args:
+        logits: (N, F).
+        target: (N, F), in [0, 1].
+        row: (F,), scratch space.
+        dlogits: (N, F), written.
     """
     xp = backend.xp
     log_terms = absolute = 0
@@ -44,12 +48,9 @@ def bce_with_logits(logits, target, row, dlogits):
     return (log_terms + linear) / logits.size
 
 
-def squared_error_with_logits(logits, target, probability, dlogits):
-    """Mean of (p - t)^2, p = sigma(l); derivative 2 (p - t) p (1 - p) / size.
-
-    logits, target, dlogits (N, F); probability (N, F) is scratch space and holds p afterwards.
-    """
-    xp = backend.xp
+def squared_error_with_logits(logits, target, scratch, dlogits):
+    """The mean of (p - t)^2, p = sigma(l); gradient 2 (p - t) p (1 - p) / size. All (N, F); scratch may have more rows."""
+    xp, probability = backend.xp, scratch[:len(logits)]
     sigmoid_forward(logits, probability)
     xp.subtract(1, probability, out=dlogits)
     xp.multiply(dlogits, probability, out=dlogits)
@@ -57,26 +58,28 @@ def squared_error_with_logits(logits, target, probability, dlogits):
     value = xp.vdot(probability, probability) / logits.size
     xp.multiply(dlogits, probability, out=dlogits)
     xp.multiply(dlogits, 2 / logits.size, out=dlogits)
-    xp.add(probability, target, out=probability)
     return value
 
 
 class CrossEntropyScratch:
-    """What cross_entropy_with_logits needs for up to `rows` rows of `symbols` logits."""
+    """Scratch space of cross_entropy_with_logits for up to `rows` rows of logits."""
 
-    def __init__(self, rows, symbols, dtype):
+    def __init__(self, rows, vocabulary, dtype):
         xp = backend.xp
-        self.starts = xp.arange(rows) * symbols
+        self.starts = xp.arange(rows) * vocabulary
         self.index = xp.empty(rows, self.starts.dtype)
-        self.row, self.chosen, self.ones = xp.empty((rows, 1), dtype), xp.empty(rows, dtype), xp.ones((symbols, 1), dtype)
+        self.row, self.chosen, self.ones = xp.empty((rows, 1), dtype), xp.empty(rows, dtype), xp.ones((vocabulary, 1), dtype)
 
 
 def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
-    """The weighted sum over rows of -log p[label], p = softmax(l); derivative weight (p - onehot(label)).
+    """The weighted sum over rows of -log p[label], p = softmax(l); gradient weight (p - onehot(label)).
 
-    Weights of 1/M give the mean; a weight of 0 leaves a row out, as it does padding.
-    logits, dlogits (M, V), C-contiguous; labels (M,), integers in [0, V); weights (M,), of the dtype of logits; scratch: a
-    CrossEntropyScratch for at least M rows of V. Bishop, Pattern Recognition, section 4.3.4.
+    Args:
+        logits: (M, V).
+        labels: (M,), integers in [0, V).
+        weights: (M,). 1/M gives the mean; 0 masks a row, such as padding.
+        scratch: a CrossEntropyScratch for at least M rows.
+        dlogits: (M, V), written.
     """
     xp, m = backend.xp, len(labels)
     row, chosen, index = scratch.row[:m], scratch.chosen[:m], scratch.index[:m]
@@ -100,10 +103,7 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
 
 
 def fence_loss(z, dz):
-    """The report's section 2.3: mean of min(z, 1 - z), large for codes that "sit on the fence" at 1/2.
-
-    Derivative: +1/size where z < 1/2, -1/size where z > 1/2, and 0 at the kink z = 1/2. z in [0, 1] and dz (N, F).
-    """
+    """losses.fence_loss, and its gradient in dz. z, dz (N, F)."""
     xp = backend.xp
     xp.subtract(0.5, z, out=dz)
     xp.sign(dz, out=dz)
@@ -113,10 +113,8 @@ def fence_loss(z, dz):
     return value
 
 
-def commit_loss(a, b, da):
-    """The report's section 2.4: mean of (b - a)^2, the price of the values a before the threshold for not being the
-    bits b = 1[a > 1/2]. b is held constant, so the derivative is 2 (a - b) / size. a, b and da (N, F).
-    """
+def commitment_loss(a, b, da):
+    """losses.commitment_loss, and its gradient in da. a, b, da (N, F)."""
     xp = backend.xp
     xp.subtract(a, b, out=da)
     value = xp.vdot(da, da) / a.size
@@ -125,25 +123,25 @@ def commit_loss(a, b, da):
 
 
 def binarize_and_commit(a, b, da):
-    """b = 1[a > 1/2], then commit_loss(a, b, da): the two belong together in every training step."""
-    return commit_loss(a, binarize_forward(a, b), da)
+    """b = 1[a > 1/2], then commitment_loss(a, b, da), so that a fused kernel can compute both."""
+    return commitment_loss(a, binarize_forward(a, b), da)
 
 
 def entropy_loss(a, scratch, rows, da):
-    """losses.entropy_loss of a (N, K), and its gradient in da (N, K); scratch (N, K) and rows (2, K) are scratch space."""
+    """losses.entropy_loss, and its gradient in da. a, da (N, K); scratch (N, K) and rows (2, K) are scratch space."""
     xp, (mean, logit_of_mean) = backend.xp, rows
-    undecided = _entropy_and_logit(a, scratch, da) / a.size
+    uncertainty = _entropy_and_logit(a, scratch, da) / a.size
     xp.mean(a, axis=0, out=mean)
-    in_use = _entropy_and_logit(mean, scratch[0], logit_of_mean) / mean.size
+    usage = _entropy_and_logit(mean, scratch[0], logit_of_mean) / mean.size
     xp.subtract(logit_of_mean, da, out=da)
     xp.multiply(da, 1 / a.size, out=da)
-    return undecided - in_use
+    return uncertainty - usage
 
 
 def _entropy_and_logit(p, scratch, logit):
-    """The sum of H(p); writes logit(p). A p of 0 or 1 is moved by the dtype's eps, for a finite logarithm.
+    """The sum of H(p), and logit(p) in `logit`. p is clipped to [eps, 1 - eps], for a finite logarithm. All of one shape.
 
-    No training notices: the logit meets the factor p (1 - p) of the sigmoid's derivative. p, scratch, logit: one shape.
+    Clipping does not affect training: the logit is multiplied by p (1 - p), the sigmoid's derivative.
     """
     xp = backend.xp
     eps = float(np.finfo(p.dtype).eps)
@@ -155,54 +153,45 @@ def _entropy_and_logit(p, scratch, logit):
     return -(scratch.sum() + xp.vdot(p, logit))
 
 
-class BinaryCrossEntropy:
-    """losses.Loss for bce_with_logits, with buffers for the largest batch so far."""
+class BufferedLoss:
+    """losses.Loss with buffers for the largest batch so far. A subclass has the function and its scratch space."""
 
     capacity = 0
 
-    def forward(self, logits, target):
-        n, features = logits.shape
+    def forward(self, logits, *targets):
+        n = len(logits)
         if n > self.capacity:
             self.capacity = n
             self._dlogits, self._scratch = backend.xp.empty(logits.shape, logits.dtype), self._scratch_for(logits)
         self.dlogits = self._dlogits[:n]
-        return self._compute(logits, target)
+        return kernels.choose(self.function, logits.dtype)(logits, *targets, self._scratch, self.dlogits)
 
     def backward(self):
         return self.dlogits
+
+
+class BinaryCrossEntropy(BufferedLoss):
+    """losses.Loss with bce_with_logits."""
+
+    function = staticmethod(bce_with_logits)
 
     def _scratch_for(self, logits):
         return backend.xp.empty(logits.shape[1], logits.dtype)
 
-    def _compute(self, logits, target):
-        return kernels.choose(bce_with_logits, logits.dtype)(logits, target, self._scratch, self.dlogits)
 
+class SquaredError(BufferedLoss):
+    """losses.Loss with squared_error_with_logits."""
 
-class SquaredError(BinaryCrossEntropy):
-    """losses.Loss for squared_error_with_logits."""
+    function = staticmethod(squared_error_with_logits)
 
     def _scratch_for(self, logits):
         return backend.xp.empty_like(logits)
 
-    def _compute(self, logits, target):
-        squared_error = kernels.choose(squared_error_with_logits, logits.dtype)
-        return squared_error(logits, target, self._scratch[:len(logits)], self.dlogits)
 
+class CrossEntropy(BufferedLoss):
+    """losses.Loss with cross_entropy_with_logits."""
 
-class CrossEntropy:
-    """losses.Loss for cross_entropy_with_logits."""
+    function = staticmethod(cross_entropy_with_logits)
 
-    capacity = 0
-
-    def forward(self, logits, labels, weights):
-        m, vocabulary = logits.shape
-        if m > self.capacity:
-            self.capacity = m
-            self._dlogits = backend.xp.empty(logits.shape, logits.dtype)
-            self._scratch = CrossEntropyScratch(m, vocabulary, logits.dtype)
-        self.dlogits = self._dlogits[:m]
-        cross_entropy = kernels.choose(cross_entropy_with_logits, logits.dtype)
-        return cross_entropy(logits, labels, weights, self._scratch, self.dlogits)
-
-    def backward(self):
-        return self.dlogits
+    def _scratch_for(self, logits):
+        return CrossEntropyScratch(*logits.shape, logits.dtype)

@@ -1,22 +1,21 @@
 """The fast engine's optimizers: one flat vector of parameters (P,), updated in place.
 
-The work is done in pieces small enough that all the vectors of a piece stay in the processor's cache. On a GPU the step
-counter, the rate and all that follows from them are arrays of one value, which the device brings up to date by itself: a
-step that was captured in a CUDA graph goes on counting when it is replayed.
+The plain functions work in chunks small enough for the CPU's cache. On a GPU the step counter, the learning rate and what
+depends on them are arrays of one value, updated by the device, so that a replayed CUDA graph counts its steps.
 """
 import math
 
 from .. import backend, optim
 from . import kernels
 
-PIECE = 16384
+CHUNK_SIZE = 16384
 
 
-class InPlace:
-    """An optimizer of tinyqae.optim at work on one vector of parameters. Its state is the optimizer's, under other names.
+class InPlaceOptimizer:
+    """Applies an optimizer of tinyqae.optim to one vector of parameters. The state is stored in the optimizer.
 
-    A subclass names its state vectors and its update function, called as
-    update(parameters, gradients, *state vectors, scratch, *constants) on vectors of one length.
+    A subclass names its state vectors and its update function, which is called as
+    update(parameters, gradients, *state vectors, scratch, *constants).
     """
 
     state_names = ()
@@ -29,34 +28,34 @@ class InPlace:
             if name not in optimizer.state:
                 optimizer.state[name] = xp.zeros_like(parameters)
         self._update = kernels.choose(plain, parameters.dtype)
-        # One pass over memory, or a GPU, has nothing to gain from pieces.
+        # Chunks do not help a fused kernel, which makes one pass over memory, nor a GPU.
         whole = self._update is not plain or backend.name != "numpy"
-        self._piece = len(parameters) if whole else PIECE
-        self._scratch = xp.empty(min(self._piece, len(parameters)), parameters.dtype)
+        self._chunk = len(parameters) if whole else CHUNK_SIZE
+        self._scratch = xp.empty(min(self._chunk, len(parameters)), parameters.dtype)
         if backend.name != "numpy":
             optimizer.steps = xp.full(1, optimizer.steps, xp.float64)
-            self._rate, self._rate_on_host = xp.zeros(1, parameters.dtype), None
+            self._lr, self._lr_on_host = xp.zeros(1, parameters.dtype), None
 
-    def set_rate(self, lr):
-        """The learning rate of the steps that follow. On a GPU nothing is sent: the number goes with a launch."""
+    def set_lr(self, lr):
+        """Set the learning rate of the following steps. On a GPU it is an argument of a launch, not a copy."""
         if backend.name == "numpy":
-            self._rate = lr
-        elif lr != self._rate_on_host:
-            self._rate.fill(lr)
-            self._rate_on_host = lr
+            self._lr = lr
+        elif lr != self._lr_on_host:
+            self._lr.fill(lr)
+            self._lr_on_host = lr
 
-    def advance(self, parameters, gradients):
-        """A step at the rate that was set: what a CUDA graph can hold."""
+    def apply(self, parameters, gradients):
+        """A step with the current learning rate; a CUDA graph can capture it."""
         self.optimizer.steps += 1
         constants = self._constants()
         vectors = (parameters, gradients, *(self.optimizer.state[name] for name in self.state_names))
-        for start in range(0, len(parameters), self._piece):
-            pieces = [vector[start:start + self._piece] for vector in vectors]
-            self._update(*pieces, self._scratch[:len(pieces[0])], *constants)
+        for start in range(0, len(parameters), self._chunk):
+            chunks = [vector[start:start + self._chunk] for vector in vectors]
+            self._update(*chunks, self._scratch[:len(chunks[0])], *constants)
 
 
 def sgd_update(p, g, velocity, scratch, momentum, lr):
-    """v = momentum v + g, p -= lr v, in place on vectors of one length."""
+    """v = momentum v + g, p -= lr v, in place."""
     xp = backend.xp
     xp.multiply(velocity, momentum, out=velocity)
     xp.add(velocity, g, out=velocity)
@@ -65,7 +64,7 @@ def sgd_update(p, g, velocity, scratch, momentum, lr):
 
 
 def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
-    """v = rho v + (1 - rho) g^2, p -= lr g / (sqrt(v) + eps), in place on vectors of one length."""
+    """v = rho v + (1 - rho) g^2, p -= lr g / (sqrt(v) + eps), in place."""
     xp = backend.xp
     xp.multiply(g, g, out=scratch)
     xp.multiply(scratch, 1 - rho, out=scratch)
@@ -79,7 +78,7 @@ def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
 
 
 def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, eps):
-    """M = beta1 M + g, V = beta2 V + g^2, p -= step M / (sqrt(V) + eps), in place on vectors of one length."""
+    """M = beta1 M + g, V = beta2 V + g^2, p -= step M / (sqrt(V) + eps), in place."""
     xp = backend.xp
     xp.multiply(scaled_mean, beta1, out=scaled_mean)
     xp.add(scaled_mean, g, out=scaled_mean)
@@ -93,11 +92,13 @@ def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, e
     xp.subtract(p, scratch, out=p)
 
 
-def adam_scales(steps, rate, beta1, beta2, eps, scratch, step, scaled_eps):
-    """What Adam._constants computes from the number of steps and the rate, in arrays: step = rate m / r and
-    scaled_eps = eps / r, with m = (1 - beta1) / (1 - beta1^steps) and r^2 = (1 - beta2) / (1 - beta2^steps).
+def adam_scales(steps, lr, beta1, beta2, eps, scratch, step, scaled_eps):
+    """The constants of Adam._constants as arrays on the device: step = lr m / r and scaled_eps = eps / r, with
+    m = (1 - beta1) / (1 - beta1^steps) and r^2 = (1 - beta2) / (1 - beta2^steps).
 
-    steps (1,) and scratch (2,) of float64, since 1 - beta^t of a beta near 1 loses its digits; rate, step, scaled_eps (1,).
+    Args:
+        steps, scratch: (1,) and (2,), float64, since 1 - beta^t loses precision for beta near 1.
+        lr, step, scaled_eps: (1,).
     """
     xp = backend.xp
     m, r = scratch[:1], scratch[1:]
@@ -108,34 +109,34 @@ def adam_scales(steps, rate, beta1, beta2, eps, scratch, step, scaled_eps):
     xp.sqrt(r, out=r)
     xp.divide(m, r, out=m)
     xp.copyto(step, m)
-    xp.multiply(step, rate, out=step)
+    xp.multiply(step, lr, out=step)
     xp.divide(eps, r, out=r)
     xp.copyto(scaled_eps, r)
 
 
-class SGD(InPlace):
+class SGD(InPlaceOptimizer):
     """See optim.SGD."""
 
     state_names = ("velocity",)
     update = staticmethod(sgd_update)
 
     def _constants(self):
-        return self.optimizer.momentum, self._rate
+        return self.optimizer.momentum, self._lr
 
 
-class RMSprop(InPlace):
+class RMSprop(InPlaceOptimizer):
     """See optim.RMSprop."""
 
     state_names = ("mean_square",)
     update = staticmethod(rmsprop_update)
 
     def _constants(self):
-        return self.optimizer.rho, self._rate, self.optimizer.eps
+        return self.optimizer.rho, self._lr, self.optimizer.eps
 
 
-class Adam(InPlace):
-    """See optim.Adam. The vectors kept are M = m / (1 - beta1) and V = v / (1 - beta2), which saves two passes over memory a
-    step; the constants are put back in the step size and eps.
+class Adam(InPlaceOptimizer):
+    """See optim.Adam. The state is M = m / (1 - beta1) and V = v / (1 - beta2), which saves two passes over memory per step;
+    the step size and eps compensate for the factors.
     """
 
     state_names = ("scaled_mean", "scaled_square")
@@ -149,31 +150,31 @@ class Adam(InPlace):
             self._step, self._scaled_eps = (backend.xp.empty(1, parameters.dtype) for _ in range(2))
 
     def _constants(self):
-        """lr m_hat / (sqrt(v_hat) + eps) = step M / (sqrt(V) + scaled eps): the step and eps in terms of M and V."""
+        """beta1, beta2, step and scaled eps, where lr m_hat / (sqrt(v_hat) + eps) = step M / (sqrt(V) + scaled eps)."""
         beta1, beta2, eps, steps = (getattr(self.optimizer, name) for name in ("beta1", "beta2", "eps", "steps"))
         if backend.name != "numpy":
-            self._scales(steps, self._rate, beta1, beta2, eps, self._double, self._step, self._scaled_eps)
+            self._scales(steps, self._lr, beta1, beta2, eps, self._double, self._step, self._scaled_eps)
             return beta1, beta2, self._step, self._scaled_eps
         mean_factor = (1 - beta1) / (1 - beta1 ** steps)
         root_factor = math.sqrt((1 - beta2) / (1 - beta2 ** steps))
-        return beta1, beta2, self._rate * mean_factor / root_factor, eps / root_factor
+        return beta1, beta2, self._lr * mean_factor / root_factor, eps / root_factor
 
 
-TUNED = {optim.SGD: SGD, optim.RMSprop: RMSprop, optim.Adam: Adam}
+FAST_OPTIMIZERS = {optim.SGD: SGD, optim.RMSprop: RMSprop, optim.Adam: Adam}
 
 
 def step(optimizer, parameters, gradients, lr):
     """One update of the vector `parameters` from `gradients`."""
-    if type(optimizer) not in TUNED:
+    if type(optimizer) not in FAST_OPTIMIZERS:
         optimizer.update_all([parameters], [gradients], lr)
         return
-    tuned = prepared(optimizer, parameters)
-    tuned.set_rate(lr)
-    tuned.advance(parameters, gradients)
+    fast = fast_optimizer(optimizer, parameters)
+    fast.set_lr(lr)
+    fast.apply(parameters, gradients)
 
 
-def prepared(optimizer, parameters):
-    """What does the optimizer's work in place, made at its first step."""
+def fast_optimizer(optimizer, parameters):
+    """The optimizer's InPlaceOptimizer, created at the first step."""
     if optimizer.tuned is None:
-        optimizer.tuned = TUNED[type(optimizer)](optimizer, parameters)
+        optimizer.tuned = FAST_OPTIMIZERS[type(optimizer)](optimizer, parameters)
     return optimizer.tuned

@@ -1,34 +1,33 @@
-"""The fast engine's LSTM, and the reading and writing of sentences in as many parts of a batch as threads work on it."""
+"""The fast engine's LSTM, sentence encoder and decoder; the latter two split a batch among threads."""
 import copy
-import math
 
 from .. import backend, recurrent
 from . import kernels
 from .layers import Buffered
 from .losses import CrossEntropy
-from .lstm import LSTMPlan, lstm_backward, lstm_forward
+from .lstm import LSTMPlan, leading_view, lstm_backward, lstm_forward
 
-# Multiplications of a step in a recurrent product above which a second thread makes it faster, by kernels: plain ones are
-# many short calls, during which threads wait for each other's turn in the interpreter.
+# Threshold for multithreading, by kernels: the number of multiplications in the recurrent matmul of a step above which a
+# second thread pays off. Plain functions make many short calls, between which threads wait for the GIL.
 THREADING_THRESHOLD = {"numba": 5e4, "numpy": 4e5}
 
 
 class LSTM(Buffered, recurrent.LSTM):
     """See recurrent.LSTM; fast/lstm.py has the loop over time."""
 
-    splits_batches = True
+    multithreaded = True
     capacity = 0, 0
 
     def prepare(self):
-        # Compiled kernels bring a BLAS of their own, which must be there before its threads are limited.
+        # Importing the compiled kernels loads a BLAS of their own, which must happen before its threads are limited.
         kernels.choose(lstm_forward, self.dtype)
 
-    def build(self, batch_shape):
+    def allocate(self, batch_shape):
         """Allocate buffers for up to batch_shape (T, N): steps and examples."""
         self.capacity = steps, examples = tuple(batch_shape)
         empty, u = backend.xp.empty, self.units
         self.plan = LSTMPlan((steps, examples, *self.input_shape), u, self.dtype, self.tokens)
-        # Flat, so that a smaller batch takes contiguous arrays from their front.
+        # Flat, so that the arrays of a smaller batch are contiguous views of their beginning.
         self._gates = empty(steps * 4 * examples * u, self.dtype)
         self._tanh_c = empty(steps * examples * u, self.dtype)
         self._c, self._h = (empty((steps + 1) * examples * u, self.dtype) for _ in range(2))
@@ -38,19 +37,13 @@ class LSTM(Buffered, recurrent.LSTM):
         self._dx = empty(steps * examples * self.input_shape[0], self.dtype) if wants_dx else None
 
     def forward(self, x, lengths=None, h0=None, c0=None, context=None):
-        """x (T, N) or (T, N, F), C-contiguous -> outputs (T, N, units), the layer's own buffer.
-
-        lengths (N,): integers, where each sequence ends; None: all at T. h0, c0 (N, units): the initial state, None for
-        zeros. context (N, 4 units): a bias of each example's own at every step, or None. Afterwards h_last and c_last
-        (N, units) are the state at each sequence's end.
-        """
         steps, examples = x.shape[:2]
         if steps > self.capacity[0] or examples > self.capacity[1]:
-            self.build((max(steps, self.capacity[0]), max(examples, self.capacity[1])))
+            self.allocate((max(steps, self.capacity[0]), max(examples, self.capacity[1])))
         self.x, self.lengths, self.has_context, u = x, lengths, context is not None, self.units
-        self.gates = _front(self._gates, steps, 4, examples, u)
-        self.tanh_c = _front(self._tanh_c, steps, examples, u)
-        self.c, self.h = (_front(buffer, steps + 1, examples, u) for buffer in (self._c, self._h))
+        self.gates = leading_view(self._gates, steps, 4, examples, u)
+        self.tanh_c = leading_view(self._tanh_c, steps, examples, u)
+        self.c, self.h = (leading_view(buffer, steps + 1, examples, u) for buffer in (self._c, self._h))
         backend.xp.copyto(self.h[0], 0 if h0 is None else h0)
         backend.xp.copyto(self.c[0], 0 if c0 is None else c0)
         out = lstm_forward(x, self.params["wx"], self.params["wh"], self.params["b"], lengths, self.plan, self.gates,
@@ -59,92 +52,83 @@ class LSTM(Buffered, recurrent.LSTM):
         return out
 
     def backward(self, dout=None, dh_last=None, dc_last=None):
-        """The gradients at the outputs (T, N, units) and at the last state (N, units), None for zeros -> dx as x, or None
-        for tokens. Afterwards dh0 and dc0 (N, units) are the gradients at the initial state, and dcontext (N, 4 units) the
-        one at the context, if there was one.
-        """
         examples = self.x.shape[1]
-        self.dh0, self.dc0 = _front(self._dstate, 2, examples, self.units)
-        self.dcontext = _front(self._dcontext, examples, 4 * self.units) if self.has_context else None
-        dx = None if self._dx is None else _front(self._dx, *self.x.shape)
+        self.dh0, self.dc0 = leading_view(self._dstate, 2, examples, self.units)
+        self.dcontext = leading_view(self._dcontext, examples, 4 * self.units) if self.has_context else None
+        dx = None if self._dx is None else leading_view(self._dx, *self.x.shape)
         return lstm_backward(dout, dh_last, dc_last, self.x, self.params["wx"], self.params["wh"], self.lengths, self.gates,
                              self.c, self.tanh_c, self.h, self.plan, dx, self.grads["wx"], self.grads["wh"],
                              self.grads["b"], self.dh0, self.dc0, self.dcontext)
 
 
-class InParts:
-    """Work on a batch of sentences in parts, side by side in threads. Each part has layers of its own, with the same
-    parameters; the first part's are the layer's own.
+class DataParallel:
+    """A mixin that splits a batch of sentences among threads, each with a replica of the layer.
+
+    Replicas share the parameters and have their own gradients and buffers. The first one is the layer itself.
     """
 
     def prepare(self):
-        self.rewire()
-        self.parts = [self]
+        self.bind_layers()
+        self.replicas = [self]
 
-    def split(self, n):
-        """Slices of a batch of n sentences, one for each thread that pays."""
+    def split_batch(self, n):
+        """Compute the slices of a batch of n sentences, one per thread."""
         threads = 1
         if backend.name == "numpy" and n * self.lstm.units ** 2 > THREADING_THRESHOLD[kernels.kernels()]:
             threads = backend.threads
         size = -(-n // min(threads, n))
         self.slices = [slice(start, min(start + size, n)) for start in range(0, n, size)]
-        for _ in range(len(self.parts), len(self.slices)):
-            self.parts.append(self.replica())
-        return self.slices
+        for _ in range(len(self.replicas), len(self.slices)):
+            replica = copy.copy(self)
+            replica.layers = [replicate(layer) for layer in self.layers]
+            replica.bind_layers()
+            self.replicas.append(replica)
 
-    def replica(self):
-        """Another part: the same parameters, with gradients and buffers of its own."""
-        other = copy.copy(self)
-        other.layers = [replica(layer) for layer in self.layers]
-        other.rewire()
-        return other
-
-    def each(self, work):
-        """work(part, its slice of the batch) for all parts, side by side."""
+    def parallel_apply(self, function):
+        """A list of function(replica, its slice of the batch), computed in parallel threads."""
         if len(self.slices) == 1:
-            return [work(self, self.slices[0])]
+            return [function(self, self.slices[0])]
         results = [None] * len(self.slices)
 
         def one(i):
-            results[i] = work(self.parts[i], self.slices[i])
+            results[i] = function(self.replicas[i], self.slices[i])
 
-        backend.split_work(one, len(self.slices))
+        backend.parallel_for(one, len(self.slices))
         return results
 
-    def add_gradients(self):
-        """Add the other parts' gradients to the first one's, always in the same order."""
-        for part in self.parts[1:len(self.slices)]:
-            for own, others in zip(self.layers, part.layers, strict=True):
+    def reduce_gradients(self):
+        """Add the gradients of the other replicas to the first one's, always in the same order."""
+        for replica in self.replicas[1:len(self.slices)]:
+            for own, other in zip(self.layers, replica.layers, strict=True):
                 for name, gradient in own.grads.items():
-                    backend.xp.add(gradient, others.grads[name], out=gradient)
+                    backend.xp.add(gradient, other.grads[name], out=gradient)
 
 
-class SentenceEncoder(InParts, recurrent.SentenceEncoder):
+class SentenceEncoder(DataParallel, recurrent.SentenceEncoder):
     """See recurrent.SentenceEncoder."""
 
     capacity = 0
 
-    def rewire(self):
+    def bind_layers(self):
         (self.lstm,) = self.layers
 
     def forward(self, tokens, lengths):
         n, xp = tokens.shape[1], backend.xp
         if n > self.capacity:
             self.capacity, self._last = n, xp.empty((2, n, self.lstm.units), self.dtype)
-        self.split(n)
+        self.split_batch(n)
         h, c = last = self._last[:, :n]
 
-        def read(part, rows):
-            own = None if lengths is None else lengths[rows]
-            part.lstm.forward(columns(tokens, rows), own)
-            h[rows], c[rows] = part.lstm.h_last, part.lstm.c_last
+        def encode(replica, rows):
+            replica.lstm.forward(columns(tokens, rows), None if lengths is None else lengths[rows])
+            h[rows], c[rows] = replica.lstm.h_last, replica.lstm.c_last
 
-        self.each(read)
+        self.parallel_apply(encode)
         return last
 
     def backward(self, dh, dc):
-        self.each(lambda part, rows: part.lstm.backward(None, dh[rows], dc[rows]))
-        self.add_gradients()
+        self.parallel_apply(lambda replica, rows: replica.lstm.backward(None, dh[rows], dc[rows]))
+        self.reduce_gradients()
 
 
 class SideBySide(recurrent.SideBySide):
@@ -164,12 +148,12 @@ class SideBySide(recurrent.SideBySide):
         return out
 
 
-class SentenceDecoder(InParts, recurrent.SentenceDecoder):
+class SentenceDecoder(DataParallel, recurrent.SentenceDecoder):
     """See recurrent.SentenceDecoder."""
 
     capacity = 0
 
-    def rewire(self):
+    def bind_layers(self):
         self.lstm, self.output = self.layers
         self.criterion = CrossEntropy()
 
@@ -178,45 +162,40 @@ class SentenceDecoder(InParts, recurrent.SentenceDecoder):
         if n > self.capacity:
             self.capacity = n
             self._dstart, self._dcontext = xp.empty((n, 2 * u), self.dtype), xp.empty((n, 4 * u), self.dtype)
-        self.split(n)
+        self.split_batch(n)
 
-        def write(part, rows):
-            part.hs = part.lstm.forward(columns(inputs, rows), None, start[rows, :u], start[rows, u:],
-                                        None if context is None else context[rows])
-            logits = part.output.forward(part.hs.reshape(-1, u))
-            return part.criterion.forward(logits, columns(targets, rows).reshape(-1), columns(weights, rows).reshape(-1))
+        def decode(replica, rows):
+            replica.hs = replica.lstm.forward(columns(inputs, rows), None, start[rows, :u], start[rows, u:],
+                                              None if context is None else context[rows])
+            logits = replica.output.forward(replica.hs.reshape(-1, u))
+            return replica.criterion.forward(logits, columns(targets, rows).reshape(-1), columns(weights, rows).reshape(-1))
 
-        return sum(self.each(write))
+        return sum(self.parallel_apply(decode))
 
     def backward(self):
         n, u = self.slices[-1].stop, self.lstm.units
         dstart, dcontext = self._dstart[:n], self._dcontext[:n]
 
-        def back(part, rows):
-            dhs = part.output.backward(part.criterion.backward())
-            part.lstm.backward(dhs.reshape(part.hs.shape))
-            dstart[rows, :u], dstart[rows, u:] = part.lstm.dh0, part.lstm.dc0
-            if part.lstm.has_context:
-                dcontext[rows] = part.lstm.dcontext
+        def backpropagate(replica, rows):
+            dhs = replica.output.backward(replica.criterion.backward())
+            replica.lstm.backward(dhs.reshape(replica.hs.shape))
+            dstart[rows, :u], dstart[rows, u:] = replica.lstm.dh0, replica.lstm.dc0
+            if replica.lstm.has_context:
+                dcontext[rows] = replica.lstm.dcontext
 
-        self.each(back)
-        self.add_gradients()
+        self.parallel_apply(backpropagate)
+        self.reduce_gradients()
         return dstart, dcontext
 
 
 def columns(array, rows):
-    """Some sentences of an array (T, N), contiguous."""
+    """The sentences `rows` (a slice) of an array (T, N), contiguous."""
     return array if rows == slice(0, array.shape[1]) else backend.xp.ascontiguousarray(array[:, rows])
 
 
-def replica(layer):
-    """A layer with the same parameters and with gradients and buffers of its own: one thread works with each."""
-    other = copy.copy(layer)
-    other.grads = {name: backend.xp.zeros_like(array) for name, array in layer.params.items()}
-    other.capacity = type(layer).capacity
-    return other
-
-
-def _front(buffer, *shape):
-    """The first values of a flat buffer as a contiguous array of this shape."""
-    return buffer[:math.prod(shape)].reshape(shape)
+def replicate(layer):
+    """A layer with the same parameters, and with its own gradients and buffers, for one thread."""
+    replica = copy.copy(layer)
+    replica.grads = {name: backend.xp.zeros_like(array) for name, array in layer.params.items()}
+    replica.capacity = type(layer).capacity
+    return replica

@@ -1,1 +1,1 @@
-"""Fused kernels and matrix products for NVIDIA GPUs, through CuPy."""
+"""Fused kernels and GEMM for NVIDIA GPUs, through CuPy."""

@@ -1,18 +1,17 @@
-"""CUDA kernels of activations, losses and optimizers, float32 on a GPU. Each replaces the plain function named in
-REPLACEMENTS, whose docstring says what is computed; only how it is computed is said here. Tests hold each against its
-reference: on the processor, for which the same source is compiled as C++, and on a GPU where there is one.
+"""CUDA kernels of activations, losses and optimizers, float32 on a GPU. Each replaces the plain function of the same name
+given in REPLACEMENTS, which documents what is computed, and is tested against it: on the CPU, for which the same source is
+compiled as C++, and on a GPU if there is one.
 
-A loss takes two launches: every block leaves the sum of its part, then one block adds those. What changes from step to
-step (the optimizers' rate and what follows from it) is read from arrays of one value, so that a CUDA graph goes on by
-itself.
+A loss takes two launches: every block writes a partial sum, then one block adds them. What changes from step to step (the
+learning rate and what depends on it) is read from arrays of one value, so that a CUDA graph can be replayed.
 """
 import numpy as np
 
 from ... import backend
 from .. import activations, losses, optim
-from .compiler import MOST_PARTS, THREADS, Kernels
+from .compiler import MAX_BLOCKS, THREADS, KernelModule
 
-KERNELS = Kernels(r"""
+KERNELS = KernelModule(r"""
 extern "C" __global__ void sigmoid_forward(const float* x, float* out, int size)
 {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -20,8 +19,8 @@ extern "C" __global__ void sigmoid_forward(const float* x, float* out, int size)
         out[i] = sigmoid(x[i]);
 }
 
-extern "C" __global__ void bce_parts(const float* logits, const float* target, float* dlogits, float* partial, float scale,
-                                     int size)
+extern "C" __global__ void bce_partial_sums(const float* logits, const float* target, float* dlogits, float* partial,
+                                            float scale, int size)
 {
     float sum = 0;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) {
@@ -29,13 +28,11 @@ extern "C" __global__ void bce_parts(const float* logits, const float* target, f
         dlogits[i] = ((l >= 0 ? s : e * s) - t) * scale;
         sum += fmaxf(l, 0.0f) - t * l + log1pf(e);
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0)
-        partial[blockIdx.x] = sum;
+    store_block_sum(partial + blockIdx.x, sum);
 }
 
-extern "C" __global__ void binarize_and_commit_parts(const float* a, float* b, float* da, float* partial, float scale,
-                                                     int size)
+extern "C" __global__ void binarize_and_commit_partial_sums(const float* a, float* b, float* da, float* partial,
+                                                            float scale, int size)
 {
     float sum = 0;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) {
@@ -44,28 +41,24 @@ extern "C" __global__ void binarize_and_commit_parts(const float* a, float* b, f
         da[i] = difference * scale;
         sum += difference * difference;
     }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0)
-        partial[blockIdx.x] = sum;
+    store_block_sum(partial + blockIdx.x, sum);
 }
 
-extern "C" __global__ void add_parts(const float* partial, float* value, float scale, int parts)
+extern "C" __global__ void add_partial_sums(const float* partial, float* value, float scale, int count)
 {
     float sum = 0;
-    for (int i = threadIdx.x; i < parts; i += blockDim.x)
+    for (int i = threadIdx.x; i < count; i += blockDim.x)
         sum += partial[i];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0)
-        value[0] = sum * scale;
+    store_block_sum(value, sum, scale);
 }
 
-// One thread; in double precision, since 1 - beta^t of a beta near 1 would lose its digits.
-extern "C" __global__ void adam_scales(const double* steps, const float* rate, float* step, float* scaled_eps, double beta1,
+// One thread, in double precision: 1 - beta^t would lose precision for beta near 1.
+extern "C" __global__ void adam_scales(const double* steps, const float* lr, float* step, float* scaled_eps, double beta1,
                                        double beta2, double eps)
 {
     const double mean_factor = (1 - beta1) / (1 - pow(beta1, steps[0]));
     const double root_factor = sqrt((1 - beta2) / (1 - pow(beta2, steps[0])));
-    step[0] = (float)(rate[0] * mean_factor / root_factor);
+    step[0] = (float)(lr[0] * mean_factor / root_factor);
     scaled_eps[0] = (float)(eps / root_factor);
 }
 
@@ -81,7 +74,7 @@ extern "C" __global__ void adam_update(float* p, const float* g, float* scaled_m
     p[i] -= step[0] * (mean / (sqrtf(square) + eps[0]));
 }
 
-extern "C" __global__ void rmsprop_update(float* p, const float* g, float* mean_square, const float* rate, float rho,
+extern "C" __global__ void rmsprop_update(float* p, const float* g, float* mean_square, const float* lr, float rho,
                                           float eps, int size)
 {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -89,61 +82,55 @@ extern "C" __global__ void rmsprop_update(float* p, const float* g, float* mean_
         return;
     const float square = rho * mean_square[i] + (1.0f - rho) * (g[i] * g[i]);
     mean_square[i] = square;
-    p[i] -= rate[0] * (g[i] / (sqrtf(square) + eps));
+    p[i] -= lr[0] * (g[i] / (sqrtf(square) + eps));
 }
 """)
 _partial = None, None
 
 
 def sigmoid_forward(x, out):
-    """As the plain function of this name; see REPLACEMENTS."""
-    KERNELS.launch_each("sigmoid_forward", x.size, x, out)
+    KERNELS.launch_1d("sigmoid_forward", x.size, x, out)
     return out
 
 
 def bce_with_logits(logits, target, row, dlogits):
-    """As the plain function of this name; see REPLACEMENTS."""
-    return _mean("bce_parts", logits.size, logits, target, dlogits, 1 / logits.size)
+    return _mean("bce_partial_sums", logits.size, logits, target, dlogits, 1 / logits.size)
 
 
 def binarize_and_commit(a, b, da):
-    """As the plain function of this name; see REPLACEMENTS."""
-    return _mean("binarize_and_commit_parts", a.size, a, b, da, 2 / a.size)
+    return _mean("binarize_and_commit_partial_sums", a.size, a, b, da, 2 / a.size)
 
 
 def _mean(kernel, size, *arguments):
-    """The mean over `size` values, an array without axes, of what the kernel leaves the sums of."""
+    """The mean over `size` values, a 0-dimensional array, from a kernel that writes partial sums."""
     *arrays, scale = arguments
-    partial, parts = _scratch(), min(-(-size // THREADS), MOST_PARTS)
+    partial, blocks = _partial_sums(), min(-(-size // THREADS), MAX_BLOCKS)
     value = backend.xp.empty((), arrays[0].dtype)
-    KERNELS.launch(kernel, (parts,), (THREADS,), *arrays, partial, scale, size)
-    KERNELS.launch("add_parts", (1,), (THREADS,), partial, value, 1 / size, parts)
+    KERNELS.launch(kernel, (blocks,), (THREADS,), *arrays, partial, scale, size)
+    KERNELS.launch("add_partial_sums", (1,), (THREADS,), partial, value, 1 / size, blocks)
     return value
 
 
-def _scratch():
-    """Room for partial sums, made once and never freed, since graphs hold its address. Kernels run one after another."""
+def _partial_sums():
+    """The buffer of partial sums, allocated once and never freed, since CUDA graphs keep its address."""
     global _partial
     owner, partial = _partial
     if owner is not backend.xp:
-        partial = backend.xp.empty(MOST_PARTS, backend.xp.float32)
+        partial = backend.xp.empty(MAX_BLOCKS, backend.xp.float32)
         _partial = backend.xp, partial
     return partial
 
 
-def adam_scales(steps, rate, beta1, beta2, eps, scratch, step, scaled_eps):
-    """As the plain function of this name; see REPLACEMENTS."""
-    KERNELS.launch("adam_scales", (1,), (1,), steps, rate, step, scaled_eps, *map(np.float64, (beta1, beta2, eps)))
+def adam_scales(steps, lr, beta1, beta2, eps, scratch, step, scaled_eps):
+    KERNELS.launch("adam_scales", (1,), (1,), steps, lr, step, scaled_eps, *map(np.float64, (beta1, beta2, eps)))
 
 
 def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, eps):
-    """As the plain function of this name; step and eps are arrays of one value. See REPLACEMENTS."""
-    KERNELS.launch_each("adam_update", p.size, p, g, scaled_mean, scaled_square, step, eps, float(beta1), float(beta2))
+    KERNELS.launch_1d("adam_update", p.size, p, g, scaled_mean, scaled_square, step, eps, float(beta1), float(beta2))
 
 
 def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
-    """As the plain function of this name; lr is an array of one value. See REPLACEMENTS."""
-    KERNELS.launch_each("rmsprop_update", p.size, p, g, mean_square, lr, float(rho), float(eps))
+    KERNELS.launch_1d("rmsprop_update", p.size, p, g, mean_square, lr, float(rho), float(eps))
 
 
 REPLACEMENTS = {

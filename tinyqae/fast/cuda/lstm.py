@@ -1,18 +1,18 @@
-"""CUDA kernels of the LSTM, float32 on a GPU: all of a time step that is not a matrix product, in one launch; and the
-softmax over symbols. See elementwise.py for what they have in common.
+"""CUDA kernels of the LSTM, float32 on a GPU: a time step without its matmul, in one launch; and the softmax cross-entropy.
+See elementwise.py for what they have in common.
 """
 import numpy as np
 
 from ... import backend
 from .. import losses, lstm
-from .compiler import THREADS, Kernels
+from .compiler import THREADS, KernelModule
 
 ROWS_PER_BLOCK = 8
 LANES = 32
 
-KERNELS = Kernels(f"#define ROWS {ROWS_PER_BLOCK}\n#define LANES {LANES}\n" + r"""
-// inputs (4, T, N, U) and gates (4, N, U) hold the exponents -a_i, -a_f, -2 a_g, -a_o in two summands. An exponential may
-// be infinite: then its sigma is 0, as it should be.
+KERNELS = KernelModule(f"#define ROWS {ROWS_PER_BLOCK}\n#define LANES {LANES}\n" + r"""
+// inputs (4, T, N, U) and gates (4, N, U) hold two summands of the exponents -a_i, -a_f, -2 a_g, -a_o. An exponential may
+// overflow to infinity: then sigma is 0, as it should be.
 extern "C" __global__ void gates_forward(const float* inputs, const float* c_prev, const float* h_prev, const bool* finished,
                                          float* gates, float* c, float* tanh_c, float* h, int t, int steps, int units,
                                          int size)
@@ -58,61 +58,48 @@ extern "C" __global__ void gates_backward(const float* dh, float* dc, const floa
     dc[k] = dcell * f;
 }
 
-// The lanes of a row share its symbols, and what they found, in a row of `shared`.
-__device__ float row_maximum(float value)
+// The maximum or the sum over the LANES threads of a row; every thread gets its row's.
+template <bool MAXIMUM>
+__device__ float reduce_row(float value)
 {
     __shared__ float shared[ROWS][LANES];
     float* row = shared[threadIdx.y];
     row[threadIdx.x] = value;
     __syncthreads();
     for (int half = LANES / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half)
-            row[threadIdx.x] = fmaxf(row[threadIdx.x], row[threadIdx.x + half]);
+        if (threadIdx.x < half) {
+            const float other = row[threadIdx.x + half];
+            row[threadIdx.x] = MAXIMUM ? fmaxf(row[threadIdx.x], other) : row[threadIdx.x] + other;
+        }
         __syncthreads();
     }
-    const float maximum = row[0];
+    value = row[0];
     __syncthreads();
-    return maximum;
-}
-
-__device__ float row_sum(float value)
-{
-    __shared__ float shared[ROWS][LANES];
-    float* row = shared[threadIdx.y];
-    row[threadIdx.x] = value;
-    __syncthreads();
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half)
-            row[threadIdx.x] += row[threadIdx.x + half];
-        __syncthreads();
-    }
-    const float sum = row[0];
-    __syncthreads();
-    return sum;
+    return value;
 }
 
 extern "C" __global__ void cross_entropy_rows(const float* logits, const long long* labels, const float* weights,
-                                              float* dlogits, float* loss, int symbols, int rows)
+                                              float* dlogits, float* loss, int vocabulary, int rows)
 {
     const int m = blockIdx.x * ROWS + threadIdx.y;
     const bool is_row = m < rows;
-    const float* l = logits + (long long)m * symbols;
+    const float* l = logits + (long long)m * vocabulary;
     float largest = -3.4e38f;
     if (is_row)
-        for (int v = threadIdx.x; v < symbols; v += LANES)
-            largest = fmaxf(largest, l[v]);  // A NaN is lost here, but not in the sum.
-    largest = row_maximum(largest);
+        for (int v = threadIdx.x; v < vocabulary; v += LANES)
+            largest = fmaxf(largest, l[v]);  // This drops a NaN, but the sum below does not.
+    largest = reduce_row<true>(largest);
     float normalizer = 0;
     if (is_row)
-        for (int v = threadIdx.x; v < symbols; v += LANES)
+        for (int v = threadIdx.x; v < vocabulary; v += LANES)
             normalizer += expf(l[v] - largest);
-    normalizer = row_sum(normalizer);
+    normalizer = reduce_row<false>(normalizer);
     if (!is_row)
         return;
     const float weight = weights[m];
     const int label = (int)labels[m];
-    for (int v = threadIdx.x; v < symbols; v += LANES)
-        dlogits[(long long)m * symbols + v] = weight * (expf(l[v] - largest) / normalizer - (v == label ? 1.0f : 0.0f));
+    for (int v = threadIdx.x; v < vocabulary; v += LANES)
+        dlogits[(long long)m * vocabulary + v] = weight * (expf(l[v] - largest) / normalizer - (v == label ? 1.0f : 0.0f));
     if (threadIdx.x == 0)
         loss[m] = weight * (logf(normalizer) + largest - l[label]);
 }
@@ -122,32 +109,27 @@ extern "C" __global__ void add_rows(const float* loss, float* value, int rows)
     float sum = 0;
     for (int m = threadIdx.x; m < rows; m += THREADS)
         sum += loss[m];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0)
-        value[0] = sum;
+    store_block_sum(value, sum);
 }
 """)
 
 
 def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    """As the plain function of this name; see REPLACEMENTS."""
-    KERNELS.launch_each("gates_forward", c.size, inputs, c_prev, h_prev, finished, gates, c, tanh_c, h, t, inputs.shape[1],
-                        c.shape[1])
+    KERNELS.launch_1d("gates_forward", c.size, inputs, c_prev, h_prev, finished, gates, c, tanh_c, h, t, inputs.shape[1],
+                      c.shape[1])
 
 
 def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
-    """As the plain function of this name; see REPLACEMENTS."""
-    KERNELS.launch_each("gates_backward", dh.size, dh, dc, c_prev, gates, tanh_c, da, dh.shape[1])
+    KERNELS.launch_1d("gates_backward", dh.size, dh, dc, c_prev, gates, tanh_c, da, dh.shape[1])
 
 
 def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
-    """As the plain function of this name; see REPLACEMENTS."""
     if labels.dtype != np.int64:
         return losses.cross_entropy_with_logits(logits, labels, weights, scratch, dlogits)
-    rows, symbols = logits.shape
+    rows, vocabulary = logits.shape
     value, loss = backend.xp.empty((), logits.dtype), scratch.chosen[:rows]
     KERNELS.launch("cross_entropy_rows", (-(-rows // ROWS_PER_BLOCK),), (LANES, ROWS_PER_BLOCK), logits, labels, weights,
-                   dlogits, loss, symbols, rows)
+                   dlogits, loss, vocabulary, rows)
     KERNELS.launch("add_rows", (1,), (THREADS,), loss, value, rows)
     return value
 

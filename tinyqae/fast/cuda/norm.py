@@ -1,21 +1,21 @@
-"""CUDA kernels for batch norm, alone and with ReLU and pooling after a convolution, float32 on a GPU. See elementwise.py for
-what they have in common.
+"""CUDA kernels of batch norm, alone and fused with ReLU and pooling, float32 on a GPU. See elementwise.py for what they have
+in common.
 
-A column's statistics are put together from those of its parts, as combine_statistics in fast/norm_relu_pool.py does it:
-first in every thread, row by row (Welford 1962), then in a block, then over the blocks. So the largest arrays are read once
-for their statistics, once to be normalized, and twice on the way back.
+The statistics of a channel are merged from those of parts, as in combine_statistics of fast/norm_relu_pool.py: first in
+every thread, row by row (Welford 1962), then in a block, then over the blocks. So the largest arrays are read once for the
+statistics, once for the normalization, and twice in the backward pass.
 
-A block is `width` columns by THREADS / width rows, so that neighbouring threads read neighbouring numbers.
+A block is `width` channels by THREADS / width rows, so that neighbouring threads read neighbouring addresses.
 """
 from .. import norm, norm_relu_pool
-from .compiler import THREADS, Kernels
+from .compiler import THREADS, KernelModule
 
-WIDEST = 32
+MAX_WIDTH = 32
 
-KERNELS = Kernels(r"""
+KERNELS = KernelModule(r"""
 struct Moments { float count, mean, squares; };
 
-__device__ Moments with_value(Moments m, float x)
+__device__ Moments welford_update(Moments m, float x)
 {
     const float difference = x - m.mean;
     m.count += 1;
@@ -24,41 +24,27 @@ __device__ Moments with_value(Moments m, float x)
     return m;
 }
 
-__device__ Moments merged(Moments a, Moments b)
+__device__ Moments merge(Moments a, Moments b)
 {
     if (b.count == 0)
         return a;
-    const float count = a.count + b.count, share = b.count / count, difference = b.mean - a.mean;
-    Moments m = {count, a.mean + share * difference, a.squares + b.squares + difference * difference * a.count * share};
-    return m;
+    const float count = a.count + b.count, fraction = b.count / count, difference = b.mean - a.mean;
+    return {count, a.mean + fraction * difference, a.squares + b.squares + difference * difference * a.count * fraction};
 }
 
-// Over the rows of a block, for each of its columns; every thread gets its column's.
-__device__ Moments merged_over_rows(Moments m)
-{
-    __shared__ Moments shared[THREADS];
-    const int t = threadIdx.y * blockDim.x + threadIdx.x;
-    shared[t] = m;
-    __syncthreads();
-    for (int half = blockDim.y / 2; half > 0; half /= 2) {
-        if (threadIdx.y < half)
-            shared[t] = merged(shared[t], shared[t + half * blockDim.x]);
-        __syncthreads();
-    }
-    m = shared[threadIdx.x];
-    __syncthreads();
-    return m;
-}
+__device__ float merge(float a, float b) { return a + b; }
 
-__device__ float added_over_rows(float value)
+// Merge over the rows of a block; every thread gets its column's result.
+template <typename T>
+__device__ T reduce_over_rows(T value)
 {
-    __shared__ float shared[THREADS];
+    __shared__ T shared[THREADS];
     const int t = threadIdx.y * blockDim.x + threadIdx.x;
     shared[t] = value;
     __syncthreads();
     for (int half = blockDim.y / 2; half > 0; half /= 2) {
         if (threadIdx.y < half)
-            shared[t] += shared[t + half * blockDim.x];
+            shared[t] = merge(shared[t], shared[t + half * blockDim.x]);
         __syncthreads();
     }
     value = shared[threadIdx.x];
@@ -66,7 +52,7 @@ __device__ float added_over_rows(float value)
     return value;
 }
 
-// One block goes down all rows of its columns: for the few values of a code.
+// One block reads all rows of its columns: for arrays as small as a batch of codes.
 extern "C" __global__ void batch_norm_forward(const float* x, const float* gamma, const float* beta, float* mean,
                                               float* variance, float* rstd, float* xhat, float* out, float eps, int rows,
                                               int columns)
@@ -75,8 +61,8 @@ extern "C" __global__ void batch_norm_forward(const float* x, const float* gamma
     Moments m = {0, 0, 0};
     if (c < columns)
         for (int row = threadIdx.y; row < rows; row += blockDim.y)
-            m = with_value(m, x[(long long)row * columns + c]);
-    m = merged_over_rows(m);
+            m = welford_update(m, x[(long long)row * columns + c]);
+    m = reduce_over_rows(m);
     if (c >= columns)
         return;
     const float v = m.squares / rows, r = 1.0f / sqrtf(v + eps);
@@ -87,7 +73,7 @@ extern "C" __global__ void batch_norm_forward(const float* x, const float* gamma
         const long long i = (long long)row * columns + c;
         const float normalized = (x[i] - m.mean) * r;
         xhat[i] = normalized;
-        out[i] = gamma ? normalized * gamma[c] + beta[c] : normalized;
+        out[i] = normalized * gamma[c] + beta[c];
     }
 }
 
@@ -102,29 +88,29 @@ extern "C" __global__ void batch_norm_backward(const float* dout, const float* x
             sum += dout[i];
             sum_xhat += dout[i] * xhat[i];
         }
-    sum = added_over_rows(sum);
-    sum_xhat = added_over_rows(sum_xhat);
+    sum = reduce_over_rows(sum);
+    sum_xhat = reduce_over_rows(sum_xhat);
     if (c >= columns)
         return;
     if (threadIdx.y == 0) {
         dgamma[c] = sum_xhat; dbeta[c] = sum;
     }
-    const float scale = gamma ? rstd[c] * gamma[c] : rstd[c], share = 1.0f / rows;
+    const float scale = rstd[c] * gamma[c], inverse_rows = 1.0f / rows;
     for (int row = threadIdx.y; row < rows; row += blockDim.y) {
         const long long i = (long long)row * columns + c;
-        dx[i] = scale * (dout[i] - share * (sum + xhat[i] * sum_xhat));
+        dx[i] = scale * (dout[i] - inverse_rows * (sum + xhat[i] * sum_xhat));
     }
 }
 
-// Block (., p) has every gridDim.y-th group of rows. partial (parts, 3, columns).
-extern "C" __global__ void statistics_of_parts(const float* x, float* partial, int rows, int columns)
+// Block (., p) reads every gridDim.y-th group of rows and writes part p of partial (parts, 3, columns).
+extern "C" __global__ void partial_statistics(const float* x, float* partial, int rows, int columns)
 {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     Moments m = {0, 0, 0};
     if (c < columns)
         for (int row = blockIdx.y * blockDim.y + threadIdx.y; row < rows; row += gridDim.y * blockDim.y)
-            m = with_value(m, x[(long long)row * columns + c]);
-    m = merged_over_rows(m);
+            m = welford_update(m, x[(long long)row * columns + c]);
+    m = reduce_over_rows(m);
     if (c < columns && threadIdx.y == 0) {
         float* part = partial + (long long)blockIdx.y * 3 * columns + c;
         part[0] = m.count; part[columns] = m.mean; part[2 * columns] = m.squares;
@@ -138,16 +124,16 @@ extern "C" __global__ void statistics(const float* partial, float* mean, float* 
     if (c < columns)
         for (int p = threadIdx.y; p < parts; p += blockDim.y) {
             const float* part = partial + (long long)p * 3 * columns + c;
-            Moments of_part = {part[0], part[columns], part[2 * columns]};
-            m = merged(m, of_part);
+            Moments other = {part[0], part[columns], part[2 * columns]};
+            m = merge(m, other);
         }
-    m = merged_over_rows(m);
+    m = reduce_over_rows(m);
     if (c < columns && threadIdx.y == 0) {
         mean[c] = m.mean; variance[c] = m.squares / m.count;
     }
 }
 
-// Of a window's four values the largest, or, where the normalization turns the order around, the smallest.
+// The maximum of a window's four values, or the minimum if gamma is negative.
 extern "C" __global__ void norm_relu_pool_forward(const float* x, const float* gamma, const float* beta, const float* mean,
                                                   const float* rstd, float* pooled, float* out, int relu, int pool,
                                                   int width, int channels, int size)
@@ -157,7 +143,7 @@ extern "C" __global__ void norm_relu_pool_forward(const float* x, const float* g
         return;
     const int c = i % channels;
     float value;
-    if (pool == 1)
+    if (!pool)
         value = x[i];
     else {
         const int j = i / channels % width, row = i / channels / width;
@@ -171,7 +157,7 @@ extern "C" __global__ void norm_relu_pool_forward(const float* x, const float* g
     out[i] = relu && result < 0 ? 0.0f : result;
 }
 
-extern "C" __global__ void norm_gradient_sums_of_parts(const float* dout, const float* pooled, const float* out,
+extern "C" __global__ void partial_norm_gradient_sums(const float* dout, const float* pooled, const float* out,
                                                        const float* mean, float* g, float* partial, int relu, int rows,
                                                        int columns)
 {
@@ -185,8 +171,8 @@ extern "C" __global__ void norm_gradient_sums_of_parts(const float* dout, const 
             sum += gradient;
             sum_centred += gradient * (pooled[i] - mean[c]);
         }
-    sum = added_over_rows(sum);
-    sum_centred = added_over_rows(sum_centred);
+    sum = reduce_over_rows(sum);
+    sum_centred = reduce_over_rows(sum_centred);
     if (c < columns && threadIdx.y == 0) {
         float* part = partial + (long long)blockIdx.y * 3 * columns + c;
         part[0] = sum; part[columns] = sum_centred;
@@ -203,35 +189,35 @@ extern "C" __global__ void norm_gradient_sums(const float* partial, const float*
             sum += partial[(long long)p * 3 * columns + c];
             sum_centred += partial[(long long)p * 3 * columns + columns + c];
         }
-    sum = added_over_rows(sum);
-    sum_centred = added_over_rows(sum_centred);
+    sum = reduce_over_rows(sum);
+    sum_centred = reduce_over_rows(sum_centred);
     if (c < columns && threadIdx.y == 0) {
         dbeta[c] = sum; dgamma[c] = sum_centred * rstd[c];
     }
 }
 
-// A thread for each pooled value, and so for all of its window, whose first extreme takes the gradient.
+// One thread per window; the first extremum of the window gets the gradient.
 extern "C" __global__ void norm_relu_pool_backward(const float* g, const float* x, const float* pooled, const float* gamma,
                                                    const float* mean, const float* rstd, const float* dgamma,
-                                                   const float* dbeta, float* dx, float share, int pool, int width,
+                                                   const float* dbeta, float* dx, float inverse_count, int pool, int width,
                                                    int channels, int size)
 {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size)
         return;
     const int c = i % channels;
-    const float scale = gamma[c] * rstd[c], c1 = -scale * rstd[c] * dgamma[c] * share;
-    const float c0 = -scale * dbeta[c] * share - c1 * mean[c];
+    const float scale = gamma[c] * rstd[c], c1 = -scale * rstd[c] * dgamma[c] * inverse_count;
+    const float c0 = -scale * dbeta[c] * inverse_count - c1 * mean[c];
     float remaining = g[i] * scale;
-    if (pool == 1) {
+    if (!pool) {
         dx[i] = c1 * x[i] + c0 + remaining;
         return;
     }
     const int j = i / channels % width, row = i / channels / width;
     const long long corner = ((long long)row * 2 * width + j) * 2 * channels + c;
-    for (int place = 0; place < 4; ++place) {
-        const long long at = corner + place / 2 * 2 * width * channels + place % 2 * channels;
-        const float taken = place == 3 || x[at] == pooled[i] ? remaining : 0.0f;
+    for (int k = 0; k < 4; ++k) {
+        const long long at = corner + k / 2 * 2 * width * channels + k % 2 * channels;
+        const float taken = k == 3 || x[at] == pooled[i] ? remaining : 0.0f;
         dx[at] = c1 * x[at] + c0 + taken;
         remaining -= taken;
     }
@@ -240,15 +226,14 @@ extern "C" __global__ void norm_relu_pool_backward(const float* g, const float* 
 
 
 def _blocks(columns):
-    """(blocks side by side, (width, height) of a block) for so many columns."""
+    """(number of blocks, (width, height) of a block) for this many columns."""
     width = 1
-    while width < min(columns, WIDEST):
+    while width < min(columns, MAX_WIDTH):
         width *= 2
     return -(-columns // width), (width, THREADS // width)
 
 
 def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
-    """As the plain function of this name; see REPLACEMENTS."""
     rows, columns = x.shape
     blocks, block = _blocks(columns)
     KERNELS.launch("batch_norm_forward", (blocks,), block, x, gamma, beta, mean, variance, rstd, xhat, out, float(eps), rows,
@@ -257,47 +242,42 @@ def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
 
 
 def batch_norm_backward(dout, xhat, gamma, rstd, dx, dgamma, dbeta):
-    """As the plain function of this name; see REPLACEMENTS."""
     rows, columns = dout.shape
     blocks, block = _blocks(columns)
     KERNELS.launch("batch_norm_backward", (blocks,), block, dout, xhat, gamma, rstd, dx, dgamma, dbeta, rows, columns)
     return dx
 
 
-def _launch_in_parts(kernel, last, rows, columns, scratch, arguments, last_arguments):
-    """A sum down the columns: `kernel` for parts of the rows, then `last` for what these leave."""
+def _launch_column_sums(kernel, last_kernel, rows, columns, scratch, arguments, last_arguments):
+    """Sums over the rows of columns: `kernel` writes partial sums, `last_kernel` adds them."""
     blocks, block = _blocks(columns)
     parts = min(len(scratch.partial), -(-rows // block[1]))
     KERNELS.launch(kernel, (blocks, parts), block, *arguments, rows, columns)
-    KERNELS.launch(last, (blocks,), block, scratch.partial, *last_arguments, parts, columns)
+    KERNELS.launch(last_kernel, (blocks,), block, scratch.partial, *last_arguments, parts, columns)
 
 
 def batch_statistics(x, scratch, mean, variance):
-    """As the plain function of this name; see REPLACEMENTS."""
     channels = x.shape[-1]
-    _launch_in_parts("statistics_of_parts", "statistics", x.size // channels, channels, scratch, (x, scratch.partial),
-                     (mean, variance))
+    _launch_column_sums("partial_statistics", "statistics", x.size // channels, channels, scratch, (x, scratch.partial),
+                        (mean, variance))
 
 
 def norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, scratch, pooled, out):
-    """As the plain function of this name; see REPLACEMENTS."""
     _, _, width, channels = out.shape
-    KERNELS.launch_each("norm_relu_pool_forward", out.size, x, gamma, beta, mean, rstd, pooled, out, relu, pool, width,
-                        channels)
+    KERNELS.launch_1d("norm_relu_pool_forward", out.size, x, gamma, beta, mean, rstd, pooled, out, relu, pool, width,
+                      channels)
     return out
 
 
 def norm_gradient_sums(dout, pooled, out, mean, rstd, relu, scratch, g, dgamma, dbeta):
-    """As the plain function of this name; see REPLACEMENTS."""
     channels = len(mean)
-    _launch_in_parts("norm_gradient_sums_of_parts", "norm_gradient_sums", dout.size // channels, channels, scratch,
-                     (dout, pooled, out, mean, g, scratch.partial, relu), (rstd, dgamma, dbeta))
+    _launch_column_sums("partial_norm_gradient_sums", "norm_gradient_sums", dout.size // channels, channels, scratch,
+                        (dout, pooled, out, mean, g, scratch.partial, relu), (rstd, dgamma, dbeta))
 
 
 def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, count, pool, scratch, dx):
-    """As the plain function of this name; see REPLACEMENTS."""
     _, _, width, channels = pooled.shape
-    KERNELS.launch_each("norm_relu_pool_backward", pooled.size, g, x, pooled, gamma, mean, rstd, dgamma, dbeta, dx,
+    KERNELS.launch_1d("norm_relu_pool_backward", pooled.size, g, x, pooled, gamma, mean, rstd, dgamma, dbeta, dx,
                         1 / count, pool, width, channels)
     return dx
 

@@ -1,9 +1,9 @@
-"""Numba kernels for float32 arrays on the CPU. Each replaces the plain function named in REPLACEMENTS, whose docstring
-says what is computed; only how it is computed is said here. Tests hold each against its reference.
+"""Numba kernels for float32 arrays on the CPU. Each replaces the plain function of the same name given in REPLACEMENTS,
+which documents what is computed, and is tested against it.
 
-What makes the compiler use vector instructions: `error_model="numpy"` (no branch for a division by zero), loops over
-contiguous slices, an exponential without a call, and leave to reorder sums. `nogil` lets threads run side by side,
-`cache` keeps the compiled code for the next process.
+What lets the compiler vectorize: `error_model="numpy"` (no branch for a division by zero), loops over contiguous slices, an
+exponential without a function call, and permission to reorder sums. `nogil` releases the GIL, `cache` keeps the compiled
+code for the next process.
 """
 import math
 
@@ -15,14 +15,14 @@ from .. import activations, losses, optim
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 LOG2_E = np.float32(1.44269504)
-# ln 2 in two parts, so that x - n ln 2 is exact to the last bit of a float32 (Cody and Waite 1980).
+# ln 2 in two parts, so that x - n ln 2 is accurate in float32 (Cody and Waite 1980).
 LN_2_HIGH, LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 HALF, ONE = np.float32(0.5), np.float32(1)
 
 
 @numba.njit(inline="always", error_model="numpy")
 def exp_up_to_88(x):
-    """e^x for x <= 88 to about 1e-7 relative: e^x = 2^n e^r with |r| <= ln(2)/2, e^r by a polynomial of degree 6."""
+    """e^x for x <= 88, with a relative error of about 1e-7: e^x = 2^n e^r, |r| <= ln(2)/2, e^r by a polynomial."""
     x = max(x, np.float32(-87))
     n = np.floor(x * LOG2_E + HALF)
     r = x - n * LN_2_HIGH - n * LN_2_LOW
@@ -33,7 +33,7 @@ def exp_up_to_88(x):
     p = p * r + HALF
     p = p * r + ONE
     p = p * r + ONE
-    # 2^n has n + 127 in the exponent bits of a float32 and nothing else.
+    # The float32 2^n has n + 127 in its exponent bits and zeros elsewhere.
     return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
@@ -53,7 +53,6 @@ def _bce_row(logits, target, scale, row, dlogits):
 
 @compiled
 def bce_with_logits(logits, target, row, dlogits):
-    """As the plain function of this name; see REPLACEMENTS."""
     rows_per_logarithm = losses.ROWS_PER_LOGARITHM
     scale = np.float32(1 / logits.size)
     total = 0.0
@@ -67,13 +66,12 @@ def bce_with_logits(logits, target, row, dlogits):
 
 
 @compiled
-def _squared_error_row(logits, target, scale, probability, dlogits):
+def _squared_error_row(logits, target, scale, dlogits):
     total = np.float32(0)
     for f in range(len(logits)):
         l = logits[f]
         s = ONE / (ONE + exp_up_to_88(-abs(l)))
         p = s if l >= 0 else ONE - s
-        probability[f] = p
         difference = p - target[f]
         dlogits[f] = difference * scale * p * (ONE - p)
         total += difference * difference
@@ -81,12 +79,11 @@ def _squared_error_row(logits, target, scale, probability, dlogits):
 
 
 @compiled
-def squared_error_with_logits(logits, target, probability, dlogits):
-    """As the plain function of this name; see REPLACEMENTS."""
+def squared_error_with_logits(logits, target, scratch, dlogits):
     scale = np.float32(2 / logits.size)
     total = 0.0
     for n in range(len(logits)):
-        total += _squared_error_row(logits[n], target[n], scale, probability[n], dlogits[n])
+        total += _squared_error_row(logits[n], target[n], scale, dlogits[n])
     return total / logits.size
 
 
@@ -99,7 +96,6 @@ def _sigmoid(x, out):
 
 
 def sigmoid_forward(x, out):
-    """As the plain function of this name; see REPLACEMENTS."""
     _sigmoid(x.reshape(-1), out.reshape(-1))
     return out
 
@@ -118,13 +114,11 @@ def _binarize_and_commit(a, b, da):
 
 
 def binarize_and_commit(a, b, da):
-    """As the plain function of this name; see REPLACEMENTS."""
     return _binarize_and_commit(a.reshape(-1), b.reshape(-1), da.reshape(-1))
 
 
 @compiled
 def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, eps):
-    """As the plain function of this name; see REPLACEMENTS."""
     beta1, beta2, step, eps = np.float32(beta1), np.float32(beta2), np.float32(step), np.float32(eps)
     for i in range(len(p)):
         scaled_mean[i] = beta1 * scaled_mean[i] + g[i]
@@ -134,7 +128,6 @@ def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, e
 
 @compiled
 def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
-    """As the plain function of this name; see REPLACEMENTS."""
     rho, lr, eps = np.float32(rho), np.float32(lr), np.float32(eps)
     for i in range(len(p)):
         mean_square[i] = rho * mean_square[i] + (ONE - rho) * g[i] * g[i]

@@ -1,14 +1,14 @@
-"""Numba kernels of the LSTM, of the gradient of its symbols' weights and of the softmax over symbols, float32 on the CPU.
+"""Numba kernels of the LSTM, of the embedding's gradient and of the softmax cross-entropy, float32 on the CPU.
 
-The loop over time is compiled as well, products included, or its hundreds of short calls would make threads wait for the
-interpreter. Numba's products are those of the BLAS that comes with SciPy.
+The loop over time is compiled as well, matmuls included; otherwise threads would wait for the GIL at each of its hundreds of
+short calls. Numba uses SciPy's BLAS.
 
-See elementwise.py for what they have in common. The gates take one pass over memory, row by row; within a row, which is
-in the cache, one short loop for each result: LLVM proves that no two arrays overlap only for a few of them at a time.
+See elementwise.py for what the kernels have in common. The gates are computed row by row, and within a row, which is in the
+cache, in one short loop per result: LLVM proves that arrays do not overlap only for a few arrays at a time.
 """
 import numba
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401  loaded here, so that limits on BLAS threads that are set later hold for it
+import scipy.linalg.cython_blas  # noqa: F401  loaded before any limit on BLAS threads is set, so that it applies here
 
 from .. import embedding, losses, lstm
 from .elementwise import ONE, compiled, exp_up_to_88
@@ -18,13 +18,13 @@ ZERO, TWO, LARGEST = np.float32(0), np.float32(2), np.float32(87)
 
 @numba.njit(inline="always", error_model="numpy")
 def _sigmoid(exponent):
-    # sigma(a), exponent -a
+    # sigma(a) from the exponent -a
     return ONE / (ONE + exp_up_to_88(min(exponent, LARGEST)))
 
 
 @numba.njit(inline="always", error_model="numpy")
 def _tanh(exponent):
-    # tanh(a), exponent -2a
+    # tanh(a) from the exponent -2a
     e = exp_up_to_88(min(exponent, LARGEST))
     return (ONE - e) / (ONE + e)
 
@@ -42,8 +42,8 @@ def _tanh_of_sum(x, out):
 
 
 @compiled
-def _rows_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    # lstm_gates_forward, with inputs (4, M, U) of which example n takes row rows[n].
+def lstm_gates_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    # As the plain function of this name, but with inputs (4, M, U), of which example n uses row rows[n].
     examples, units = c.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -65,14 +65,7 @@ def _rows_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
 
 
 @compiled
-def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    """As the plain function of this name; see REPLACEMENTS."""
-    _rows_forward(inputs[:, t], np.arange(len(c)), c_prev, h_prev, finished, gates, c, tanh_c, h)
-
-
-@compiled
 def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
-    """As the plain function of this name; see REPLACEMENTS."""
     examples, units = dh.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -94,18 +87,6 @@ def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
 
 
 @compiled
-def lstm_steps_forward(inputs, finished, first_end, wh, gates, c, tanh_c, h):
-    """As the plain function of this name; see REPLACEMENTS."""
-    for t in range(len(gates)):
-        for k in range(4):
-            np.dot(h[t], wh[k], gates[t, k])
-        if finished is None:
-            lstm_gates_forward(inputs, t, c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
-        else:
-            lstm_gates_forward(inputs, t, c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
-
-
-@compiled
 def _add_rows(x, out):
     for n in range(len(out)):
         row, total = x[n], out[n]
@@ -114,33 +95,38 @@ def _add_rows(x, out):
 
 
 @compiled
-def _symbol_steps_forward(table, symbols, context, finished, wh, gates, c, tanh_c, h):
-    # Rows of the table stay in the cache, which the inputs of all steps would not.
+def _steps_forward(inputs, rows, context, finished, wh, gates, c, tanh_c, h):
+    # At step t example n reads inputs[:, rows[t, n]].
     for t in range(len(gates)):
         for k in range(4):
             np.dot(h[t], wh[k], gates[t, k])
             if context is not None:
                 _add_rows(context[k], gates[t, k])
         if finished is None:
-            _rows_forward(table, symbols[t], c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+            lstm_gates_forward(inputs, rows[t], c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
         else:
-            _rows_forward(table, symbols[t], c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
+            lstm_gates_forward(inputs, rows[t], c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
 
 
-def lstm_symbol_steps_forward(table, symbols, context, inputs, finished, first_end, wh, gates, c, tanh_c, h):
-    """As the plain function of this name; see REPLACEMENTS."""
-    embedding.require_symbols(symbols, table.shape[1])
-    _symbol_steps_forward(table, symbols, context, finished, wh, gates, c, tanh_c, h)
+def lstm_steps_forward(inputs, finished, first_masked, wh, gates, c, tanh_c, h):
+    _, steps, examples, units = inputs.shape
+    rows = np.arange(steps * examples).reshape(steps, examples)
+    _steps_forward(inputs.reshape(4, -1, units), rows, None, finished, wh, gates, c, tanh_c, h)
+
+
+def lstm_token_steps_forward(table, tokens, context, inputs, finished, first_masked, wh, gates, c, tanh_c, h):
+    # Rows of the table are read directly: they stay in the cache, unlike the gathered inputs of all steps.
+    embedding.require_tokens(tokens, table.shape[1])
+    _steps_forward(table, tokens, context, finished, wh, gates, c, tanh_c, h)
 
 
 @compiled
-def lstm_steps_backward(dh, running, first_end, wh_t, c, gates, tanh_c, scratch, dh_t, dc_t, da):
-    """As the plain function of this name; see REPLACEMENTS."""
+def lstm_steps_backward(dh, running, first_masked, wh_t, c, gates, tanh_c, scratch, dh_t, dc_t, da):
     for t in range(len(gates) - 1, -1, -1):
         if dh is not None:
             dh_t += dh[t]
         lstm_gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
-        if running is None or t < first_end:
+        if running is None or t < first_masked:
             np.dot(da[t], wh_t, dh_t)
         else:
             np.dot(da[t], wh_t, scratch[0])
@@ -150,18 +136,17 @@ def lstm_steps_backward(dh, running, first_end, wh_t, c, gates, tanh_c, scratch,
 
 
 @compiled
-def _scatter_add(dout, symbols, dtable):
+def _scatter_add(dout, tokens, dtable):
     dtable[:] = ZERO
-    for m in range(len(symbols)):
-        row, total = dout[m], dtable[symbols[m]]
+    for m in range(len(tokens)):
+        row, total = dout[m], dtable[tokens[m]]
         for k in range(len(row)):
             total[k] += row[k]
 
 
-def embedding_backward(dout, symbols, scratch, dtable):
-    """As the plain function of this name; see REPLACEMENTS."""
-    embedding.require_symbols(symbols, len(dtable))
-    _scatter_add(dout.reshape(symbols.size, -1), symbols.reshape(-1), dtable)
+def embedding_backward(dout, tokens, scratch, dtable):
+    embedding.require_tokens(tokens, len(dtable))
+    _scatter_add(dout.reshape(tokens.size, -1), tokens.reshape(-1), dtable)
     return dtable
 
 
@@ -187,14 +172,13 @@ def _cross_entropy(logits, labels, weights, dlogits):
 
 
 def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
-    """As the plain function of this name; see REPLACEMENTS."""
     return _cross_entropy(logits, labels, weights, dlogits)
 
 
 REPLACEMENTS = {
     losses.cross_entropy_with_logits: cross_entropy_with_logits,
     lstm.lstm_steps_forward: lstm_steps_forward,
-    lstm.lstm_symbol_steps_forward: lstm_symbol_steps_forward,
+    lstm.lstm_token_steps_forward: lstm_token_steps_forward,
     lstm.lstm_steps_backward: lstm_steps_backward,
     embedding.embedding_backward: embedding_backward,
 }

@@ -1,5 +1,5 @@
 """Training steps as CUDA graphs: on the stand-in, whose captures do nothing before a launch and refuse what CUDA refuses,
-with cuBLAS on a stand-in and the kernels on the processor; and with the same bodies on a GPU.
+with a stand-in for cuBLAS and the kernels on the CPU; and, with the same test bodies, on a GPU.
 """
 import contextlib
 import warnings
@@ -13,18 +13,18 @@ from device_stand_in import Refused, StandIn
 from engines import train_once
 
 from tinyqae import SGD, Adam, RMSprop, backend, train
-from tinyqae.fast import graphs
+from tinyqae.fast import cuda_graphs
 from tinyqae.fast.cuda import gemm
-from tinyqae.fast.graphs import Graph, arrays_in, shapes_of
+from tinyqae.fast.cuda_graphs import Graph, arrays_in, shapes_of
 
 BATCH = 16
 
 
 @pytest.fixture
 def graph_device(device):
-    """The device, with products that can be captured."""
+    """The device, with a GEMM that can be captured."""
     if isinstance(device, StandIn):
-        backend.products = gemm.CuBLAS(CuBLASStandIn(device), 1 << 20)
+        backend.gpu_gemm = gemm.CuBLAS(CuBLASStandIn(device), 1 << 20)
     return device
 
 
@@ -66,10 +66,10 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(ours[1][name], array, err_msg=name)
 
 
-# On the stand-in a fused kernel goes thread by thread on the processor, which takes a while.
+# On the stand-in a fused kernel runs thread by thread on the CPU, which is slow.
 @pytest.mark.parametrize("kernels", ["plain", pytest.param("fused", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", MODELS)
-def test_replayed_steps_are_bit_by_bit_the_eager_ones(model, kernels, graph_device, monkeypatch):
+def test_replayed_steps_are_bit_identical_to_eager_ones(model, kernels, graph_device, monkeypatch):
     if kernels == "fused":
         use_fused(monkeypatch)
     eager, replayed = (state_after(20, model, "commit", captured) for captured in (False, True))
@@ -86,7 +86,7 @@ def test_every_bottleneck_that_draws_nothing_is_captured(bottleneck, graph_devic
 
 
 @pytest.mark.parametrize("bottleneck", ["stochastic", "naive with noise", "commit with noise"])
-def test_a_bottleneck_that_draws_numbers_computes_eagerly(bottleneck, graph_device):
+def test_a_bottleneck_that_draws_random_numbers_is_computed_eagerly(bottleneck, graph_device):
     assert not state_after(10, "mlp", bottleneck, True)[2].graphs
 
 
@@ -115,9 +115,9 @@ def test_fit_replays_graphs_and_computes_the_odd_last_batch_eagerly(model, graph
             replays.append(len(batch))
             super().replay(batch)
 
-    monkeypatch.setattr(graphs, "Graph", Counted)
+    monkeypatch.setattr(cuda_graphs, "Graph", Counted)
     for captured in (True, False):
-        monkeypatch.setattr(graphs.TrainingStep, "capturing", captured)
+        monkeypatch.setattr(cuda_graphs.TrainingStep, "capturing", captured)
         m, examples = make(model, "annealed")
         with no_warning():
             # Validation and the values before the threshold need larger buffers than a training step.
@@ -132,7 +132,7 @@ def test_fit_replays_graphs_and_computes_the_odd_last_batch_eagerly(model, graph
         np.testing.assert_array_equal(results[0][1][name], array, err_msg=name)
 
 
-def test_buffers_made_anew_do_not_take_the_graphs_away(graph_device):
+def test_reallocated_buffers_do_not_invalidate_the_graphs(graph_device):
     m, examples = make("mlp", "commit")
     other, _ = make("mlp", "commit")
     for model, captured in ((m, True), (other, False)):
@@ -175,13 +175,13 @@ def test_a_graph_takes_batches_of_its_shapes_only(graph_device):
         assert backend.to_host(total).tolist() == [12, 12, 12]
 
 
-def test_where_a_capture_fails_training_goes_on_and_says_why(graph_device, monkeypatch):
+def test_if_a_capture_fails_training_continues_with_a_warning(graph_device, monkeypatch):
     expected = state_after(10, "mlp", "commit", False)
 
     def cannot(*arguments):
         raise RuntimeError("cudaErrorStreamCaptureUnsupported")
 
-    monkeypatch.setattr(graphs, "Graph", cannot)
+    monkeypatch.setattr(cuda_graphs, "Graph", cannot)
     m, examples = make("mlp", "commit")
     optimizer, batches = Adam(1e-2), m.batches(examples, BATCH)
     with pytest.warns(UserWarning, match="without CUDA graphs: RuntimeError: cudaErrorStream.*") as caught, \
@@ -196,7 +196,7 @@ def test_where_a_capture_fails_training_goes_on_and_says_why(graph_device, monke
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_replayed_step_crosses_nothing_and_allocates_nothing(model, graph_device):
+def test_a_replayed_step_transfers_nothing_and_allocates_nothing(model, graph_device):
     m, examples = make(model, "commit")
     batches = m.batches(examples, BATCH)
     with no_warning(), training_step(m, Adam(), BATCH) as step:
@@ -214,8 +214,8 @@ def test_a_replayed_step_crosses_nothing_and_allocates_nothing(model, graph_devi
 def test_a_step_has_as_many_launches_for_a_large_batch_as_for_a_small_one(model, device, monkeypatch):
     use_fused(monkeypatch)
     if not isinstance(device, StandIn):
-        pytest.skip("a graph of CuPy does not tell how many kernels it has")
-    backend.products, launches = gemm.CuBLAS(CuBLASStandIn(device), 1 << 20), []
+        pytest.skip("CuPy does not report the number of kernels in a graph")
+    backend.gpu_gemm, launches = gemm.CuBLAS(CuBLASStandIn(device), 1 << 20), []
     for batch_size in (2, 16):
         m, examples = make(model, "commit")
         examples = examples if model != "seq2seq" else ["a b c"] * 70
@@ -243,7 +243,7 @@ def test_an_error_in_a_capture_leaves_the_stream_usable(graph_device):
 # ---- without a device, and the stand-in itself ----------------------------------------------------------------------
 
 
-def test_on_the_processor_a_training_step_is_a_step():
+def test_on_the_cpu_a_training_step_is_a_step():
     results = []
     for by_hand in (True, False):
         m, examples = make("mlp", "commit")
@@ -302,7 +302,7 @@ def test_the_stand_in_captures_as_a_gpu_does():
         xp.add(x, y, out=x)
         x[1:] = y[1:]
         graph = stream.end_capture()
-        factor = 5  # Numbers are those of the capture.
+        factor = 5  # Numbers are constants of the capture.
         assert x.get().tolist() == [1, 1, 1]
         for expected in ([3, 2, 2], [9, 4, 4]):
             graph.launch()
