@@ -1,36 +1,16 @@
 """Runs on images: where they come from, what is measured, what is printed and drawn."""
-import json
-
 import numpy as np
 
 from .. import plots
-from ..data import image_folder_patches, load_cifar10, load_mnist, synthetic_digits, synthetic_shapes
+from ..bottlenecks import make_bottleneck
 from ..gradients import encoder_gradients, has_encoder_gradients
 from ..metrics import image as image_metrics
 from ..metrics import rate
-from .arguments import shows_progress
-from .runs import ROUNDED_AFTERWARDS, Run, full_run_estimate, train, write_run
+from .runs import ROUNDED_AFTERWARDS, Run, train, write_run
 
 DIGITS_SHOWN = 10
 GRADIENTS_SHOWN = 128
 """Training images whose gradients are compared."""
-
-
-def load_digits(args):
-    """MNIST or the synthetic digits, as the arguments say."""
-    if args.dataset == "synthetic":
-        return synthetic_digits(seed=0)
-    return load_mnist(args.data_dir, progress=shows_progress(args))
-
-
-def load_pictures(args):
-    """CIFAR-10, the images of --images, or the synthetic shapes, as the arguments say."""
-    if args.images:
-        return image_folder_patches(args.images)
-    if args.dataset == "synthetic":
-        return synthetic_shapes(seed=0)
-    return load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data,
-                        progress=shows_progress(args))
 
 
 def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True,
@@ -78,39 +58,41 @@ def measure(model, training_images, test_images):
 
 def write(run, data, directory, what):
     """Write the run's files: model.npz, metrics.json, history.csv and the pictures. what: the model in words, "MLP"."""
-    title = (f"{data.name}: {what}, {run.model.bottleneck.kind}, {run.metrics['rate']['bits_per_item']} bits an image, "
+    title = (f"{data.name}: {what}, {run.model.bottleneck.kind}, {run.metrics['rate']['bits_per_item']} bits per image, "
              f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB")
     write_run(run, directory, title)
     draw_reconstructions(run, data, directory / "reconstructions.png", title)
     if has_encoder_gradients(run.model):
-        compared = encoder_gradients(run.model, data.train_images[:GRADIENTS_SHOWN])
-        plots.encoder_gradients(directory / "gradients.png", [("after training", compared)])
+        batch, epochs = data.train_images[:GRADIENTS_SHOWN], len(run.history.rows)
+        states = {"untrained": untrained(run.model, run.metrics["settings"]["seed"]), f"after epoch {epochs}": run.model}
+        plots.encoder_gradients([(label, encoder_gradients(model, batch)) for label, model in states.items()],
+                                path=directory / "gradients.png")
 
 
-def show(args, run, data, directory, what):
-    """Write the run's files and print its figures, as the arguments say. what: as in `write`."""
-    write(run, data, directory, what)
-    if args.json:
-        print(json.dumps(run.metrics, indent=2))
-    elif not args.quiet:
-        print(f"\n{data.name}\n{results_table(run.metrics)}")
-        if args.train_items and args.train_items < len(data.train_images):
-            print(full_run_estimate(run, len(data.train_images)))
-        print(f"written to {directory}/")
+def untrained(model, seed):
+    """The model as it was before training: built again from the same arguments and seed."""
+    bottleneck = make_bottleneck(model.bottleneck.kind, **model.bottleneck.config())
+    return type(model)(bottleneck, **model.constants(), **model.config(), seed=seed, engine=model.engine.name)
 
 
 def draw_reconstructions(run, data, path, title):
-    """One test image of each label over what comes back from its code."""
+    """One test image of each label, its code, and its reconstruction."""
     examples = one_of_each(data.test_images, data.test_labels)
-    rows = [("original", examples), ("from the code", run.model.reconstruct(examples))]
+    codes = run.model.encode(examples)
+    rows = [("original", examples), ("decoded from\nthe code", run.model.decode(codes))]
     if "test_before_threshold" in run.metrics:
-        rows.append(("before the\nthreshold", run.model.decode(run.model.latent(examples))))
-    plots.reconstructions(path, title, rows)
+        rows.append(("decoded from\nthe activations", run.model.decode(run.model.latent(examples))))
+    plots.reconstructions(title, rows, codes if run.model.bottleneck.is_binary else None, path=path)
 
 
 def one_of_each(images, labels):
     """The first image of each label, in the order of the labels."""
     return images[[int(np.argmax(labels == label)) for label in np.unique(labels)[:DIGITS_SHOWN]]]
+
+
+def title(data):
+    """The data in words."""
+    return data.name
 
 
 def results_table(metrics):
@@ -125,7 +107,7 @@ def results_table(metrics):
     lines = [f"{'':24}{'PSNR dB':>9}{'SSIM':>8}{'MSE':>9}{'MAE':>8}"]
     lines += [f"{name:24}" + "".join(f"{row[c]:>{w}.{d}f}" for c, w, d in zip(columns, (9, 8, 9, 8), (2, 3, 1, 2),
                                                                              strict=True)) for name, row in rows]
-    lines.append(f"{rate_['bits_per_item']} bits an image, compression ratio {rate_['cr']:.2f}")
+    lines.append(f"{rate_['bits_per_item']} bits per image, compression ratio {rate_['cr']:.2f}")
     lines.append(f"code: mean distance to the nearest bit {code['distance_to_bit']:.3f}, bits that never change "
                  f"{code['dead_bits']}, entropy {code['mean_bit_entropy']:.3f} of 1 bit each")
     return "\n".join(lines)

@@ -3,16 +3,16 @@ import importlib.metadata
 import json
 import math
 import platform
-import time
 from dataclasses import dataclass
 
 from .. import backend, plots
 from ..checkpoint import write_atomically
 from ..train import fit
-from .arguments import shows_progress
 
 ROUNDED_AFTERWARDS = ("naive", "fence", "annealed")
 """The bottlenecks whose training sees values that storage rounds: for these it is shown what the threshold costs."""
+
+LOSS_UNITS = {"bce": "nats per pixel", "mse": "squared error per pixel", None: "nats per character"}
 
 
 @dataclass
@@ -45,24 +45,15 @@ def settings_of(model, history, seed, **more):
             "seconds": {"training": round(sum(row["seconds"] for row in history.rows), 2)}}
 
 
-def train_from(args, train_and_measure, recipe, data, directory):
-    """A Run by the function `train_and_measure` (of images.py or sentences.py), as the arguments say."""
-    started = time.perf_counter()
-    run = train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
-                            resume=args.resume, progress=shows_progress(args), engine=args.engine)
-    run.metrics["settings"]["command"] = args.command
-    run.metrics["settings"]["seconds"]["all"] = round(time.perf_counter() - started, 2)
-    return run
-
-
 def write_run(run, directory, title):
     """model.npz, metrics.json, history.csv and two pictures, each whole or not at all."""
     run.model.save(directory / "model.npz")
     text = json.dumps(run.metrics, indent=2) + "\n"
     write_atomically(directory / "metrics.json", lambda file: file.write(text.encode()))
     run.history.save_csv(directory / "history.csv")
-    plots.latent_histograms(directory / "latents.png", title, run.history.latents)
-    plots.training_curves(directory / "curves.png", title, run.history.rows)
+    plots.latent_histograms(title, run.history.latents, path=directory / "latents.png")
+    unit = LOSS_UNITS[getattr(run.model, "reconstruction", None)]
+    plots.training_curves(title, run.history.rows, unit, path=directory / "curves.png")
 
 
 def full_run_estimate(run, items, name="images"):

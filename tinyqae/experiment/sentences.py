@@ -1,30 +1,13 @@
 """Runs on sentences: where they come from, what is measured, what is printed and written."""
-import json
-
 from ..checkpoint import write_atomically
-from ..data import clean_sentence, load_anki, load_text, split_sentences, synthetic_sentences
+from ..data import clean_text
 from ..metrics import rate
-from ..metrics.text import report_text_metrics, require_text_packages, text_compression, text_metrics
-from ..symbols import END, to_sentences
-from .arguments import shows_progress
-from .runs import ROUNDED_AFTERWARDS, Run, full_run_estimate, train, write_run
+from ..metrics.text import text_compression, text_metrics
+from .runs import ROUNDED_AFTERWARDS, Run, train, write_run
 
 SENTENCES_SHOWN = 10
 # Training sentences that are measured beside the held-out ones.
 MEASURED_IN_TRAINING = 1000
-
-
-def load(args):
-    """The sentences and their split, as the arguments say; MissingPackage when they could not be measured later."""
-    require_text_packages()
-    if args.text:
-        data = load_text(args.text)
-    elif args.dataset == "synthetic":
-        data = synthetic_sentences(seed=0)
-    else:
-        data = load_anki(args.data_dir, language=args.language, progress=shows_progress(args))
-    how = "report" if args.split == "length" and args.recipe == "report" else args.split
-    return split_sentences(data, how)
 
 
 def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True,
@@ -38,8 +21,6 @@ def train_and_measure(recipe, data, *, seed=0, train_items=None, directory=None,
     model, history, training, settings = train(recipe, sentences, seed=seed, directory=directory, resume=resume,
                                                progress=progress, engine=engine)
     metrics = measure(model, training, list(data.test))
-    if data.report:
-        metrics["report_definitions"] = measure_as_report(model, data.report)
     metrics["settings"] = {"data": describe(data, len(training), len(sentences) - len(training)), **settings}
     return Run(model, history, metrics)
 
@@ -74,64 +55,43 @@ def measure(model, training, test):
     return metrics
 
 
-def measure_as_report(model, report_sentences):
-    """{name: report_text_metrics} of each of the report's sets of 100 sentences."""
-    return {name: report_text_metrics(list(sentences), decoder_output(model, sentences))
-            for name, sentences in report_sentences.items()}
-
-
-def decoder_output(model, sentences):
-    """What the decoder writes for these sentences, raw: with a line feed where it wrote the end symbol."""
-    symbols = model.decode_symbols(model.encode(list(sentences)))
-    return [sentence + "\n" * bool((row == END).any())
-            for row, sentence in zip(symbols, to_sentences(symbols), strict=True)]
-
-
 def write(run, data, directory, what, beam=None):
     """Write the run's files: model.npz, metrics.json, history.csv, reconstructions.txt and two pictures. Returns the lines
     of reconstructions. what: the model in words, "LSTM 64".
     """
     metrics = run.metrics
     title = (f"{data.name}, split {data.how}: {what}, {run.model.bottleneck.kind}, "
-             f"{metrics['rate']['bits_per_item']} bits a sentence, held-out edits {metrics['test']['levenshtein']:.1f}")
+             f"{metrics['rate']['bits_per_item']} bits per sentence, held-out edits {metrics['test']['levenshtein']:.1f} "
+             "(fewer is better)")
     write_run(run, directory, title)
     pairs = side_by_side(run.model, spread(data.test, SENTENCES_SHOWN), beam)
     write_atomically(directory / "reconstructions.txt", lambda file: file.write(f"{title}\n\n{pairs}\n".encode()))
     return pairs
 
 
-def show(args, run, data, directory, what):
-    """Write the run's files and print its figures, as the arguments say. what: as in `write`."""
-    metrics, pairs = run.metrics, write(run, data, directory, what, args.beam)
-    if args.json:
-        print(json.dumps(metrics, indent=2))
-    elif not args.quiet:
-        print(f"\n{data.name}, split {data.how}\n{results_table(metrics)}\n\n{pairs}\n")
-        if args.train_items and args.train_items < len(data.train):
-            print(full_run_estimate(run, len(data.train), "sentences"))
-        print(f"written to {directory}/")
-        for sentence in args.say or ():
-            print("\n" + said(run.model, sentence, args.beam))
-
-
 def side_by_side(model, sentences, beam):
-    """Sentences beside what comes back from their codes, one pair a line."""
+    """Sentences beside their reconstructions, one pair per line."""
     width = max(map(len, sentences))
     decoded = model.decode(model.encode(sentences), beam)
     return "\n".join(f"{a:{width}}  ->  {b}" for a, b in zip(sentences, decoded, strict=True))
 
 
 def said(model, sentence, beam):
-    """A person's own sentence, its code and what comes back."""
-    cleaned = clean_sentence(sentence)
+    """A user's own sentence, its code and its reconstruction."""
+    cleaned, _ = clean_text(sentence)
     code = model.encode([cleaned])
     written = "".join(map(str, code[0].astype(int))) if model.bottleneck.is_binary else f"{code.shape[1]} numbers"
-    return f"you said      {cleaned}\nits code      {written}\ncomes back    {model.decode(code, beam)[0]}"
+    return f"sentence        {cleaned}\ncode            {written}\nreconstruction  {model.decode(code, beam)[0]}"
 
 
 def spread(sentences, count):
     """`count` of the sentences, evenly spread."""
     return [sentences[i * len(sentences) // count] for i in range(min(count, len(sentences)))]
+
+
+def title(data):
+    """The data in words."""
+    return f"{data.name}, split {data.how}"
 
 
 def results_table(metrics):
@@ -147,7 +107,7 @@ def results_table(metrics):
     lines += [f"{name:24}" + "".join(f"{row[c]:>{w}.{d}f}" for c, w, d in columns) + f"{row['exact_match_rate']:>8.1%}"
               for name, row in rows]
     per_character = rate_["bits_per_character"]
-    lines.append(f"{rate_['bits_per_item']} bits a sentence, compression ratio {rate_['cr']:.2f}; bits a character: " +
+    lines.append(f"{rate_['bits_per_item']} bits per sentence, compression ratio {rate_['cr']:.2f}; bits per character: " +
                  ", ".join(f"{name} {bits:.1f}" for name, bits in per_character.items()))
     if per_character["code"] > per_character["gzip"]:
         lines.append("so this code is larger than what gzip makes of the held-out text as a whole, without loss; a code of "

@@ -98,7 +98,7 @@ def test_saved_model_gives_the_figures_of_metrics_json(quant, runs, digits):
 def test_run_prints_a_table_that_says_synthetic(runs):
     process, directory = runs("fence")
     for text in (SYNTHETIC, "PSNR", "SSIM", "MSE", "MAE", "held-out test images", "before the threshold",
-                 "12 bits an image", "compression ratio 522.67", "bits that never change", "entropy", str(directory)):
+                 "12 bits per image", "compression ratio 522.67", "bits that never change", "entropy", str(directory)):
         assert text in process.stdout, text
     # The progress bar shows every loss term by itself.
     assert "reconstruction=" in process.stderr and "fence=" in process.stderr

@@ -47,9 +47,9 @@ def test_the_synthetic_shapes_say_that_they_are_not_cifar(tmp_path, monkeypatch,
     # In this process, where the kernels are compiled already; the fewest images that still make a run.
     monkeypatch.setattr(sys, "argv", ["tinyqae", "train", "cifar-cnn", "--dataset", "synthetic", "--train-images", "200",
                                       "--epochs", "1", "--quant", "naive", "--size", "medium", "--out", str(tmp_path)])
+    from tinyqae.cli import train
     from tinyqae.data import synthetic_shapes
-    from tinyqae.experiment import images
-    monkeypatch.setattr(images, "synthetic_shapes", lambda seed: synthetic_shapes(300, 50, seed))
+    monkeypatch.setattr(train, "synthetic_shapes", lambda seed: synthetic_shapes(300, 50, seed))
     cli.main()
     printed = capsys.readouterr().out
     assert "SYNTHETIC, NOT CIFAR-10" in printed

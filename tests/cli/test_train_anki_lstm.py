@@ -63,13 +63,13 @@ def test_what_is_printed_and_one_s_own_sentence(tmp_path, monkeypatch, capsys):
     printed = run_here(monkeypatch, capsys, "--dataset", "synthetic", *SMALL, "--beam", 2, "--say", "Where is my Horse?",
                        "--out", tmp_path)
     assert "SYNTHETIC, NOT ANKI, split random" in printed
-    assert "64 bits a sentence, compression ratio" in printed
+    assert "64 bits per sentence, compression ratio" in printed
     assert printed.count("  ->  ") == 10
     assert "the same epochs on all of them would take about" in printed
-    said = printed[printed.index("you said"):].splitlines()
-    assert said[0] == "you said      where is my horse"
+    said = printed[printed.index("sentence        "):].splitlines()
+    assert said[0] == "sentence        where is my horse"
     assert len(said[1].split()[-1]) == 64 and set(said[1].split()[-1]) <= {"0", "1"}
-    assert said[2].startswith("comes back")
+    assert said[2].startswith("reconstruction")
     assert (tmp_path / "reconstructions.txt").read_text().count("  ->  ") == 10
 
 

@@ -11,15 +11,14 @@ import pytest
 from PIL import Image
 
 import tinyqae
-from tinyqae import backend, cli, codec
+from tinyqae import backend, codec
 from tinyqae.bottlenecks import Commit, Vanilla
-from tinyqae.cli import main
+from tinyqae.cli import COMMANDS, data, files, main, make_parser, train
 from tinyqae.data import TextData, synthetic_digits, synthetic_sentences, synthetic_shapes
 from tinyqae.errors import BackendError
-from tinyqae.experiment import images, sentences
 from tinyqae.models import MLPAutoencoder, Seq2SeqAutoencoder
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 TEXT = "where is your daughter\nIt's 7:30.\n\nhe reads\n" + "a line that is much longer than what the model takes\n"
 
 
@@ -111,7 +110,7 @@ def test_a_text_says_how_many_lines_are_kept_verbatim_and_why(here, models, caps
     assert main(["compress", "book.txt", "-o", "book.tqae", "--model", models["text"]]) == 0
     said = capsys.readouterr().err
     assert said.startswith(f"5 lines: {len(TEXT)} bytes -> ") and said.count("\n") == 1
-    assert ("3 of 5 lines kept verbatim (1 with characters other than a to z, 0 to 9 and the space, 1 of more than 25 "
+    assert ("3 of 5 lines stored verbatim (1 with characters other than a to z, 0 to 9 and the space, 1 of more than 25 "
             "characters, 1 empty); --clean would") in said
 
     assert main(["decompress", "book.tqae", "-o", "back.txt", "--model", models["text"]]) == 0
@@ -129,6 +128,17 @@ def test_clean_writes_lines_in_the_alphabet_and_counts_them(newline, here, model
     assert report["verbatim_because"] == {"other_characters": 0, "too_long": 1, "empty": 1, "longest": 25}
     assert main(["decompress", "a.tqae", "-o", "back.txt", "--model", models["text"]]) == 0
     assert Path("back.txt").read_bytes().count(newline.encode()) == 5
+
+
+def test_clean_keeps_letters_and_word_borders_and_says_what_is_lost(here, models, capsys):
+    Path("menu.txt").write_text("Où est le café?\tici\nthe bill\n", encoding="utf-8")
+    arguments = ["compress", "menu.txt", "-o", "a.tqae", "--model", models["text"], "--clean"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().err.endswith("; --clean changed 1 line, 1 character lost\n")
+    assert main([*arguments, "--json", "--force"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["verbatim_lines"], report["cleaned_lines"], report["lost_characters"]) == (0, 1, 1)
+    assert files._cleaned("Où est le café?\tici\r\nthe bill")[0] == "ou est le cafe ici\r\nthe bill"
 
 
 def test_standard_input_and_output(digits, models, monkeypatch, capsysbinary):
@@ -190,7 +200,7 @@ def test_info_lists_every_byte(digits, models, capsys):
     assert "not one that comes with tinyqae" in printed and f"bits per picture {8 * size / 10:.4g}" in printed
 
 
-def test_info_on_pictures_of_several_sizes_and_on_a_text(here, models, monkeypatch, capsys):
+def test_info_on_pictures_of_several_sizes_and_on_a_text(here, models, capsys):
     Image.new("L", (30, 20)).save("a.png")
     Image.new("L", (8, 8)).save("b.png")
     main(["compress", "a.png", "b.png", "-o", "ab.tqae", "--model", models["tiny"]])
@@ -201,14 +211,11 @@ def test_info_on_pictures_of_several_sizes_and_on_a_text(here, models, monkeypat
 
     Path("book.txt").write_text(TEXT)
     main(["compress", "book.txt", "-o", "book.tqae", "--model", models["text"]])
-    # As if this model came with the package: then the text can be decoded, and its length is known.
-    monkeypatch.setattr(cli, "_shipped_model", lambda data: tinyqae.load(models["text"]))
-    main(["decompress", "book.tqae", "-o", "back.txt"])
     capsys.readouterr()
     main(["info", "book.tqae"])
     printed, size = capsys.readouterr().out, os.path.getsize("book.tqae")
     assert "5 lines of text, 3 of them verbatim" in printed
-    assert f"bits per line {8 * size / 5:.4g}, bits per character {8 * size / os.path.getsize('back.txt'):.4g}" in printed
+    assert printed.endswith(f"bits per line {8 * size / 5:.4g}\n")
 
 
 # ---- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -247,9 +254,9 @@ def test_errors_are_one_line_and_leave_no_file(digits, models, capsys):
 
 
 @pytest.mark.parametrize(("arguments_", "words"), [
-    (["shrink"], "shrink"), (["compress", "digits.npy", "--model", "x"], "-o"), (["compress"], "INPUT"),
+    (["shrink"], "shrink"), (["compress", "a.png", "b.png", "--model", "x"], "-o"), (["compress"], "INPUT"),
     (["compress", "digits.npy", "-o", "a", "--model", "x", "--level", "9"], "--level"),
-    (["decompress", "a.tqae"], "-o"), (["data"], "action"), (["data", "fetch", "imagenet"], "'imagenet' is not one of"),
+    (["decompress", "a.bin"], "-o"), (["data"], "action"), (["data", "fetch", "imagenet"], "'imagenet' is not one of"),
     (["train"], "MODEL"), (["train", "mnist-mlp", "--epochs", "0"], "--epochs"), (["evaluate"], "MODEL"),
 ])
 def test_wrong_usage_is_one_line(arguments_, words, here, capsys):
@@ -258,7 +265,7 @@ def test_wrong_usage_is_one_line(arguments_, words, here, capsys):
 
 
 def test_wrong_usage_that_only_the_model_tells(digits, models, capsys):
-    assert "--clean is for texts" in refused(capsys, 2, "compress", "digits.npy", "-o", "a", "--model", models["grey"],
+    assert "--clean: it is for texts" in refused(capsys, 2, "compress", "digits.npy", "-o", "a", "--model", models["grey"],
                                              "--clean")
     assert "standard output" in refused(capsys, 2, "compress", "digits.npy", "-o", "-", "--model", models["grey"], "--json")
     assert "--dataset" in refused(capsys, 2, "evaluate", models["grey"], "--dataset", "anki")
@@ -274,6 +281,141 @@ def test_a_text_that_comes_out_otherwise_is_written_with_a_warning(here, models,
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("warning: ") and said.err.count("\n") == 1
     assert Path("back.txt").read_text().startswith("otherwise\nIt's 7:30.\n")
+
+
+# ---- names of outputs, and what must not be overwritten ----------------------------------------------------------------
+
+
+def test_the_output_is_named_after_the_input_and_back(digits, models, capsys):
+    assert main(["compress", "digits.npy", "-m", models["grey"]]) == 0
+    os.rename("digits.npy", "original.npy")
+    assert main(["decompress", "digits.npy.tqae", "-m", models["grey"]]) == 0
+    assert sorted(os.listdir()) == ["digits.npy", "digits.npy.tqae", "original.npy"]
+    np.testing.assert_array_equal(np.load("digits.npy"), tinyqae.load(models["grey"]).reconstruct(digits)[..., 0])
+
+
+def test_a_folder_and_a_text_are_named_likewise(here, models):
+    Path("album").mkdir()
+    for name in "ab":
+        Image.new("L", (28, 28), 9).save(f"album/{name}.png")
+    Path("book.txt").write_text(TEXT)
+    assert main(["compress", "album/", "-m", models["grey"]]) == 0
+    assert main(["compress", "book.txt", "-m", models["text"]]) == 0
+    os.rename("album", "before")
+    os.rename("book.txt", "before.txt")
+    assert main(["decompress", "album.tqae", "-m", models["grey"]]) == 0
+    assert main(["decompress", "book.txt.tqae", "-m", models["text"]]) == 0
+    assert sorted(os.listdir("album")) == ["a.png", "b.png"] and Path("book.txt").is_file()
+
+
+def test_standard_input_goes_to_standard_output(digits, models, monkeypatch, capsysbinary):
+    standard_input(monkeypatch, Path("digits.npy").read_bytes())
+    assert main(["compress", "-", "-q", "-m", models["grey"]]) == 0
+    said = capsysbinary.readouterr()
+    assert codec.contents(said.out)["pictures"] == 10 and said.err == b""
+
+
+@pytest.mark.parametrize("command_", [["compress", "digits.npy", "-o", "there"], ["decompress", "a.tqae", "-o", "there"],
+                                      ["decompress", "a.tqae", "-o", "there.npy"]])
+def test_an_output_that_exists_is_overwritten_by_force_only(command_, digits, models, capsys):
+    main(["compress", "digits.npy", "-o", "a.tqae", "-m", models["grey"]])
+    output = Path(command_[-1])
+    output.write_bytes(b"precious")
+    capsys.readouterr()
+    assert f"{output} exists; --force overwrites it" in refused(capsys, 2, *command_, "-m", models["grey"])
+    assert output.read_bytes() == b"precious"
+    if output.suffix or command_[0] == "compress":
+        assert main([*command_, "--force", "-m", models["grey"]]) == 0
+        assert output.read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_an_output_that_is_an_input_or_in_one_is_refused(force, digits, models, capsys):
+    Path("album").mkdir()
+    Image.new("L", (28, 28)).save("album/a.png")
+    os.link("digits.npy", "link.npy")
+    main(["compress", "digits.npy", "-o", "a.tqae", "-m", models["grey"]])
+    model = Path("model.npz")
+    model.write_bytes(Path(models["grey"]).read_bytes())
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    for arguments_, words in [
+        (["compress", "digits.npy", "-o", "digits.npy"], "digits.npy is the input digits.npy"),
+        (["compress", "digits.npy", "-o", "link.npy"], "link.npy is the input"),
+        (["compress", "album", "-o", "album/a.tqae"], "lies in the input album"),
+        (["decompress", "a.tqae", "-o", "a.tqae"], "a.tqae is the input"),
+        (["decompress", "a.tqae", "-o", "model.npz"], "model.npz is the input model.npz"),
+        (["compress", "digits.npy", "-o", "model.npz"], "model.npz is the input model.npz"),
+    ]:
+        assert words in refused(capsys, 2, *arguments_, *force, "-m", "model.npz")
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_an_earlier_run_is_kept_unless_told_otherwise(here, monkeypatch, capsys):
+    monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(100, 40, seed))
+    arguments_ = ["train", "mnist-mlp", "--dataset", "synthetic", "--epochs", "1", "--bits", "12", "--quiet"]
+    assert main(arguments_) == 0
+    before = Path("runs/mnist-mlp-commit-12/model.npz").read_bytes()
+    assert "--resume continues it, --force replaces it" in refused(capsys, 2, *arguments_, "--seed", "1")
+    assert Path("runs/mnist-mlp-commit-12/model.npz").read_bytes() == before
+    assert main([*arguments_, "--resume"]) == 0
+    assert Path("runs/mnist-mlp-commit-12/model.npz").read_bytes() == before
+    assert main([*arguments_, "--seed", "1", "--force"]) == 0
+    assert Path("runs/mnist-mlp-commit-12/model.npz").read_bytes() != before
+
+
+def test_bits_mean_the_code_s_size_for_every_model(capsys):
+    for name, bits, option, value in (("mnist-mlp", 30, "hidden", (30,)), ("cifar-cnn", 512, "size", "medium"),
+                                      ("anki-lstm", 64, "hidden", 32)):
+        args = make_parser("train").parse_args(["train", name, "--bits", str(bits)])
+        assert getattr(args, option) == value
+    assert "256, 512, 768" in refused(capsys, 2, "train", "cifar-cnn", "--bits", "300")
+
+
+@pytest.mark.parametrize("name", train.PROGRAMS)
+def test_help_names_the_values_of_defaults(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", name, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    recipe = {"mnist-mlp": ("mlp", (50,)), "cifar-cnn": ("cnn", "small"), "anki-lstm": ("lstm", 128)}[name][1]
+    recipe = train.PROGRAMS[name].recipe("default", "commit", recipe)
+    for value in (f"default: {recipe.epochs}", f"default: {recipe.batch_size}", f"default: {recipe.lr:g}"):
+        assert value in said
+    assert "the recipe's" not in said
+
+
+@pytest.mark.parametrize("arguments_", [["--help"], ["info", "a.tqae"],
+                                        ["compress", "digits.npy", "-o", "b.tqae", "-m", "mlp-50"]],
+                         ids=lambda arguments_: arguments_[0])
+def test_commands_import_only_what_they_need(arguments_, digits):
+    main(["compress", "digits.npy", "-o", "a.tqae", "-m", "mlp-50"])
+    code = ("import sys, tinyqae.cli\ntry:\n    tinyqae.cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+            "print([name for name in ('matplotlib', 'skimage', 'scipy', 'numba', 'nltk', 'pooch', 'requests', 'cupy')"
+            " if name in sys.modules], file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", code, *arguments_], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=60)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_every_command_is_in_the_list(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    said = capsys.readouterr().out
+    for name, (_, summary) in COMMANDS.items():
+        assert f"    {name}" in said and f"{name} {summary}" in " ".join(said.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_sigterm_says_stopped_and_leaves_no_file(digits, models):
+    started = subprocess.Popen(
+        [sys.executable, "-c", "import time, tinyqae.cli, tinyqae.codec as codec\n"
+         "def slow(*args, **options):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+         "codec.compress = slow\ntinyqae.cli.main(['compress', 'digits.npy', '-o', 'a.tqae', '-m', 'mlp-50'])"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert started.stdout.readline() == "ready\n"
+    started.terminate()
+    assert started.communicate(timeout=30)[1] == "stopped\n" and started.returncode == 143
+    assert os.listdir() == ["digits.npy"]
 
 
 def test_ctrl_c_says_stopped(digits, models, monkeypatch, capsys):
@@ -328,7 +470,7 @@ def test_a_closed_pipe_ends_it_quietly(digits, models):
 
 
 def test_train_and_evaluate_digits(here, monkeypatch, capsys):
-    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(300, 60, seed))
+    monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(300, 60, seed))
     arguments_ = ["train", "mnist-mlp", "--dataset", "synthetic", "--epochs", "1", "--hidden", "12", "--json"]
     assert main(arguments_) == 0
     trained = json.loads(capsys.readouterr().out)
@@ -348,7 +490,7 @@ def test_train_and_evaluate_digits(here, monkeypatch, capsys):
 
 @pytest.mark.parametrize("engine_name", ["reference", "fast"])
 def test_train_and_evaluate_take_an_engine(engine_name, here, monkeypatch, capsys):
-    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(100, 40, seed))
+    monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(100, 40, seed))
     common = ["--dataset", "synthetic", "--engine", engine_name, "--json"]
     assert main(["train", "mnist-mlp", "--epochs", "1", "--hidden", "12", *common]) == 0
     trained = json.loads(capsys.readouterr().out)
@@ -362,7 +504,7 @@ def test_train_and_evaluate_take_an_engine(engine_name, here, monkeypatch, capsy
                                         ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50")],
                          ids=lambda arguments_: arguments_[0])
 def test_an_unknown_engine_in_the_environment_is_refused_in_one_line(arguments_, digits, monkeypatch, capsys):
-    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(20, 10, seed))
+    monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(20, 10, seed))
     monkeypatch.setenv("TINYQAE_ENGINE", "turbo")
     assert "TINYQAE_ENGINE='turbo' is unknown; choose one of reference, fast" in refused(capsys, 1, *arguments_)
 
@@ -372,23 +514,23 @@ def test_an_unknown_engine_is_refused_as_wrong_usage(here, capsys):
 
 
 def test_evaluate_colour_pictures_and_sentences(models, monkeypatch, capsys):
-    monkeypatch.setattr(images, "synthetic_shapes", lambda seed: synthetic_shapes(20, 30, seed))
+    monkeypatch.setattr(train, "synthetic_shapes", lambda seed: synthetic_shapes(20, 30, seed))
     assert main(["evaluate", models["colour"], "--dataset", "synthetic"]) == 0
     assert "SYNTHETIC, NOT CIFAR-10\n" in capsys.readouterr().out
 
     for package in ("Levenshtein", "nltk", "simplemma"):
         pytest.importorskip(package, reason="sentences are measured with the extra `text`")
-    monkeypatch.setattr(sentences, "synthetic_sentences", lambda seed: synthetic_sentences(100, seed))
+    monkeypatch.setattr(train, "synthetic_sentences", lambda seed: synthetic_sentences(100, seed))
     assert main(["evaluate", models["text"], "--dataset", "synthetic", "--split", "length", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["test"]["levenshtein"] > 0 and measured["file"]["cr"] > 0 and "train" not in measured
 
 
 def test_evaluate_a_model_of_floats_has_no_file(models, monkeypatch, capsys):
-    monkeypatch.setattr(images, "synthetic_digits", lambda seed: synthetic_digits(20, 30, seed))
+    monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(20, 30, seed))
     assert main(["evaluate", models["vanilla"], "--dataset", "synthetic"]) == 0
     printed = capsys.readouterr().out
-    assert "512 bits an image" in printed and ".tqae" not in printed
+    assert "512 bits per image" in printed and ".tqae" not in printed
 
 
 @pytest.fixture
@@ -402,7 +544,7 @@ def pairs(here):
 def test_data_where_and_verify(pairs, capsys):
     assert main(["data", "where", "--data-dir", "."]) == 0
     mnist, cifar10, anki = capsys.readouterr().out.splitlines()
-    assert mnist.startswith("mnist: mnist: missing train-images-idx3-ubyte, ")
+    assert mnist.startswith("mnist: mnist: missing train-images-idx3-ubyte.gz, ")
     assert cifar10.startswith("cifar10: cifar-10-batches-bin: missing data_batch_1.bin, ")
     assert anki == "anki: fra-eng: there"
 
@@ -416,11 +558,11 @@ def test_data_where_and_verify(pairs, capsys):
 def test_data_verify_names_what_is_altered(pairs, capsys):
     Path("fra-eng/fra.txt").write_text("one column\n")
     Path("mnist").mkdir()
-    for file in cli.mnist.FILES:
+    for file in data.mnist.FILES:
         Path("mnist", file.name).write_bytes(b"something else")
     assert main(["data", "verify", "mnist", "anki", "--data-dir", "."]) == 1
     mnist, anki = capsys.readouterr().out.splitlines()
-    assert "mnist/train-images-idx3-ubyte is not MNIST's file" in mnist
+    assert "mnist/train-images-idx3-ubyte is truncated or not MNIST's file" in mnist
     assert "line 1 has 1 columns" in anki
 
 
@@ -433,16 +575,16 @@ def test_data_fetch_says_where_it_is(pairs, monkeypatch, capsys):
         return TextData(("go",), "CIFAR-10 proxy", "", "nowhere")
 
     def fail(data_dir, **options):
-        raise tinyqae.errors.DataError("MNIST is incomplete.\nTried in vain:\n  here")
+        raise tinyqae.errors.DataError("MNIST: missing a. Put it there\n  one mirror: HTTP status 503")
 
     asked = []
-    monkeypatch.setitem(cli.DATA_SETS, "mnist", cli.DataSet("folder", [], fail))
-    monkeypatch.setitem(cli.DATA_SETS, "cifar10", cli.DataSet("folder", [], load))
+    monkeypatch.setitem(data.DATA_SETS, "mnist", data.DataSet("folder", [], fail))
+    monkeypatch.setitem(data.DATA_SETS, "cifar10", data.DataSet("folder", [], load))
     # One that fails does not keep the next one from coming.
     assert main(["data", "fetch", "mnist", "cifar10", "--data-dir", ".", "--allow-modified-data"]) == 1
     assert capsys.readouterr() == ("cifar10: CIFAR-10 proxy, from nowhere: folder\n",
-                                   "mnist: MNIST is incomplete. Tried in vain: here\n")
-    assert asked == [(".", {"download": True, "progress": True, "allow_modified_data": True})]
+                                   "mnist: MNIST: missing a. Put it there\n  one mirror: HTTP status 503\n")
+    assert asked == [(".", {"download": True, "progress": False, "allow_modified_data": True})]
 
 
 # ---- a GPU -------------------------------------------------------------------------------------------------------------
@@ -450,11 +592,11 @@ def test_data_fetch_says_where_it_is(pairs, monkeypatch, capsys):
 
 @pytest.mark.parametrize("arguments", [
     ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50"), ("decompress", "digits.tqae", "-o", "back.npy"),
-    ("evaluate", "mlp-50"), ("train", "mnist-mlp"), ("train", "cifar-cnn"), ("train", "anki-lstm"), ("reproduce", "table1"),
+    ("evaluate", "mlp-50"), ("train", "mnist-mlp"), ("train", "cifar-cnn"), ("train", "anki-lstm"),
 ], ids=lambda arguments: " ".join(arguments[:2]))
 def test_every_command_takes_a_gpu_and_says_in_one_line_when_there_is_none(arguments, digits, capsys, monkeypatch):
     def missing():
         raise BackendError("no CUDA device can be seen")
 
-    monkeypatch.setattr(backend, "_working_cupy", missing)
+    monkeypatch.setattr(backend, "_import_cupy", missing)
     assert "backend='cupy': no CUDA device can be seen" in refused(capsys, 1, *arguments, "--backend", "cupy")

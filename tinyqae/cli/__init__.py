@@ -1,0 +1,62 @@
+"""The command `tinyqae`. It holds no method: each subcommand parses its arguments and calls the library.
+
+    train       train.py       train a model on MNIST, CIFAR-10, Anki sentences, or data of one's own
+    evaluate    evaluate.py    measure a model on held-out examples
+    compress, decompress, info                  files.py
+    data        data.py        download, find and verify the data sets
+
+Exit codes: 0; 1 for what went wrong, in one line; 2 for wrong usage; 3 where decompressed text differs from what the machine
+that wrote the file decoded; 130 and 143 after Ctrl-C and SIGTERM.
+"""
+import importlib
+import shlex
+import sys
+
+from .. import __version__
+from .program import OneLineParser, run_main
+
+COMMANDS = {
+    "train": ("train", "train a model"),
+    "evaluate": ("evaluate", "measure a model on held-out examples"),
+    "compress": ("files", "compress pictures, a stack of images or a text to one file"),
+    "decompress": ("files", "reconstruct what a file holds"),
+    "info": ("files", "show what is in a file, byte by byte"),
+    "data": ("data", "download, find or verify the data sets"),
+}
+"""{name: (module, summary)}. Only the module of the command in use is imported, so that every command starts fast."""
+
+
+def main(argv=None):
+    """Run the command with these arguments, by default those of the process. Returns the exit code.
+
+    Expected failures raise SystemExit after one line on standard error.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = make_parser(argv[0] if argv else None)
+    if not argv:
+        parser.print_help()
+        return 0
+
+    def run():
+        args = parser.parse_args(argv)
+        args.command = shlex.join(["tinyqae", *argv])
+        return args.run(args)
+
+    return run_main(run, **({} if argv[0] == "train" else {"stopped": "stopped"}))
+
+
+def make_parser(command=None):
+    """The parser of all commands, of which `command` has its arguments."""
+    parser = OneLineParser(prog="tinyqae",
+                           description="Quantized autoencoders: images and sentences to a few bits, and back.",
+                           epilog="tinyqae COMMAND --help explains a command and shows examples.")
+    parser.add_argument("--version", action="version", version=f"tinyqae {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (module, summary) in COMMANDS.items():
+        subparser = commands.add_parser(name, help=summary)
+        if name == command:
+            configure = getattr(importlib.import_module(f".{module}", __name__), f"configure_{name}")
+            subparser.description = f"{summary[0].upper()}{summary[1:]}."
+            configure(subparser)
+            subparser.set_defaults(parser=subparser)
+    return parser

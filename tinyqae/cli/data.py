@@ -1,0 +1,95 @@
+"""`tinyqae data`: download, find and verify the data sets."""
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..data import anki, cifar10, load_anki, load_cifar10, load_mnist, mnist
+from ..data.cache import data_directory
+from ..errors import DataError
+from .program import add_data_arguments
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set on disk: its folder in the data directory, what names the files missing there, and its loader."""
+
+    folder: str
+    missing: Callable
+    load: Callable
+
+
+DATA_SETS = {
+    "mnist": DataSet("mnist", mnist.missing, load_mnist),
+    "cifar10": DataSet(cifar10.DIRECTORY, cifar10.missing, load_cifar10),
+    "anki": DataSet(f"{anki.FROZEN_LANGUAGE}-eng", anki.missing, load_anki),
+}
+
+
+def configure_data(parser):
+    """Add the arguments."""
+    parser.description += """
+
+  fetch    download what is missing
+  where    print the folder of each data set, and whether it is there
+  verify   check the files; exit code 1 if one is not as it should be
+
+  tinyqae data fetch mnist
+  tinyqae data verify --data-dir DIR"""
+    parser.add_argument("action", choices=("fetch", "where", "verify"))
+    parser.add_argument("names", nargs="*", type=_data_set, metavar="DATASET",
+                        help=f"any of {', '.join(DATA_SETS)}; default: all")
+    add_data_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _data_set(text):
+    """An argparse type. (With choices, argparse would want one of them where none is given.)"""
+    if text not in DATA_SETS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(DATA_SETS)}")
+    return text
+
+
+def run(args):
+    """Do it for each data set; returns the exit code."""
+    report = {"fetch": _fetch, "where": _where, "verify": _verify}[args.action]
+    all_fine = True
+    for name in args.names or DATA_SETS:
+        fine, line = report(name, args)
+        print(f"{name}: {line}", file=sys.stdout if fine or args.action != "fetch" else sys.stderr, flush=True)
+        all_fine &= fine
+    return 0 if all_fine else 1
+
+
+def _fetch(name, args):
+    """Download what is missing; as the two below, (whether all is well, what to say)."""
+    try:
+        data = _load(name, args, download=True, progress=sys.stderr.isatty())
+    except DataError as error:
+        return False, str(error)
+    return True, f"{data.name}, from {data.source}: {data_directory(args.data_dir) / DATA_SETS[name].folder}"
+
+
+def _where(name, args):
+    directory = data_directory(args.data_dir)
+    missing = DATA_SETS[name].missing(directory)
+    return True, f"{directory / DATA_SETS[name].folder}: " + (f"missing {', '.join(missing)}" if missing else "there")
+
+
+def _verify(name, args):
+    missing = DATA_SETS[name].missing(data_directory(args.data_dir))
+    if missing:
+        return False, f"missing {', '.join(missing)}; tinyqae data fetch {name} downloads them"
+    try:
+        data = _load(name, args, download=False, progress=False)
+    except DataError as error:
+        return False, str(error)
+    if name == "anki":
+        return True, f"{len(data.sentences):,} sentences, SHA-256 {data.sha256}; none is expected, since the pairs change"
+    return True, f"{data.name}, SHA-256 {data.sha256}"
+
+
+def _load(name, args, **options):
+    if name == "cifar10":
+        options["allow_modified_data"] = args.allow_modified_data
+    return DATA_SETS[name].load(args.data_dir, **options)

@@ -1,0 +1,332 @@
+"""`tinyqae compress`, `decompress` and `info`. Their conventions are those of zstd and cwebp."""
+import contextlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from .. import codec
+from ..codec import lines, outputs
+from ..codec.inputs import read_images, read_text
+from ..data import clean_sentence, clean_text
+from ..errors import CodecError
+from ..models import Seq2SeqAutoencoder
+from .program import add_backend_argument, use_backend
+
+ENDING = ".tqae"
+OTHER_TEXT = 3
+"""Exit code of `decompress` where this machine decodes a text differently from the one that wrote the file."""
+STANDARD = "-"
+SHOWN_BYTES = 16
+
+
+def describe_shipped_models():
+    """The models that come with the package, for help texts."""
+    listed = "\n".join(f"  {name:12}{entry['about']}" for name, entry in codec.shipped_models().items())
+    return f"Models that come with tinyqae:\n{listed}"
+
+
+def configure_compress(parser):
+    """Add the arguments."""
+    parser.description += f"""
+
+Any number of pictures, folders of pictures, one .npy or IDX file of images, or one text with a sentence per line. Pictures
+are cut into tiles of the model's size; lines that the model cannot encode are stored verbatim. Compression is lossy.
+
+{describe_shipped_models()}
+
+  tinyqae compress digits.npy --model mlp-50                       writes digits.npy{ENDING}
+  tinyqae compress holiday/ --model runs/cifar-cnn-commit-small/model.npz
+  cat sentences.txt | tinyqae compress - --model lstm-64 > sentences{ENDING}"""
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders; - is standard input")
+    parser.add_argument("-m", "--model", required=True, help="a model.npz that training wrote, or one of the names above")
+    _add_output_arguments(parser, f"default: INPUT{ENDING} for one input, standard output for -")
+    parser.add_argument("--clean", action="store_true",
+                        help="of a text: convert every line to a to z, 0 to 9 and the space first (accents are removed), "
+                             "so that a model can encode it")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    add_backend_argument(parser, "numpy")
+    parser.set_defaults(run=compress)
+
+
+def configure_decompress(parser):
+    """Add the arguments."""
+    parser.description += f"""
+
+OUT is, for pictures, a .png, .bmp or .tif for one, a .npy or .idx file for a stack, or a folder; for a text, a file. Exit
+code {OTHER_TEXT}: the text was written, but differs from what the machine that compressed it had decoded.
+
+  tinyqae decompress digits.npy{ENDING}                                 writes digits.npy
+  tinyqae decompress holiday{ENDING} -o holiday/ --model runs/cifar-cnn-commit-small/model.npz
+  tinyqae decompress sentences{ENDING} -o -"""
+    parser.add_argument("file", metavar=f"FILE{ENDING}", help="- is standard input")
+    parser.add_argument("-m", "--model", help="the model.npz that compressed the file; not needed for a model that comes "
+                                              "with tinyqae")
+    _add_output_arguments(parser, f"default: FILE without {ENDING}, standard output for -", "OUT")
+    add_backend_argument(parser, "numpy")
+    parser.set_defaults(run=decompress)
+
+
+def configure_info(parser):
+    """Add the arguments."""
+    parser.description += f"""
+
+Ratios are those of the whole file. The ratio to raw pixels needs the model, which is known if it comes with tinyqae.
+
+  tinyqae info digits{ENDING}"""
+    parser.add_argument("file", metavar=f"FILE{ENDING}", help="- is standard input")
+    parser.add_argument("--json", action="store_true", help="print the same as JSON")
+    parser.set_defaults(run=info)
+
+
+def _add_output_arguments(parser, default, metavar="FILE"):
+    parser.add_argument("-o", "--output", metavar=metavar, help=f"- is standard output; {default}")
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite an output that exists")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print more about what is done")
+
+
+@contextlib.contextmanager
+def _without_numba():
+    """Plain NumPy kernels unless the user asks otherwise: importing Numba takes longer than encoding some hundred images."""
+    asked = "TINYQAE_KERNELS" in os.environ
+    os.environ.setdefault("TINYQAE_KERNELS", "numpy")
+    try:
+        yield
+    finally:
+        if not asked:
+            del os.environ["TINYQAE_KERNELS"]
+
+
+# ---- compress ----------------------------------------------------------------------------------------------------------
+
+
+@_without_numba()
+def compress(args):
+    """Read, compress, write, report; returns the exit code."""
+    output = args.output or _default_output(args)
+    if args.json and output == STANDARD:
+        args.parser.error("argument --json: the report and the file would both go to standard output; give -o FILE")
+    _require_free(args, output, [*args.inputs, args.model])
+    use_backend(args.backend, not args.quiet)
+    model = codec.find(args.model)
+    if args.clean and not _is_of_text(model):
+        args.parser.error(f"argument --clean: it is for texts, and {args.model} is a model of images")
+    with _one_line_errors():
+        data, report = (_compress_text if _is_of_text(model) else _compress_images)(args, model)
+    outputs.write_parts(output, [data])
+    report |= {"bytes_out": len(data), "ratio": report["bytes_in"] / len(data), "output": output,
+               "model": args.model, "model_id": model.model_id()}
+    if args.json:
+        print(json.dumps(report, indent=2))
+    elif not args.quiet:
+        print(_summary(report), file=sys.stderr)
+        if args.verbose:
+            print(f"{output}: {_in_words(codec.contents(data))}", file=sys.stderr)
+    return 0
+
+
+def _default_output(args):
+    if len(args.inputs) > 1:
+        args.parser.error(f"argument -o/--output: needed for {len(args.inputs)} inputs, which go to one file")
+    name = args.inputs[0]
+    return STANDARD if name == STANDARD else os.path.normpath(name) + ENDING
+
+
+def _compress_images(args, model):
+    """(bytes of the file, what to report)."""
+    given = read_images(args.inputs)
+    # A single picture gets its name from where it is decompressed to.
+    names = given.names if len(given.images) > 1 else None
+    data = codec.compress(given.images, model, names=names, progress=_progress(args))
+    return data, {"kind": "images", "pictures": len(given.images), "bytes_in": given.bytes, "notes": list(given.notes)}
+
+
+def _compress_text(args, model):
+    """(bytes of the file, what to report)."""
+    given = read_text(args.inputs)
+    text, changed, lost = _cleaned(given.text) if args.clean else (given.text, 0, 0)
+    data = codec.compress(text, model, progress=_progress(args))
+    found = codec.contents(data)
+    report = {"kind": "text", "lines": found["lines"], "bytes_in": given.bytes, "verbatim_lines": found["verbatim_lines"],
+              "verbatim_because": _why_verbatim(text, model), "cleaned_lines": changed, "lost_characters": lost}
+    return data, report
+
+
+def _cleaned(text):
+    """(the text with every line in the models' alphabet, how many lines that changed, how many characters were lost)."""
+    parts = re.split("(\r?\n)", text)  # Every other part is a line, and the one after it what ends it.
+    before, (parts[::2], lost) = parts[::2], zip(*map(clean_text, parts[::2]), strict=True)
+    return "".join(parts), sum(a != b for a, b in zip(before, parts[::2], strict=True)), sum(lost)
+
+
+def _why_verbatim(text, model):
+    """How many lines are stored verbatim, by reason."""
+    longest = model.pad_to or model.max_length
+    kept = [line for _, line in lines.take_apart(text, longest).verbatim]
+    foreign = sum(clean_sentence(line) != line for line in kept)
+    empty = kept.count("")
+    return {"other_characters": foreign, "too_long": len(kept) - foreign - empty, "empty": empty, "longest": longest}
+
+
+def _summary(report):
+    """What `compress` did, in one line."""
+    said = [f"{report['bytes_in']:,} bytes -> {report['bytes_out']:,} bytes, ratio {report['ratio']:.2f}"]
+    if report["kind"] == "images":
+        return "; ".join([f"{_count(report['pictures'], 'picture')}: {said[0]}", *report["notes"]])
+    why = report["verbatim_because"]
+    reasons = [(why["other_characters"], "with characters other than a to z, 0 to 9 and the space"),
+               (why["too_long"], f"of more than {why['longest']} characters"), (why["empty"], "empty")]
+    if report["verbatim_lines"]:
+        said.append(f"{report['verbatim_lines']:,} of {_count(report['lines'], 'line')} stored verbatim (" +
+                    ", ".join(f"{count:,} {reason}" for count, reason in reasons if count) + ")")
+    if why["other_characters"]:
+        said.append("--clean would convert such lines to the model's alphabet")
+    if report["cleaned_lines"]:
+        said.append(f"--clean changed {_count(report['cleaned_lines'], 'line')}, "
+                    f"{_count(report['lost_characters'], 'character')} lost")
+    return "; ".join([f"{_count(report['lines'], 'line')}: {said[0]}", *said[1:]])
+
+
+# ---- decompress --------------------------------------------------------------------------------------------------------
+
+
+@_without_numba()
+def decompress(args):
+    """Read, decode, write; returns the exit code."""
+    output = args.output
+    if output is None:
+        if args.file != STANDARD and not args.file.endswith(ENDING):
+            args.parser.error(f"argument -o/--output: needed, since {args.file} does not end in {ENDING}")
+        output = STANDARD if args.file == STANDARD else args.file.removesuffix(ENDING)
+    _require_free(args, output, [args.file, *([args.model] if args.model else [])])
+    use_backend(args.backend, not args.quiet)
+    data = _read(args.file)
+    model = codec.find(args.model) if args.model else _shipped_model(data)
+    if model is None:
+        raise CodecError(f"{args.file} needs the model {codec.contents(data)['model_id']}, which does not come with "
+                         "tinyqae; name its file with --model")
+    with _one_line_errors():
+        unpacked = codec.unpack(data, model, progress=_progress(args))
+        if _is_of_text(model):
+            outputs.write_text(output, unpacked.content)
+        else:
+            outputs.write_images(output, unpacked.content, unpacked.names)
+    if args.verbose:
+        print(f"{output}: {_in_words(codec.contents(data))}", file=sys.stderr)
+    if unpacked.matches:
+        return 0
+    print("warning: some of the text differs from what the machine that wrote the file decoded: another version or "
+          "processor rounds differently", file=sys.stderr)
+    return OTHER_TEXT
+
+
+# ---- info --------------------------------------------------------------------------------------------------------------
+
+
+def info(args):
+    """Print what the file says of itself; returns the exit code."""
+    data = _read(args.file)
+    found, fields = codec.contents(data), codec.describe(data)
+    is_text = found["kind"] == "text"
+    ratios = _text_ratios(data, found) if is_text else _image_ratios(len(data), found, _shipped_model(data))
+    if args.json:
+        described = [{"name": field.name, "offset": field.offset, "length": field.length, "value": _plain(field)}
+                     for field in fields]
+        print(json.dumps({"file": args.file, "bytes": len(data), **found, **ratios, "fields": described}, indent=2))
+        return 0
+    print(f"{args.file}: {len(data):,} bytes, {_in_words(found)}\n")
+    print(f"{'offset':>10}{'length':>10}  {'what':16}  value")
+    for field in fields:
+        value = _plain(field)
+        print(f"{field.offset:10}{field.length:10}  {field.name:16}  {'' if value is None else value}".rstrip())
+    print("\n" + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in ratios.items()))
+    return 0
+
+
+def _image_ratios(size, found, model):
+    """What a file of `size` bytes takes, by the measures for which its model need not be known, or is."""
+    ratios = {"bits_per_picture": 8 * size / found["pictures"]} if found["pictures"] else {}
+    pixels = found["pixels"]
+    if pixels is None and model:
+        pixels = found["pictures"] * model.input_shape[0] * model.input_shape[1]
+    if pixels:
+        ratios["bits_per_pixel"] = 8 * size / pixels
+    if pixels and model:
+        ratios["ratio_to_raw_pixels"] = pixels * model.input_shape[2] / size
+    return ratios
+
+
+def _text_ratios(data, found):
+    """The same for a text, whose length is known after decoding only."""
+    return {"bits_per_line": 8 * len(data) / found["lines"]} if found["lines"] else {}
+
+
+def _in_words(found):
+    """What codec.contents says, in three lines."""
+    if found["kind"] == "images":
+        what = _count(found["pictures"], "picture")
+        if found["sizes"]:
+            what += " (height x width " + ", ".join(f"{h}x{w}" for h, w in found["sizes"])
+            what += ", ...)" if len(found["sizes"]) < found["pictures"] else ")"
+    else:
+        what = f"{_count(found['lines'], 'line')} of text, {found['verbatim_lines']:,} of them verbatim"
+    how = {"packed": "packed", "coded": "entropy-coded"}[found["method"]]
+    whose = f"{found['model']}, which comes with tinyqae" if found["model"] else "not one that comes with tinyqae"
+    return (f"{what}\n{_count(found['count'], 'code')} of {found['bits']} bits, {how}\n"
+            f"model {found['model_id']}, {whose}")
+
+
+def _plain(field):
+    """A field's value for people and JSON: a number, a few bytes in hexadecimal, or None for many."""
+    if isinstance(field.value, int):
+        return field.value
+    return field.value.hex() if len(field.value) <= SHOWN_BYTES and field.name not in ("extra", "payload") else None
+
+
+# ---- what they share ---------------------------------------------------------------------------------------------------
+
+
+def _require_free(args, output, inputs):
+    """Usage error where the output is an input or lies in one, or exists and --force is not given."""
+    if output == STANDARD:
+        return
+    for name in inputs:
+        if name != STANDARD and os.path.exists(name):
+            same = os.path.exists(output) and os.path.samefile(output, name)
+            if same or Path(name).is_dir() and Path(name).resolve() in Path(output).resolve().parents:
+                args.parser.error(f"argument -o/--output: {output} {'is' if same else 'lies in'} the input {name}")
+    if os.path.isfile(output) and not args.force:  # A directory that is not empty is never written to.
+        args.parser.error(f"argument -o/--output: {output} exists; --force overwrites it")
+
+
+def _shipped_model(data):
+    """The model that a file needs if it comes with the package, or None."""
+    name = codec.contents(data)["model"]
+    return codec.shipped(name) if name else None
+
+
+def _read(file):
+    return sys.stdin.buffer.read() if file == STANDARD else Path(file).read_bytes()
+
+
+def _is_of_text(model):
+    return isinstance(model, Seq2SeqAutoencoder)
+
+
+def _progress(args):
+    return sys.stderr.isatty() and not args.quiet
+
+
+def _count(number, noun):
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+@contextlib.contextmanager
+def _one_line_errors():
+    """What is a wrong argument to the codec is a wrong file here, and a person gets one line about it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise CodecError(str(error)) from error

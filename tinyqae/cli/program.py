@@ -1,0 +1,127 @@
+"""What every program here shares, the examples and benchmarks as well: argument types, common options, how it ends."""
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from .. import backend
+from ..checkpoint import write_atomically
+from ..engine import DEFAULT, ENGINES
+from ..errors import TinyqaeError
+
+
+def positive_int(text):
+    """An argparse type: a whole number above 0."""
+    return _number(text, int, lambda value: value > 0, "a whole number above 0")
+
+
+def positive_float(text):
+    """An argparse type: a finite number above 0."""
+    return _number(text, float, lambda value: 0 < value < float("inf"), "a number above 0")
+
+
+def non_negative_int(text):
+    """An argparse type: a whole number, 0 or more."""
+    return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
+
+
+def non_negative_float(text):
+    """An argparse type: a finite number, 0 or more."""
+    return _number(text, float, lambda value: 0 <= value < float("inf"), "a number, 0 or more")
+
+
+def widths(text):
+    """An argparse type: "50" or "256,50" -> (50,) or (256, 50)."""
+    return tuple(positive_int(part) for part in text.split(","))
+
+
+def _number(text, kind, accept, wanted):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not accept(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return value
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line instead of the whole usage, and whose help keeps its line breaks."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
+
+    def error(self, message):
+        """Exit with code 2."""
+        self.exit(2, f"error: {message}; --help explains\n")
+
+
+def add_backend_argument(parser, default):
+    """Add --backend."""
+    parser.add_argument("--backend", choices=backend.BACKENDS, default=default,
+                        help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU if there is a working one; "
+                             "default: %(default)s")
+
+
+def add_engine_argument(parser):
+    """Add --engine."""
+    parser.add_argument("--engine", choices=ENGINES, help="fast: buffers and fused kernels; reference: the formulas as in "
+                        f"tinyqae/ops; default: $TINYQAE_ENGINE, else {DEFAULT}")
+
+
+def add_data_arguments(parser):
+    """Add --data-dir and --allow-modified-data."""
+    parser.add_argument("--data-dir", metavar="DIR",
+                        help="where the data sets are or are downloaded to; default: $TINYQAE_DATA, else the user's cache")
+    parser.add_argument("--allow-modified-data", action="store_true",
+                        help="accept files that are not CIFAR-10's originals; every output then says CIFAR-10 proxy")
+
+
+def use_backend(which, say=True):
+    """backend.use; where there was a choice, say on standard error what is used."""
+    backend.use(which)
+    if say and (backend.name == "cupy" or backend.why_not_cupy):
+        print(backend.describe(), file=sys.stderr)
+
+
+def require_writable(directory):
+    """OSError unless files can be written to the directory, which is made if it does not exist."""
+    write_atomically(Path(directory) / ".writable", lambda file: None)
+    (Path(directory) / ".writable").unlink()
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that what is half-written is removed on the way out."""
+
+
+def run_main(main, stopped="stopped; the same command with --resume continues from the last whole epoch"):
+    """Call main() as a program and return its result.
+
+    Expected failures are one line on standard error and exit code 1; wrong usage exits with 2; Ctrl-C and SIGTERM say
+    `stopped` and exit with 130 and 143. If nobody reads standard output any more (`| head`), the program ends silently.
+    """
+    if threading.current_thread() is threading.main_thread():
+        def terminate(number, frame):
+            raise Terminated
+
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        result = main()
+        # What is still buffered, so that a closed pipe shows here and not when Python ends.
+        print(end="", flush=True)
+        return result
+    except (KeyboardInterrupt, Terminated) as error:
+        print(stopped, file=sys.stderr)
+        sys.exit(143 if isinstance(error, Terminated) else 130)
+    except BrokenPipeError:
+        # Python flushes once more at the end, which must not fail again. 141 is what the shell says of other programs.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except MemoryError as error:
+        sys.exit(f"error: out of memory{f': {error}' if str(error) else ''}")
+    except TinyqaeError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or 'file'}: {error.strerror or error}")

@@ -1,0 +1,262 @@
+"""`tinyqae train`: the report's three models by named recipes, resumable, on one's own images and text as well."""
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from .. import recipes
+from ..bottlenecks import KINDS, REPORT_KINDS, VARIANTS
+from ..data import (
+    image_folder_patches,
+    load_anki,
+    load_cifar10,
+    load_mnist,
+    load_text,
+    split_sentences,
+    synthetic_digits,
+    synthetic_sentences,
+    synthetic_shapes,
+)
+from ..experiment import images, sentences
+from ..experiment.runs import full_run_estimate
+from ..metrics.text import require_text_packages
+from .program import (
+    add_backend_argument,
+    add_data_arguments,
+    add_engine_argument,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+    require_writable,
+    use_backend,
+    widths,
+)
+
+CNN_BITS = {256: "small", 512: "medium", 768: "large"}
+"""Bits of the CNN's code -> --size."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model and the data it is trained on.
+
+    name: of the program and its runs. model: in a word. size: the option that says how large the code is.
+    items: what the data set consists of, "images" or "sentences". datasets: choices of --dataset, the first is the default.
+    add_arguments(parser): the options of its own. recipe(name, quant, size): the settings. load(args): the data.
+    kind: the module that trains, measures and writes, experiment.images or experiment.sentences.
+    summary, example: for the help text. train_items: how many items are used by default, None for all.
+    """
+
+    name: str
+    model: str
+    size: str
+    items: str
+    datasets: tuple
+    add_arguments: Callable
+    recipe: Callable
+    load: Callable
+    kind: ModuleType
+    summary: str
+    example: str
+    train_items: int | None = None
+
+
+def load_digits(args):
+    """MNIST or the synthetic digits."""
+    if args.dataset == "synthetic":
+        return synthetic_digits(seed=0)
+    return load_mnist(args.data_dir, progress=shows_progress(args))
+
+
+def load_pictures(args):
+    """CIFAR-10, the images of --images, or the synthetic shapes."""
+    if args.images is not None:
+        return image_folder_patches(args.images)
+    if args.dataset == "synthetic":
+        return synthetic_shapes(seed=0)
+    return load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data, progress=shows_progress(args))
+
+
+def load_sentences(args):
+    """The sentences and their split; MissingPackage if they could not be measured later."""
+    require_text_packages()
+    if args.text is not None:
+        data = load_text(args.text)
+    elif args.dataset == "synthetic":
+        data = synthetic_sentences(seed=0)
+    else:
+        data = load_anki(args.data_dir, language=args.language, progress=shows_progress(args))
+    return split_sentences(data, "report" if args.split == "length" and args.recipe == "report" else args.split)
+
+
+def _add_mlp_arguments(parser):
+    parser.add_argument("--hidden", type=widths, default=(50,), metavar="N[,N...]",
+                        help="widths of the encoder's layers; the last one is the number of bits; default: 50")
+    parser.add_argument("--bits", dest="hidden", type=lambda text: (positive_int(text),), metavar="N",
+                        help="the code's size: --hidden N, no hidden layer")
+
+
+def _add_cnn_arguments(parser):
+    parser.add_argument("--size", choices=recipes.SIZES, default="small",
+                        help="latent map 4x4x16 (small), 4x4x32 (medium) or 4x4x48 (large); default: %(default)s")
+    parser.add_argument("--bits", dest="size", type=_one_of(CNN_BITS), metavar="N",
+                        help="the code's size, in place of --size: 256, 512 or 768")
+    parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
+
+
+def _add_lstm_arguments(parser):
+    parser.add_argument("--hidden", type=int, choices=recipes.HIDDEN_SIZES, default=128,
+                        help="half the bits of a sentence's code, and with --recipe report the units of each LSTM; "
+                             "default: %(default)s")
+    parser.add_argument("--bits", dest="hidden", type=_one_of({2 * units: units for units in recipes.HIDDEN_SIZES}),
+                        metavar="N", help="the code's size, in place of --hidden: 64, 128, 256 or 512")
+    parser.add_argument("--split", choices=("random", "length"), default="random",
+                        help="hold out a tenth of the sentences at random, or, as the report does, the longest fifth; "
+                             "default: %(default)s")
+    parser.add_argument("--language", default="fra", metavar="CODE",
+                        help="the language paired with English, three letters as on manythings.org; default: %(default)s")
+    parser.add_argument("--text", metavar="FILE", help="train on the lines of this text file instead of the Anki pairs")
+    parser.add_argument("--beam", type=positive_int, metavar="N", help="beam width of decoding, 1 for greedy; default: 8, "
+                                                                       "with --recipe report 1")
+    parser.add_argument("--say", action="append", metavar="SENTENCE",
+                        help="a sentence of your own to encode and decode after training; may be given several times")
+
+
+def _one_of(values):
+    """An argparse type: one of some numbers, which stand for values."""
+    def convert(text):
+        if not text.isdecimal() or int(text) not in values:
+            raise ValueError
+        return values[int(text)]
+    convert.__name__ = f"number of bits ({', '.join(map(str, values))})"  # What argparse says is invalid.
+    return convert
+
+
+PROGRAMS = {program.name: program for program in (
+    Program("mnist-mlp", "MLP", "hidden", "images", ("mnist", "synthetic"), _add_mlp_arguments, recipes.mnist_mlp,
+            load_digits, images, "an MLP on MNIST's digits", "--quant commit --hidden 256,50"),
+    Program("cifar-cnn", "CNN", "size", "images", ("cifar10", "synthetic"), _add_cnn_arguments, recipes.cifar_cnn,
+            load_pictures, images, "a CNN on CIFAR-10's photographs or your own", "--size large", train_items=10_000),
+    Program("anki-lstm", "LSTM", "hidden", "sentences", ("anki", "synthetic"), _add_lstm_arguments, recipes.anki_lstm,
+            load_sentences, sentences, "an LSTM on the Anki sentences or your own text", "--text FILE"),
+)}
+
+
+def configure_train(parser):
+    """Add a subcommand for each model."""
+    parser.description += """
+
+  tinyqae train mnist-mlp --quant commit
+  tinyqae train cifar-cnn --images holiday/
+  tinyqae train anki-lstm --help"""
+    programs = parser.add_subparsers(metavar="MODEL", required=True)
+    for program in PROGRAMS.values():
+        trained = programs.add_parser(program.name, help=program.summary, description=f"""Train {program.summary}.
+
+Writes model.npz, metrics.json, history.csv, pictures and reconstructions of held-out examples to --out.
+
+  tinyqae train {program.name} {program.example}""")
+        add_training_arguments(trained, program)
+        trained.set_defaults(run=run, program=program, parser=trained)
+
+
+def add_training_arguments(parser, program):
+    """Add the options that all trainings have, and the program's own."""
+    items = program.items
+    default_size = {"mlp": (50,), "cnn": "small", "lstm": 128}[program.model.lower()]
+    settings = {name: {quant: program.recipe(name, quant, default_size) for quant in kinds}
+                for name, kinds in (("default", KINDS), ("report", REPORT_KINDS))}
+
+    def defaults(value):
+        """The value of the default recipe for --quant commit, and of other quantizers and recipes where it differs."""
+        usual = value(settings["default"]["commit"])
+        others = {quant: value(recipe) for quant, recipe in settings["default"].items()}
+        notes = [f"{quant} {other:g}" for quant, other in others.items() if other is not None and other != usual]
+        report = {value(recipe) for recipe in settings["report"].values()} - {None, usual}
+        if report:
+            notes.append("--recipe report " + " to ".join(f"{one:.3g}" for one in sorted({min(report), max(report)})))
+        return f"default: {usual:g}" + f" ({', '.join(notes)})" * bool(notes)
+
+    parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
+                        help="the bottleneck. vanilla, or none: no quantization; naive: threshold after training; fence: "
+                             "naive with a loss against values near 1/2; commit: threshold in training, straight-through "
+                             "estimator, commitment loss; clipped, stochastic, annealed, entropy: variants that the report "
+                             "did not try, for the default recipe only; default: %(default)s")
+    parser.add_argument("--recipe", choices=recipes.RECIPES, default="default",
+                        help="default: what trained best on a validation split; report: the settings behind the report's "
+                             "tables; default: %(default)s")
+    parser.add_argument("--epochs", type=positive_int,
+                        help=f"passes over the training {items}; {defaults(lambda r: r.epochs)}")
+    parser.add_argument("--batch-size", type=positive_int,
+                        help=f"{items} per training step; {defaults(lambda r: r.batch_size)}")
+    parser.add_argument("--lr", type=positive_float, help=f"learning rate; {defaults(lambda r: r.lr)}")
+    parser.add_argument("--quant-weight", type=non_negative_float,
+                        help="weight of the commitment, fence or entropy loss; "
+                             + defaults(lambda r: r.bottleneck.get("weight")))
+    parser.add_argument("--seed", type=non_negative_int, default=0,
+                        help="of the initial weights and the order of the data; default: %(default)s")
+    program.add_arguments(parser)
+    add_backend_argument(parser, "auto")
+    add_engine_argument(parser)
+    parser.add_argument("--dataset", choices=program.datasets, default=program.datasets[0],
+                        help="synthetic: made-up data of the same shape, which needs no network; default: %(default)s")
+    add_data_arguments(parser)
+    parser.add_argument(f"--train-{items}", type=positive_int, metavar="N", default=program.train_items, dest="train_items",
+                        help=f"train on the first N {items} only; default: {program.train_items or 'all'}")
+    parser.add_argument("-o", "--out", metavar="DIR", help=f"where the results go; default: runs/{program.name}-QUANT-SIZE")
+    parser.add_argument("-f", "--force", action="store_true", help="replace an earlier run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no table, only errors")
+    parser.add_argument("--json", action="store_true", help="print the content of metrics.json, and nothing else")
+
+
+def run(args):
+    """Train, measure, write, print; returns the exit code."""
+    program = args.program
+    size = getattr(args, program.size)
+    size_in_words = "-".join(map(str, size)) if isinstance(size, tuple) else str(size)
+    if args.recipe == "report" and args.quant in VARIANTS:
+        args.parser.error(f"argument --quant: the report did not try {args.quant}; leave --recipe report out")
+    recipe = program.recipe(args.recipe, args.quant, size).override(
+        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight)
+    use_backend(args.backend, shows_progress(args))
+    directory = Path(args.out or Path("runs") / f"{program.name}-{recipe.quant}-{size_in_words}")
+    require_new_run(directory, args)
+    require_writable(directory)
+    data = program.load(args)
+    started = time.perf_counter()
+    done = program.kind.train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
+                                          resume=args.resume, progress=shows_progress(args), engine=args.engine)
+    done.metrics["settings"]["command"] = args.command
+    done.metrics["settings"]["seconds"]["all"] = round(time.perf_counter() - started, 2)
+    options = {"beam": args.beam} if program.kind is sentences else {}
+    shown = program.kind.write(done, data, directory, f"{program.model} {size_in_words}", **options)
+    if args.json:
+        print(json.dumps(done.metrics, indent=2))
+    elif not args.quiet:
+        print(f"\n{program.kind.title(data)}\n{program.kind.results_table(done.metrics)}")
+        if shown:
+            print(f"\n{shown}\n")
+        available = len(data.train if program.kind is sentences else data.train_images)
+        if args.train_items and args.train_items < available:
+            print(full_run_estimate(done, available, program.items))
+        print(f"written to {directory}/")
+        for sentence in getattr(args, "say", None) or ():
+            print("\n" + sentences.said(done.model, sentence, args.beam))
+    return 0
+
+
+def require_new_run(directory, args):
+    """Usage error where --out holds an earlier run that the user has not said what to do with."""
+    earlier = [name for name in ("model.npz", "checkpoint.npz") if (directory / name).exists()]
+    if earlier and not args.resume and not args.force:
+        args.parser.error(f"argument --out: {directory} holds an earlier run ({earlier[0]}); --resume continues it, --force "
+                          "replaces it, --out DIR writes elsewhere")
+
+
+def shows_progress(args):
+    """Whether progress bars are wanted."""
+    return not (args.quiet or args.json)

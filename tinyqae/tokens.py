@@ -1,0 +1,41 @@
+"""Sentences as tokens: an integer per character, and two more that start and end what a decoder writes.
+
+    0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
+"""
+import numpy as np
+
+ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789"
+SPACE, START, END = 0, len(ALPHABET), len(ALPHABET) + 1
+ENCODER_TOKENS, DECODER_TOKENS = len(ALPHABET), len(ALPHABET) + 2
+
+_UNKNOWN = -1
+_TOKEN_OF_BYTE = np.full(256, _UNKNOWN, np.intp)
+_TOKEN_OF_BYTE[np.frombuffer(ALPHABET.encode(), np.uint8)] = np.arange(len(ALPHABET))
+
+
+def to_tokens(sentences):
+    """(tokens (N, T), lengths (N,)), both intp: one sentence per row, T the longest one's length (at least 1), padded
+    with spaces.
+
+    sentences: a list or tuple of str. TypeError for anything else, ValueError for a character outside the alphabet.
+    """
+    if not isinstance(sentences, list | tuple) or not all(isinstance(sentence, str) for sentence in sentences):
+        raise TypeError("sentences must be a list of str")
+    # One byte per character: whatever is outside Latin-1 becomes a question mark, which is no token either.
+    encoded = [sentence.encode("latin-1", "replace") for sentence in sentences]
+    lengths = np.array([len(row) for row in encoded], np.intp)
+    steps = max(1, int(lengths.max(initial=0)))
+    rows = b"".join(row.ljust(steps) for row in encoded)
+    tokens = _TOKEN_OF_BYTE[np.frombuffer(rows, np.uint8)].reshape(len(encoded), steps)
+    if (tokens == _UNKNOWN).any():
+        n, t = np.argwhere(tokens == _UNKNOWN)[0]
+        raise ValueError(f"sentence {n}, {sentences[n]!r}, holds {sentences[n][t]!r}; the alphabet is a to z, 0 to 9 and "
+                         "the space (tinyqae.data.clean_sentence converts any sentence to it)")
+    return tokens, lengths
+
+
+def to_sentences(tokens):
+    """The sentences that rows of tokens (N, T) spell, each up to its first end token."""
+    ended = tokens == END
+    lengths = np.where(ended.any(axis=1), ended.argmax(axis=1), tokens.shape[1])
+    return ["".join(ALPHABET[s] for s in row[:length]) for row, length in zip(tokens, lengths, strict=True)]
