@@ -12,10 +12,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tinyqae import Adam, Seq2SeqAutoencoder, backend, cosine, experiment, make_bottleneck
+from tinyqae import Adam, Seq2SeqAutoencoder, backend, cosine, make_bottleneck
+from tinyqae.cli import program
 from tinyqae.data import load_anki, split_sentences, synthetic_sentences
 from tinyqae.errors import stop_if_diverged
-from tinyqae.experiment import sentences
+from tinyqae.experiment import Run, sentences, settings_of
 from tinyqae.history import History, latent_counts
 from tinyqae.metrics.text import require_text_packages
 from tinyqae.optim import clip_by_norm
@@ -23,24 +24,24 @@ from tinyqae.train import SHUFFLE
 
 
 def parse_arguments():
-    parser = experiment.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
     add("--hidden", type=int, choices=(32, 64, 128, 256), default=128, help="half the bits of a code; default: 128")
-    add("--quant-weight", type=experiment.non_negative_float, metavar="W",
+    add("--quant-weight", type=program.non_negative_float, metavar="W",
         help="weight of the commitment loss (default: 0.2) or the fence loss (default: 3)")
     add("--ste", choices=("identity", "clipped"), default="identity",
         help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
-    add("--epochs", type=experiment.positive_int, default=24, help="default: 24")
-    add("--batch-size", type=experiment.positive_int, default=128, help="default: 128")
-    add("--lr", type=experiment.positive_float, help="Adam's learning rate; default: 0.005, for hidden below 128 0.01")
-    add("--seed", type=experiment.non_negative_int, default=0, help="default: 0")
+    add("--epochs", type=program.positive_int, default=24, help="default: 24")
+    add("--batch-size", type=program.positive_int, default=128, help="default: 128")
+    add("--lr", type=program.positive_float, help="Adam's learning rate; default: 0.005, for hidden below 128 0.01")
+    add("--seed", type=program.non_negative_int, default=0, help="default: 0")
     add("--dataset", choices=("anki", "synthetic"), default="anki", help="synthetic needs no download; default: anki")
-    add("--train-sentences", type=experiment.positive_int, metavar="N", help="train on the first N; default: all")
+    add("--train-sentences", type=program.positive_int, metavar="N", help="train on the first N; default: all")
     add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
     add("--say", action="append", default=[], metavar="SENTENCE", help="a sentence to encode and decode; may be repeated")
-    experiment.add_backend_argument(parser, "auto")
-    experiment.add_engine_argument(parser)
+    program.add_backend_argument(parser, "auto")
+    program.add_engine_argument(parser)
     add("--out", metavar="DIR", type=Path, help="default: runs/anki-lstm-QUANT-HIDDEN")
     return parser.parse_args()
 
@@ -49,8 +50,8 @@ def main():
     args = parse_arguments()
     directory = args.out or Path("runs") / f"anki-lstm-{args.quant}-{args.hidden}"
     require_text_packages()
-    experiment.require_writable(directory)
-    experiment.use_backend(args.backend)
+    program.require_writable(directory)
+    program.use_backend(args.backend)
     # The data: sentences of a to z, 0 to 9 and spaces; a tenth is held out, 1,000 (or a tenth) of the others validate.
     data = split_sentences(synthetic_sentences() if args.dataset == "synthetic" else load_anki(args.data_dir), "random")
     train = list(data.train[:args.train_sentences])
@@ -89,12 +90,12 @@ def main():
 
     # The evaluation: encode to bits, decode, compare; on sentences that the model has never seen.
     metrics = sentences.measure(model, train, list(data.test))
-    metrics["settings"] = experiment.settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
+    metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
                                                  data=sentences.describe(data, len(train), held_back))
-    pairs = sentences.write(experiment.Run(model, history, metrics), data, directory, f"LSTM {args.hidden}")
+    pairs = sentences.write(Run(model, history, metrics), data, directory, f"LSTM {args.hidden}")
     said = ["\n" + sentences.said(model, sentence, beam=None) for sentence in args.say]
     print("\n" + data.name, sentences.results_table(metrics), "", pairs, "", f"written to {directory}/", *said, sep="\n")
 
 
 if __name__ == "__main__":
-    experiment.run_main(main, stopped="stopped")
+    program.run_main(main, stopped="stopped")

@@ -14,33 +14,34 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tinyqae import Adam, CNNAutoencoder, backend, cosine, experiment, load_cifar10, make_bottleneck, synthetic_shapes
+from tinyqae import Adam, CNNAutoencoder, backend, cosine, load_cifar10, make_bottleneck, synthetic_shapes
+from tinyqae.cli import program
 from tinyqae.errors import stop_if_diverged
-from tinyqae.experiment import images
+from tinyqae.experiment import Run, images, settings_of
 from tinyqae.history import History, latent_counts
 from tinyqae.train import SHUFFLE
 
 
 def parse_arguments():
-    parser = experiment.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
     add("--size", choices=("small", "medium", "large"), default="small", help="4x4x16, x32 or x48 bits; default: small")
-    add("--quant-weight", type=experiment.non_negative_float, metavar="W",
+    add("--quant-weight", type=program.non_negative_float, metavar="W",
         help="weight of the commitment loss (default: 0.03) or the fence loss (default: 0.05)")
     add("--ste", choices=("identity", "clipped"), default="identity",
         help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
-    add("--epochs", type=experiment.positive_int, default=12, help="default: 12")
-    add("--batch-size", type=experiment.positive_int, default=64, help="default: 64")
-    add("--lr", type=experiment.positive_float, default=0.004, help="Adam's learning rate; default: 0.004")
-    add("--seed", type=experiment.non_negative_int, default=0, help="default: 0")
+    add("--epochs", type=program.positive_int, default=12, help="default: 12")
+    add("--batch-size", type=program.positive_int, default=64, help="default: 64")
+    add("--lr", type=program.positive_float, default=0.004, help="Adam's learning rate; default: 0.004")
+    add("--seed", type=program.non_negative_int, default=0, help="default: 0")
     add("--dataset", choices=("cifar10", "synthetic"), default="cifar10",
         help="synthetic: made-up shapes that need no download; default: cifar10")
-    add("--train-images", type=experiment.positive_int, metavar="N", default=9000, help="the first N; default: 9000")
+    add("--train-images", type=program.positive_int, metavar="N", default=9000, help="the first N; default: 9000")
     add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
     add("--allow-modified-data", action="store_true", help="accept files that are not CIFAR-10's originals, and say so")
-    experiment.add_backend_argument(parser, "auto")
-    experiment.add_engine_argument(parser)
+    program.add_backend_argument(parser, "auto")
+    program.add_engine_argument(parser)
     add("--out", metavar="DIR", type=Path, help="default: runs/cifar-cnn-QUANT-SIZE")
     return parser.parse_args()
 
@@ -48,8 +49,8 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     directory = args.out or Path("runs") / f"cifar-cnn-{args.quant}-{args.size}"
-    experiment.require_writable(directory)
-    experiment.use_backend(args.backend)
+    program.require_writable(directory)
+    program.use_backend(args.backend)
 
     # The data: 50,000 training images, bytes (N, 32, 32, 3), the last 5,000 of which (or a tenth) validate.
     data = (synthetic_shapes(seed=0) if args.dataset == "synthetic"
@@ -89,11 +90,11 @@ def main():
 
     # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
     metrics = images.measure(model, train, data.test_images)
-    metrics["settings"] = experiment.settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
+    metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
                                                  data=images.describe(data, len(train), held_back))
-    images.write(experiment.Run(model, history, metrics), data, directory, f"CNN {args.size}")
+    images.write(Run(model, history, metrics), data, directory, f"CNN {args.size}")
     print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 
 
 if __name__ == "__main__":
-    experiment.run_main(main, stopped="stopped")
+    program.run_main(main, stopped="stopped")

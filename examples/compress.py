@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyqae import codec, experiment, synthetic_digits
+from tinyqae import codec, synthetic_digits
 from tinyqae.checkpoint import write_atomically
+from tinyqae.cli import program
 from tinyqae.codec.inputs import read_images
 from tinyqae.codec.outputs import write_images
 
@@ -23,9 +24,9 @@ def main():
                         help="a model.npz that an example wrote, or one that comes with tinyqae: "
                              f"{', '.join(codec.shipped_models())}; default: %(default)s")
     parser.add_argument("--out", metavar="DIR", default="runs/compress", help="default: %(default)s")
-    experiment.add_backend_argument(parser, "numpy")
+    program.add_backend_argument(parser, "numpy")
     args = parser.parse_args()
-    experiment.use_backend(args.backend)
+    program.use_backend(args.backend)
     images = read_images(args.images).images if args.images else synthetic_digits(train=100, test=1000).test_images
     model, file = codec.find(args.model), Path(args.out) / "compressed.tqae"
 
@@ -46,4 +47,4 @@ def main():
 
 
 if __name__ == "__main__":
-    experiment.run_main(main)
+    program.run_main(main)

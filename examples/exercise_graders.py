@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyqae.experiment import OneLineParser, run_main
+from tinyqae.cli.program import OneLineParser, run_main
 from tinyqae.gradcheck import check_coordinates
 from tinyqae.losses import bce_with_logits, commitment_loss
 from tinyqae.ops.activations import sigmoid_forward

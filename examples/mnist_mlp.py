@@ -15,33 +15,34 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tinyqae import Adam, MLPAutoencoder, backend, cosine, experiment, load_mnist, make_bottleneck, synthetic_digits
+from tinyqae import Adam, MLPAutoencoder, backend, cosine, load_mnist, make_bottleneck, synthetic_digits
+from tinyqae.cli import program
 from tinyqae.errors import stop_if_diverged
-from tinyqae.experiment import images
+from tinyqae.experiment import Run, images, settings_of
 from tinyqae.history import History, latent_counts
 from tinyqae.train import SHUFFLE
 
 
 def parse_arguments():
-    parser = experiment.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
-    add("--hidden", type=experiment.widths, default=(50,), metavar="N[,N...]",
+    add("--hidden", type=program.widths, default=(50,), metavar="N[,N...]",
         help="widths of the encoder's layers; the last one is the number of bits; default: 50")
-    add("--quant-weight", type=experiment.non_negative_float, metavar="W",
+    add("--quant-weight", type=program.non_negative_float, metavar="W",
         help="weight of the commitment loss (default: 1) or the fence loss (default: 0.5)")
     add("--ste", choices=("identity", "clipped"), default="identity",
         help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
-    add("--epochs", type=experiment.positive_int, default=20, help="default: 20")
-    add("--batch-size", type=experiment.positive_int, default=128, help="default: 128")
-    add("--lr", type=experiment.positive_float,
+    add("--epochs", type=program.positive_int, default=20, help="default: 20")
+    add("--batch-size", type=program.positive_int, default=128, help="default: 128")
+    add("--lr", type=program.positive_float,
         help="Adam's learning rate; default: 0.01, with hidden layers 0.004, for naive 0.00025")
-    add("--seed", type=experiment.non_negative_int, default=0, help="default: 0")
+    add("--seed", type=program.non_negative_int, default=0, help="default: 0")
     add("--dataset", choices=("mnist", "synthetic"), default="mnist",
         help="synthetic: made-up digits that need no download; default: mnist")
     add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
-    experiment.add_backend_argument(parser, "auto")
-    experiment.add_engine_argument(parser)
+    program.add_backend_argument(parser, "auto")
+    program.add_engine_argument(parser)
     add("--out", metavar="DIR", type=Path, help="default: runs/mnist-mlp-QUANT-HIDDEN")
     return parser.parse_args()
 
@@ -50,8 +51,8 @@ def main():
     args = parse_arguments()
     hidden = "-".join(map(str, args.hidden))
     directory = args.out or Path("runs") / f"mnist-mlp-{args.quant}-{hidden}"
-    experiment.require_writable(directory)
-    experiment.use_backend(args.backend)
+    program.require_writable(directory)
+    program.use_backend(args.backend)
 
     # The data: 60,000 training images, bytes (N, 28, 28, 1), the last 5,000 of which (or a tenth) validate.
     data = synthetic_digits(seed=0) if args.dataset == "synthetic" else load_mnist(args.data_dir)
@@ -89,11 +90,11 @@ def main():
 
     # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
     metrics = images.measure(model, train, data.test_images)
-    metrics["settings"] = experiment.settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
+    metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
                                                  data=images.describe(data, len(train), held_back))
-    images.write(experiment.Run(model, history, metrics), data, directory, f"MLP {hidden}")
+    images.write(Run(model, history, metrics), data, directory, f"MLP {hidden}")
     print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 
 
 if __name__ == "__main__":
-    experiment.run_main(main, stopped="stopped")
+    program.run_main(main, stopped="stopped")

@@ -87,5 +87,5 @@ def test_other_models_are_refused(plain_engine):
 
 def test_the_picture_is_drawn_for_several_moments(tmp_path):
     found = encoder_gradients(model(Commit()), IMAGES)
-    plots.encoder_gradients(tmp_path / "gradients.png", [("before", found), ("after", found)])
+    plots.encoder_gradients([("before", found), ("after", found)], path=tmp_path / "gradients.png")
     assert (tmp_path / "gradients.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -6,13 +6,13 @@ import pytest
 from engines import flat
 
 from tinyqae import engine as engines
-from tinyqae.fast.optim import PIECE
+from tinyqae.fast.optim import CHUNK_SIZE
 from tinyqae.layers import Layer
 from tinyqae.optim import OPTIMIZERS, SGD, Adam, RMSprop, clip_by_norm
 from tinyqae.schedules import constant, cosine
 
 # The fast engine works in pieces: shorter than one, exactly one, several with a rest; and several arrays.
-SHAPES = [[(3,)], [(PIECE,)], [(2 * PIECE + 17,)], [(4, 5), (7,), (2, 3, 2, 1)]]
+SHAPES = [[(3,)], [(CHUNK_SIZE,)], [(2 * CHUNK_SIZE + 17,)], [(4, 5), (7,), (2, 3, 2, 1)]]
 
 PAIRS = {
     "sgd": (lambda: SGD(0.1), lambda torch, p: torch.optim.SGD(p, 0.1)),
@@ -32,7 +32,7 @@ class Parameters:
         self.engine, self.layer = engines.choose(), Layer()
         self.layer.params = {i: array.copy() for i, array in enumerate(arrays)}
         self.layer.grads = {i: np.zeros_like(array) for i, array in enumerate(arrays)}
-        self.engine.adopt([self.layer])
+        self.engine.register_layers([self.layer])
 
     def parameters(self):
         return self.engine.arrays([self.layer], "params")
@@ -91,7 +91,7 @@ def test_learning_rate_of_a_step_overrides_the_optimizers_own(torch, plain_engin
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_state_saved_and_restored_continues_identically(pair, engine):
-    shapes, make = [(PIECE + 5,), (3, 4)], PAIRS[pair][0]
+    shapes, make = [(CHUNK_SIZE + 5,), (3, 4)], PAIRS[pair][0]
     steps = gradients(shapes, 6, np.float32)
     whole, model = make(), Parameters(*(np.ones(shape, np.float32) for shape in shapes))
 

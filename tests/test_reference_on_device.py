@@ -11,7 +11,7 @@ from cupy_device import numpy
 from device_models import BOTTLENECKS, MODELS, VARIANTS, make, step, ten_steps
 
 from tinyqae import SGD, Adam, RMSprop, backend, load, train
-from tinyqae.symbols import END
+from tinyqae.tokens import END
 
 pytestmark = pytest.mark.usefixtures("device")
 CASES = [*((model, bottleneck) for model in MODELS for bottleneck in BOTTLENECKS), *((v, "commit") for v in VARIANTS)]

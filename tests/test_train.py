@@ -358,7 +358,7 @@ def test_a_checkpoint_of_the_other_engine_is_refused(first, second, tmp_path):
 
 def test_a_checkpoint_of_other_kernels_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYQAE_KERNELS", "numpy")
-    monkeypatch.setattr(fast_kernels, "_replacements", None)
+    monkeypatch.setattr(fast_kernels, "_replacements", {})
     train(model(engine="fast"), checkpoint=tmp_path / "c.npz", epochs=1)
     monkeypatch.setattr(fast_kernels, "kernels", lambda: "numba")
     with pytest.raises(CheckpointError, match="its kernels is 'numpy', this run's is 'numba'"):

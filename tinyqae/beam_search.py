@@ -1,6 +1,6 @@
 """Beam search: the most likely sentence that a decoder can write from its initial state."""
 from . import backend
-from .symbols import END, START
+from .tokens import END, START
 
 
 def beam_search(decoder, state, context, beam, max_length):

@@ -1,20 +1,22 @@
 """What the encoder is told by the threshold's true derivative, by the straight-through estimator, and without a threshold.
 
-One batch, one set of weights, and the gradient of the reconstruction loss L by the encoder's weights in four ways. They
-differ in what they put for dL/da, the derivative by the values a before the threshold b = 1[a > 1/2]:
+One batch, one set of weights, and the gradient of the reconstruction loss L with respect to the encoder's weights in four
+ways. They differ in what they use as dL/da, the derivative with respect to the activations a, of which b = 1[a > 1/2] are
+the bits:
 
     threshold           0                               the true derivative, wherever it exists
     straight-through    dL/db, at the bits b            as if the threshold were the identity
     flips               L(bit on) - L(bit off)          what each bit is worth while the others stay, computed exactly
     no threshold        dL/da of L(decoder(a))          the vanilla model with the same weights
 
-`flips` is the yardstick for straight-through: a bit can only jump, and straight-through takes the slope of L at the bit
-for the height of that jump. It is the derivative of a mean, too: if bit nf alone were drawn, on with probability a_nf, the
-loss would have the mean a_nf L(on) + (1 - a_nf) L(off), whose derivative by a_nf is L(on) - L(off) (local expectation
-gradients, Titsias and Lazaro-Gredilla 2015). Nobody trains by it, since it costs a pass through the decoder for every bit.
+`flips`, the exact flip differences, are the reference for straight-through: a bit can only jump, and straight-through takes
+the slope of L at the bit for the height of that jump. They are the derivative of a mean, too: if bit nf alone were drawn, on
+with probability a_nf, the loss would have the mean a_nf L(on) + (1 - a_nf) L(off), whose derivative with respect to a_nf is
+L(on) - L(off) (local expectation gradients, Titsias and Lazaro-Gredilla 2015). Nobody trains with them: they cost two passes
+through the decoder for every bit.
 """
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,7 +37,8 @@ class EncoderGradients:
     cosines: {way: {way: cosine between the whole gradients, None where one of them is 0}}.
     loss: with the threshold, of `images` images of `bits` bits each, at the weights as they are. steps: STEPS;
     changes, turned: {way: what is added to the loss, and the share of all bits that turn, when the weights move so far
-    downhill along the gradient}, lists; none for a gradient of 0.
+    downhill along the gradient}, lists; none for a gradient of 0. wrong_signs: {way: share of all bits for which dL/da and
+    the flip difference have opposite signs}, for the two that have signs; empty in results from before it was counted.
     """
 
     layers: list
@@ -47,6 +50,7 @@ class EncoderGradients:
     steps: list
     changes: dict
     turned: dict
+    wrong_signs: dict = field(default_factory=dict)
 
 
 def has_encoder_gradients(model):
@@ -66,14 +70,16 @@ def encoder_gradients(model, images):
                         "with the bottleneck Commit")
     x = backend.to_device(np.multiply(images, model.dtype.type(1 / 255)))
     arguments = {**model.bottleneck.config(), "weight": 0.0, "noise": 0.0}
-    bottlenecks = {"threshold": _Threshold(**arguments), "straight-through": Commit(**arguments),
+    bottlenecks = {"threshold": _Threshold(**arguments), "straight-through": _StraightThrough(**arguments),
                    "flips": _Flips(**arguments), "no threshold": _NoThreshold(**arguments)}
-    # One thread: its products are small, and threads would only wait for each other.
+    # One thread: the matmuls are small, so more threads would only add overhead.
     with _kept(model), backend.blas_threads(1):
         model.bottleneck = bottlenecks["straight-through"]
         loss, bits = _loss(model, x), _bits(model, x)
-        bottlenecks["flips"].differences = flip_differences(model, x)
+        differences = bottlenecks["flips"].differences = flip_differences(model, x)
         gradients = {way: _gradient(model, x, bottleneck) for way, bottleneck in bottlenecks.items()}
+        wrong_signs = {way: float(backend.to_host((bottlenecks[way].da * differences < 0).mean()))
+                       for way in ("straight-through", "no threshold")}
         layers = _encoder_layers(model)
         changes, turned = {}, {}
         model.bottleneck = bottlenecks["straight-through"]
@@ -82,16 +88,18 @@ def encoder_gradients(model, images):
                 changes[way], turned[way] = _downhill(model, x, gradients[way], loss, bits)
     norms = {way: [float(np.linalg.norm(gradient[part])) for part in layers.values()] for way, gradient in gradients.items()}
     cosines = {a: {b: _cosine(gradients[a], gradients[b]) for b in WAYS} for a in WAYS}
-    return EncoderGradients(list(layers), norms, cosines, loss, len(x), bits.shape[1], list(STEPS), changes, turned)
+    return EncoderGradients(list(layers), norms, cosines, loss, len(x), bits.shape[1], list(STEPS), changes, turned,
+                            wrong_signs)
 
 
-def flip_differences(model, x):
-    """L(bit on) - L(bit off) for each bit of each example, the others as the threshold made them: (N, F), on the device.
+def flip_differences(model, x, bits=None):
+    """L(bit on) - L(bit off) for each bit of each example, the others left as they are: (N, K), on the device.
 
-    x (N, H, W, C), floats on the device; L is the mean over the batch, of which one example is 1/N.
+    x (N, H, W, C), floats on the device; bits (N, K) bool, or None for those that the threshold makes in training. L is the
+    mean over the batch, of which one example is 1/N; the decoder is as it is at inference.
     """
     xp = backend.xp
-    code = _bits(model, x).astype(model.dtype)
+    code = (_bits(model, x) if bits is None else bits).astype(model.dtype)
     differences = xp.empty_like(code)
     for f in range(code.shape[1]):
         both = []
@@ -119,6 +127,14 @@ class _Threshold(Commit):
         return 0 * db
 
 
+class _StraightThrough(Commit):
+    """Commit, whose dL/da can be read afterwards."""
+
+    def gradient(self, db):
+        self.da = super().gradient(db)
+        return self.da
+
+
 class _Flips(Commit):
     """The threshold, and for dL/da the `differences` (N, F) in place of what comes from the decoder."""
 
@@ -133,6 +149,7 @@ class _NoThreshold(Commit):
         return a
 
     def gradient(self, da):
+        self.da = da
         return da
 
 

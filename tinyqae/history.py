@@ -32,3 +32,9 @@ class History:
 def latent_counts(latent):
     """How many of the values before the threshold (N, K) fall in each of LATENT_BINS bins over [0, 1], a list."""
     return np.histogram(np.clip(latent, 0, 1), bins=LATENT_BINS, range=(0, 1))[0].tolist()
+
+
+def undecided(latents):
+    """The share of the values before the threshold that lie between 1/4 and 3/4 after training. latents: History.latents."""
+    counts = latents[-1][1]
+    return sum(counts[LATENT_BINS // 4:3 * LATENT_BINS // 4]) / sum(counts)

@@ -1,34 +1,49 @@
-"""The pictures that runs, benchmarks and the reproduction show. Each function draws one and writes it to `path`, a PNG file
-that is written whole or not at all, or an open binary file.
+"""The pictures that runs, examples, benchmarks and notebooks show. Each function returns one as a matplotlib Figure,
+which a notebook displays after `%matplotlib inline`. Given a `path`, it writes the picture as well: a PNG file, whole or not
+at all, or an open binary file.
 """
 import io
+import math
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from .checkpoint import write_atomically
+from .metrics.image import psnr
 
 INK, ACCENT, MUTED = "#1b1b1b", "#c8553d", "#8a8a8a"
 PER_LINE = 4
-COLORS = {"vanilla": "#8a8a8a", "naive": "#c9a227", "fence": "#3b7a57", "commit": ACCENT, "clipped": "#4c72b0",
-          "stochastic": "#8172b3", "annealed": "#2a9d8f", "entropy": "#937860"}
-WAY_COLORS = {"threshold": INK, "straight-through": ACCENT, "flips": "#4c72b0", "no threshold": "#b5b5b5"}
-LABELS = {"reconstruction": "reconstruction loss", "fence": "fence loss (unweighted)", "commit": "commit loss (unweighted)",
-          "entropy": "entropy loss (unweighted)", "val_psnr": "validation PSNR, dB", "val_loss": "validation loss",
-          "val_exact": "validation, exact sentences"}
+WAYS = {"threshold": ("true derivative: 0", INK), "straight-through": ("straight-through estimator (STE)", ACCENT),
+        "flips": ("reference: exact flip differences", "#4c72b0"), "no threshold": ("no threshold (decoder sees a)", "#b5b5b5")}
+"""Words and color of each of gradients.WAYS."""
+LABELS = {"reconstruction": ("reconstruction loss", None), "fence": ("fence loss, unweighted", "mean of min(a, 1 - a)"),
+          "commit": ("commitment loss, unweighted", "mean of (b - a)²"), "entropy": ("entropy loss, unweighted", "nats"),
+          "val_psnr": ("validation PSNR", "dB"), "val_loss": ("validation loss", "nats per character"),
+          "val_exact": ("exact validation sentences", "share")}
+"""Name and unit of each column of History.rows."""
+HIGHER_IS_BETTER = ("val_psnr", "val_exact")
 
 
-def subplots(lines, columns, width, height, sharey=False):
+def subplots(lines, columns, width, height, sharex=False, sharey=False):
     """(figure of so many inches, its axes (lines, columns))."""
     # Not by pyplot, which takes as long to load as all else here, and keeps figures for windows that nobody opens.
     figure = Figure(figsize=(width, height))
-    return figure, figure.subplots(lines, columns, sharey=sharey, squeeze=False)
+    return figure, figure.subplots(lines, columns, sharex=sharex, sharey=sharey, squeeze=False)
 
 
-def _save(figure, path, trim=True):
-    """Write the figure as PNG without a creation date or version, so that equal pictures are equal files. Trimming its
-    margins means to draw it twice.
+def finish(figure, title, path, trim=True):
+    """Put the title above all panels and save."""
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
+    figure.tight_layout()
+    return save(figure, path, trim)
+
+
+def save(figure, path, trim=True):
+    """Return the figure; write it too unless path is None, as PNG without a creation date or version, so that equal
+    pictures are equal files. Trimming its margins means to draw it twice.
     """
+    if path is None:
+        return figure
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150, facecolor="white", bbox_inches="tight" if trim else None,
                    metadata={"Software": None})
@@ -36,209 +51,221 @@ def _save(figure, path, trim=True):
         path.write(picture.getvalue())
     else:
         write_atomically(path, lambda file: file.write(picture.getvalue()))
+    return figure
 
 
-def show_images(axes, rows, gap=2):
-    """Draw a grid on `axes`: `rows` is a list of image stacks (K, H, W, C), bytes, one stack a row of the grid."""
-    count, height, width, channels = rows[0].shape
-    sheet = np.full((len(rows) * (height + gap) - gap, count * (width + gap) - gap, channels), 255, np.uint8)
-    for i, row in enumerate(rows):
-        for k, picture in enumerate(row):
-            top, left = i * (height + gap), k * (width + gap)
-            sheet[top:top + height, left:left + width] = picture
-    axes.imshow(sheet.squeeze(), cmap="gray" if channels == 1 else None, vmin=0, vmax=255, interpolation="nearest")
+def plain(axes, grid=True):
+    """No frame; a faint grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(which="both", labelsize=8)
+    if grid:
+        axes.grid(alpha=0.25)
+        axes.set_axisbelow(True)
+
+
+def reconstructions(title, labelled_rows, codes=None, path=None):
+    """Originals, the codes if given, and reconstructions, with the PSNR of each below it.
+
+    labelled_rows: list of (label, images (K, H, W, C) bytes), the originals first. codes: bits (K, bits) or None.
+    """
+    (label, originals), *decoded = labelled_rows
+    rows = [(label, originals, None)]
+    if codes is not None:
+        rows.append((f"code, {codes.shape[1]} bits\n(black: 1)", np.stack([code_bitmap(code) for code in codes]), None))
+    rows += [(label, images, psnr(originals, images)) for label, images in decoded]
+    shapes = [np.array(images.shape[1:3]) / max(images.shape[1:3]) for _, images, _ in rows]
+    heights = [tall + (0.08 if figures is None else 0.28) for (tall, _), (*_, figures) in zip(shapes, rows, strict=True)]
+    figure, ((axes,),) = subplots(1, 1, 0.8 * len(originals) + 1.6, 0.8 * sum(heights) + 0.6)
+    tops = np.cumsum([0, *heights])
+    for (_, images, figures), (tall, wide), top in zip(rows, shapes, tops, strict=False):
+        for k, image in enumerate(images):
+            left = 1.08 * k + (1 - wide) / 2
+            axes.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255,
+                        interpolation="nearest", extent=(left, left + wide, top + tall, top))
+            if figures is not None:
+                axes.text(1.08 * k + 0.5, top + tall + 0.03, f"{figures[k]:.1f} dB", ha="center", va="top", fontsize=8)
+    axes.set_xlim(0, 1.08 * len(originals) - 0.08)
+    axes.set_ylim(tops[-1], 0)
     axes.set_xticks([])
-    axes.set_yticks([i * (height + gap) + height / 2 for i in range(len(rows))])
+    axes.set_yticks([top + tall / 2 for top, (tall, _) in zip(tops, shapes, strict=False)], [label for label, *_ in rows],
+                    fontsize=9)
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def reconstructions(path, title, labelled_rows):
-    """Originals over reconstructions. labelled_rows: list of (label, images (K, H, W, C) bytes)."""
-    count = len(labelled_rows[0][1])
-    figure, ((axes,),) = subplots(1, 1, 0.75 * count + 1.6, 0.78 * len(labelled_rows) + 0.5)
-    show_images(axes, [images for _, images in labelled_rows])
-    axes.set_yticklabels([label for label, _ in labelled_rows], fontsize=9)
+    axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=10, loc="left", color=INK)
-    _save(figure, path)
+    axes.set_xlabel("below each image: its PSNR against the original in dB (higher is better)", fontsize=9, loc="left")
+    return save(figure, path)
 
 
-def latent_histograms(path, title, latents, panels=5):
-    """The values before the threshold at several epochs, one panel each. latents: History.latents."""
-    chosen = sorted({round(i) for i in np.linspace(0, len(latents) - 1, min(panels, len(latents)))})
-    figure, all_axes = subplots(1, len(chosen), 2.3 * len(chosen), 2.3, sharey=True)
-    shares = [np.array(latents[i][1]) / sum(latents[i][1]) for i in chosen]
-    for axes, i, share in zip(all_axes[0], chosen, shares, strict=True):
-        edges = np.linspace(0, 1, len(share) + 1)
-        axes.stairs(share, edges, fill=True, color=ACCENT)
-        axes.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+def code_bitmap(code):
+    """Bits (K,) as an image of bytes (height, width, 1), as square as K allows, its cells apart: 1 black, 0 light gray."""
+    height = max(d for d in range(1, math.isqrt(len(code)) + 1) if len(code) % d == 0)
+    if 4 * height * height < len(code):  # Long and thin, as for a prime: leave some cells empty.
+        height = math.isqrt(len(code))
+    width, cell = -(-len(code) // height), 12
+    pixels = np.full(height * width, 255, np.uint8)
+    pixels[:len(code)] = np.where(code, 27, 215)
+    image = pixels.reshape(height, width).repeat(cell, axis=0).repeat(cell, axis=1)
+    image[::cell], image[:, ::cell] = 255, 255
+    return image[..., None]
+
+
+def latent_histograms(title, latents, panels=5, path=None):
+    """The activations at several epochs, one panel each. latents: History.latents."""
+    # Most happens in the first epochs.
+    chosen = sorted({0, *(round(i) for i in np.geomspace(1, max(1, len(latents) - 1), panels - 1)), len(latents) - 1})
+    figure, all_axes = subplots(1, len(chosen), 2.4 * len(chosen) + 0.4, 2.9, sharey=True)
+    for axes, (epoch, counts) in zip(all_axes[0], (latents[i] for i in chosen), strict=True):
+        edges, share = np.linspace(0, 1, len(counts) + 1), np.array(counts) / sum(counts)
+        axes.stairs(100 * share, edges, fill=True, color=ACCENT)
+        axes.axvline(0.5, color=INK, linewidth=1, linestyle="--")
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-        epoch = latents[i][0]
-        axes.set_title("before training" if epoch == 0 else f"after epoch {epoch}", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-    all_axes[0][0].set_ylabel("share of all values")
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    figure.supxlabel("value before the threshold; dotted: the threshold", fontsize=8)
-    figure.tight_layout()
-    _save(figure, path)
+        undecided = share[len(share) // 4:3 * len(share) // 4].sum()
+        axes.set_title(f"{'before training' if epoch == 0 else f'after epoch {epoch}'}\n{undecided:.0%} between ¼ and ¾",
+                       fontsize=9)
+        axes.set_xlabel("activation a", fontsize=9)
+        plain(axes)
+    all_axes[0][0].set_ylabel("share of activations, %", fontsize=9)
+    all_axes[0][0].annotate("threshold", (0.5, 0.97), xycoords=("data", "axes fraction"), xytext=(3, 0),
+                            textcoords="offset points", va="top", fontsize=8)
+    return finish(figure, f"{title}\nActivations before the threshold: a > ½ is stored as 1, the others as 0", path)
 
 
-def training_curves(path, title, rows):
-    """Every loss term and validation figure by epoch, one panel each. rows: History.rows."""
+def training_curves(title, rows, unit, path=None):
+    """Every loss term and validation figure by epoch, one panel each. rows: History.rows; unit: of the reconstruction loss.
+    """
     names = [name for name in rows[0] if name not in ("epoch", "lr", "seconds")]
-    figure, all_axes = subplots(1, len(names), 3.3 * len(names), 2.6)
+    figure, all_axes = subplots(1, len(names), 3.6 * len(names), 3.3)
     epochs = [row["epoch"] for row in rows]
     for axes, name in zip(all_axes[0], names, strict=True):
-        axes.plot(epochs, [row[name] for row in rows], color=ACCENT, marker="." if len(rows) < 30 else None)
-        axes.set_title(LABELS[name], fontsize=9)
-        axes.set_xlabel("epoch", fontsize=8)
+        values, (label, own_unit) = [row[name] for row in rows], LABELS[name]
+        axes.plot(epochs, values, color=ACCENT, marker="." if len(rows) < 30 else None)
+        better = "higher" if name in HIGHER_IS_BETTER else "lower"
+        axes.set_title(f"last epoch: {values[-1]:.4g}", fontsize=9)
+        if better == "lower" and max(values) > 3 * min(values) > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:.2g}")
+            axes.set_title(axes.get_title() + " (log scale)", fontsize=9)
+        axes.set_ylabel(f"{label},\n{own_unit or unit} ({better} is better)", fontsize=9)
+        axes.set_xlabel("epoch", fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    figure.tight_layout()
-    _save(figure, path)
+        plain(axes)
+    return finish(figure, f"{title}\nTraining losses and validation after each epoch", path)
 
 
-def _sheet(count, width, height):
-    """(figure, axes of `count` small panels)."""
+def sheet(count, width, height, xlabel, ylabel):
+    """(figure, axes of `count` small panels, the outer ones with the names of the axes)."""
     lines = -(-count // PER_LINE)
     figure, all_axes = subplots(lines, PER_LINE, width * PER_LINE, height * lines)
-    figure.subplots_adjust(left=0.04, right=0.96, bottom=0.3 / lines, top=1 - 0.2 / lines, hspace=0.6, wspace=0.35)
+    figure.subplots_adjust(left=0.06, right=0.96, bottom=0.42 / lines / height, top=1 - 0.3 / lines / height, hspace=0.6,
+                           wspace=0.35)
     for axes in all_axes.flat[count:]:
         axes.axis("off")
+    for axes in all_axes[:, 0]:
+        axes.set_ylabel(ylabel, fontsize=8)
+    for axes in all_axes.flat[max(0, count - PER_LINE):count]:
+        axes.set_xlabel(xlabel, fontsize=8)
     return figure, all_axes.flat[:count]
 
 
-def latent_strips(path, labelled):
-    """How the values before the threshold spread out over training, a panel for each row: epochs from left to right,
-    values from 0 to 1 upwards, the darker the more of them. labelled: list of (label, History.latents).
+def latent_strips(labelled, path=None):
+    """How the activations spread out over training, a panel for each row: epochs from left to right, values from 0 to 1
+    upwards, the darker the more of them. labelled: list of (label, History.latents).
     """
-    figure, all_axes = _sheet(len(labelled), 2.5, 1.5)
+    figure, all_axes = sheet(len(labelled), 2.6, 1.8, "epoch", "activation a")
     for axes, (label, latents) in zip(all_axes, labelled, strict=True):
         counts = np.array([counts for _, counts in latents], float)
         # The root, since a few bins hold most values once the bits are decided.
         axes.imshow(np.sqrt(counts / counts.sum(axis=1, keepdims=True)).T, aspect="auto", origin="lower", cmap="magma_r",
                     vmin=0, vmax=1, extent=(-0.5, len(latents) - 0.5, 0, 1), interpolation="nearest")
-        axes.axhline(0.5, color=INK, linewidth=0.6, linestyle=":")
-        axes.set_title(label, fontsize=8)
-        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"], fontsize=7)
-        axes.tick_params(axis="x", labelsize=7)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    _save(figure, path, trim=False)
-
-
-def loss_sheet(path, labelled):
-    """Every loss term by epoch, a panel for each row: the reconstruction loss on the left axis, the bottleneck's own term,
-    if there is one, on the right. labelled: list of (label, History.rows).
-    """
-    figure, all_axes = _sheet(len(labelled), 2.7, 1.6)
-    for axes, (label, rows) in zip(all_axes, labelled, strict=True):
-        epochs = [row["epoch"] for row in rows]
-        marker = "." if len(rows) < 10 else None
-        axes.plot(epochs, [row["reconstruction"] for row in rows], color=INK, marker=marker)
-        added = [name for name in rows[0] if name in ("fence", "commit", "entropy")]
-        for name in added:
-            right = axes.twinx()
-            right.plot(epochs, [row[name] for row in rows], color=ACCENT, linestyle="--", marker=marker)
-            right.tick_params(labelsize=6, colors=ACCENT)
-            right.spines["top"].set_visible(False)
-        axes.set_title(label + "".join(f" (dashed: {name})" for name in added), fontsize=8)
-        axes.tick_params(labelsize=6)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines["top"].set_visible(False)
-    _save(figure, path, trim=False)
-
-
-def rate_and_quality(path, panels):
-    """Quality against bits, a panel for each table, a mark for each row and a line for each bottleneck. panels: list of
-    (title, label of the quality, points), points: list of (bottleneck, bits, mean, standard deviation or None).
-    """
-    figure, all_axes = subplots(1, len(panels), 4.8 * len(panels), 3.4)
-    for axes, (title, ylabel, points) in zip(all_axes[0], panels, strict=True):
-        for quant in dict.fromkeys(point[0] for point in points):
-            own = sorted(point[1:] for point in points if point[0] == quant)
-            bits, means, deviations = zip(*own, strict=True)
-            axes.errorbar(bits, means, [deviation or 0 for deviation in deviations], color=COLORS[quant], marker="o",
-                          markersize=4, capsize=2, linewidth=1, label=quant)
-        axes.set_xscale("log", base=2)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel("bits an item (vanilla: 32 a number)", fontsize=8)
-        axes.set_ylabel(ylabel, fontsize=8)
+        axes.axhline(0.5, color=INK, linewidth=0.6, linestyle="--")
+        axes.set_title(label, fontsize=9)
+        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
         axes.tick_params(labelsize=7)
-        axes.legend(fontsize=7, frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    figure.tight_layout()
-    _save(figure, path)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return save(figure, path, trim=False)
 
 
-def encoder_gradients(path, labelled):
-    """What the encoder's gradient is with and without the straight-through estimator: norms by layer, cosines with the
-    others, and what a step along it does to the loss. A line of three panels each. labelled: list of (label,
-    gradients.EncoderGradients).
+def encoder_gradients(labelled, path=None):
+    """What the encoder learns from at several moments of training, one below the other: how large each gradient is, how
+    well it agrees with the reference, the exact flip differences, and what a step along it does to the loss.
+
+    labelled: list of (label, gradients.EncoderGradients).
     """
-    figure, lines = subplots(len(labelled), 3, 11, 2.9 * len(labelled))
-    for (norms, cosines, steps), (label, found) in zip(lines, labelled, strict=True):
+    figure, lines = subplots(len(labelled), 3, 13, 3 * len(labelled) + 0.7)
+    for (norms, agreement, steps), (label, found) in zip(lines, labelled, strict=True):
         _norms_by_layer(norms, found)
-        norms.set_title(f"{label}: norm of the encoder's gradient", fontsize=8)
-        pairs = [("straight-through", "flips"), ("no threshold", "flips"), ("straight-through", "no threshold")]
-        values = [found.cosines[a][b] or 0 for a, b in pairs]
-        bars = cosines.barh([f"{a}\nand {b}" for a, b in pairs][::-1], values[::-1], color=MUTED, height=0.5)
-        cosines.bar_label(bars, [f"{value:.2f}" for value in values[::-1]], fontsize=7, padding=2)
-        cosines.set_xlim(min(0, *values), 1.15)
-        cosines.set_title("cosine between two of them", fontsize=8)
+        _agreement(agreement, found)
         for way, changes in found.changes.items():
-            steps.plot(found.steps, changes, color=WAY_COLORS[way], linewidth=1.2, label=way,
-                       linestyle="--" if way == "flips" else "-")
-        steps.axhline(0, color=WAY_COLORS["threshold"], linewidth=0.8)
+            steps.plot(found.steps, changes, color=WAYS[way][1], linewidth=2.4 if way == "flips" else 1.4,
+                       linestyle=":" if way == "flips" else "-")
+        steps.axhline(0, color=INK, linewidth=1)
         # Far steps ruin the model, which would flatten all else.
         deepest = min(min(changes) for changes in found.changes.values()) if found.changes else -1
         steps.set_ylim(1.2 * deepest, -0.8 * deepest)
         steps.set_xscale("log")
-        steps.set_title("change of the loss after a step along it", fontsize=8)
-        steps.set_xlabel("step, as a share of the weights' norm", fontsize=7)
-        steps.legend(fontsize=6, frameon=False)
-    for axes in lines.flat:
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    _save(figure, path)
+        steps.set_xlim(1e-5, 1)
+        steps.set_xlabel("length of the step / norm of the weights", fontsize=9)
+        steps.set_ylabel("change of the loss\n(lower is better)", fontsize=9)
+        norms.set_title(label, fontsize=11, loc="left", fontweight="bold")
+        agreement.set_title("agreement with the reference", fontsize=10, loc="left")
+        steps.set_title(f"loss ({found.loss:.3f} now) after a step downhill", fontsize=10, loc="left")
+        for axes in (norms, agreement, steps):
+            plain(axes, grid=axes is steps)
+    figure.suptitle("What the encoder learns from: gradients of the reconstruction loss with respect to its weights\n"
+                    "Reference: exact flip differences, what flipping each bit alone does to the loss", fontsize=11, x=0.01,
+                    ha="left")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.25 / figure.get_figheight()))
+    figure.legend(*lines[0][0].get_legend_handles_labels(), fontsize=10, frameon=False, ncols=4, loc="upper left",
+                  bbox_to_anchor=(0, 1 - 0.42 / figure.get_figheight()))
+    return save(figure, path)
 
 
 def _norms_by_layer(axes, found):
     width = 0.8 / len(found.norms)
     positions = np.arange(len(found.layers))
     for i, (way, norms) in enumerate(found.norms.items()):
-        bars = axes.bar(positions + (i - (len(found.norms) - 1) / 2) * width, norms, width, color=WAY_COLORS[way], label=way)
+        label, color = WAYS[way]
+        bars = axes.bar(positions + (i - (len(found.norms) - 1) / 2) * width, norms, width, color=color, label=label)
         if not any(norms):
-            axes.bar_label(bars, ["0"] * len(norms), fontsize=7, color=WAY_COLORS[way])
+            axes.bar_label(bars, ["0"] * len(norms), fontsize=8, color=color)
     axes.set_xticks(positions, found.layers)
-    axes.set_ylim(0, 1.35 * max(map(max, found.norms.values())))
-    axes.legend(fontsize=6, frameon=False, ncols=2, loc="upper left")
+    axes.set_ylabel("norm of the gradient, by layer", fontsize=9)
 
 
-def commit_weights(path, weights, panels):
-    """Figures against the weight of the commit loss, on a logarithmic axis with 0 at its left end.
+def _agreement(axes, found):
+    """Cosines with the reference; wrong signs bit by bit, where they were counted."""
+    ways = ("no threshold", "straight-through")
+    values = [found.cosines[way]["flips"] or 0 for way in ways]
+    bars = axes.barh(["no\nthreshold", "STE"], values, color=[WAYS[way][1] for way in ways], height=0.5)
+    axes.bar_label(bars, [f"{value:.2f}" + (f", wrong sign\nfor {found.wrong_signs[way]:.0%} of the bits"
+                                            if way in found.wrong_signs else "")
+                          for way, value in zip(ways, values, strict=True)], fontsize=9, padding=3)
+    axes.set_xlim(min(0, *values), 1.6)
+    axes.set_xticks([0, 0.5, 1])
+    axes.set_xlabel("cosine between the gradients (1: same direction)", fontsize=9)
 
-    weights: ascending, 0 or more. panels: list of (title, means, standard deviations or None for one seed), one of each
-    for a weight.
+
+def commit_weights(weights, panels, naive=None, path=None):
+    """Figures against the weight of the commitment loss, on a logarithmic axis with 0 at its left end. weights: ascending, 0
+    or more. panels: list of (title, means, standard deviations or None for one seed), one of each for a weight. naive: the
+    figure of each panel for naive, drawn as a line, or None.
     """
     smallest = min(weight for weight in weights if weight > 0)
     positions = [np.log10(weight) if weight else np.log10(smallest) - 1 for weight in weights]
-    figure, all_axes = subplots(1, len(panels), 2.9 * len(panels), 2.6)
-    for axes, (title, means, deviations) in zip(all_axes[0], panels, strict=True):
+    figure, all_axes = subplots(1, len(panels), 3.3 * len(panels), 3.1)
+    for i, (axes, (title, means, deviations)) in enumerate(zip(all_axes[0], panels, strict=True)):
         axes.errorbar(positions, means, [deviation or 0 for deviation in deviations], color=ACCENT, marker="o", markersize=4,
-                      capsize=2, linewidth=1)
+                      capsize=2, linewidth=1.2)
+        if naive is not None:
+            axes.axhline(naive[i], color=MUTED, linestyle="--", linewidth=1)
+            axes.annotate("naive", (1, naive[i]), xycoords=("axes fraction", "data"), xytext=(0, 2), ha="right",
+                          textcoords="offset points", fontsize=8, color=MUTED)
         if not any(means):
             axes.set_ylim(-0.05, 1)
-        axes.set_xticks(positions, [f"{weight:g}" for weight in weights], fontsize=7, rotation=45)
-        axes.tick_params(axis="y", labelsize=7)
-        axes.set_title(title, fontsize=8)
-        axes.set_xlabel("weight of the commit loss", fontsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    figure.tight_layout()
-    _save(figure, path)
+        axes.set_xticks(positions, [f"{weight:g}" for weight in weights], rotation=45)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("weight of the commitment loss", fontsize=9)
+        plain(axes)
+    return finish(figure, "What the weight of the commitment loss does (0: straight-through estimator alone)", path)

@@ -191,7 +191,7 @@ def _report_lstm(quant, hidden):
 
 def _default_lstm(quant, hidden):
     """The input read backwards, gradients clipped, codes as -1 and +1; half of the training sentences spliced from two, or
-    the model learns them by heart; decoded by beam search. Narrow LSTMs, not the bits, would limit a small code, so that
+    the model memorizes them; decoded by beam search. Narrow LSTMs, not the bits, would limit a small code, so that
     they have 96 units at least. Batch norm before the bottleneck and the code in the decoder's sight at every step, but for
     naive and annealed, which the threshold then takes more away from.
     """

@@ -146,8 +146,8 @@ def test_fast_buffer_for_the_gradient_of_a_loss_is_not_read_where_no_loss_is_add
     gradients = []
     for weight in (0.0, 0.5):
         bottleneck = choose("fast").build(kind(weight=weight))
-        bottleneck.build(h.shape, h.dtype)
-        bottleneck._dextra[...] = np.nan
+        bottleneck.allocate(h.shape, h.dtype)
+        bottleneck._loss_gradient[...] = np.nan
         bottleneck.forward(h, True)
         gradients.append(bottleneck.backward(dcode))
     np.testing.assert_array_equal(*gradients)

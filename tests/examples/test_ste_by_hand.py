@@ -31,7 +31,8 @@ def pixels():
 def library_model(parameters, mean, method, weight):
     """The same model of the library, with the same parameters, in float64."""
     bottleneck = Naive() if method == "naive" else Commit(weight=weight)
-    model = MLPAutoencoder(bottleneck, hidden=(50,), mean_image=mean.reshape(28, 28, 1), dtype=np.float64, engine="reference")
+    model = MLPAutoencoder(bottleneck, hidden=(50,), mean_image=mean.reshape(28, 28, 1), dtype=np.float64,
+                           engine="reference")
     (encoder,), (decoder,) = model.encoder.layers, model.decoder.layers
     for layer, w, b in ((encoder, "w1", "b1"), (decoder, "w2", "b2")):
         layer.params["w"][...], layer.params["b"][...] = parameters[w], parameters[b]

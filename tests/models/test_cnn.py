@@ -212,7 +212,7 @@ def test_an_error_in_another_thread_is_raised():
             raise RuntimeError("part 1")
 
     with pytest.raises(RuntimeError, match="part 1"):
-        backend.split_work(fail_elsewhere, 2)
+        backend.parallel_for(fail_elsewhere, 2)
 
 
 @pytest.mark.parametrize("size, bits", [("small", 256), ("medium", 512), ("large", 768)])

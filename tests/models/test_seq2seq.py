@@ -17,7 +17,7 @@ from tinyqae.history import LATENT_BINS
 from tinyqae.layers import BatchNorm, Dense
 from tinyqae.models.seq2seq import Seq2SeqAutoencoder
 from tinyqae.recurrent import LSTM
-from tinyqae.symbols import ALPHABET, DECODER_SYMBOLS, END, START, to_sentences
+from tinyqae.tokens import ALPHABET, DECODER_TOKENS, END, START, to_sentences
 from tinyqae.train import fit
 
 KINDS = {
@@ -188,7 +188,7 @@ class TorchModel:
         start = modules[id(model.to_state)](code) if model.to_state else code
         h0, c0 = start[None].split(model.units, dim=-1)
         context = modules[id(model.to_context)](code) if model.to_context else no_context
-        packed = self._inputs([([START, *row[:-1]], DECODER_SYMBOLS) for row in written], context)
+        packed = self._inputs([([START, *row[:-1]], DECODER_TOKENS) for row in written], context)
         out, _ = modules[id(model.decoder.lstm)](packed, (h0.contiguous(), c0.contiguous()))
         out, _ = torch.nn.utils.rnn.pad_packed_sequence(out)
         targets = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in written], padding_value=-100)
@@ -264,7 +264,7 @@ def test_what_stands_in_the_padding_does_not_matter(variant, engine):
     np.testing.assert_array_equal(batch.weights == 0, written)
     batch.tokens[read] = random.integers(0, len(ALPHABET), read.sum())
     for tokens in (batch.inputs, batch.targets):
-        tokens[written] = random.integers(0, DECODER_SYMBOLS, written.sum())
+        tokens[written] = random.integers(0, DECODER_TOKENS, written.sum())
     other_terms, other_gradient = solve(model, batch)
     assert other_terms == pytest.approx(terms, rel=1e-6)
     np.testing.assert_allclose(other_gradient, gradient, rtol=1e-4, atol=1e-6)
@@ -389,7 +389,7 @@ def test_no_sentences_and_no_codes_are_fine(plain_engine):
 @pytest.mark.parametrize("beam", [1, 4])
 def test_decoding_ends_at_the_end_token_or_the_longest_length(beam, engine):
     model = talkative_model()
-    tokens = model.decode_symbols(codes(40), beam)
+    tokens = model.decode_tokens(codes(40), beam)
     assert tokens.shape == (40, 10) and not (tokens == START).any()
     ended = (tokens == END).cumsum(axis=1) > 0
     np.testing.assert_array_equal(tokens[ended], END)
@@ -433,7 +433,7 @@ def next_log_p(model, code, written):
 
 
 def score(model, code, row):
-    """The log-probability of what decode_symbols wrote, up to its end token."""
+    """The log-probability of what decode_tokens wrote, up to its end token."""
     row = row[:np.argmax(row == END) + 1] if (row == END).any() else row
     return next_log_p(model, code, row[:-1])[np.arange(len(row)), row].sum()
 
@@ -441,7 +441,7 @@ def score(model, code, row):
 @pytest.mark.parametrize("every_step", [False, True])
 def test_a_beam_of_one_is_greedy(every_step, plain_engine):
     model = talkative_model(max_length=6, code_every_step=every_step, dtype=np.float64)
-    for code, row in zip(codes(12), model.decode_symbols(codes(12), beam=1), strict=True):
+    for code, row in zip(codes(12), model.decode_tokens(codes(12), beam=1), strict=True):
         written = []
         while len(written) < 6 and END not in written:
             log_p = next_log_p(model, code, written)[-1]
@@ -458,7 +458,7 @@ def beam_search(model, code, beam):
         for written, s in kept:
             if END not in written:
                 log_p = next_log_p(model, code, written)[-1]
-                longer += [([*written, v], s + log_p[v]) for v in range(DECODER_SYMBOLS) if v != START]
+                longer += [([*written, v], s + log_p[v]) for v in range(DECODER_TOKENS) if v != START]
         kept = sorted(longer, key=lambda pair: -pair[1])[:beam]
     return kept[0][0]
 
@@ -467,14 +467,14 @@ def beam_search(model, code, beam):
 def test_a_beam_keeps_the_likeliest_beginnings(beam, plain_engine):
     model = talkative_model(max_length=5, dtype=np.float64)
     model.decoder.output.params["w"] /= 4
-    for code, row in zip(codes(12), model.decode_symbols(codes(12), beam), strict=True):
+    for code, row in zip(codes(12), model.decode_tokens(codes(12), beam), strict=True):
         expected = beam_search(model, code, beam)
         assert row.tolist() == expected + [END] * (5 - len(expected))
 
 
 def test_a_model_decodes_by_its_own_beam_unless_it_is_told(plain_engine):
     model = small_model(beam=5)
-    own, five, greedy = (model.decode_symbols(codes(12), beam) for beam in (None, 5, 1))
+    own, five, greedy = (model.decode_tokens(codes(12), beam) for beam in (None, 5, 1))
     np.testing.assert_array_equal(own, five)
     assert (own != greedy).any()
     assert model.config()["beam"] == 5
@@ -483,7 +483,7 @@ def test_a_model_decodes_by_its_own_beam_unless_it_is_told(plain_engine):
 def test_a_wider_beam_finds_likelier_sentences(plain_engine):
     model = talkative_model(code_every_step=True, dtype=np.float64)
     scores = np.array([[score(model, code, row)
-                        for code, row in zip(codes(12), model.decode_symbols(codes(12), beam), strict=True)]
+                        for code, row in zip(codes(12), model.decode_tokens(codes(12), beam), strict=True)]
                        for beam in (1, 4, 40)])
     assert (scores[1:] >= scores[0] - 1e-9).all()
     assert (scores[2] > scores[0] + 1e-3).any()
@@ -495,11 +495,11 @@ def test_a_beam_as_wide_as_the_choices_finds_the_likeliest_of_all_sentences(beam
     model = talkative_model(max_length=2, dtype=np.float64)
     model.decoder.output.params["w"] /= 4
     different_from_greedy = 0
-    for code, row, greedy in zip(codes(8), *(model.decode_symbols(codes(8), b) for b in (beam, 1)), strict=True):
+    for code, row, greedy in zip(codes(8), *(model.decode_tokens(codes(8), b) for b in (beam, 1)), strict=True):
         scores = {(END, END): next_log_p(model, code, [])[0, END]}
         for first in range(START):
             log_p = next_log_p(model, code, [first])
-            scores |= {(first, s): log_p[0, first] + log_p[1, s] for s in range(DECODER_SYMBOLS) if s != START}
+            scores |= {(first, s): log_p[0, first] + log_p[1, s] for s in range(DECODER_TOKENS) if s != START}
         best = max(scores, key=scores.get)
         assert tuple(row.tolist()) == best
         np.testing.assert_allclose(score(model, code, row), scores[best], rtol=1e-12)

@@ -128,12 +128,12 @@ def test_gradients_along_random_directions_at_a_realistic_size(lengths):
         check_directions(sequence.loss, getattr(sequence, name), gradient, directions=5)
 
 
-@pytest.mark.parametrize("symbols", [False, True])
+@pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("lengths", LENGTHS)
-def test_gradients_through_the_inputs_share(lengths, symbols):
+def test_gradients_through_the_inputs_share(lengths, tokens):
     # x wx + b, or rows of wx + b for tokens, before the sequence. (With seed 0 one derivative is so near 0 that the check
     # takes the curvature for a kink.)
-    case = Case(5, 4, 3, 2, symbols=symbols, lengths=LENGTHS[lengths], seed=1)
+    case = Case(5, 4, 3, 2, tokens=tokens, lengths=LENGTHS[lengths], seed=1)
 
     def loss():
         h, c, _ = case.reference()

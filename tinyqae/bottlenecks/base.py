@@ -1,6 +1,6 @@
 """What the bottlenecks share: the activation before the threshold, codes as -1 and +1, noise.
 
-A bottleneck turns h, the encoder's output, into the code, and says what gradient goes back:
+A bottleneck maps h, the encoder's output, to the code, and defines the gradient of the backward pass:
 
     code = forward(h, training)    for the decoder, (N, K); outside training the code as it is read from storage
     loss()                         the added loss term of the last forward pass, without its weight

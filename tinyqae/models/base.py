@@ -24,7 +24,7 @@ class Autoencoder(Stored):
     def _assemble(self, layers, bottleneck, dtype):
         self.layers, self.dtype, self.terms = layers, np.dtype(dtype), {}
         self.bottleneck = self.engine.build(bottleneck)
-        self.engine.adopt(layers)
+        self.engine.register_layers(layers)
 
     def loss(self, batch):
         """The objective: the reconstruction loss plus weight times the bottleneck's loss. A scalar."""

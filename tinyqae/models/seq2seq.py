@@ -9,7 +9,7 @@ from ..engine import choose
 from ..errors import require_positive
 from ..layers import BatchNorm, Dense
 from ..recurrent import LSTM, SentenceDecoder, SentenceEncoder, SideBySide
-from ..symbols import DECODER_SYMBOLS, ENCODER_SYMBOLS, to_sentences
+from ..tokens import DECODER_TOKENS, ENCODER_TOKENS, to_sentences
 from .base import Autoencoder
 
 
@@ -54,14 +54,14 @@ class Seq2SeqAutoencoder(Autoencoder):
                 kind.setup(input_shape, random, dtype)
                 return self.engine.build(kind)
 
-        self.encoder = layer(True, SentenceEncoder(LSTM(u, tokens=True)), (ENCODER_SYMBOLS,))
+        self.encoder = layer(True, SentenceEncoder(LSTM(u, tokens=True)), (ENCODER_TOKENS,))
         self.dense_h = layer(dense_states, Dense(self.hidden), (u,))
         self.dense_c = layer(dense_states, Dense(self.hidden), (u,))
         self.joined = self.engine.build(SideBySide())
         self.norm = layer(normalize_latent, BatchNorm(), code)
         self.to_state = layer(u != self.hidden, Dense(2 * u), code)
         self.to_context = layer(code_every_step, Dense(4 * u), code)
-        self.decoder = layer(True, SentenceDecoder(LSTM(u, tokens=True), Dense(DECODER_SYMBOLS)), (DECODER_SYMBOLS,))
+        self.decoder = layer(True, SentenceDecoder(LSTM(u, tokens=True), Dense(DECODER_TOKENS)), (DECODER_TOKENS,))
         middle = (self.dense_h, self.dense_c, self.norm, self.to_state, self.to_context)
         self._assemble([*self.encoder.layers, *filter(None, middle), *self.decoder.layers], bottleneck, dtype)
 
@@ -106,7 +106,7 @@ class Seq2SeqAutoencoder(Autoencoder):
         self.encoder.backward(dh, dc)
 
     def batches(self, sentences, batch_size):
-        """See Autoencoder; sentences: a list of str over the alphabet of tinyqae.symbols."""
+        """See Autoencoder; sentences: a list of str over the alphabet of tinyqae.tokens."""
         return SentenceBatches(sentences, batch_size, self.dtype, pad_to=self.pad_to, reverse=self.reverse,
                                splice=self.splice)
 
@@ -140,9 +140,9 @@ class Seq2SeqAutoencoder(Autoencoder):
         beam: the beam width: 1 writes the most likely next character each time (greedy), a larger number keeps that many
         candidates and returns the most likely one, at as many times the cost; None takes the model's own `beam`.
         """
-        return to_sentences(self.decode_symbols(code, beam))
+        return to_sentences(self.decode_tokens(code, beam))
 
-    def decode_symbols(self, code, beam=None):
+    def decode_tokens(self, code, beam=None):
         """As decode, but the tokens: (N, max_length), with end tokens from the sentence's end on."""
         beam, code = self.beam if beam is None else require_positive("beam", beam), self.unpack(code)
         tokens, step = np.empty((len(code), self.max_length), np.intp), max(1, self.inference_batch // beam)

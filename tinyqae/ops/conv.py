@@ -4,7 +4,7 @@
 
 where pad(x) is x between (KH - 1)/2 rows and (KW - 1)/2 columns of zeros on each side, so that y is as high and wide as
 x. For one tap (u, v) of the kernel this is a dense layer, C -> F, on every pixel of the image shifted by (u, v): a
-convolution is a sum of KH KW matrix products. Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
+convolution is a sum of KH KW matmuls. Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
 """
 import numpy as np
 

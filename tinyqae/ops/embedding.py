@@ -1,4 +1,4 @@
-"""Rows of a table chosen by integers: a matrix product whose input is one-hot, without the zeros."""
+"""Rows of a table chosen by integers: a matmul whose input is one-hot, without the zeros."""
 from .. import backend
 
 
