@@ -139,7 +139,7 @@ def comparison_markdown(comparison):
     lines = [f"| | {' | '.join(heads)} |", "| --- " * 7 + "|"]
     columns = [(model, which) for model in ("mlp", "cnn", "lstm") for which in ("same", "own")]
     for kind, cells in comparison_table(comparison["runs"]).items():
-        lines.append(" | ".join([f"| {kind}", *(cells[column] for column in columns)]) + " |")
+        lines.append(" | ".join([f"| {kind}", *(cells.get(column, "") for column in columns)]) + " |")
     return "\n".join([*lines, "", f"{SOURCE} `{comparison['command']}`"])
 
 
