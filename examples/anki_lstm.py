@@ -5,7 +5,6 @@
 Writes model.npz, metrics.json, history.csv, reconstructions.txt and two pictures to --out. For one's own text, resuming, the
 report's settings and more bottlenecks: `tinyqae train anki-lstm --help`.
 """
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from tinyqae.train import SHUFFLE
 
 
 def parse_arguments():
-    parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__)
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
     add("--hidden", type=int, choices=(32, 64, 128, 256), default=128, help="half the bits of a code; default: 128")
@@ -91,7 +90,7 @@ def main():
     # The evaluation: encode to bits, decode, compare; on sentences that the model has never seen.
     metrics = sentences.measure(model, train, list(data.test))
     metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
-                                                 data=sentences.describe(data, len(train), held_back))
+                                      data=sentences.describe(data, len(train), held_back))
     pairs = sentences.write(Run(model, history, metrics), data, directory, f"LSTM {args.hidden}")
     said = ["\n" + sentences.said(model, sentence, beam=None) for sentence in args.say]
     print("\n" + data.name, sentences.results_table(metrics), "", pairs, "", f"written to {directory}/", *said, sep="\n")

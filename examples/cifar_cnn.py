@@ -7,7 +7,6 @@
 Writes model.npz, metrics.json, history.csv and three pictures to --out. To train on a folder of one's own images, to resume
 runs, for the report's settings and more bottlenecks: `tinyqae train cifar-cnn --help`.
 """
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from tinyqae.train import SHUFFLE
 
 
 def parse_arguments():
-    parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__)
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
     add("--size", choices=("small", "medium", "large"), default="small", help="4x4x16, x32 or x48 bits; default: small")
@@ -91,7 +90,7 @@ def main():
     # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
     metrics = images.measure(model, train, data.test_images)
     metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
-                                                 data=images.describe(data, len(train), held_back))
+                                      data=images.describe(data, len(train), held_back))
     images.write(Run(model, history, metrics), data, directory, f"CNN {args.size}")
     print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 

@@ -56,7 +56,7 @@ def main():
 
 
 def in_words(figures, bits):
-    """What the weight does. figures: {weight: PSNR, distance to the nearest bit, share of undecided activations, dead bits}."""
+    """What the weight does. figures: {weight: PSNR, distance to the nearest bit, undecided activations, dead bits}."""
     best = max(figures, key=lambda weight: figures[weight][0])
     collapsed = ", ".join(f"{weight:g}" for weight, (*_, dead) in figures.items() if dead > bits / 2)
     first, last = min(figures), max(figures)

@@ -53,12 +53,22 @@ def test_flips_are_the_loss_with_the_bit_less_the_loss_without(signed, reconstru
         assert differences[n, f] == pytest.approx(loss(on) - loss(off), rel=1e-9)
 
 
+def test_wrong_signs_are_counted_bit_by_bit(plain_engine):
+    mlp, x = model(Commit(signed=True)), IMAGES / 255
+    found = encoder_gradients(mlp, IMAGES)
+    mlp.reconstruction_loss(x)
+    slopes, differences = mlp.decoder.backward(mlp.criterion.backward()), flip_differences(mlp, x)
+    assert found.wrong_signs["straight-through"] == np.mean(np.sign(slopes) != np.sign(differences)) > 0
+    assert found.wrong_signs.keys() == {"straight-through", "no threshold"}
+
+
 def test_flips_and_straight_through_agree_where_the_loss_is_nearly_linear_in_the_code(plain_engine):
     """With a decoder that hardly listens, the slope at a bit is the height of its jump."""
     mlp = model(Commit(), hidden=(6,))
     mlp.decoder.layers[-1].params["w"] *= 1e-4
     found = encoder_gradients(mlp, IMAGES)
     assert found.cosines["straight-through"]["flips"] == pytest.approx(1, abs=1e-4)
+    assert found.wrong_signs["straight-through"] < 0.02
     assert found.norms["straight-through"] == pytest.approx(found.norms["flips"], rel=1e-2)
 
 

@@ -9,12 +9,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .checkpoint import write_atomically
+from .history import undecided
 from .metrics.image import psnr
 
 INK, ACCENT, MUTED = "#1b1b1b", "#c8553d", "#8a8a8a"
 PER_LINE = 4
 WAYS = {"threshold": ("true derivative: 0", INK), "straight-through": ("straight-through estimator (STE)", ACCENT),
-        "flips": ("reference: exact flip differences", "#4c72b0"), "no threshold": ("no threshold (decoder sees a)", "#b5b5b5")}
+        "flips": ("reference: exact flip differences", "#4c72b0"),
+        "no threshold": ("no threshold (decoder sees a)", "#b5b5b5")}
 """Words and color of each of gradients.WAYS."""
 LABELS = {"reconstruction": ("reconstruction loss", None), "fence": ("fence loss, unweighted", "mean of min(a, 1 - a)"),
           "commit": ("commitment loss, unweighted", "mean of (b - a)²"), "entropy": ("entropy loss, unweighted", "nats"),
@@ -24,18 +26,18 @@ LABELS = {"reconstruction": ("reconstruction loss", None), "fence": ("fence loss
 HIGHER_IS_BETTER = ("val_psnr", "val_exact")
 
 
-def subplots(lines, columns, width, height, sharex=False, sharey=False):
+def subplots(lines, columns, width, height, sharey=False):
     """(figure of so many inches, its axes (lines, columns))."""
     # Not by pyplot, which takes as long to load as all else here, and keeps figures for windows that nobody opens.
     figure = Figure(figsize=(width, height))
-    return figure, figure.subplots(lines, columns, sharex=sharex, sharey=sharey, squeeze=False)
+    return figure, figure.subplots(lines, columns, sharey=sharey, squeeze=False)
 
 
-def finish(figure, title, path, trim=True):
+def finish(figure, title, path):
     """Put the title above all panels and save."""
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
     figure.tight_layout()
-    return save(figure, path, trim)
+    return save(figure, path)
 
 
 def save(figure, path, trim=True):
@@ -54,13 +56,12 @@ def save(figure, path, trim=True):
     return figure
 
 
-def plain(axes, grid=True):
+def plain(axes):
     """No frame; a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(which="both", labelsize=8)
-    if grid:
-        axes.grid(alpha=0.25)
-        axes.set_axisbelow(True)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
 
 
 def reconstructions(title, labelled_rows, codes=None, path=None):
@@ -69,10 +70,9 @@ def reconstructions(title, labelled_rows, codes=None, path=None):
     labelled_rows: list of (label, images (K, H, W, C) bytes), the originals first. codes: bits (K, bits) or None.
     """
     (label, originals), *decoded = labelled_rows
-    rows = [(label, originals, None)]
+    rows = [(label, originals, None)] + [(label, images, psnr(originals, images)) for label, images in decoded]
     if codes is not None:
-        rows.append((f"code, {codes.shape[1]} bits\n(black: 1)", np.stack([code_bitmap(code) for code in codes]), None))
-    rows += [(label, images, psnr(originals, images)) for label, images in decoded]
+        rows.insert(1, (f"code, {codes.shape[1]} bits\n(black: 1)", np.stack([code_bitmap(code) for code in codes]), None))
     shapes = [np.array(images.shape[1:3]) / max(images.shape[1:3]) for _, images, _ in rows]
     heights = [tall + (0.08 if figures is None else 0.28) for (tall, _), (*_, figures) in zip(shapes, rows, strict=True)]
     figure, ((axes,),) = subplots(1, 1, 0.8 * len(originals) + 1.6, 0.8 * sum(heights) + 0.6)
@@ -84,11 +84,9 @@ def reconstructions(title, labelled_rows, codes=None, path=None):
                         interpolation="nearest", extent=(left, left + wide, top + tall, top))
             if figures is not None:
                 axes.text(1.08 * k + 0.5, top + tall + 0.03, f"{figures[k]:.1f} dB", ha="center", va="top", fontsize=8)
-    axes.set_xlim(0, 1.08 * len(originals) - 0.08)
-    axes.set_ylim(tops[-1], 0)
-    axes.set_xticks([])
-    axes.set_yticks([top + tall / 2 for top, (tall, _) in zip(tops, shapes, strict=False)], [label for label, *_ in rows],
-                    fontsize=9)
+    axes.set(xlim=(0, 1.08 * len(originals) - 0.08), ylim=(tops[-1], 0), xticks=[])
+    middles = [top + tall / 2 for top, (tall, _) in zip(tops, shapes, strict=False)]
+    axes.set_yticks(middles, [label for label, *_ in rows], fontsize=9)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=10, loc="left", color=INK)
@@ -101,11 +99,10 @@ def code_bitmap(code):
     height = max(d for d in range(1, math.isqrt(len(code)) + 1) if len(code) % d == 0)
     if 4 * height * height < len(code):  # Long and thin, as for a prime: leave some cells empty.
         height = math.isqrt(len(code))
-    width, cell = -(-len(code) // height), 12
-    pixels = np.full(height * width, 255, np.uint8)
-    pixels[:len(code)] = np.where(code, 27, 215)
-    image = pixels.reshape(height, width).repeat(cell, axis=0).repeat(cell, axis=1)
-    image[::cell], image[:, ::cell] = 255, 255
+    cells = np.full((height, -(-len(code) // height)), 255, np.uint8)
+    cells.flat[:len(code)] = np.where(code, 27, 215)
+    image = np.kron(cells, np.ones((12, 12), np.uint8))
+    image[::12], image[:, ::12] = 255, 255
     return image[..., None]
 
 
@@ -115,20 +112,19 @@ def latent_histograms(title, latents, panels=5, path=None):
     chosen = sorted({0, *(round(i) for i in np.geomspace(1, max(1, len(latents) - 1), panels - 1)), len(latents) - 1})
     figure, all_axes = subplots(1, len(chosen), 2.4 * len(chosen) + 0.4, 2.9, sharey=True)
     for axes, (epoch, counts) in zip(all_axes[0], (latents[i] for i in chosen), strict=True):
-        edges, share = np.linspace(0, 1, len(counts) + 1), np.array(counts) / sum(counts)
-        axes.stairs(100 * share, edges, fill=True, color=ACCENT)
+        axes.stairs(100 * np.array(counts) / sum(counts), np.linspace(0, 1, len(counts) + 1), fill=True, color=ACCENT)
         axes.axvline(0.5, color=INK, linewidth=1, linestyle="--")
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-        undecided = share[len(share) // 4:3 * len(share) // 4].sum()
-        axes.set_title(f"{'before training' if epoch == 0 else f'after epoch {epoch}'}\n{undecided:.0%} between ¼ and ¾",
-                       fontsize=9)
+        axes.set_title(f"{f'after epoch {epoch}' if epoch else 'before training'}\n"
+                       f"{undecided([(epoch, counts)]):.0%} between ¼ and ¾", fontsize=9)
         axes.set_xlabel("activation a", fontsize=9)
         plain(axes)
     all_axes[0][0].set_ylabel("share of activations, %", fontsize=9)
+    all_axes[0][0].margins(y=0.15)
     all_axes[0][0].annotate("threshold", (0.5, 0.97), xycoords=("data", "axes fraction"), xytext=(3, 0),
                             textcoords="offset points", va="top", fontsize=8)
-    return finish(figure, f"{title}\nActivations before the threshold: a > ½ is stored as 1, the others as 0", path)
+    return finish(figure, f"{title}\nActivations before the threshold (½, dashed), over training", path)
 
 
 def training_curves(title, rows, unit, path=None):
@@ -154,31 +150,31 @@ def training_curves(title, rows, unit, path=None):
     return finish(figure, f"{title}\nTraining losses and validation after each epoch", path)
 
 
-def sheet(count, width, height, xlabel, ylabel):
-    """(figure, axes of `count` small panels, the outer ones with the names of the axes)."""
+def sheet(title, count, width, height, ylabel):
+    """(figure, axes of `count` small panels by epoch, the outer ones with the names of the axes)."""
     lines = -(-count // PER_LINE)
-    figure, all_axes = subplots(lines, PER_LINE, width * PER_LINE, height * lines)
-    figure.subplots_adjust(left=0.06, right=0.96, bottom=0.42 / lines / height, top=1 - 0.3 / lines / height, hspace=0.6,
-                           wspace=0.35)
+    total = height * lines + 0.4
+    figure, all_axes = subplots(lines, PER_LINE, width * PER_LINE, total)
+    figure.subplots_adjust(left=0.06, right=0.96, bottom=0.42 / total, top=1 - 0.6 / total, hspace=0.6, wspace=0.35)
+    figure.suptitle(title, fontsize=10, x=0.01, y=1 - 0.08 / total, ha="left", color=INK)
     for axes in all_axes.flat[count:]:
         axes.axis("off")
     for axes in all_axes[:, 0]:
         axes.set_ylabel(ylabel, fontsize=8)
     for axes in all_axes.flat[max(0, count - PER_LINE):count]:
-        axes.set_xlabel(xlabel, fontsize=8)
+        axes.set_xlabel("epoch", fontsize=8)
     return figure, all_axes.flat[:count]
 
 
 def latent_strips(labelled, path=None):
-    """How the activations spread out over training, a panel for each row: epochs from left to right, values from 0 to 1
-    upwards, the darker the more of them. labelled: list of (label, History.latents).
-    """
-    figure, all_axes = sheet(len(labelled), 2.6, 1.8, "epoch", "activation a")
+    """How the activations spread out over training, a panel for each row. labelled: list of (label, History.latents)."""
+    figure, all_axes = sheet("Activations over training: the darker, the more have this value; dashed: the threshold",
+                             len(labelled), 2.6, 1.8, "activation a")
     for axes, (label, latents) in zip(all_axes, labelled, strict=True):
         counts = np.array([counts for _, counts in latents], float)
         # The root, since a few bins hold most values once the bits are decided.
         axes.imshow(np.sqrt(counts / counts.sum(axis=1, keepdims=True)).T, aspect="auto", origin="lower", cmap="magma_r",
-                    vmin=0, vmax=1, extent=(-0.5, len(latents) - 0.5, 0, 1), interpolation="nearest")
+                    vmin=0, vmax=0.7, extent=(-0.5, len(latents) - 0.5, 0, 1), interpolation="nearest")
         axes.axhline(0.5, color=INK, linewidth=0.6, linestyle="--")
         axes.set_title(label, fontsize=9)
         axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
@@ -188,10 +184,8 @@ def latent_strips(labelled, path=None):
 
 
 def encoder_gradients(labelled, path=None):
-    """What the encoder learns from at several moments of training, one below the other: how large each gradient is, how
-    well it agrees with the reference, the exact flip differences, and what a step along it does to the loss.
-
-    labelled: list of (label, gradients.EncoderGradients).
+    """What the encoder learns from at several moments of training, one below the other: how large each gradient is, how well
+    it agrees with the reference, and what a step along it does. labelled: list of (label, gradients.EncoderGradients).
     """
     figure, lines = subplots(len(labelled), 3, 13, 3 * len(labelled) + 0.7)
     for (norms, agreement, steps), (label, found) in zip(lines, labelled, strict=True):
@@ -201,18 +195,17 @@ def encoder_gradients(labelled, path=None):
             steps.plot(found.steps, changes, color=WAYS[way][1], linewidth=2.4 if way == "flips" else 1.4,
                        linestyle=":" if way == "flips" else "-")
         steps.axhline(0, color=INK, linewidth=1)
-        # Far steps ruin the model, which would flatten all else.
         deepest = min(min(changes) for changes in found.changes.values()) if found.changes else -1
-        steps.set_ylim(1.2 * deepest, -0.8 * deepest)
+        steps.set_ylim(1.2 * deepest, -0.8 * deepest)  # Far steps ruin the model, which would flatten all else.
         steps.set_xscale("log")
         steps.set_xlim(1e-5, 1)
         steps.set_xlabel("length of the step / norm of the weights", fontsize=9)
-        steps.set_ylabel("change of the loss\n(lower is better)", fontsize=9)
-        norms.set_title(label, fontsize=11, loc="left", fontweight="bold")
+        steps.set_ylabel("change of the reconstruction loss\n(lower is better)", fontsize=9)
+        for axes in (norms, agreement, steps):
+            plain(axes)
+        norms.set_title(label, fontsize=10, loc="left", fontweight="bold")
         agreement.set_title("agreement with the reference", fontsize=10, loc="left")
         steps.set_title(f"loss ({found.loss:.3f} now) after a step downhill", fontsize=10, loc="left")
-        for axes in (norms, agreement, steps):
-            plain(axes, grid=axes is steps)
     figure.suptitle("What the encoder learns from: gradients of the reconstruction loss with respect to its weights\n"
                     "Reference: exact flip differences, what flipping each bit alone does to the loss", fontsize=11, x=0.01,
                     ha="left")
@@ -248,16 +241,14 @@ def _agreement(axes, found):
 
 
 def commit_weights(weights, panels, naive=None, path=None):
-    """Figures against the weight of the commitment loss, on a logarithmic axis with 0 at its left end. weights: ascending, 0
-    or more. panels: list of (title, means, standard deviations or None for one seed), one of each for a weight. naive: the
-    figure of each panel for naive, drawn as a line, or None.
+    """Figures against the weight of the commitment loss, on a logarithmic axis with 0 at its left end. weights: ascending.
+    panels: list of (title, means, standard deviations or None), one of each for a weight. naive: its figure in each panel.
     """
     smallest = min(weight for weight in weights if weight > 0)
     positions = [np.log10(weight) if weight else np.log10(smallest) - 1 for weight in weights]
     figure, all_axes = subplots(1, len(panels), 3.3 * len(panels), 3.1)
     for i, (axes, (title, means, deviations)) in enumerate(zip(all_axes[0], panels, strict=True)):
-        axes.errorbar(positions, means, [deviation or 0 for deviation in deviations], color=ACCENT, marker="o", markersize=4,
-                      capsize=2, linewidth=1.2)
+        axes.errorbar(positions, means, [d or 0 for d in deviations], color=ACCENT, marker="o", markersize=4, capsize=2)
         if naive is not None:
             axes.axhline(naive[i], color=MUTED, linestyle="--", linewidth=1)
             axes.annotate("naive", (1, naive[i]), xycoords=("axes fraction", "data"), xytext=(0, 2), ha="right",

@@ -21,7 +21,7 @@ def draw(path, results):
                     x=0.01, ha="left")
     for part, axes in zip(parts, all_axes, strict=True):
         rates = [rate for points in commit_lines(part).values() for rate, *_ in points]
-        axes.set_xlim(min(rates) / ROOM, max(rates) * BEYOND * 2.5)  # Room for the codecs' names.
+        axes.set_xlim(min(rates) / ROOM, max(rates) * BEYOND * 3)  # Room for the codecs' names.
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         height, width, channels = part["shape"]

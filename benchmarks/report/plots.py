@@ -15,18 +15,19 @@ def loss_sheet(labelled, path=None):
     """Every loss term by epoch, a panel for each row: the reconstruction loss on the left axis, the bottleneck's own term,
     if there is one, on the right. labelled: list of (label, History.rows).
     """
-    figure, all_axes = sheet(len(labelled), 2.7, 1.8, "epoch", "reconstruction loss")
+    figure, all_axes = sheet("Training losses (lower is better); dashed, on the right: the bottleneck's own, unweighted",
+                             len(labelled), 2.7, 1.8, "reconstruction loss")
     for axes, (label, rows) in zip(all_axes, labelled, strict=True):
         epochs = [row["epoch"] for row in rows]
         marker = "." if len(rows) < 10 else None
         axes.plot(epochs, [row["reconstruction"] for row in rows], color=INK, marker=marker)
-        for name in {"fence", "commit", "entropy"} & rows[0].keys():
+        added = [name for name in rows[0] if name in ("fence", "commit", "entropy")]
+        for name in added:
             right = axes.twinx()
             right.plot(epochs, [row[name] for row in rows], color=ACCENT, linestyle="--", marker=marker)
-            right.set_ylabel(f"{name} loss", fontsize=7, color=ACCENT)
             right.tick_params(labelsize=6, colors=ACCENT)
             right.spines["top"].set_visible(False)
-        axes.set_title(label, fontsize=8)
+        axes.set_title(label + "".join(f" (dashed: {name} loss)" for name in added), fontsize=8)
         axes.tick_params(labelsize=6)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines["top"].set_visible(False)
@@ -71,7 +72,7 @@ def label_lines(axes, labels, fontsize, side="right"):
     """
     labels = sorted(labels, key=lambda label: label[1])
     axes.get_ylim()  # Matplotlib settles the limits when they are asked for.
-    pixels = axes.transData.transform([(x, y) for x, y, *_ in labels])[:, 1]
+    pixels = [axes.transData.transform((x, y))[1] for x, y, *_ in labels]
     gap = 1.15 * fontsize * axes.figure.dpi / 72
     places = list(pixels)
     for _ in range(100):

@@ -7,7 +7,6 @@
 Every run leaves a file in --runs and is not repeated; when the last one is done, training.json and sweep.png, or
 comparison.json and bottlenecks.png, are written next to this script. All of it takes about three hours on one core.
 """
-import argparse
 import copy
 import functools
 import io
@@ -255,7 +254,7 @@ def write_json(path, content):
 
 
 def main():
-    parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__)
     parser.add_argument("study", choices=("training", "comparison"))
     parser.add_argument("--model", choices=tuple(MODELS), help="train this model only, and write no results yet")
     parser.add_argument("--runs", type=Path, default=Path("runs/lesson"), metavar="DIR",

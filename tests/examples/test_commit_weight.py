@@ -17,7 +17,7 @@ def test_it_trains_each_weight_draws_both_pictures_and_says_what_it_found(monkey
     example(monkeypatch, "--dataset", "synthetic", "--train-images", 500, "--epochs", 1, "--bits", 8, "--weights", 10, 0, 1,
             "--out", tmp_path / "out")
     printed = capsys.readouterr().out
-    assert [line.split(":")[0] for line in printed.splitlines()[:3]] == ["weight 0", "weight 1", "weight 10"]
+    assert [line.split(":")[0] for line in printed.splitlines()[:4]] == ["naive", "weight 0", "weight 1", "weight 10"]
     assert "SYNTHETIC, NOT MNIST, one seed. Best on held-out images" in printed
     assert "One seed each: small distances may be chance." in printed
     assert "From weight 0 to 10 the mean distance to the nearest bit goes from" in printed

@@ -70,7 +70,9 @@ def write(run, data, directory, what):
 
 
 def untrained(model, seed):
-    """The model as it was before training: built again from the same arguments and seed."""
+    """The model as it was before training, built again from the same arguments and seed: but for the last digits of a bias
+    that starts at the mean image, which is kept as float32.
+    """
     bottleneck = make_bottleneck(model.bottleneck.kind, **model.bottleneck.config())
     return type(model)(bottleneck, **model.constants(), **model.config(), seed=seed, engine=model.engine.name)
 

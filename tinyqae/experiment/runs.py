@@ -12,7 +12,7 @@ from ..train import fit
 ROUNDED_AFTERWARDS = ("naive", "fence", "annealed")
 """The bottlenecks whose training sees values that storage rounds: for these it is shown what the threshold costs."""
 
-LOSS_UNITS = {"bce": "nats per pixel", "mse": "squared error per pixel", None: "nats per character"}
+LOSS_UNITS = {"bce": "nats per pixel", "mse": "mean squared error", None: "nats per character"}
 
 
 @dataclass

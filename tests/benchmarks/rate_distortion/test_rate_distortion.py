@@ -373,8 +373,24 @@ def test_the_best_bottleneck_is_named_at_every_size_that_several_have(results):
                                       "naive (27.00; commit 26.00).")
 
 
-def test_every_bottleneck_has_its_own_mark():
-    assert set(picture.MARKED) == {*REPORT_KINDS, *VARIANTS} and len(set(picture.MARKED.values())) == len(picture.MARKED)
+def test_models_of_one_architecture_and_training_are_one_line(results):
+    part = results["sets"]["cifar"]
+    assert picture.commit_lines(part) == {"commit": [(0.1, 14.0, 50), (1.0, 21.0, 50), (1.0, 26.0, 50)]}
+    part["models"].append(model("commit 256,50", 0.9, 1.2, 25.0, 0.6))
+    assert picture.commit_lines(part).keys() == {"commit, no hidden layer", "commit, hidden layer of 256"}
+    part["models"] = [model("commit small", 1.0, 1.2, 25.0, 0.6),
+                      {**model("commit small, all images", 0.9, 1.2, 26.0, 0.6), "trained_on": 45_000}]
+    assert picture.commit_lines(part) == {"commit, 900 training images": [(1.0, 25.0, 50)],
+                                          "commit, 45,000 training images": [(0.9, 26.0, 50)]}
+
+
+def test_the_picture_compares_whole_files_and_names_each_line(results):
+    (axes,) = picture.draw(None, results).axes
+    assert axes.get_xlabel() == "bits per pixel (lower is better), log scale"
+    assert axes.get_ylabel() == "held-out PSNR, dB (higher is better)" and axes.get_legend() is None
+    assert {"commit", "JPEG", "WebP"} <= {text.get_text() for text in axes.texts}
+    jpeg = next(line for line in axes.lines if line.get_color() == picture.CODEC_COLORS["JPEG"])
+    assert list(jpeg.get_xdata()) == [2.0, 4.0] and list(jpeg.get_ydata()) == [18.0, 26.0]  # Files, not payload.
 
 
 def test_every_table_has_as_many_cells_in_each_row(results):

@@ -565,4 +565,4 @@ def test_the_command_trains_them_and_refuses_them_for_the_report_s_recipe(tmp_pa
     with pytest.raises(SystemExit) as stopped:
         main([*small, "--recipe", "report"])
     assert stopped.value.code == 2
-    assert "the report did not try --quant annealed" in capsys.readouterr().err
+    assert "--quant: the report did not try annealed" in capsys.readouterr().err

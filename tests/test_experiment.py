@@ -1,0 +1,59 @@
+"""tinyqae.experiment: what a run's pictures are made of."""
+import numpy as np
+import pytest
+
+from tinyqae import CNNAutoencoder, Commit, MLPAutoencoder, Vanilla, plots, recipes
+from tinyqae.data import synthetic_digits
+from tinyqae.experiment import images
+
+DIGITS = synthetic_digits(train=200, test=60)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """{function of tinyqae.plots: its arguments}, and nothing is drawn."""
+    calls = {}
+    for name in ("reconstructions", "encoder_gradients", "latent_histograms", "training_curves"):
+        monkeypatch.setattr(plots, name, lambda *arguments, path, name=name: calls.update({name: arguments}))
+    return calls
+
+
+def written(quant, directory):
+    recipe = recipes.mnist_mlp("default", quant, (12,)).override(epochs=1)
+    run = images.train_and_measure(recipe, DIGITS, seed=4, progress=False)
+    images.write(run, DIGITS, directory, "MLP 12")
+    return run
+
+
+def test_the_untrained_model_is_the_one_that_training_began_with(engine):
+    recipe = recipes.mnist_mlp("default", "commit", (16, 6)).override(epochs=1)
+    run = images.train_and_measure(recipe, DIGITS, seed=5, progress=False)
+    found = images.untrained(run.model, 5).state_arrays()["parameters"]
+    expected = recipe.make_model(DIGITS.train_images[:180], 5).state_arrays()["parameters"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)  # A saved mean image is rounded to float32.
+    assert not np.allclose(found, run.model.state_arrays()["parameters"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_untrained_model_has_the_same_bottleneck():
+    model = images.untrained(CNNAutoencoder(Commit(weight=0.7, signed=True, window=0.4), seed=1), 1)
+    assert repr(model.bottleneck) == repr(Commit(weight=0.7, signed=True, window=0.4))
+    assert model.model_id() == CNNAutoencoder(Commit(weight=0.7, signed=True, window=0.4), seed=1).model_id()
+    assert type(images.untrained(MLPAutoencoder(Vanilla()), 0).bottleneck).kind == "vanilla"
+
+
+def test_gradients_are_shown_before_and_after_training_and_codes_beside_the_images(drawn, tmp_path):
+    run = written("commit", tmp_path)
+    (states,) = drawn["encoder_gradients"]
+    assert [label for label, _ in states] == ["untrained", "after epoch 1"] and states[1][1].loss < states[0][1].loss
+    title, rows, codes = drawn["reconstructions"]
+    assert "held-out PSNR" in title and [label for label, _ in rows] == ["original", "decoded from\nthe code"]
+    assert codes.shape == (10, 12) and (run.model.decode(codes) == rows[1][1]).all()
+    assert drawn["training_curves"][2] == "nats per pixel"
+
+
+def test_without_bits_no_code_is_shown_and_with_a_later_threshold_what_it_costs(drawn, tmp_path):
+    written("vanilla", tmp_path)
+    assert drawn["reconstructions"][2] is None and "encoder_gradients" not in drawn
+    written("naive", tmp_path)
+    assert [label for label, _ in drawn["reconstructions"][1]] == ["original", "decoded from\nthe code",
+                                                                  "decoded from\nthe activations"]
