@@ -128,8 +128,7 @@ def latent_histograms(title, latents, panels=5, path=None):
 
 
 def training_curves(title, rows, unit, path=None):
-    """Every loss term and validation figure by epoch, one panel each. rows: History.rows; unit: of the reconstruction loss.
-    """
+    """Every loss term and validation figure by epoch, a panel each. rows: History.rows; unit: of the reconstruction loss."""
     names = [name for name in rows[0] if name not in ("epoch", "lr", "seconds")]
     figure, all_axes = subplots(1, len(names), 3.6 * len(names), 3.3)
     epochs = [row["epoch"] for row in rows]

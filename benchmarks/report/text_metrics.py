@@ -8,7 +8,7 @@ from tinyqae.metrics.text import cosine_of_tokens, jaccard_of_tokens, levenshtei
 
 
 def report_text_metrics(original, decoder_output):
-    """The four distances as the report's notebooks computed them for Table 3. FLAWED ON PURPOSE, to check that table.
+    r"""The four distances as the report's notebooks computed them for Table 3. FLAWED ON PURPOSE, to check that table.
 
     What is wrong with them:
 
@@ -28,7 +28,7 @@ def report_text_metrics(original, decoder_output):
     15.12, 0.2113, 0.4386 and 0.9808; today's smoothing would give 0.9958.
 
     original: list (or tuple) of N str, N at least 1. decoder_output: N str, raw: what the decoder emitted, with a final
-    "\\n" if it ended by the end token, without if it was cut off at its greatest length. Do not strip it. Returns a dict
+    "\n" if it ended by the end token, without if it was cut off at its greatest length. Do not strip it. Returns a dict
     of floats, means over the pairs. Errors as for `levenshtein`; the packages are Levenshtein and nltk.
     """
 

@@ -379,7 +379,7 @@ def test_other_arguments_and_a_lost_function_are_told_in_words():
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """run(*arguments, solved=names, written=code) -> (exit code, output, errors); the answers are put into a copy."""
+    """A function: run(*arguments, solved=names, written=code) -> (exit code, output, errors). Answers are put into a copy."""
     monkeypatch.syspath_prepend(EXAMPLES)
     text, end = (EXAMPLES / "exercises.py").read_text(), "if __name__"
 

@@ -50,10 +50,10 @@ def clean_sentence(text: str) -> str:
 
 
 def clean_text(text: str) -> tuple[str, int]:
-    """A person's own text in the same alphabet, and how many characters that lost.
+    r"""A user's own text in the same alphabet, and how many characters that lost.
 
     Other than `clean_sentence`, which is what was published for Anki, this takes the accents off letters first and makes
-    white space a space: "Où est le café?\\tici" becomes "ou est le cafe ici" and loses 1.
+    white space a space: "Où est le café?\tici" becomes "ou est le cafe ici" and loses 1.
     """
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     letters = "".join(" " if char.isspace() else char for char in decomposed if not unicodedata.combining(char))
