@@ -379,7 +379,7 @@ def test_other_arguments_and_a_lost_function_are_told_in_words():
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """A function: run(*arguments, solved=names, written=code) -> (exit code, output, errors). Answers are put into a copy."""
+    """Run the command in a copy with these exercises solved or this code written: (exit code, output, errors)."""
     monkeypatch.syspath_prepend(EXAMPLES)
     text, end = (EXAMPLES / "exercises.py").read_text(), "if __name__"
 
