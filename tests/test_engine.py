@@ -1,5 +1,6 @@
 """The choice between the engines: the default, what stands for what, a user's own parts, and what keeps the two apart."""
 import ast
+import concurrent.futures
 import copy
 import inspect
 import re
@@ -22,6 +23,7 @@ from tinyqae import layers as reference_layers
 from tinyqae import losses as reference_losses
 from tinyqae import recurrent as reference_recurrent
 from tinyqae.bottlenecks import KINDS, Annealed, Bottleneck, make_bottleneck
+from tinyqae.checkpoint import write_arrays
 from tinyqae.data.batches import ImageBatches
 from tinyqae.engine import DEFAULT, ENGINES, Reference, choose
 from tinyqae.errors import BackendError, CheckpointError
@@ -563,7 +565,7 @@ def test_a_copy_in_the_middle_of_annealing_has_the_slope_of_that_moment(plain_en
 
 def test_blas_has_one_thread_where_layers_split_batches_and_for_small_products(monkeypatch):
     def threads(model, batch_size):
-        with backend.blas_threads(2), model.engine.working(model, batch_size):
+        with threadpoolctl.threadpool_limits(2, "blas"), model.engine.working(model, batch_size):
             return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
 
     fast = {"engine": "fast"}
@@ -571,6 +573,57 @@ def test_blas_has_one_thread_where_layers_split_batches_and_for_small_products(m
     assert threads(Seq2SeqAutoencoder(Commit(), 32, **fast), 1000) == {1}
     assert threads(MLPAutoencoder(Commit(), (50,), **fast), 4) == {1}
     assert threads(MLPAutoencoder(Commit(), (50,), **fast), 1000) == {2}
+
+
+def test_blas_threads_are_restored_after_threads_have_used_models():
+    def threads():
+        return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+    models = [MLPAutoencoder(Commit(), (12,), engine="fast", seed=seed) for seed in range(4)]
+    images = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), dtype=np.uint8)
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda i: models[i % 4].encode(images), range(60)))
+        assert threads() == {2}
+
+
+@pytest.mark.parametrize("make", [
+    lambda: MLPAutoencoder(Commit(), (64, 12)), lambda: CNNAutoencoder(Commit(), widths=(8, 8), latent_channels=4),
+    lambda: Seq2SeqAutoencoder(Commit(), 16)], ids=["mlp", "cnn", "lstm"])
+def test_a_model_can_be_used_from_several_threads(make, engine):
+    """With valid checksums, wrong codes of a file would be noticed by nobody."""
+    model, random = make(), np.random.default_rng(0)
+    if isinstance(model, Seq2SeqAutoencoder):
+        parts = [[f"sentence {i} {j}" for j in range(20)] for i in range(24)]
+    else:
+        parts = [random.integers(0, 256, (20, *model.input_shape), dtype=np.uint8) for _ in range(24)]
+    expected = [(model.encode(part), model.reconstruct(part)) for part in parts]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda part: (model.encode(part), model.reconstruct(part)), parts))
+    for (bits, decoded), (expected_bits, expected_decoded) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(bits, expected_bits)
+        np.testing.assert_array_equal(decoded, expected_decoded)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_neither_loaded_nor_saved(value, engine, tmp_path):
+    model = MLPAutoencoder(Commit(), (12,))
+    arrays, meta = model.as_file()
+    arrays["parameters"][3] = value
+    write_arrays(tmp_path / "nan.npz", arrays, meta)
+    with pytest.raises(CheckpointError, match="parameters: 1 of 19,612 values are NaN or infinite"):
+        load(tmp_path / "nan.npz")
+    model.parameters()[0].reshape(-1)[0] = value
+    with pytest.raises(CheckpointError, match="diverged"):
+        model.save(tmp_path / "model.npz")
+    assert not (tmp_path / "model.npz").exists()
+
+
+def test_a_code_of_one_bit_is_not_taken_for_packed_bytes(plain_engine):
+    model = MLPAutoencoder(Commit(), (1,))
+    bits = np.array([[1], [0], [1]])
+    for code in (bits.astype(bool), bits.astype(np.uint8), bits.astype(float), np.packbits(bits.astype(bool), axis=1)):
+        np.testing.assert_array_equal(model.unpack(code), bits)
 
 
 @pytest.mark.parametrize(("model", "defaults"), [

@@ -14,7 +14,7 @@ from tinyqae.recurrent import LSTM, SideBySide
 @pytest.fixture(autouse=True)
 def one_blas_thread():
     """On small arrays more threads cost more than they do."""
-    with backend.blas_threads(1):
+    with backend.one_blas_thread():
         yield
 
 

@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import os
 import platform
+import threading
 
 import numpy as np
 import threadpoolctl
@@ -33,6 +34,7 @@ CUDA_ERROR_HINTS = {
 }
 why_not_cupy = ""
 _thread_pool = None
+_blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
 
 # glibc returns large freed blocks to the operating system, and allocating them again causes page faults, which dominate a
 # small training step. Once a block of just under 32 MiB has been freed, glibc keeps smaller ones for reuse.
@@ -158,9 +160,21 @@ def generator(*seed):
     return np.random.default_rng(list(seed))
 
 
-def blas_threads(count):
-    """A context manager in which BLAS uses `count` threads."""
-    return threadpoolctl.threadpool_limits(limits=count, user_api="blas")
+@contextlib.contextmanager
+def one_blas_thread():
+    """A context manager in which BLAS uses one thread. The last thread of the process to leave it restores the setting."""
+    global _blas_users, _blas_limits
+    with _blas_lock:
+        if _blas_users == 0:
+            _blas_limits = threadpoolctl.threadpool_limits(limits=1, user_api="blas")
+        _blas_users += 1
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                _blas_limits.restore_original_limits()
 
 
 def use_threads(count):
@@ -180,7 +194,7 @@ def parallel_for(function, count):
     """Call function(i) for i in 0..count-1 in parallel threads; NumPy and compiled kernels release the GIL.
 
     For many small matmuls this is faster than BLAS's own threads, which should be limited to 1 meanwhile
-    (`blas_threads`). function(0) runs in the calling thread. An exception in any thread is raised here.
+    (`one_blas_thread`). function(0) runs in the calling thread. An exception in any thread is raised here.
     """
     global _thread_pool
     if _thread_pool is None:

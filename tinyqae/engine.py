@@ -6,9 +6,9 @@
 A model builds itself from reference parts and passes each to its engine's `build`, which returns a part with the same
 contract. Whoever asks for no engine gets the one in the environment variable TINYQAE_ENGINE, or else the fast one.
 """
-import contextlib
 import copy
 import os
+import threading
 
 from . import backend
 from .errors import BackendError
@@ -42,6 +42,9 @@ class Reference:
 
     name = "reference"
 
+    def __init__(self):
+        self._lock = threading.RLock()
+
     def build(self, part):
         """The part (a layer, a bottleneck, a loss, batches) that does this engine's work in place of `part`."""
         return copy.copy(part)
@@ -58,8 +61,8 @@ class Reference:
         optimizer.update_all(model.parameters(), model.gradients(), lr)
 
     def working(self, model, batch_size):
-        """The context to train and infer in with batches of this size."""
-        return contextlib.nullcontext()
+        """The context to train and infer in with batches of this size: one thread at a time, since layers have state."""
+        return self._lock
 
     def kernels(self):
         """Which kernels it computes with."""

@@ -73,7 +73,7 @@ def encoder_gradients(model, images):
     bottlenecks = {"threshold": _Threshold(**arguments), "straight-through": _StraightThrough(**arguments),
                    "flips": _Flips(**arguments), "no threshold": _NoThreshold(**arguments)}
     # One thread: the matmuls are small, so more threads would only add overhead.
-    with _kept(model), backend.blas_threads(1):
+    with _kept(model), backend.one_blas_thread():
         model.bottleneck = bottlenecks["straight-through"]
         loss, bits = _loss(model, x), _bits(model, x)
         differences = bottlenecks["flips"].differences = flip_differences(model, x)

@@ -41,6 +41,7 @@ class Stored:
             if name not in arrays or arrays[name].shape != shape:
                 found = arrays[name].shape if name in arrays else "nothing"
                 raise CheckpointError(f"{name}: this model needs shape {shape}, the file has {found}")
+        require_finite(arrays)
         vectors = np.split(arrays["parameters"], np.cumsum([array.size for array in parameters])[:-1])
         for array, values in zip(parameters, vectors, strict=True):
             array[...] = backend.to_device(values.reshape(array.shape))
@@ -71,10 +72,19 @@ class Stored:
 
     def as_file(self):
         """What `save` writes: (arrays by name, description)."""
+        require_finite(self.state_arrays())
         arrays = self.state_arrays() | {f"constant.{name}": array for name, array in self.constants().items()}
         bottleneck = {"kind": self.bottleneck.kind, **self.bottleneck.config()}
         return arrays, {"format": "tinyqae model", "version": 1, "model": type(self).__name__, "config": self.config(),
                         "bottleneck": bottleneck}
+
+
+def require_finite(arrays):
+    """CheckpointError unless all weights are finite: a model of others would decode every code to the same nothing."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise CheckpointError(f"{name}: {np.count_nonzero(~np.isfinite(array)):,} of {array.size:,} values are NaN or "
+                                  "infinite; the training that made them diverged")
 
 
 def _rebuilt(model_class, arguments, arrays):

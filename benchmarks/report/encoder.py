@@ -19,7 +19,7 @@ def before_and_after(images):
     batch, training = images[-BATCH:], images[:-BATCH][:IMAGES]
     model = recipe.make_model(training, SEED)
     # One thread, as the rows: the same figures wherever this is computed.
-    with backend.blas_threads(1):
+    with backend.one_blas_thread():
         found = [("before training", encoder_gradients(model, batch))]
         fit(model, training, recipe.make_optimizer(), epochs=1, batch_size=BATCH, seed=SEED, progress=False)
         found.append((f"after {-(-len(training) // BATCH)} steps", encoder_gradients(model, batch)))

@@ -12,6 +12,7 @@ down does so for all; a round is the median step of about 0.3 s, a ratio is take
 over the rounds is quoted.
 """
 import argparse
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -30,6 +31,7 @@ import threadpoolctl
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 ROUND_SECONDS = 0.3
 REFERENCE = "torch eager"
+OPEN = contextlib.ExitStack()
 
 
 def batch_of(shape):
@@ -39,8 +41,8 @@ def batch_of(shape):
 
 def our_step(model, batch, optimizer, graphs=False):
     """One training step of one of our models; graphs: replayed from a CUDA graph."""
-    # As tinyqae.fit does; the process ends with its measurement, so nobody need leave these contexts.
-    model.engine.working(model, len(batch)).__enter__()
+    # As tinyqae.fit does; the process ends with its measurement, so nobody need leave this context.
+    OPEN.enter_context(model.engine.working(model, len(batch)))
     if graphs:
         return our_graph_step(model, batch, optimizer)
 

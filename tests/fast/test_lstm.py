@@ -22,7 +22,7 @@ GRADIENTS = ("dx", "dwx", "dwh", "db", "dh0", "dc0", "dcontext")
 @pytest.fixture(autouse=True, scope="module")
 def one_blas_thread():
     """On small arrays more threads cost more than they do."""
-    with backend.blas_threads(1):
+    with backend.one_blas_thread():
         yield
 
 

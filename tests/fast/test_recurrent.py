@@ -16,7 +16,7 @@ from tinyqae.fast.recurrent import replicate
 def fast_engine(monkeypatch):
     """The engine of these tests, with one BLAS thread: on small arrays more threads cost more than they do."""
     monkeypatch.setenv("TINYQAE_ENGINE", "fast")
-    with backend.blas_threads(1):
+    with backend.one_blas_thread():
         yield
 
 

@@ -38,7 +38,7 @@ BINARY = ["naive", "fence", "commit"]
 @pytest.fixture(autouse=True)
 def one_blas_thread():
     """On small arrays more threads cost more than they do."""
-    with backend.blas_threads(1):
+    with backend.one_blas_thread():
         yield
 
 
@@ -761,7 +761,7 @@ def test_a_fast_training_step_allocates_no_array_after_the_first(variant, thread
         train_once(model, batch)
         optimizer.step(model)
 
-    with backend.blas_threads(1):  # use_threads has set another number.
+    with backend.one_blas_thread():  # use_threads has set another number.
         step()
         peak = peak_of_second_call(step)
     assert len(model.encoder.slices) == threads

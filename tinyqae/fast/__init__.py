@@ -11,6 +11,7 @@ docstring calls written), and returns the main one, `out` or `dx`.
     cuda_graphs                        a whole training step as one CUDA graph
 """
 import contextlib
+import threading
 
 from .. import backend
 from . import kernels, optim
@@ -25,6 +26,9 @@ class Fast:
     """The fast engine of one model; engine.Reference documents the methods."""
 
     name = "fast"
+
+    def __init__(self):
+        self._lock = threading.RLock()
 
     def build(self, part):
         """The fast version of a part, or a copy of the part if there is none."""
@@ -44,11 +48,14 @@ class Fast:
         """One update of the model's parameters."""
         optim.step(optimizer, self.parameters, self.gradients, lr)
 
+    @contextlib.contextmanager
     def working(self, model, batch_size):
-        """Limits BLAS to one thread if the layers are multithreaded themselves, or if the matmuls are small."""
-        if self.multithreaded or batch_size * self.largest < THREADING_THRESHOLD:
-            return backend.blas_threads(1)
-        return contextlib.nullcontext()
+        """Lets one thread at a time use the model's buffers, and limits BLAS to one thread if the layers are multithreaded
+        themselves or the matmuls are small.
+        """
+        single = self.multithreaded or batch_size * self.largest < THREADING_THRESHOLD
+        with self._lock, backend.one_blas_thread() if single else contextlib.nullcontext():
+            yield
 
     def kernels(self):
         """The kernels in use: "numpy", "numba" or "cupy"."""
