@@ -107,6 +107,15 @@ def comparison_table(runs):
     return {kind: {key: spread(values) for key, values in cells.items()} for kind, cells in found.items()}
 
 
+def comparison_means(runs):
+    """{(bottleneck, model, which settings): mean over seeds} of the same."""
+    found = {}
+    for run in runs:
+        key = run["bottleneck"], run["model"], run["settings"]
+        found.setdefault(key, []).append(run["edits"] if run["model"] == "lstm" else run["psnr"])
+    return {key: statistics.mean(values) for key, values in found.items()}
+
+
 def build():
     """The page, as text."""
     training = json.loads((HERE / "training.json").read_text())
@@ -130,7 +139,8 @@ def build():
         css=(HERE / "page.css").read_text().rstrip(), js=(HERE / "page.js").read_text().rstrip(),
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"), weights=model["weights"],
         epochs=model["epochs"], facts=facts, psnr={key: spread(values) for key, values in seeds.items()}, gain=gain,
-        near=near, comparison=comparison_table(comparison["runs"]), training=training, compared=comparison, source=SOURCE)
+        near=near, means=comparison_means(comparison["runs"]),
+        comparison=comparison_table(comparison["runs"]), training=training, compared=comparison, source=SOURCE)
 
 
 def comparison_markdown(comparison):

@@ -397,6 +397,22 @@ def test_commands_import_only_what_they_need(arguments_, digits):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the console there has another encoding of names")
+def test_names_that_the_console_cannot_encode_are_escaped(digits, models):
+    os.rename("digits.npy", "数字.npy")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "cp1252"}
+
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment, timeout=60)
+
+    done = run("compress", "数字.npy", "-v", "-m", models["grey"])
+    assert done.returncode == 0 and rb"\u6570\u5b57.npy.tqae" in done.stderr
+    done = run("info", "数字.npy.tqae")
+    assert done.returncode == 0 and done.stdout.startswith(rb"\u6570\u5b57.npy.tqae: ")
+    done = run("info", "没有.tqae")
+    assert done.returncode == 1 and done.stderr.startswith(b"error: ") and done.stderr.count(b"\n") == 1
+
+
 def test_every_command_is_in_the_list(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

@@ -102,6 +102,9 @@ def run_main(main, stopped="stopped; the same command with --resume continues fr
     Expected failures are one line on standard error and exit code 1; wrong usage exits with 2; Ctrl-C and SIGTERM say
     `stopped` and exit with 130 and 143. If nobody reads standard output any more (`| head`), the program ends silently.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # Names that the console's encoding does not have are escaped.
     if threading.current_thread() is threading.main_thread():
         def terminate(number, frame):
             raise Terminated
