@@ -403,7 +403,8 @@ def test_names_that_the_console_cannot_encode_are_escaped(digits, models):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "cp1252"}
 
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment, timeout=60)
+        return subprocess.run([sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment,
+                              timeout=60)
 
     done = run("compress", "数字.npy", "-v", "-m", models["grey"])
     assert done.returncode == 0 and rb"\u6570\u5b57.npy.tqae" in done.stderr
