@@ -13,14 +13,18 @@ import numpy as np
 from .errors import CheckpointError
 
 META = "meta.json"
+# Read once, while the process has one thread: to read it means to set it.
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
 def write_atomically(path, write):
     """Call write(binary_file) on a temporary file beside `path`, then rename it to `path`.
 
-    Whatever goes wrong, `path` is either the old file or the whole new one, and no temporary file stays.
+    Whatever goes wrong, `path` is either the old file or the whole new one, and no temporary file stays. A symbolic link
+    stays one, and a file that is replaced keeps its permissions.
     """
-    path = Path(path)
+    given, path = path, Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -29,15 +33,13 @@ def write_atomically(path, write):
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a result is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~UMASK)
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             # A person wants to read which result could not be written, not the temporary file's name or none.
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            raise OSError(error.errno, error.strerror, str(given)) from error
         raise
 
 

@@ -34,6 +34,10 @@ class TrainingDiverged(TinyqaeError):
     """The loss became infinite or NaN; the last good checkpoint is kept."""
 
 
+class TooFewExamples(TinyqaeError, ValueError):
+    """A batch or a data set has too few examples for what is asked of it."""
+
+
 def require_positive(argument, value):
     """`value`; ValueError unless it is a whole number above 0."""
     if not (isinstance(value, numbers.Integral) and value > 0):

@@ -10,7 +10,7 @@ drawn with NumPy's generator on the host, so a seed gives the same weights on ev
 import numpy as np
 
 from . import backend
-from .errors import require_positive
+from .errors import TooFewExamples, require_positive
 from .initializers import filled, glorot
 from .ops.activations import relu_backward, relu_forward
 from .ops.conv import conv2d_backward, conv2d_forward
@@ -230,8 +230,8 @@ class Centre(Layer):
 
 
 def require_two_values(x):
-    """How many values a channel of x (..., C) has; ValueError for one, of which batch norm can take no variance."""
+    """How many values a channel of x (..., C) has; TooFewExamples for one, which has no variance."""
     m = x.size // x.shape[-1]
     if m < 2:
-        raise ValueError(f"batch norm in training needs at least 2 values of each channel, got {m}; use a larger batch")
+        raise TooFewExamples(f"batch norm in training needs at least 2 values of each channel, got {m}: use a larger batch")
     return m

@@ -414,6 +414,18 @@ def test_names_that_the_console_cannot_encode_are_escaped(digits, models):
     assert done.returncode == 1 and done.stderr.startswith(b"error: ") and done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("option", [["--batch-size", "1"], ["--train-images", "1"]])
+def test_too_few_examples_are_one_line(option, here, monkeypatch, capsys):
+    monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(20, 10, seed))
+    said = refused(capsys, 1, "train", "mnist-mlp", "--dataset", "synthetic", "--epochs", "1", "--quiet", *option)
+    assert "batch norm in training needs at least 2 values of each channel, got 1" in said
+
+
+@pytest.mark.parametrize("option", ["--hidden", "--epochs", "--batch-size", "--train-images", "--bits"])
+def test_numbers_beyond_all_arrays_are_wrong_usage(option, here, capsys):
+    assert "below 2147483648" in refused(capsys, 2, "train", "mnist-mlp", option, "9" * 23)
+
+
 def test_every_command_is_in_the_list(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

@@ -13,8 +13,8 @@ from ..errors import TinyqaeError
 
 
 def positive_int(text):
-    """An argparse type: a whole number above 0."""
-    return _number(text, int, lambda value: value > 0, "a whole number above 0")
+    """An argparse type: a whole number above 0, and small enough for an array's length."""
+    return _number(text, int, lambda value: 0 < value < 2**31, "a whole number above 0 and below 2147483648")
 
 
 def positive_float(text):
