@@ -373,7 +373,7 @@ function setUpAnswers() {
       add(svg, "path", {d: `M${from} 100C${from - 32} 190 ${to + 32} 190 ${to + 6} 108`, class: "curve dashed ste"});
       add(svg, "path", {d: `M${to} 100l10 4l-8 9z`, class: "filled ste"});
       add(svg, "text", {x: code, y: 186, "text-anchor": "middle"}, "STE: da = db, around the threshold");
-      add(svg, "text", {x: code, y: 128, "text-anchor": "middle", class: "muted"}, "db/da = 0");
+      if (half === 38) add(svg, "text", {x: code, y: 128, "text-anchor": "middle", class: "muted"}, "db/da = 0");
     } else if (kind !== "vanilla") {
       add(svg, "text", {x: code, y: 128, "text-anchor": "middle", class: "muted"}, "threshold only after training");
     }
@@ -382,7 +382,7 @@ function setUpAnswers() {
       add(svg, "path", {d: `M${sigmoid} 32V63`, class: "curve commitment"});
       add(svg, "path", {d: `M${sigmoid} 70l-6 -9h12z`, class: "filled commitment"});
     }
-    add(svg, "text", {x: 8, y: 216, class: "muted"}, "black: forward; blue: backward");
+    add(svg, "text", {x: 8, y: 216, class: "muted"}, "upper arrows: forward; lower arrows: backward");
     $("answers-text").textContent = ANSWERS[kind];
   };
   $("answers-kind").addEventListener("change", show);
