@@ -19,7 +19,7 @@ from tinyqae.data import load_anki, load_cifar10, load_mnist, split_sentences
 from tinyqae.experiment import images, sentences
 
 SEED = 0
-MOST_CODES = 20_000  # of training examples, to find out which bits tell of others
+MOST_CODES = 20_000  # of training examples, for the codec's context modelling
 RECIPES = {
     "mlp-50": ("digits and other grey pictures, 50 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (50,))),
     "mlp-100": ("digits and other grey pictures, 100 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (100,))),

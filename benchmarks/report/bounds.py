@@ -5,7 +5,7 @@ from tinyqae.metrics.image import psnr_of_mse
 
 
 def gaussian_bound(images, bits):
-    """PSNR in dB that a Gaussian source with the covariance of `images` needs `bits` bits an image for.
+    """PSNR in dB that a Gaussian source with the covariance of `images` needs `bits` bits per image for.
 
     Reverse water-filling (Cover and Thomas, Elements of Information Theory, theorem 10.3.3): with eigenvalues v_i of
     the covariance and a water level w, distortion D = sum min(w, v_i) at rate R = sum max(0, log2(v_i / w) / 2). Among

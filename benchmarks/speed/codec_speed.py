@@ -3,7 +3,7 @@
     python benchmarks/speed/codec_speed.py --threads 1
 
 Stages of compressing: the model (images to bits), the entropy coder (bits to payload; for a model that does not come with
-the package it also searches which bits tell of others) and the file (container and disk); decompressing the other way
+the package it also chooses contexts) and the file (container and disk); decompressing the other way
 round. Beside them the same network in PyTorch with np.packbits, which is what one would write without this package.
 Everything takes turns in one process, round after round; a time is the median of the rounds.
 """

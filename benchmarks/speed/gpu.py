@@ -142,9 +142,9 @@ def codes_agree(model, examples, name):
         decoded = model.decode(bits)
         with backend.temporarily("numpy"):
             from tinyqae import load
-            twin = load(Path(folder) / "model.npz", engine="reference")
-            equal = (twin.encode(examples) == bits)[np.abs(latent - 0.5) > TOLERANCE].mean()
-            expected = twin.decode(bits)
+            on_cpu = load(Path(folder) / "model.npz", engine="reference")
+            equal = (on_cpu.encode(examples) == bits)[np.abs(latent - 0.5) > TOLERANCE].mean()
+            expected = on_cpu.decode(bits)
     if isinstance(expected, np.ndarray):
         same = float((np.abs(expected.astype(int) - decoded) <= 1).mean())
     else:

@@ -312,6 +312,9 @@ def test_the_quiz_judges_each_answer(page):
 @pytest.mark.parametrize("width", [380, 800, 1400])
 def test_it_fits_the_window(page, width):
     page.set_viewport_size({"width": width, "height": 900})
+    # The figures are drawn anew when the browser has told the page of its new width.
+    page.wait_for_function("""() => [...document.querySelectorAll('svg')].every(
+        svg => svg.viewBox.baseVal.width === Math.max(320, svg.parentElement.clientWidth))""")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     sizes = page.evaluate("""[...document.querySelectorAll('svg text')].filter(text => text.textContent !== '')
         .map(text => text.getBoundingClientRect()).map(box => [box.height, box.left, box.right])""")
