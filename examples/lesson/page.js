@@ -199,6 +199,8 @@ function showCode() {
     tile.setAttribute("aria-pressed", bits[k] === 1);
     tile.setAttribute("aria-label", `bit ${k + 1}: ${bits[k]}, activation ${play.a[k].toFixed(2)}`);
     tile.title = `a = ${play.a[k].toFixed(3)}`;
+    const ink = bits[k] ? 100 - 40 * undecided : 28 * undecided;  // Per cent; text stays readable on all of them.
+    tile.style.backgroundColor = `color-mix(in srgb, var(--ink) ${ink.toFixed(0)}%, var(--paper))`;
     tile.style.borderWidth = `${(0.5 + 5 * undecided).toFixed(1)}px`;
     tile.classList.toggle("changed", play.flips.has(k));
   });
