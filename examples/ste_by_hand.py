@@ -15,7 +15,8 @@ with x an image less the mean image. Three ways to train it, the same in everyth
     commit    as ste, and a commitment loss, the mean of (sg[b] - a)^2, which pulls a to the bit that it already is.
               sg[.] is the stop-gradient: b counts as a constant.
 
-What commit gains over ste is small here; examples/README.md says where it is large. A smaller learning rate helps naive.
+What commit gains over ste is small here; the lesson's page shows other weights and a CNN. A smaller learning rate helps
+naive.
 """
 import argparse
 import time

@@ -595,7 +595,7 @@ const QUESTIONS = [
   ["The STE points the right way if its sign is the sign of the flip difference.", true,
     "A bit can only flip, and D says what that is worth. How close a is to ½ decides only whether a step can flip the bit."],
   ["If the STE and the flip differences have a small cosine, the STE fails.", false,
-    "Section 7: late in training their signs agree for little more than half of the bits, and the network still gets better. What matters is the average over "
+    "Section 7: late in training the signs of many bits disagree, and the network still gets better. What matters is the average over "
     + "many images that share weights."],
   ["Without a commitment loss the network cannot be trained.", false,
     "It can: w = 0 in section 6 is close to the best. The commitment loss limits oscillation; how much that is worth depends on the model."],

@@ -82,7 +82,8 @@ def test_same_seed_same_split_other_seed_another(ten):
 def test_no_message_for_a_good_folder(ten):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image_folder_patches(ten)
+        data = image_folder_patches(ten)
+    assert len(data.train_images) + len(data.test_images) == 10
 
 
 @pytest.mark.parametrize(("holdout", "held_out"), [(0.001, 1), (0.1, 1), (0.5, 5), (0.999, 9)])

@@ -33,6 +33,18 @@ def test_numpy_and_the_device_agree(engine, few, device, monkeypatch):
     assert [check["check"] for check in found if not check["passed"]] == []
 
 
+def test_a_slightly_wrong_update_is_found(few, device, monkeypatch):
+    def fit_wrongly_on_the_device(model, examples, optimizer, **options):
+        optimizer.lr *= 1.05 if backend.name == "cupy" else 1
+        return right(model, examples, optimizer, **options)
+
+    right = gpu.fit
+    monkeypatch.setattr(gpu, "fit", fit_wrongly_on_the_device)
+    with device.transfers_allowed():
+        found = [check for check in gpu.agreement("CuPy reference") if "steps" in check["check"]]
+    assert len(found) == 6 and not any(check["passed"] for check in found)
+
+
 def test_a_difference_is_found(device):
     digits = synthetic_digits(train=40, test=4).train_images
     model = codec.shipped("mlp-50")
