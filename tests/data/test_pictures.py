@@ -83,7 +83,7 @@ def test_no_message_for_a_good_folder(ten):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data = image_folder_patches(ten)
-    assert len(data.train_images) + len(data.test_images) == 10
+    assert len(data.train_images) + len(data.test_images) == 20  # two patches of each of the ten images
 
 
 @pytest.mark.parametrize(("holdout", "held_out"), [(0.001, 1), (0.1, 1), (0.5, 5), (0.999, 9)])
