@@ -1,6 +1,7 @@
 """tinyqae: quantized autoencoders with every derivative written by hand."""
 from . import backend
-from .bottlenecks import Commit, Fence, Naive, Vanilla, make_bottleneck
+from .annotations import Array
+from .bottlenecks import Bottleneck, Commit, Fence, Naive, Vanilla, make_bottleneck
 from .data import (
            load_anki,
            load_cifar10,
@@ -16,6 +17,7 @@ from .schedules import constant, cosine
 from .train import fit
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "Adam", "Autoencoder", "CNNAutoencoder", "Commit", "Fence", "MLPAutoencoder", "Naive", "RMSprop",
-           "Seq2SeqAutoencoder", "Vanilla", "backend", "constant", "cosine", "fit", "load", "load_anki", "load_cifar10",
-           "load_mnist", "make_bottleneck", "split_sentences", "synthetic_digits", "synthetic_sentences", "synthetic_shapes"]
+__all__ = ["SGD", "Adam", "Array", "Autoencoder", "Bottleneck", "CNNAutoencoder", "Commit", "Fence", "MLPAutoencoder",
+           "Naive", "RMSprop", "Seq2SeqAutoencoder", "Vanilla", "backend", "constant", "cosine", "fit", "load", "load_anki",
+           "load_cifar10", "load_mnist", "make_bottleneck", "split_sentences", "synthetic_digits", "synthetic_sentences",
+           "synthetic_shapes"]

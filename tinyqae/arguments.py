@@ -1,11 +1,15 @@
 """Checks of arguments: each raises an error that names the argument, its value and what would be right."""
+from collections.abc import Sequence
+
 import numpy as np
 
+from .annotations import DType, Examples, Shape, Sizes
 from .bottlenecks import Bottleneck
 from .errors import require_positive
+from .schedules import SCHEDULES, Schedule
 
 
-def require_common(bottleneck, seed, dtype):
+def require_common(bottleneck: Bottleneck, seed: int, dtype: DType) -> None:
     """TypeError or ValueError unless these arguments of every autoencoder are what they should be."""
     if not isinstance(bottleneck, Bottleneck):
         raise TypeError(f"bottleneck={bottleneck!r} must be a bottleneck object, such as Commit(weight=1.0)")
@@ -15,16 +19,16 @@ def require_common(bottleneck, seed, dtype):
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
 
 
-def positive_integers(argument, values):
+def positive_integers(argument: str, values: Sizes) -> Shape:
     """`values`, one whole number or several, as a tuple; ValueError unless all are above 0."""
     numbers = values if isinstance(values, list | tuple | np.ndarray) else (values,)
     try:
-        return tuple(require_positive(argument, n) for n in numbers) or require_positive(argument, None)
+        return tuple(require_positive(argument, n) for n in numbers) or (require_positive(argument, None),)
     except ValueError:
         raise ValueError(f"{argument}={values!r} must be one or more whole numbers above 0") from None
 
 
-def require_images(input_shape, mean_image=None):
+def require_images(input_shape: Sequence[int], mean_image: np.ndarray | None = None) -> Shape:
     """`input_shape` as a tuple of three numbers above 0; ValueError unless it and a `mean_image` of this shape fit."""
     shape = positive_integers("input_shape", input_shape)
     if len(shape) != 3:
@@ -37,7 +41,20 @@ def require_images(input_shape, mean_image=None):
     return shape
 
 
-def unpacked_code(code, size, low, high):
+def require_training(examples: Examples, epochs: int, batch_size: int, schedule: str | Schedule,
+                     clip_norm: float | None) -> None:
+    """ValueError unless these arguments of `fit` are what they should be."""
+    require_positive("epochs", epochs)
+    require_positive("batch_size", batch_size)
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm={clip_norm!r} must be None or a number above 0")
+    if len(examples) == 0:
+        raise ValueError("examples is empty: there is nothing to train on")
+    if not callable(schedule) and schedule not in SCHEDULES:
+        raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}, or give a function")
+
+
+def unpacked_code(code: np.ndarray, size: int, low: float, high: float) -> np.ndarray:
     """A code (N, size) of bits or numbers, or packed bits, as an array (N, size); ValueError for other shapes, and for
     values outside [low, high].
     """

@@ -1,9 +1,11 @@
 """Beam search: the most likely sentence that a decoder can write from its initial state."""
 from . import backend
+from .annotations import Array
+from .recurrent import SentenceDecoder
 from .tokens import END, START
 
 
-def beam_search(decoder, state, context, beam, max_length):
+def beam_search(decoder: SentenceDecoder, state: Array, context: Array | None, beam: int, max_length: int) -> Array:
     """Tokens (N, max_length), with end tokens from a sentence's end on. Graves 2012, arXiv:1211.3711.
 
     The `beam` candidates of each code stand in rows one after another; one that has ended goes on with end tokens at no

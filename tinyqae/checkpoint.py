@@ -6,11 +6,19 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from .annotations import FilePath, Function
 from .errors import CheckpointError
+
+if TYPE_CHECKING:  # They import this module.
+    from .history import History
+    from .models import Autoencoder
+    from .optim import Optimizer
 
 META = "meta.json"
 # Read once, while the process has one thread: to read it means to set it.
@@ -18,7 +26,7 @@ UMASK = os.umask(0)
 os.umask(UMASK)
 
 
-def write_atomically(path, write):
+def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> None:
     """Call write(binary_file) on a temporary file beside `path`, then rename it to `path`.
 
     Whatever goes wrong, `path` is either the old file or the whole new one, and no temporary file stays. A symbolic link
@@ -43,17 +51,17 @@ def write_atomically(path, write):
         raise
 
 
-def write_arrays(path, arrays, meta, deflated=False):
+def write_arrays(path: FilePath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], deflated: bool = False) -> None:
     """Write NumPy arrays by name and a JSON-able description to `path` (.npz), deflated or as they are. OSError when the
     disk refuses.
     """
     # A damaged zip directory can hide an entry, so the names are written down as well.
     text = np.frombuffer(json.dumps({**meta, "arrays": sorted(arrays)}, sort_keys=True).encode(), np.uint8)
-    savez = np.savez_compressed if deflated else np.savez
+    savez: Function = np.savez_compressed if deflated else np.savez
     write_atomically(path, lambda file: savez(file, **{META: text}, **arrays))
 
 
-def read_arrays(path):
+def read_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays by name, description) of a file that write_arrays wrote. CheckpointError says what is wrong with it."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -73,7 +81,8 @@ def read_arrays(path):
     return arrays, meta
 
 
-def write_training(path, model, optimizer, run, history):
+def write_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any],
+                   history: "History") -> None:
     """Write the state of a training after an epoch: the model's, the optimizer's and the History, for `read_training`.
 
     run: a dict of plain data, all that makes the run what it is.
@@ -83,7 +92,8 @@ def write_training(path, model, optimizer, run, history):
     write_arrays(path, arrays, {"format": "tinyqae checkpoint", "version": 1, "run": run, **vars(history)})
 
 
-def read_training(path, model, optimizer, run):
+def read_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer",
+                  run: dict[str, Any]) -> tuple[list[dict[str, float]], list[tuple[int, list[int]]]]:
     """Take up model and optimizer from the file; returns (rows, latents) of its History. CheckpointError when the file is
     corrupt or belongs to another run.
     """

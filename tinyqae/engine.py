@@ -9,15 +9,24 @@ contract. Whoever asks for no engine gets the one in the environment variable TI
 import copy
 import os
 import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import backend
+from .annotations import Array
 from .errors import BackendError
 
+if TYPE_CHECKING:
+    from .models import Autoencoder
+    from .optim import Optimizer
+
+Part = TypeVar("Part")
 ENGINES = ("reference", "fast")
 DEFAULT = "fast"
 
 
-def choose(name=None):
+def choose(name: str | None = None) -> "Reference":
     """The engine called `name`: "reference", "fast", or None for the default.
 
     ValueError for another name, BackendError for another one in the environment.
@@ -29,10 +38,10 @@ def choose(name=None):
     if name == "reference":
         return Reference()
     from .fast import Fast  # Not above: the reference engine does without it.
-    return Fast()
+    return Fast()  # type: ignore[return-value]  # It has the methods of Reference.
 
 
-def environment(engine):
+def environment(engine: "Reference") -> dict[str, Any]:
     """What the weights of a run depend on beside its arguments, by name: the engine, the backend, kernels, threads."""
     return {"engine": engine.name, "backend": backend.name, "kernels": engine.kernels(), "threads": backend.threads}
 
@@ -42,28 +51,28 @@ class Reference:
 
     name = "reference"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.RLock()
 
-    def build(self, part):
+    def build(self, part: Part) -> Part:
         """The part (a layer, a bottleneck, a loss, batches) that does this engine's work in place of `part`."""
         return copy.copy(part)
 
-    def register_layers(self, layers):
+    def register_layers(self, layers: Sequence[Any]) -> None:
         """Called once with all of a model's layers, when they are built."""
 
-    def arrays(self, layers, kind):
+    def arrays(self, layers: Sequence[Any], kind: str) -> list[Array]:
         """The parameters (kind "params") or gradients ("grads") of these layers, as a list of arrays."""
         return [getattr(layer, kind)[name] for layer in layers for name in layer.params]
 
-    def step(self, optimizer, model, lr):
+    def step(self, optimizer: "Optimizer", model: "Autoencoder", lr: float) -> None:
         """One update of the model's parameters."""
         optimizer.update_all(model.parameters(), model.gradients(), lr)
 
-    def working(self, model, batch_size):
+    def working(self, model: "Autoencoder", batch_size: int) -> AbstractContextManager:
         """The context to train and infer in with batches of this size: one thread at a time, since layers have state."""
         return self._lock
 
-    def kernels(self):
+    def kernels(self) -> str:
         """Which kernels it computes with."""
         return "numpy"

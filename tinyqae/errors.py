@@ -4,6 +4,12 @@ Every message names the thing, its value and what would be right. Wrong argument
 """
 import math
 import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .annotations import FilePath
 
 
 class TinyqaeError(Exception):
@@ -38,20 +44,28 @@ class TooFewExamples(TinyqaeError, ValueError):
     """A batch or a data set has too few examples for what is asked of it."""
 
 
-def require_positive(argument, value):
+def require_positive(argument: str, value: Any) -> int:
     """`value`; ValueError unless it is a whole number above 0."""
-    if not (isinstance(value, numbers.Integral) and value > 0):
+    if not (isinstance(value, numbers.Integral) and int(value) > 0):
         raise ValueError(f"{argument}={value!r} must be a whole number above 0")
     return int(value)
 
 
-def require_range(argument, value, low, high):
+def require_range(argument: str, value: float, low: float, high: float) -> None:
     """ValueError unless low <= value < high."""
     if not low <= value < high:
         raise ValueError(f"{argument}={value!r} must be at least {low} and below {high}")
 
 
-def stop_if_diverged(values, epoch, lr, checkpoint=None):
+def require_two_values(x: np.ndarray) -> int:
+    """How many values a channel of x (..., C) has; TooFewExamples for one, which has no variance."""
+    m = x.size // x.shape[-1]
+    if m < 2:
+        raise TooFewExamples(f"batch norm in training needs at least 2 values of each channel, got {m}: use a larger batch")
+    return m
+
+
+def stop_if_diverged(values: Mapping[str, float], epoch: int, lr: float, checkpoint: FilePath | None = None) -> None:
     """TrainingDiverged unless all of these numbers, by name, are finite. epoch: how many were finished before."""
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if not bad:

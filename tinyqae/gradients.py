@@ -16,11 +16,13 @@ L(on) - L(off) (local expectation gradients, Titsias and Lazaro-Gredilla 2015). 
 through the decoder for every bit.
 """
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import backend
+from . import Autoencoder, backend
+from .annotations import Array
 from .bottlenecks import Commit
 from .models import MLPAutoencoder
 
@@ -41,24 +43,24 @@ class EncoderGradients:
     the flip difference have opposite signs}, for the two that have signs; empty in results from before it was counted.
     """
 
-    layers: list
-    norms: dict
-    cosines: dict
+    layers: list[str]
+    norms: dict[str, list[float]]
+    cosines: dict[str, dict[str, float | None]]
     loss: float
     images: int
     bits: int
-    steps: list
-    changes: dict
-    turned: dict
-    wrong_signs: dict = field(default_factory=dict)
+    steps: list[float]
+    changes: dict[str, list[float]]
+    turned: dict[str, list[float]]
+    wrong_signs: dict[str, float] = field(default_factory=dict)
 
 
-def has_encoder_gradients(model):
+def has_encoder_gradients(model: Autoencoder) -> bool:
     """Whether encoder_gradients knows the model: an MLP whose decoder sees bits in training, by straight-through."""
     return isinstance(model, MLPAutoencoder) and isinstance(model.bottleneck, Commit)
 
 
-def encoder_gradients(model, images):
+def encoder_gradients(model: MLPAutoencoder, images: np.ndarray) -> EncoderGradients:
     """EncoderGradients of an MLP with the bottleneck Commit, at its present weights, for one batch.
 
     The commit loss is left out: it reaches the encoder without passing the threshold. The model is unchanged afterwards.
@@ -70,19 +72,20 @@ def encoder_gradients(model, images):
                         "with the bottleneck Commit")
     x = backend.to_device(np.multiply(images, model.dtype.type(1 / 255)))
     arguments = {**model.bottleneck.config(), "weight": 0.0, "noise": 0.0}
-    bottlenecks = {"threshold": _Threshold(**arguments), "straight-through": _StraightThrough(**arguments),
-                   "flips": _Flips(**arguments), "no threshold": _NoThreshold(**arguments)}
+    straight_through, flips, vanilla = _StraightThrough(**arguments), _Flips(**arguments), _NoThreshold(**arguments)
+    bottlenecks: dict[str, Commit] = {"threshold": _Threshold(**arguments), "straight-through": straight_through,
+                                      "flips": flips, "no threshold": vanilla}
     # One thread: the matmuls are small, so more threads would only add overhead.
     with _kept(model), backend.one_blas_thread():
-        model.bottleneck = bottlenecks["straight-through"]
+        model.bottleneck = straight_through
         loss, bits = _loss(model, x), _bits(model, x)
-        differences = bottlenecks["flips"].differences = flip_differences(model, x)
+        differences = flips.differences = flip_differences(model, x)
         gradients = {way: _gradient(model, x, bottleneck) for way, bottleneck in bottlenecks.items()}
-        wrong_signs = {way: float(backend.to_host((bottlenecks[way].da * differences < 0).mean()))
-                       for way in ("straight-through", "no threshold")}
+        wrong_signs = {way: float(backend.to_host((bottleneck.da * differences < 0).mean()))
+                       for way, bottleneck in (("straight-through", straight_through), ("no threshold", vanilla))}
         layers = _encoder_layers(model)
         changes, turned = {}, {}
-        model.bottleneck = bottlenecks["straight-through"]
+        model.bottleneck = straight_through
         for way in WAYS:
             if gradients[way].any():
                 changes[way], turned[way] = _downhill(model, x, gradients[way], loss, bits)
@@ -92,7 +95,7 @@ def encoder_gradients(model, images):
                             wrong_signs)
 
 
-def flip_differences(model, x, bits=None):
+def flip_differences(model: MLPAutoencoder, x: Array, bits: Array | None = None) -> Array:
     """L(bit on) - L(bit off) for each bit of each example, the others left as they are: (N, K), on the device.
 
     x (N, H, W, C), floats on the device; bits (N, K) bool, or None for those that the threshold makes in training. L is the
@@ -112,7 +115,7 @@ def flip_differences(model, x, bits=None):
     return differences
 
 
-def _losses(logits, target, reconstruction):
+def _losses(logits: Array, target: Array, reconstruction: str) -> Array:
     """The reconstruction loss of each example, (N,), as in losses.py."""
     xp = backend.xp
     if reconstruction == "mse":
@@ -123,14 +126,14 @@ def _losses(logits, target, reconstruction):
 class _Threshold(Commit):
     """The threshold with its true derivative."""
 
-    def gradient(self, db):
+    def gradient(self, db: Array) -> Array:
         return 0 * db
 
 
 class _StraightThrough(Commit):
     """Commit, whose dL/da can be read afterwards."""
 
-    def gradient(self, db):
+    def gradient(self, db: Array) -> Array:
         self.da = super().gradient(db)
         return self.da
 
@@ -138,23 +141,25 @@ class _StraightThrough(Commit):
 class _Flips(Commit):
     """The threshold, and for dL/da the `differences` (N, F) in place of what comes from the decoder."""
 
-    def gradient(self, db):
+    differences: Array
+
+    def gradient(self, db: Array) -> Array:
         return self.differences
 
 
 class _NoThreshold(Commit):
     """The values themselves for bits: Vanilla, with any of Commit's activations."""
 
-    def quantize(self, a):
+    def quantize(self, a: Array) -> Array:
         return a
 
-    def gradient(self, da):
+    def gradient(self, da: Array) -> Array:
         self.da = da
         return da
 
 
 @contextlib.contextmanager
-def _kept(model):
+def _kept(model: MLPAutoencoder) -> Iterator[None]:
     """Give the model its bottleneck, weights and running statistics back at the end."""
     bottleneck = model.bottleneck
     state = {name: array.copy() for name, array in model.state_arrays().items()}
@@ -165,16 +170,16 @@ def _kept(model):
         model.restore(state)
 
 
-def _loss(model, x):
+def _loss(model: MLPAutoencoder, x: Array) -> float:
     return float(backend.to_host(model.reconstruction_loss(x)))
 
 
-def _bits(model, x):
+def _bits(model: MLPAutoencoder, x: Array) -> Array:
     """Bool (N, F), by the batch's own statistics, as in training."""
     return model.bottleneck.latent(model.encoder_output(x, training=True)) > 0.5
 
 
-def _gradient(model, x, bottleneck):
+def _gradient(model: MLPAutoencoder, x: Array, bottleneck: Commit) -> np.ndarray:
     """dL / d(the encoder's weights), a vector on the host: the encoder's weights are the first of the model's."""
     model.bottleneck = bottleneck
     model.reconstruction_loss(x)
@@ -182,11 +187,11 @@ def _gradient(model, x, bottleneck):
     return np.concatenate([backend.to_host(array).ravel() for array in _encoder_arrays(model, "grads")])
 
 
-def _encoder_arrays(model, kind):
+def _encoder_arrays(model: MLPAutoencoder, kind: str) -> list[Array]:
     return [getattr(layer, kind)[name] for layer in model.encoder.layers for name in layer.params]
 
 
-def _encoder_layers(model):
+def _encoder_layers(model: MLPAutoencoder) -> dict[str, slice]:
     """{name: slice of the encoder's weights}."""
     found, start = {}, 0
     for layer in model.encoder.layers:
@@ -198,7 +203,8 @@ def _encoder_layers(model):
     return found
 
 
-def _downhill(model, x, gradient, loss, bits):
+def _downhill(model: MLPAutoencoder, x: Array, gradient: np.ndarray, loss: float,
+              bits: Array) -> tuple[list[float], list[float]]:
     """(changes, turned) of one gradient, see EncoderGradients."""
     weights = _encoder_arrays(model, "params")
     starts = [array.copy() for array in weights]
@@ -216,6 +222,6 @@ def _downhill(model, x, gradient, loss, bits):
     return changes, turned
 
 
-def _cosine(a, b):
+def _cosine(a: np.ndarray, b: np.ndarray) -> float | None:
     norms = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / norms) if norms else None

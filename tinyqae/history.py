@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .annotations import FilePath
 from .checkpoint import write_atomically
 
 LATENT_BINS = 40
@@ -17,10 +18,10 @@ class History:
     outside are counted in the end bins). Epoch 0 is before training.
     """
 
-    rows: list = field(default_factory=list)
-    latents: list = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    latents: list[tuple[int, list[int]]] = field(default_factory=list)
 
-    def save_csv(self, path):
+    def save_csv(self, path: FilePath) -> None:
         """Write `rows` as a CSV table, one line for each epoch."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]) if self.rows else [], lineterminator="\n")
@@ -29,12 +30,12 @@ class History:
         write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def latent_counts(latent):
+def latent_counts(latent: np.ndarray) -> list[int]:
     """How many of the values before the threshold (N, K) fall in each of LATENT_BINS bins over [0, 1], a list."""
     return np.histogram(np.clip(latent, 0, 1), bins=LATENT_BINS, range=(0, 1))[0].tolist()
 
 
-def undecided(latents):
+def undecided(latents: list[tuple[int, list[int]]]) -> float:
     """The share of the values before the threshold that lie between 1/4 and 3/4 after training. latents: History.latents."""
     counts = latents[-1][1]
     return sum(counts[LATENT_BINS // 4:3 * LATENT_BINS // 4]) / sum(counts)

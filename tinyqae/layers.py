@@ -10,7 +10,8 @@ drawn with NumPy's generator on the host, so a seed gives the same weights on ev
 import numpy as np
 
 from . import backend
-from .errors import TooFewExamples, require_positive
+from .annotations import Array, DType, Function, Shape
+from .errors import require_positive, require_two_values
 from .initializers import filled, glorot
 from .ops.activations import relu_backward, relu_forward
 from .ops.conv import conv2d_backward, conv2d_forward
@@ -25,21 +26,25 @@ class Layer:
     """
 
     needs_dx = True
+    forward: Function
+    backward: Function
 
-    def __init__(self):
-        self.params, self.grads, self.state = {}, {}, {}
+    def __init__(self) -> None:
+        self.params: dict[str, Array] = {}
+        self.grads: dict[str, Array] = {}
+        self.state: dict[str, Array] = {}
 
-    def setup(self, input_shape, random, dtype):
+    def setup(self, input_shape: Shape, random: np.random.Generator, dtype: DType) -> Shape:
         """Draw the parameters for inputs (N, *input_shape). Returns the shape of the output, without N."""
         self.input_shape, self.dtype = tuple(input_shape), np.dtype(dtype)
         self.output_shape = tuple(self.draw(random))
         return self.output_shape
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         """Draw the parameters; the shapes that `setup` was given are attributes. Returns the shape of the output."""
         return self.input_shape
 
-    def _parameter(self, name, values):
+    def _parameter(self, name: str, values: np.ndarray) -> None:
         self.params[name] = backend.to_device(values.astype(self.dtype))
         self.grads[name] = backend.xp.zeros_like(self.params[name])
 
@@ -47,21 +52,21 @@ class Layer:
 class Dense(Layer):
     """y = x w + b, (N, D) -> (N, units). Glorot-uniform weights (Glorot and Bengio 2010), zero biases."""
 
-    def __init__(self, units):
+    def __init__(self, units: int):
         super().__init__()
         self.units = require_positive("units", units)
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         (features,) = self.input_shape
         self._parameter("w", glorot(random, (features, self.units), features, self.units))
         self._parameter("b", filled(random, 0, self.units))
         return (self.units,)
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         self.x = x
         return dense_forward(x, self.params["w"], self.params["b"])
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         dx, self.grads["w"], self.grads["b"] = dense_backward(dy, self.x, self.params["w"])
         return dx
 
@@ -69,11 +74,11 @@ class Dense(Layer):
 class ReLU(Layer):
     """max(x, 0), any shape."""
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         self.y = relu_forward(x)
         return self.y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         return relu_backward(dy, self.y)
 
 
@@ -83,18 +88,18 @@ class BatchNorm(Layer):
     unbiased estimate, v M / (M - 1) of M values.
     """
 
-    def __init__(self, momentum=0.9, eps=1e-5):
+    def __init__(self, momentum: float = 0.9, eps: float = 1e-5):
         super().__init__()
         self.momentum, self.eps = momentum, eps
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         channels, xp = self.input_shape[-1], backend.xp
         self._parameter("gamma", filled(random, 1, channels))
         self._parameter("beta", filled(random, 0, channels))
         self.state = {"mean": xp.zeros(channels, self.dtype), "variance": xp.ones(channels, self.dtype)}
         return self.input_shape
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         gamma, beta, running = self.params["gamma"], self.params["beta"], self.state
         if not training:
             return batch_norm_inference(x, gamma, beta, running["mean"], running["variance"], self.eps)
@@ -104,7 +109,7 @@ class BatchNorm(Layer):
             running[name][...] = self.momentum * running[name] + (1 - self.momentum) * batch
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         dx, self.grads["gamma"], self.grads["beta"] = batch_norm_backward(dy, self.xhat, self.params["gamma"],
                                                                           self.variance, self.eps)
         return dx
@@ -113,13 +118,13 @@ class BatchNorm(Layer):
 class Conv2d(Layer):
     """Convolution with stride 1 and 'same' padding, (N, H, W, C) -> (N, H, W, filters). Glorot-uniform weights."""
 
-    def __init__(self, filters, kernel=3, bias=True):
+    def __init__(self, filters: int, kernel: int = 3, bias: bool = True):
         super().__init__()
         self.filters, self.kernel, self.bias = require_positive("filters", filters), require_positive("kernel", kernel), bias
         if kernel % 2 == 0:
             raise ValueError(f"kernel={kernel!r} must be odd, so that it has a centre")
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         height, width, channels = self.input_shape
         taps = self.kernel ** 2
         shape = (self.kernel, self.kernel, channels, self.filters)
@@ -128,11 +133,11 @@ class Conv2d(Layer):
             self._parameter("b", filled(random, 0, self.filters))
         return (height, width, self.filters)
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         self.x = x
         return conv2d_forward(x, self.params["w"], self.params.get("b"))
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         dx, self.grads["w"], db = conv2d_backward(dy, self.x, self.params["w"])
         if self.bias:
             self.grads["b"] = db
@@ -142,54 +147,55 @@ class Conv2d(Layer):
 class MaxPool2d(Layer):
     """Max-pooling by 2, (N, H, W, C) -> (N, H/2, W/2, C)."""
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         height, width, channels = self.input_shape
         if height % 2 or width % 2:
             raise ValueError(f"an image of {height}x{width} cannot be pooled by 2; use sides divisible by 2 at every level")
         return (height // 2, width // 2, channels)
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         self.x, self.y = x, max_pool_forward(x)
         return self.y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         return max_pool_backward(dy, self.x, self.y)
 
 
 class Upsample2d(Layer):
     """Nearest-neighbour upsampling by 2, (N, H, W, C) -> (N, 2H, 2W, C)."""
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         height, width, channels = self.input_shape
         return (2 * height, 2 * width, channels)
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         return upsample_forward(x)
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         return upsample_backward(dy)
 
 
 class Sequential(Layer):
     """Layers one after another."""
 
-    def __init__(self, *layers):
+    def __init__(self, *layers: Layer):
         super().__init__()
         # A Sequential inside is taken apart: a model looks for parameters in the layers, not below.
-        self.layers = [part for layer in layers for part in (layer.layers if type(layer) is Sequential else [layer])]
+        self.layers: list[Layer] = [part for layer in layers
+                                    for part in (layer.layers if type(layer) is Sequential else [layer])]
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         shape = self.input_shape
         for layer in self.layers:
             shape = layer.setup(shape, random, self.dtype)
         return shape
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         for layer in self.layers:
             x = layer.forward(x, training)
         return x
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         for layer in reversed(self.layers):
             dy = layer.backward(dy)
         return dy
@@ -200,13 +206,14 @@ class ConvBlock(Sequential):
     `state` are those of its parts. With batch norm the convolution has no bias beside beta.
     """
 
-    def __init__(self, filters, kernel=3, *, upsample=False, norm=True, relu=True, pool=False, momentum=0.9, eps=1e-5):
+    def __init__(self, filters: int, kernel: int = 3, *, upsample: bool = False, norm: bool = True, relu: bool = True,
+                 pool: bool = False, momentum: float = 0.9, eps: float = 1e-5):
         self.upsample, self.norm, self.relu, self.pool = upsample, norm, relu, pool
         self.filters, self.kernel, self.momentum, self.eps = filters, kernel, momentum, eps
         parts = [Upsample2d()] * upsample + [Conv2d(filters, kernel, bias=not norm)]
         super().__init__(*parts, *[BatchNorm(momentum, eps)] * norm, *[ReLU()] * relu, *[MaxPool2d()] * pool)
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         shape = super().draw(random)
         for kind in ("params", "grads", "state"):
             shared = {name: array for part in self.layers for name, array in getattr(part, kind).items()}
@@ -218,20 +225,12 @@ class ConvBlock(Sequential):
 class Centre(Layer):
     """x minus a constant of its shape without the batch axis."""
 
-    def __init__(self, constant):
+    def __init__(self, constant: Array):
         super().__init__()
         self.constant = constant
 
-    def forward(self, x, training=True):
+    def forward(self, x: Array, training: bool = True) -> Array:
         return x - self.constant
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         return dy
-
-
-def require_two_values(x):
-    """How many values a channel of x (..., C) has; TooFewExamples for one, which has no variance."""
-    m = x.size // x.shape[-1]
-    if m < 2:
-        raise TooFewExamples(f"batch norm in training needs at least 2 values of each channel, got {m}: use a larger batch")
-    return m

@@ -6,10 +6,11 @@ gradient is simplest. Means run over every element. Source: Bishop, Pattern Reco
 import numpy as np
 
 from . import backend
+from .annotations import Array, Function, Scalar
 from .ops.activations import sigmoid_forward, softmax_forward
 
 
-def bce_with_logits(l, t):
+def bce_with_logits(l: Array, t: Array) -> Scalar:
     """Binary cross-entropy: the mean of -t log p - (1 - t) log(1 - p), p = sigma(l). l, t (N, ...), t in [0, 1].
 
     With log p = l - softplus(l), log(1 - p) = -softplus(l) and softplus(l) = max(l, 0) + log(1 + e^-|l|), an element is
@@ -19,51 +20,50 @@ def bce_with_logits(l, t):
     return (xp.maximum(l, 0) - t * l + xp.log1p(xp.exp(-xp.abs(l)))).mean()
 
 
-def bce_with_logits_backward(l, t):
+def bce_with_logits_backward(l: Array, t: Array) -> Array:
     """dl = (sigma(l) - t) / size, since d softplus(l) / dl = sigma(l)."""
     return (sigmoid_forward(l) - t) / l.size
 
 
-def squared_error_with_logits(l, t):
+def squared_error_with_logits(l: Array, t: Array) -> Scalar:
     """The mean of (p - t)^2, p = sigma(l). l, t (N, ...)."""
     return ((sigmoid_forward(l) - t) ** 2).mean()
 
 
-def squared_error_with_logits_backward(l, t):
+def squared_error_with_logits_backward(l: Array, t: Array) -> Array:
     """dl = 2 (p - t) p (1 - p) / size."""
     p = sigmoid_forward(l)
     return 2 * (p - t) * p * (1 - p) / l.size
 
 
-def log_softmax(l):
+def log_softmax(l: Array) -> Array:
     """log p_v = l_v - log sum_u e^l_u along the last axis; the maximum is subtracted first, so that no e^l overflows."""
-    xp = backend.xp
     shifted = l - l.max(axis=-1, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted - backend.xp.log(backend.xp.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def cross_entropy_with_logits(l, labels, weights):
+def cross_entropy_with_logits(l: Array, labels: Array, weights: Array) -> Scalar:
     """The sum over rows of -weight log p[label], p = softmax(l). l (M, V); labels (M,), integers in [0, V); weights (M,)."""
     return -(weights * log_softmax(l)[backend.xp.arange(len(l)), labels]).sum()
 
 
-def cross_entropy_with_logits_backward(l, labels, weights):
+def cross_entropy_with_logits_backward(l: Array, labels: Array, weights: Array) -> Array:
     """dl = weight (p - onehot(label)), row by row."""
     onehot = labels[:, None] == backend.xp.arange(l.shape[1])
     return weights[:, None] * (softmax_forward(l) - onehot)
 
 
-def fence_loss(z):
+def fence_loss(z: Array) -> Scalar:
     """The report's section 2.3: the mean of min(z, 1 - z), large for codes that "sit on the fence" at 1/2. z in [0, 1]."""
     return backend.xp.minimum(z, 1 - z).mean()
 
 
-def fence_loss_backward(z):
+def fence_loss_backward(z: Array) -> Array:
     """dz = +1/size where z < 1/2, -1/size where z > 1/2, and 0 at the kink z = 1/2."""
     return backend.xp.sign(0.5 - z) / z.size
 
 
-def commitment_loss(a, b):
+def commitment_loss(a: Array, b: Array) -> Scalar:
     """The mean of (sg[b] - a)^2: what the values a before the threshold pay for their distance to the bits b = 1[a > 1/2].
 
     It pulls a towards the bit that it already is. That is the counterweight to the straight-through estimator, which
@@ -76,12 +76,12 @@ def commitment_loss(a, b):
     return ((b - a) ** 2).mean()
 
 
-def commitment_loss_backward(a, b):
+def commitment_loss_backward(a: Array, b: Array) -> Array:
     """da = 2 (a - b) / size. The stop-gradient holds b constant."""
     return 2 * (a - b) / a.size
 
 
-def entropy_loss(a):
+def entropy_loss(a: Array) -> Scalar:
     """How undecided bits are, less how evenly they are used: the mean over n and k of H(a_nk), minus the mean over k of
     H(m_k), with m_k = (1/N) sum_n a_nk and H(p) = -p log p - (1 - p) log(1 - p) = -log(1 - p) - p logit(p), in nats.
 
@@ -93,17 +93,17 @@ def entropy_loss(a):
     return means[0] - means[1]
 
 
-def entropy_loss_backward(a):
+def entropy_loss_backward(a: Array) -> Array:
     """da_nk = (logit(m_k) - logit(a_nk)) / (N K), from dH/dp = -logit(p) and dm_k/da_nk = 1/N."""
     return (logit(_inside(a.mean(axis=0))) - logit(_inside(a))) / a.size
 
 
-def logit(p):
+def logit(p: Array) -> Array:
     """log(p / (1 - p))."""
     return backend.xp.log(p / (1 - p))
 
 
-def _inside(p):
+def _inside(p: Array) -> Array:
     """p moved from 0 and 1 by the dtype's eps, for finite logarithms."""
     eps = float(np.finfo(p.dtype).eps)
     return backend.xp.clip(p, eps, 1 - eps)
@@ -112,14 +112,14 @@ def _inside(p):
 class Loss:
     """A loss and its gradient as an object with the contract of a layer: value = forward(l, ...), dl = backward()."""
 
-    def __init__(self, function, gradient):
+    def __init__(self, function: Function, gradient: Function):
         self.function, self.gradient = function, gradient
 
-    def forward(self, l, *targets):
+    def forward(self, l: Array, *targets: Array) -> Scalar:
         self.arguments = (l, *targets)
         return self.function(*self.arguments)
 
-    def backward(self):
+    def backward(self) -> Array:
         return self.gradient(*self.arguments)
 
 

@@ -1,39 +1,50 @@
 """Models as files, copies and names: all that training changes, as arrays, and what it takes to build the model again."""
 import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import backend
-from .bottlenecks import KINDS, make_bottleneck
+from .annotations import Array, FilePath, Function
+from .bottlenecks import KINDS, Bottleneck, make_bottleneck
 from .checkpoint import CheckpointError, read_arrays, write_arrays
-from .engine import choose
+from .engine import Reference, choose
+from .layers import Layer
+
+if TYPE_CHECKING:  # It imports this module.
+    from .models.base import Autoencoder
 
 
 class Stored:
     """What a model needs to be saved, loaded, copied and pickled; models.base.Autoencoder inherits it."""
 
-    registry = {}
+    registry: dict[str, type[Any]] = {}
+    engine: Reference  # Or one with its methods.
+    bottleneck: Bottleneck
+    layers: list[Layer]  # In the order of their parameters.
+    config: Function  # The constructor's arguments but for the bottleneck, those in `constants` and the engine: plain data.
 
-    def __init_subclass__(cls):
+    def __init_subclass__(cls) -> None:
         Stored.registry[cls.__name__] = cls
 
-    def constants(self):
+    def constants(self) -> dict[str, np.ndarray]:
         """The constructor's arguments that are arrays, by name, for saving."""
         return {}
 
-    def _arrays(self):
+    def _arrays(self) -> tuple[list[Array], dict[str, Array]]:
         """Every array that training changes by its name in a file: the parameters of all layers, and each one's state."""
         parameters = [layer.params[name] for layer in self.layers for name in layer.params]
         return parameters, {f"state.{i}.{name}": array for i, layer in enumerate(self.layers)
                             for name, array in layer.state.items()}
 
-    def state_arrays(self):
+    def state_arrays(self) -> dict[str, np.ndarray]:
         """Everything that training changes, as NumPy arrays by name: all parameters as one vector, and the layers' state."""
         parameters, state = self._arrays()
         vector = np.concatenate([backend.to_host(array).ravel() for array in parameters])
         return {"parameters": vector, **{name: backend.to_host(array).copy() for name, array in state.items()}}
 
-    def restore(self, arrays):
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take up what state_arrays gave, of either engine. CheckpointError for arrays that are not this model's."""
         parameters, state = self._arrays()
         shapes = {"parameters": (sum(array.size for array in parameters),), **{n: a.shape for n, a in state.items()}}
@@ -48,20 +59,20 @@ class Stored:
         for name, array in state.items():
             array[...] = backend.to_device(arrays[name])
 
-    def model_id(self):
+    def model_id(self) -> str:
         """The SHA-256 of the parameters and state, in hexadecimal: the name of exactly these weights."""
         digest = hashlib.sha256()
         for name, array in sorted(self.state_arrays().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def save(self, path):
+    def save(self, path: FilePath) -> None:
         """Write the model to one .npz file, whole or not at all."""
         write_arrays(path, *self.as_file())
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         """Copies and pickles are models of their own, built anew with these weights."""
-        kind = KINDS.get(self.bottleneck.kind)
+        kind = KINDS.get(self.bottleneck.kind or "")
         # A user's own bottleneck is copied as it is; ours without the fast engine's buffers.
         bottleneck = self.bottleneck
         if kind is not None and type(bottleneck) in (kind, type(self.engine.build(kind()))):
@@ -70,7 +81,7 @@ class Stored:
         arguments = {"bottleneck": bottleneck, "engine": self.engine.name, **self.constants(), **self.config()}
         return _rebuilt, (type(self), arguments, self.state_arrays())
 
-    def as_file(self):
+    def as_file(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """What `save` writes: (arrays by name, description)."""
         require_finite(self.state_arrays())
         arrays = self.state_arrays() | {f"constant.{name}": array for name, array in self.constants().items()}
@@ -79,7 +90,7 @@ class Stored:
                         "bottleneck": bottleneck}
 
 
-def require_finite(arrays):
+def require_finite(arrays: Mapping[str, np.ndarray]) -> None:
     """CheckpointError unless all weights are finite: a model of others would decode every code to the same nothing."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -87,13 +98,13 @@ def require_finite(arrays):
                                   "infinite; the training that made them diverged")
 
 
-def _rebuilt(model_class, arguments, arrays):
+def _rebuilt(model_class: type[Any], arguments: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:
     model = model_class(**arguments)
     model.restore(arrays)
     return model
 
 
-def load(path, engine=None):
+def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     """The model that Autoencoder.save wrote to `path`, on the backend in use; engine: see tinyqae.engine.
 
     Raises CheckpointError when the file is missing, corrupt, or not a model of this library.

@@ -1,10 +1,10 @@
 """Optimizers as in their papers: loss = model.loss(batch), model.backward(), optimizer.step(model)."""
-import math
-
 import numpy as np
 
 from . import backend
+from .annotations import Array, Function
 from .errors import require_range
+from .models import Autoencoder
 
 
 class Optimizer:
@@ -13,17 +13,19 @@ class Optimizer:
     state_names: the arrays of p's shape that the rule keeps from step to step, zero at first. steps: how many were done.
     """
 
-    state_names = ()
+    state_names: tuple[str, ...] = ()
+    update: Function
 
-    def __init__(self, lr):
-        require_range("lr", lr, 0, math.inf)
-        self.lr, self.steps, self.state, self.tuned = lr, 0, {}, None
+    def __init__(self, lr: float):
+        require_range("lr", lr, 0, np.inf)
+        self.lr, self.steps, self.tuned = lr, 0, None
+        self.state: dict[str, Array] = {}
 
-    def step(self, model, lr=None):
+    def step(self, model: Autoencoder, lr: float | None = None) -> None:
         """Update the parameters of `model` in place. lr: this step's learning rate, where a schedule sets one."""
         model.engine.step(self, model, self.lr if lr is None else lr)
 
-    def update_all(self, parameters, gradients, lr):
+    def update_all(self, parameters: list[Array], gradients: list[Array], lr: float) -> None:
         """One step for all of these arrays, two lists of equal length."""
         self.steps += 1
         for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
@@ -33,17 +35,17 @@ class Optimizer:
                     self.state[name] = backend.xp.zeros_like(p)
             self.update(p, g, lr, *(self.state[name] for name in names))
 
-    def state_arrays(self):
+    def state_arrays(self) -> dict[str, np.ndarray]:
         """The state as NumPy arrays, for a checkpoint."""
         steps = np.array(backend.to_host(self.steps), np.int64).reshape(())
         return {"steps": steps, **{name: backend.to_host(array) for name, array in self.state.items()}}
 
-    def restore(self, arrays):
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take up what state_arrays gave."""
         self.steps, self.tuned = int(arrays["steps"]), None
         self.state = {name: backend.to_device(array.copy()) for name, array in arrays.items() if name != "steps"}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings = {name: value for name, value in vars(self).items() if name not in ("steps", "state", "tuned")}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
@@ -53,12 +55,12 @@ class SGD(Optimizer):
 
     state_names = ("v",)
 
-    def __init__(self, lr=0.1, momentum=0.0):
+    def __init__(self, lr: float = 0.1, momentum: float = 0.0):
         super().__init__(lr)
         require_range("momentum", momentum, 0, 1)
         self.momentum = momentum
 
-    def update(self, p, g, lr, v):
+    def update(self, p: Array, g: Array, lr: float, v: Array) -> None:
         """v is the velocity."""
         v[...] = self.momentum * v + g
         p -= lr * v
@@ -69,12 +71,12 @@ class RMSprop(Optimizer):
 
     state_names = ("v",)
 
-    def __init__(self, lr=1e-3, rho=0.9, eps=1e-7):
+    def __init__(self, lr: float = 1e-3, rho: float = 0.9, eps: float = 1e-7):
         super().__init__(lr)
         require_range("rho", rho, 0, 1)
         self.rho, self.eps = rho, eps
 
-    def update(self, p, g, lr, v):
+    def update(self, p: Array, g: Array, lr: float, v: Array) -> None:
         """v is the running mean of g^2."""
         v[...] = self.rho * v + (1 - self.rho) * g**2
         p -= lr * g / (backend.xp.sqrt(v) + self.eps)
@@ -85,13 +87,13 @@ class Adam(Optimizer):
 
     state_names = ("m", "v")
 
-    def __init__(self, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
+    def __init__(self, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8):
         super().__init__(lr)
         require_range("beta1", beta1, 0, 1)
         require_range("beta2", beta2, 0, 1)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
-    def update(self, p, g, lr, m, v):
+    def update(self, p: Array, g: Array, lr: float, m: Array, v: Array) -> None:
         """m and v are the running means of g and g^2; the hats undo their start at zero."""
         m[...] = self.beta1 * m + (1 - self.beta1) * g
         v[...] = self.beta2 * v + (1 - self.beta2) * g**2
@@ -103,12 +105,11 @@ class Adam(Optimizer):
 OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 
-def clip_by_norm(gradients, max_norm):
+def clip_by_norm(gradients: list[Array], max_norm: float) -> None:
     """Scale the gradients, a list of arrays, in place by min(1, max_norm / norm), norm the length of them all as one vector.
 
     One steep place cannot then throw the weights far away. Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063.
     """
-    xp = backend.xp
-    norm = xp.sqrt(sum(xp.vdot(g, g) for g in gradients))
+    norm = backend.xp.sqrt(sum(backend.xp.vdot(g, g) for g in gradients))
     for g in gradients:
-        g *= max_norm / xp.maximum(norm, max_norm)
+        g *= max_norm / backend.xp.maximum(norm, max_norm)

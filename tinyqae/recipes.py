@@ -3,11 +3,15 @@
     report     the settings behind the report's tables (its authors' code, where its text is silent)
     default    what trained best on a validation split of the training data
 """
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+from . import Autoencoder
+from .annotations import Examples
 from .bottlenecks import VARIANTS, make_bottleneck
 from .models import CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
-from .optim import OPTIMIZERS
+from .optim import OPTIMIZERS, Optimizer
 
 RECIPES = ("default", "report")
 IMAGE_ARCHITECTURES = {"mlp": MLPAutoencoder, "cnn": CNNAutoencoder}
@@ -33,21 +37,21 @@ class Recipe:
     lr: float
     schedule: str
     optimizer: str = "adam"
-    optimizer_arguments: dict = field(default_factory=dict)
-    bottleneck: dict = field(default_factory=dict)
-    model: dict = field(default_factory=dict)
+    optimizer_arguments: dict[str, Any] = field(default_factory=dict)
+    bottleneck: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     start_at_mean: bool = False
     clip_norm: float | None = None
     validation: int = 0
 
-    def override(self, *, quant_weight=None, **changes):
+    def override(self, *, quant_weight: float | None = None, **changes: Any) -> "Recipe":
         """The recipe with changes; None changes nothing."""
         changes = {name: value for name, value in changes.items() if value is not None}
         if quant_weight is not None:
             changes["bottleneck"] = {**self.bottleneck, "weight": quant_weight}
         return replace(self, **changes)
 
-    def split(self, examples):
+    def split(self, examples: Examples) -> tuple[Examples, Examples | None]:
         """(training examples, validation examples or None)."""
         if not self.validation:
             return examples, None
@@ -55,7 +59,7 @@ class Recipe:
         kept = min(self.validation, len(examples) // 10)
         return examples[:len(examples) - kept], examples[len(examples) - kept:] if kept else None
 
-    def make_model(self, training, seed, engine=None):
+    def make_model(self, training: Any, seed: int, engine: str | None = None) -> Autoencoder:
         """The untrained model for training examples like these: images, bytes (N, H, W, C), or sentences."""
         bottleneck = make_bottleneck(self.quant, **self.bottleneck)
         if self.architecture == "lstm":
@@ -64,33 +68,33 @@ class Recipe:
         return IMAGE_ARCHITECTURES[self.architecture](bottleneck, input_shape=training.shape[1:], mean_image=mean_image,
                                                       seed=seed, engine=engine, **self.model)
 
-    def make_optimizer(self):
+    def make_optimizer(self) -> Optimizer:
         """The optimizer, new."""
         return OPTIMIZERS[self.optimizer](self.lr, **self.optimizer_arguments)
 
-    def fit_arguments(self):
+    def fit_arguments(self) -> dict[str, Any]:
         """The keyword arguments for tinyqae.train.fit."""
         return {"epochs": self.epochs, "batch_size": self.batch_size, "schedule": self.schedule,
                 "clip_norm": self.clip_norm}
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Plain data for a results file."""
         return asdict(self)
 
 
-def mnist_mlp(name, quant, hidden):
+def mnist_mlp(name: str, quant: str, hidden: Sequence[int]) -> Recipe:
     """The recipe `name` for the MLP on MNIST with quantizer `quant` and encoder widths `hidden` (last: latent size)."""
-    quant, hidden = _checked(name, quant), tuple(hidden)
-    return _report_mlp(quant, hidden) if name == "report" else _default_mlp(quant, hidden)
+    quant, widths = _checked(name, quant), tuple(hidden)
+    return _report_mlp(quant, widths) if name == "report" else _default_mlp(quant, widths)
 
 
-def cifar_cnn(name, quant, size):
+def cifar_cnn(name: str, quant: str, size: str) -> Recipe:
     """The recipe `name` for the CNN on CIFAR-10 with quantizer `quant`; size: "small", "medium" or "large"."""
     quant = _checked(name, quant)
     return _report_cnn(quant, size) if name == "report" else _default_cnn(quant, size)
 
 
-def anki_lstm(name, quant, hidden):
+def anki_lstm(name: str, quant: str, hidden: int) -> Recipe:
     """The recipe `name` for the LSTM on sentences with quantizer `quant`; hidden: half a code's size, and in the recipe
     `report` the units of each LSTM.
     """
@@ -98,7 +102,7 @@ def anki_lstm(name, quant, hidden):
     return _report_lstm(quant, hidden) if name == "report" else _default_lstm(quant, hidden)
 
 
-def _checked(name, quant):
+def _checked(name: str, quant: str) -> str:
     if name not in RECIPES:
         raise ValueError(f"recipe={name!r} is unknown; choose one of {', '.join(RECIPES)}")
     if name == "report" and quant in VARIANTS:
@@ -106,26 +110,26 @@ def _checked(name, quant):
     return "vanilla" if quant == "none" else quant
 
 
-def _report_mlp(quant, hidden):
+def _report_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     """Keras 2.3 defaults, batch 16, 10 epochs, all 60,000 images. The report has no fence row for the MLP: ours takes
     the text's sigmoid (behind the ReLU of the other rows no value is below 1/2) and the weight of its CNN, 1e-4.
     """
     pixels = 28 * 28
-    bottleneck = {"vanilla": {"activation": "relu-sigmoid"}, "naive": {"activation": "relu-sigmoid"},
-                  "fence": {"activation": "sigmoid", "weight": 1e-4},
-                  "commit": {"activation": "relu", "weight": 0.2 / pixels}}[quant]
+    bottlenecks: dict[str, dict] = {"vanilla": {"activation": "relu-sigmoid"}, "naive": {"activation": "relu-sigmoid"},
+                                    "fence": {"activation": "sigmoid", "weight": 1e-4},
+                                    "commit": {"activation": "relu", "weight": 0.2 / pixels}}
     return Recipe("report", "mlp", quant, epochs=10, batch_size=16, lr=1e-3, schedule="constant",
-                  optimizer_arguments={"eps": 1e-7}, bottleneck=bottleneck, model={"hidden": hidden})
+                  optimizer_arguments={"eps": 1e-7}, bottleneck=bottlenecks[quant], model={"hidden": hidden})
 
 
-def _default_mlp(quant, hidden):
+def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     """The same tricks for all: inputs centred and outputs started at the mean image, codes as -1 and +1, batch norm
     before the sigmoid. Naive does without batch norm and with a fortieth of the learning rate: the better it learns to
     use the values between 0 and 1, the more the threshold takes away. Annealed does without batch norm as well, which
     would keep the values near the flat middle of the sigmoid while that grows steep.
     """
-    tricks = {"epochs": 20, "batch_size": 128, "schedule": "cosine", "start_at_mean": True,
-              "validation": VALIDATION_IMAGES}
+    tricks: dict[str, Any] = {"epochs": 20, "batch_size": 128, "schedule": "cosine", "start_at_mean": True,
+                              "validation": VALIDATION_IMAGES}
     if quant == "naive":
         return Recipe("default", "mlp", quant, lr=2.5e-4, bottleneck={"signed": True}, model={"hidden": hidden}, **tricks)
     if quant == "annealed":
@@ -136,7 +140,7 @@ def _default_mlp(quant, hidden):
                   model={"hidden": hidden, "normalize_latent": True}, **tricks)
 
 
-def naive_with_noise(vanilla):
+def naive_with_noise(vanilla: Recipe) -> Recipe:
     """Beside the report: train as the default recipe `vanilla` does, but with Gaussian noise on the code, and threshold
     afterwards. What is robust against noise is robust against rounding, so this is the rival that commit has to beat.
     """
@@ -144,25 +148,25 @@ def naive_with_noise(vanilla):
                    model={**vanilla.model, "normalize_latent": True})
 
 
-def report_widths(size):
+def report_widths(size: str) -> tuple[tuple[int, ...], int]:
     """(widths, latent channels) of the report's "small", "medium" or "large" model: 64, 32, 16 and 16, times 1, 2 or 3."""
     if size not in SIZES:
         raise ValueError(f"size={size!r} is unknown; choose one of {', '.join(SIZES)}")
     return tuple(SIZES[size] * width for width in (64, 32, 16)), 16 * SIZES[size]
 
 
-def _report_cnn(quant, size):
+def _report_cnn(quant: str, size: str) -> Recipe:
     """Batch 16, 4 epochs, all 50,000 images, batch norm on the output layer and everywhere with Keras' constants."""
     widths, latent_channels = report_widths(size)
-    bottleneck = {"vanilla": {}, "naive": {}, "fence": {"weight": 1e-4},
-                  "commit": {"activation": "linear", "weight": 0.2 / 3}}[quant]
+    bottlenecks: dict[str, dict] = {"vanilla": {}, "naive": {}, "fence": {"weight": 1e-4},
+                                    "commit": {"activation": "linear", "weight": 0.2 / 3}}
     return Recipe("report", "cnn", quant, epochs=4, batch_size=16, lr=1e-3, schedule="constant",
-                  optimizer_arguments={"eps": 1e-7}, bottleneck=bottleneck,
+                  optimizer_arguments={"eps": 1e-7}, bottleneck=bottlenecks[quant],
                   model={"widths": widths, "latent_channels": latent_channels, "normalize_output": True,
                          "norm_momentum": 0.99, "norm_eps": 1e-3})
 
 
-def _default_cnn(quant, size):
+def _default_cnn(quant: str, size: str) -> Recipe:
     """The MLP's tricks, and squared error in place of cross-entropy, which colour pictures gain a decibel by; the added
     losses weigh less, since the squared error is a tenth of the cross-entropy. Levels get wider inwards, where width costs
     little, and not narrower: behind 16 channels with a ReLU a 4x4x16 code has hardly anything left to say. What the report
@@ -178,18 +182,18 @@ def _default_cnn(quant, size):
                          "normalize_latent": quant not in ("vanilla", "naive", "annealed")})
 
 
-def _report_lstm(quant, hidden):
+def _report_lstm(quant: str, hidden: int) -> Recipe:
     """RMSprop, batch 64, 50 epochs, sentences padded with spaces to the longest of all, 24 characters; at most 25 are
     written. Vanilla hands the states over as they are, fence weighs the mean of each state.
     """
-    bottleneck = {"vanilla": {"activation": "linear"}, "naive": {}, "fence": {"weight": 2e-3},
-                  "commit": {"activation": "linear", "weight": 0.2 / (2 * hidden)}}[quant]
+    bottlenecks: dict[str, dict] = {"vanilla": {"activation": "linear"}, "naive": {}, "fence": {"weight": 2e-3},
+                                    "commit": {"activation": "linear", "weight": 0.2 / (2 * hidden)}}
     return Recipe("report", "lstm", quant, epochs=50, batch_size=64, lr=1e-3, schedule="constant", optimizer="rmsprop",
-                  optimizer_arguments={"rho": 0.9, "eps": 1e-7}, bottleneck=bottleneck,
+                  optimizer_arguments={"rho": 0.9, "eps": 1e-7}, bottleneck=bottlenecks[quant],
                   model={"hidden": hidden, "dense_states": quant != "vanilla", "pad_to": 24, "max_length": 25})
 
 
-def _default_lstm(quant, hidden):
+def _default_lstm(quant: str, hidden: int) -> Recipe:
     """The input read backwards, gradients clipped, codes as -1 and +1; half of the training sentences spliced from two, or
     the model memorizes them; decoded by beam search. Narrow LSTMs, not the bits, would limit a small code, so that
     they have 96 units at least. Batch norm before the bottleneck and the code in the decoder's sight at every step, but for

@@ -2,9 +2,10 @@
 import numpy as np
 
 from . import backend
+from .annotations import Array, Scalar, Shape
 from .errors import require_positive
 from .initializers import glorot, orthogonal
-from .layers import Layer
+from .layers import Dense, Layer
 from .losses import Loss, cross_entropy_with_logits, cross_entropy_with_logits_backward, log_softmax
 from .ops.dense import dense_backward
 from .ops.embedding import embedding_backward, embedding_forward
@@ -19,18 +20,19 @@ class LSTM(Layer):
     1 at the forget gate, so that the cell starts out keeping its state.
     """
 
-    def __init__(self, units, tokens=False):
+    def __init__(self, units: int, tokens: bool = False):
         super().__init__()
         self.units, self.tokens = require_positive("units", units), tokens
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         (features,), u = self.input_shape, self.units
         self._parameter("wx", glorot(random, (features, 4 * u), features, 4 * u))
         self._parameter("wh", orthogonal(random, u, 4 * u))
         self._parameter("b", np.repeat([0.0, 1.0, 0.0, 0.0], u))
         return (u,)
 
-    def forward(self, x, lengths=None, h0=None, c0=None, context=None):
+    def forward(self, x: Array, lengths: Array | None = None, h0: Array | None = None, c0: Array | None = None,
+                context: Array | None = None) -> Array:
         """x (T, N) or (T, N, F) -> outputs (T, N, units). Afterwards h_last and c_last (N, units) are the state at each
         sequence's end.
 
@@ -45,7 +47,7 @@ class LSTM(Layer):
         self.h_last, self.c_last = self.hs[-1], self.cs[-1]
         return backend.xp.stack(self.hs[1:])
 
-    def backward(self, dy=None, dh_last=None, dc_last=None):
+    def backward(self, dy: Array | None = None, dh_last: Array | None = None, dc_last: Array | None = None) -> Array | None:
         """The gradients of the outputs (T, N, units) and of the last state (N, units), None for zeros -> dx, None for
         tokens. Afterwards dh0, dc0 (N, units) and dcontext (N, 4 units) are those of the initial state and the context.
         """
@@ -66,19 +68,19 @@ class LSTM(Layer):
 class SentenceEncoder(Layer):
     """Tokens -> the last state of an LSTM."""
 
-    def __init__(self, lstm):
+    def __init__(self, lstm: LSTM):
         super().__init__()
         self.lstm, self.layers = lstm, [lstm]
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         return self.lstm.setup(self.input_shape, random, self.dtype)
 
-    def forward(self, tokens, lengths):
+    def forward(self, tokens: Array, lengths: Array | None) -> tuple[Array, Array]:
         """tokens (T, N), lengths (N,) or None -> h, c (N, units)."""
         self.lstm.forward(tokens, lengths)
         return self.lstm.h_last, self.lstm.c_last
 
-    def backward(self, dh, dc):
+    def backward(self, dh: Array, dc: Array) -> None:
         """dh, dc (N, units); tokens have no gradient."""
         self.lstm.backward(None, dh, dc)
 
@@ -86,26 +88,26 @@ class SentenceEncoder(Layer):
 class SideBySide(Layer):
     """h, c (N, U) -> (N, 2 U), the two side by side."""
 
-    def forward(self, h, c):
+    def forward(self, h: Array, c: Array) -> Array:
         self.units = h.shape[1]
         return backend.xp.concatenate([h, c], axis=1)
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> tuple[Array, Array]:
         return dy[:, :self.units], dy[:, self.units:]
 
 
 class SentenceDecoder(Layer):
     """An LSTM that writes tokens, with a dense layer to the logits of the next one, and the cross-entropy loss."""
 
-    def __init__(self, lstm, output):
+    def __init__(self, lstm: LSTM, output: Dense):
         super().__init__()
         self.lstm, self.output, self.layers = lstm, output, [lstm, output]
         self.criterion = Loss(cross_entropy_with_logits, cross_entropy_with_logits_backward)
 
-    def draw(self, random):
+    def draw(self, random: np.random.Generator) -> Shape:
         return self.output.setup(self.lstm.setup(self.input_shape, random, self.dtype), random, self.dtype)
 
-    def forward(self, inputs, targets, weights, start, context=None):
+    def forward(self, inputs: Array, targets: Array, weights: Array, start: Array, context: Array | None = None) -> Scalar:
         """The loss by teacher forcing. inputs, targets, weights (T, N); start (N, 2 units): the initial h and c side by
         side; context (N, 4 units) or None.
         """
@@ -114,13 +116,13 @@ class SentenceDecoder(Layer):
         logits = self.output.forward(self.hs.reshape(-1, u))
         return self.criterion.forward(logits, targets.reshape(-1), weights.reshape(-1))
 
-    def backward(self):
+    def backward(self) -> tuple[Array, Array]:
         """(dstart, dcontext), the latter of no use without a context."""
         dhs = self.output.backward(self.criterion.backward())
         self.lstm.backward(dhs.reshape(self.hs.shape))
         return backend.xp.concatenate([self.lstm.dh0, self.lstm.dc0], axis=1), self.lstm.dcontext
 
-    def step(self, tokens, h, c, context=None):
+    def step(self, tokens: Array, h: Array, c: Array, context: Array | None = None) -> tuple[Array, Array, Array]:
         """(log-probabilities of the next token (N, V), h, c) after one more token each. tokens (N,); h, c (N, units)."""
         self.lstm.forward(tokens[None], None, h, c, context)
         log_p = log_softmax(self.output.forward(self.lstm.h_last, training=False))

@@ -2,6 +2,8 @@
 
     0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
 """
+from collections.abc import Sequence
+
 import numpy as np
 
 ALPHABET = " abcdefghijklmnopqrstuvwxyz0123456789"
@@ -13,7 +15,7 @@ _TOKEN_OF_BYTE = np.full(256, _UNKNOWN, np.intp)
 _TOKEN_OF_BYTE[np.frombuffer(ALPHABET.encode(), np.uint8)] = np.arange(len(ALPHABET))
 
 
-def to_tokens(sentences):
+def to_tokens(sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(tokens (N, T), lengths (N,)), both intp: one sentence per row, T the longest one's length (at least 1), padded
     with spaces.
 
@@ -34,7 +36,7 @@ def to_tokens(sentences):
     return tokens, lengths
 
 
-def to_sentences(tokens):
+def to_sentences(tokens: np.ndarray) -> list[str]:
     """The sentences that rows of tokens (N, T) spell, each up to its first end token."""
     ended = tokens == END
     lengths = np.where(ended.any(axis=1), ended.argmax(axis=1), tokens.shape[1])

@@ -4,63 +4,64 @@ batches, progress, validation, checkpoints, resume.
 A run is a function of its arguments and seed. The order of the data (and any noise) in an epoch comes from a generator
 seeded with (seed, epoch), so a run that is resumed at an epoch's start goes on exactly as if it had never stopped.
 """
-import math
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from . import backend
+from .annotations import Batch, Examples, FilePath, Progress, Scalar
+from .arguments import require_training
 from .checkpoint import read_training, write_training
 from .engine import environment
-from .errors import require_positive, stop_if_diverged
+from .errors import stop_if_diverged
 from .history import History, latent_counts
-from .optim import clip_by_norm
-from .schedules import SCHEDULES
+from .models import Autoencoder
+from .optim import Optimizer, clip_by_norm
+from .schedules import SCHEDULES, Schedule
 
 SHUFFLE, NOISE = 1, 2
 LATENT_SAMPLE = 1000
-# Reading the loss makes a GPU wait, so it is read now and then only.
-SECONDS_BETWEEN_READS = 0.25
+SECONDS_BETWEEN_READS = 0.25  # Reading the loss makes a GPU wait, so it is read now and then only.
 
 
 class TrainingStep:
     """Training steps, in a `with` block. clip_norm: as in fit. sums: of each loss term over the examples since `restart`."""
 
-    def __init__(self, model, optimizer, batch_size, clip_norm=None):
+    def __init__(self, model: Autoencoder, optimizer: Optimizer, batch_size: int, clip_norm: float | None = None):
         self.model, self.optimizer, self.batch_size, self.clip_norm = model, optimizer, batch_size, clip_norm
-        self.sums = {}
+        self.sums: dict[str, Scalar] = defaultdict(float)
 
-    def __enter__(self):
+    def __enter__(self) -> "TrainingStep":
         return self
 
-    def __exit__(self, *exception): ...
+    def __exit__(self, *exception: object) -> None: ...
 
-    def restart(self):
+    def restart(self) -> None:
         """Begin new sums."""
         self.sums.clear()
 
-    def __call__(self, batch, lr):
+    def __call__(self, batch: Batch, lr: float) -> None:
         """Train on one batch at this learning rate."""
         self.compute_gradients(batch)
         self.optimizer.step(self.model, lr)
 
-    def compute_gradients(self, batch):
+    def compute_gradients(self, batch: Batch) -> None:
         """Forward and backward."""
         self.model.loss(batch)
         self.model.backward()
         if self.clip_norm is not None:
             clip_by_norm(self.model.gradients(), self.clip_norm)
         for name, value in self.model.terms.items():
-            if name in self.sums:
-                self.sums[name] += value * len(batch)
-            else:
-                self.sums[name] = value * len(batch)
+            self.sums[name] += value * len(batch)
 
 
-def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="constant", clip_norm=None, validation=None,
-        seed=0, checkpoint=None, resume=False, progress=True, description=""):
+def fit(model: Autoencoder, examples: Examples, optimizer: Optimizer, *, epochs: int = 10, batch_size: int = 128,
+        schedule: str | Schedule = "constant", clip_norm: float | None = None, validation: Examples | None = None,
+        seed: int = 0, checkpoint: FilePath | None = None, resume: bool = False,
+        progress: bool | Progress = True, description: str = "") -> History:
     """Train `model` on `examples` in place and return the History.
 
     examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1], a NumPy array; or a list of sentences.
@@ -68,20 +69,12 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
     clip_norm: the largest norm of a step's gradients; longer ones are scaled down to it. None for no limit.
     validation: examples to measure after each epoch, by their stored codes, or None.
     checkpoint: a path, written whole after each epoch. resume: go on from it if it exists.
-    progress: show a bar with every loss term; or a function, called now and then with the steps done, all steps, and the
-        mean loss terms of the epoch.
+    progress: show a bar with the loss terms; or a function, called at times with (steps done, all steps, {term: mean}).
 
     Raises TrainingDiverged when the loss is no longer finite; CheckpointError for a checkpoint that is corrupt or belongs to
     another run; ValueError for arguments out of range.
     """
-    require_positive("epochs", epochs)
-    require_positive("batch_size", batch_size)
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"clip_norm={clip_norm!r} must be None or a number above 0")
-    if len(examples) == 0:
-        raise ValueError("examples is empty: there is nothing to train on")
-    if not callable(schedule) and schedule not in SCHEDULES:
-        raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}, or give a function")
+    require_training(examples, epochs, batch_size, schedule, clip_norm)
     batches = model.batches(examples, batch_size)
     total_steps = epochs * len(batches)
     factor = schedule if callable(schedule) else SCHEDULES[schedule](total_steps)
@@ -105,7 +98,7 @@ def fit(model, examples, optimizer, *, epochs=10, batch_size=128, schedule="cons
          tqdm(total=total_steps, initial=first_epoch * len(batches), disable=callable(progress) or not progress,
               unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2) as bar:
         for epoch in range(first_epoch, epochs):
-            started, read, seen = time.perf_counter(), -math.inf, 0
+            started, read, seen = time.perf_counter(), -np.inf, 0
             model.bottleneck.random = backend.generator(seed, NOISE, epoch)
             training_step.restart()
             for i, batch in enumerate(batches.epoch(backend.generator(seed, SHUFFLE, epoch))):

@@ -9,11 +9,11 @@ A bottleneck maps h, the encoder's output, to the code, and defines the gradient
 A kind has three methods: `quantize`, the code from the activation a in training, `loss`, and `gradient`, from code to a.
 """
 from .. import backend
+from ..annotations import Array, Function, Scalar
 from ..ops.activations import relu_backward, relu_forward, sigmoid_backward, sigmoid_forward
 from ..ops.binarize import binarize
 
-# name: (a from h, dh from da, a and h)
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # name: (a from h, dh from da, a and h)
     "sigmoid": (sigmoid_forward, lambda da, a, h: sigmoid_backward(da, a)),
     "relu": (relu_forward, lambda da, a, h: relu_backward(da, a)),
     "linear": (lambda h: h, lambda da, a, h: da),
@@ -29,14 +29,14 @@ class Bottleneck:
     noise: standard deviation of Gaussian noise on a in training, which asks for the same robustness as the threshold.
     """
 
-    kind = None
-    loss_name = None
+    kind: str
+    loss_name: str | None = None
     is_binary = True
-    activations = ("sigmoid", "relu-sigmoid")
+    activations: tuple[str, ...] = ("sigmoid", "relu-sigmoid")
     default_weight = 0.0
-    code_range = (0, 1)  # Of stored values.
+    code_range: tuple[float, float] = (0, 1)  # Of stored values.
 
-    def __init__(self, weight=None, activation="sigmoid", signed=False, noise=0.0):
+    def __init__(self, weight: float | None = None, activation: str = "sigmoid", signed: bool = False, noise: float = 0.0):
         if activation not in self.activations:
             raise ValueError(f"activation={activation!r} does not fit {self.kind}; "
                              f"choose one of {', '.join(self.activations)}")
@@ -47,59 +47,56 @@ class Bottleneck:
         self.weight, self.activation, self.signed, self.noise = float(weight), activation, bool(signed), float(noise)
         self.random = backend.generator(0)
 
-    def config(self):
+    def config(self) -> dict:
         """The constructor's arguments, for saving."""
         return {"weight": self.weight, "activation": self.activation, "signed": self.signed, "noise": self.noise}
 
     @property
-    def draws(self):
+    def draws(self) -> bool:
         """Whether a training step draws random numbers, which happens on the host."""
         return self.noise > 0
 
-    def set_progress(self, progress):
+    def set_progress(self, progress: float) -> None:
         """Called before each training step with the share of the training that is done, 0 to 1."""
 
-    def latent(self, h):
+    def latent(self, h: Array) -> Array:
         """a (N, K), the values before the threshold."""
         return ACTIVATIONS[self.activation][0](h)
 
-    def forward(self, h, training=True):
+    def forward(self, h: Array, training: bool = True) -> Array:
         """The code for the decoder, (N, K), from h (N, K)."""
         self.h, self.a = h, self.latent(h)
         return self.for_decoder(self.quantize(self.a) if training else self.stored(self.a))
 
-    def backward(self, dcode):
+    def backward(self, dcode: Array) -> Array:
         """dh (N, K) from dcode (N, K), the gradient at the decoder's input."""
         da = self.gradient(2 * dcode if self.signed else dcode)
         return ACTIVATIONS[self.activation][1](da, self.a, self.h)
 
-    def quantize(self, a):
-        """The code in training."""
+    def quantize(self, a: Array) -> Array:
         return self.with_noise(a)
 
-    def stored(self, a):
+    def stored(self, a: Array) -> Array:
         """The code as it is stored."""
         return binarize(a)
 
-    def loss(self):
-        """The added loss term, without its weight."""
+    def loss(self) -> Scalar:
         return 0.0
 
-    def gradient(self, dcode):
-        """da from the gradient of the code."""
+    def gradient(self, dcode: Array) -> Array:
         return dcode
 
-    def with_noise(self, a):
+    def with_noise(self, a: Array) -> Array:
         """a plus Gaussian noise, in training."""
         return a + self.noise * self.draw(self.random.standard_normal, a) if self.noise else a
 
-    def draw(self, distribution, a):
+    def draw(self, distribution: Function, a: Array) -> Array:
         """Random numbers of a's shape and dtype, from a method of `random`; drawn on the host like all that is random."""
         return backend.to_device(distribution(a.shape, a.dtype))
 
-    def for_decoder(self, code):
+    def for_decoder(self, code: Array) -> Array:
         """A stored code as the decoder sees it: itself, or 2 code - 1 when signed."""
         return 2 * code - 1 if self.signed else code
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"

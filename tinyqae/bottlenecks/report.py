@@ -7,8 +7,7 @@
     Commit    b                     b                 weight * mean (sg[b] - a)^2   db passed straight through
                                                                                     + weight * 2 (a - b)/size
 """
-import math
-
+from ..annotations import Array, Scalar
 from ..losses import commitment_loss, commitment_loss_backward, fence_loss, fence_loss_backward
 from ..ops.binarize import binarize, straight_through
 from .base import ACTIVATIONS, Bottleneck
@@ -22,10 +21,10 @@ class Vanilla(Bottleneck):
     activations = ("sigmoid", "relu-sigmoid", "linear")
 
     @property
-    def code_range(self):
-        return (-math.inf, math.inf) if self.activation == "linear" else (0, 1)
+    def code_range(self) -> tuple[float, float]:  # type: ignore[override]
+        return (-float("inf"), float("inf")) if self.activation == "linear" else (0, 1)
 
-    def stored(self, a):
+    def stored(self, a: Array) -> Array:
         return a
 
 
@@ -42,10 +41,10 @@ class Fence(Bottleneck):
     loss_name = "fence"
     default_weight = 0.1
 
-    def loss(self):
+    def loss(self) -> Scalar:
         return fence_loss(self.a)
 
-    def gradient(self, dcode):
+    def gradient(self, dcode: Array) -> Array:
         return dcode + self.weight * fence_loss_backward(self.a)
 
 
@@ -61,22 +60,23 @@ class Commit(Bottleneck):
     default_weight = 0.1
     activations = tuple(ACTIVATIONS)
 
-    def __init__(self, weight=None, activation="sigmoid", signed=False, noise=0.0, window=None):
+    def __init__(self, weight: float | None = None, activation: str = "sigmoid", signed: bool = False, noise: float = 0.0,
+                 window: float | None = None):
         super().__init__(weight, activation, signed, noise)
         if window is not None and not window > 0:
             raise ValueError(f"window={window!r} must be None (identity gradient) or a number above 0")
         self.window = window
 
-    def config(self):
+    def config(self) -> dict:
         return {**super().config(), "window": self.window}
 
-    def quantize(self, a):
+    def quantize(self, a: Array) -> Array:
         self.b = binarize(self.with_noise(a))
         return self.b
 
-    def loss(self):
+    def loss(self) -> Scalar:
         return commitment_loss(self.a, self.b)
 
-    def gradient(self, db):
+    def gradient(self, db: Array) -> Array:
         da = straight_through(db, self.a, self.window)
         return da + self.weight * commitment_loss_backward(self.a, self.b)

@@ -6,6 +6,7 @@
     Annealed    a = sigma(s h), s from 1 up      nothing                 the forward pass itself
     Entropy     b = 1[a > 1/2]                   weight * entropy_loss   a surrogate, a itself, plus that term
 """
+from ..annotations import Array, Scalar
 from ..losses import entropy_loss, entropy_loss_backward
 from ..ops.binarize import binarize, straight_through
 from .base import Bottleneck
@@ -22,19 +23,20 @@ class Clipped(Bottleneck):
     kind = "clipped"
     activations = ("sigmoid", "linear")
 
-    def __init__(self, weight=None, activation="sigmoid", signed=False, noise=0.0, window=0.4):
+    def __init__(self, weight: float | None = None, activation: str = "sigmoid", signed: bool = False, noise: float = 0.0,
+                 window: float = 0.4):
         super().__init__(weight, activation, signed, noise)
         if not window > 0:
             raise ValueError(f"window={window!r} must be a number above 0")
         self.window = window
 
-    def config(self):
+    def config(self) -> dict:
         return {**super().config(), "window": self.window}
 
-    def quantize(self, a):
+    def quantize(self, a: Array) -> Array:
         return binarize(self.with_noise(a))
 
-    def gradient(self, db):
+    def gradient(self, db: Array) -> Array:
         return straight_through(db, self.a, self.window)
 
 
@@ -49,7 +51,7 @@ class Stochastic(Bottleneck):
     activations = ("sigmoid",)
     draws = True
 
-    def quantize(self, a):
+    def quantize(self, a: Array) -> Array:
         a = self.with_noise(a)
         return (self.draw(self.random.random, a) < a).astype(a.dtype)
 
@@ -67,22 +69,23 @@ class Annealed(Bottleneck):
     kind = "annealed"
     activations = ("sigmoid",)
 
-    def __init__(self, weight=None, activation="sigmoid", signed=False, noise=0.0, slope=10.0):
+    def __init__(self, weight: float | None = None, activation: str = "sigmoid", signed: bool = False, noise: float = 0.0,
+                 slope: float = 10.0):
         super().__init__(weight, activation, signed, noise)
         if not 1 <= slope < float("inf"):
             raise ValueError(f"slope={slope!r} must be a finite number, 1 or more")
         self.slope = self.current_slope = float(slope)
 
-    def config(self):
+    def config(self) -> dict:
         return {**super().config(), "slope": self.slope}
 
-    def set_progress(self, progress):
+    def set_progress(self, progress: float) -> None:
         self.current_slope = 1 + (self.slope - 1) * progress
 
-    def latent(self, h):
+    def latent(self, h: Array) -> Array:
         return super().latent(self.current_slope * h)
 
-    def backward(self, dcode):
+    def backward(self, dcode: Array) -> Array:
         return self.current_slope * super().backward(dcode)
 
 
@@ -97,11 +100,11 @@ class Entropy(Bottleneck):
     default_weight = 0.1
     activations = ("sigmoid",)
 
-    def quantize(self, a):
+    def quantize(self, a: Array) -> Array:
         return binarize(self.with_noise(a))
 
-    def loss(self):
+    def loss(self) -> Scalar:
         return entropy_loss(self.a)
 
-    def gradient(self, db):
+    def gradient(self, db: Array) -> Array:
         return straight_through(db) + self.weight * entropy_loss_backward(self.a)

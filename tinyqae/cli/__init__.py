@@ -26,7 +26,7 @@ COMMANDS = {
 """{name: (module, summary)}. Only the module of the command in use is imported, so that every command starts fast."""
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process. Returns the exit code.
 
     Expected failures raise SystemExit after one line on standard error.
@@ -37,7 +37,7 @@ def main(argv=None):
         parser.print_help()
         return 0
 
-    def run():
+    def run() -> int:
         args = parser.parse_args(argv)
         args.command = shlex.join(["tinyqae", *argv])
         return args.run(args)
@@ -45,7 +45,7 @@ def main(argv=None):
     return run_main(run, **({} if argv[0] == "train" else {"stopped": "stopped"}))
 
 
-def make_parser(command=None):
+def make_parser(command: str | None = None) -> OneLineParser:
     """The parser of all commands, of which `command` has its arguments."""
     parser = OneLineParser(prog="tinyqae",
                            description="Quantized autoencoders: images and sentences to a few bits, and back.",

@@ -3,11 +3,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ..data import anki, cifar10, load_anki, load_cifar10, load_mnist, mnist
 from ..data.cache import data_directory
 from ..errors import DataError
-from .program import add_data_arguments
+from .program import OneLineParser, add_data_arguments
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,8 @@ class DataSet:
     """A data set on disk: its folder in the data directory, what names the files missing there, and its loader."""
 
     folder: str
-    missing: Callable
-    load: Callable
+    missing: Callable[[Path], list[str]]
+    load: Callable[..., Any]
 
 
 DATA_SETS = {
@@ -26,7 +28,7 @@ DATA_SETS = {
 }
 
 
-def configure_data(parser):
+def configure_data(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += """
 
@@ -43,14 +45,14 @@ def configure_data(parser):
     parser.set_defaults(run=run)
 
 
-def _data_set(text):
+def _data_set(text: str) -> str:
     """An argparse type. (With choices, argparse would want one of them where none is given.)"""
     if text not in DATA_SETS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(DATA_SETS)}")
     return text
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Do it for each data set; returns the exit code."""
     report = {"fetch": _fetch, "where": _where, "verify": _verify}[args.action]
     all_fine = True
@@ -61,7 +63,7 @@ def run(args):
     return 0 if all_fine else 1
 
 
-def _fetch(name, args):
+def _fetch(name: str, args: argparse.Namespace) -> tuple[bool, str]:
     """Download what is missing; as the two below, (whether all is well, what to say)."""
     try:
         data = _load(name, args, download=True, progress=sys.stderr.isatty())
@@ -70,13 +72,13 @@ def _fetch(name, args):
     return True, f"{data.name}, from {data.source}: {data_directory(args.data_dir) / DATA_SETS[name].folder}"
 
 
-def _where(name, args):
+def _where(name: str, args: argparse.Namespace) -> tuple[bool, str]:
     directory = data_directory(args.data_dir)
     missing = DATA_SETS[name].missing(directory)
     return True, f"{directory / DATA_SETS[name].folder}: " + (f"missing {', '.join(missing)}" if missing else "there")
 
 
-def _verify(name, args):
+def _verify(name: str, args: argparse.Namespace) -> tuple[bool, str]:
     missing = DATA_SETS[name].missing(data_directory(args.data_dir))
     if missing:
         return False, f"missing {', '.join(missing)}; tinyqae data fetch {name} downloads them"
@@ -89,7 +91,7 @@ def _verify(name, args):
     return True, f"{data.name}, SHA-256 {data.sha256}"
 
 
-def _load(name, args, **options):
+def _load(name: str, args: argparse.Namespace, **options: Any) -> Any:
     if name == "cifar10":
         options["allow_modified_data"] = args.allow_modified_data
     return DATA_SETS[name].load(args.data_dir, **options)

@@ -1,17 +1,19 @@
 """`tinyqae evaluate`: measure a model on held-out examples."""
+import argparse
 import json
 import sys
+from typing import Any
 
 from .. import backend, codec
 from ..data.anki import FROZEN_LANGUAGE
 from ..errors import DataError
 from ..models import Seq2SeqAutoencoder
 from .files import describe_shipped_models
-from .program import add_backend_argument, add_data_arguments, add_engine_argument, use_backend
-from .train import PROGRAMS
+from .program import OneLineParser, add_backend_argument, add_data_arguments, add_engine_argument, use_backend
+from .train import PROGRAMS, Program
 
 
-def configure_evaluate(parser):
+def configure_evaluate(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
@@ -34,7 +36,7 @@ The data follow from what the model takes: MNIST's test images, CIFAR-10's, or A
     parser.set_defaults(run=run, images=None, text=None, language=FROZEN_LANGUAGE, recipe="default", quiet=False)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Load, measure, print; returns the exit code."""
     use_backend(args.backend, not args.json)
     model = codec.find(args.model, args.engine)
@@ -65,7 +67,7 @@ def run(args):
     return 0
 
 
-def _program_of(name, model):
+def _program_of(name: str, model: Any) -> Program:
     """The program that trains such models."""
     if isinstance(model, Seq2SeqAutoencoder):
         return PROGRAMS["anki-lstm"]

@@ -1,18 +1,21 @@
 """`tinyqae compress`, `decompress` and `info`. Their conventions are those of zstd and cwebp."""
+import argparse
 import contextlib
 import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from .. import codec
+from .. import Autoencoder, codec
 from ..codec import lines, outputs
 from ..codec.inputs import read_images, read_text
 from ..data import clean_sentence, clean_text
 from ..errors import CodecError
 from ..models import Seq2SeqAutoencoder
-from .program import add_backend_argument, use_backend
+from .program import OneLineParser, add_backend_argument, use_backend
 
 ENDING = ".tqae"
 OTHER_TEXT = 3
@@ -21,13 +24,13 @@ STANDARD = "-"
 SHOWN_BYTES = 16
 
 
-def describe_shipped_models():
+def describe_shipped_models() -> str:
     """The models that come with the package, for help texts."""
     listed = "\n".join(f"  {name:12}{entry['about']}" for name, entry in codec.shipped_models().items())
     return f"Models that come with tinyqae:\n{listed}"
 
 
-def configure_compress(parser):
+def configure_compress(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
@@ -50,7 +53,7 @@ are cut into tiles of the model's size; lines that the model cannot encode are s
     parser.set_defaults(run=compress)
 
 
-def configure_decompress(parser):
+def configure_decompress(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
@@ -68,7 +71,7 @@ code {OTHER_TEXT}: the text was written, but differs from what the machine that 
     parser.set_defaults(run=decompress)
 
 
-def configure_info(parser):
+def configure_info(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
@@ -80,7 +83,7 @@ Ratios are those of the whole file. The ratio to raw pixels needs the model, whi
     parser.set_defaults(run=info)
 
 
-def _add_output_arguments(parser, default, metavar="FILE"):
+def _add_output_arguments(parser: argparse.ArgumentParser, default: str, metavar: str = "FILE") -> None:
     parser.add_argument("-o", "--output", metavar=metavar, help=f"- is standard output; {default}")
     parser.add_argument("-f", "--force", action="store_true", help="overwrite an output that exists")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
@@ -88,7 +91,7 @@ def _add_output_arguments(parser, default, metavar="FILE"):
 
 
 @contextlib.contextmanager
-def _without_numba():
+def _without_numba() -> Iterator[None]:
     """Plain NumPy kernels unless the user asks otherwise: importing Numba takes longer than encoding some hundred images."""
     asked = "TINYQAE_KERNELS" in os.environ
     os.environ.setdefault("TINYQAE_KERNELS", "numpy")
@@ -103,7 +106,7 @@ def _without_numba():
 
 
 @_without_numba()
-def compress(args):
+def compress(args: argparse.Namespace) -> int:
     """Read, compress, write, report; returns the exit code."""
     output = args.output or _default_output(args)
     if args.json and output == STANDARD:
@@ -127,14 +130,14 @@ def compress(args):
     return 0
 
 
-def _default_output(args):
+def _default_output(args: argparse.Namespace) -> str:
     if len(args.inputs) > 1:
         args.parser.error(f"argument -o/--output: needed for {len(args.inputs)} inputs, which go to one file")
     name = args.inputs[0]
     return STANDARD if name == STANDARD else os.path.normpath(name) + ENDING
 
 
-def _compress_images(args, model):
+def _compress_images(args: argparse.Namespace, model: Autoencoder) -> tuple[bytes, dict[str, Any]]:
     """(bytes of the file, what to report)."""
     given = read_images(args.inputs)
     # A single picture gets its name from where it is decompressed to.
@@ -143,7 +146,7 @@ def _compress_images(args, model):
     return data, {"kind": "images", "pictures": len(given.images), "bytes_in": given.bytes, "notes": list(given.notes)}
 
 
-def _compress_text(args, model):
+def _compress_text(args: argparse.Namespace, model: Any) -> tuple[bytes, dict[str, Any]]:
     """(bytes of the file, what to report)."""
     given = read_text(args.inputs)
     text, changed, lost = _cleaned(given.text) if args.clean else (given.text, 0, 0)
@@ -154,14 +157,14 @@ def _compress_text(args, model):
     return data, report
 
 
-def _cleaned(text):
+def _cleaned(text: str) -> tuple[str, int, int]:
     """(the text with every line in the models' alphabet, how many lines that changed, how many characters were lost)."""
     parts = re.split("(\r?\n)", text)  # Every other part is a line, and the one after it what ends it.
     before, (parts[::2], lost) = parts[::2], zip(*map(clean_text, parts[::2]), strict=True)
     return "".join(parts), sum(a != b for a, b in zip(before, parts[::2], strict=True)), sum(lost)
 
 
-def _why_verbatim(text, model):
+def _why_verbatim(text: str, model: Seq2SeqAutoencoder) -> dict[str, int]:
     """How many lines are stored verbatim, by reason."""
     longest = model.pad_to or model.max_length
     kept = [line for _, line in lines.take_apart(text, longest).verbatim]
@@ -170,7 +173,7 @@ def _why_verbatim(text, model):
     return {"other_characters": foreign, "too_long": len(kept) - foreign - empty, "empty": empty, "longest": longest}
 
 
-def _summary(report):
+def _summary(report: dict[str, Any]) -> str:
     """What `compress` did, in one line."""
     said = [f"{report['bytes_in']:,} bytes -> {report['bytes_out']:,} bytes, ratio {report['ratio']:.2f}"]
     if report["kind"] == "images":
@@ -193,7 +196,7 @@ def _summary(report):
 
 
 @_without_numba()
-def decompress(args):
+def decompress(args: argparse.Namespace) -> int:
     """Read, decode, write; returns the exit code."""
     output = args.output
     if output is None:
@@ -225,7 +228,7 @@ def decompress(args):
 # ---- info --------------------------------------------------------------------------------------------------------------
 
 
-def info(args):
+def info(args: argparse.Namespace) -> int:
     """Print what the file says of itself; returns the exit code."""
     data = _read(args.file)
     found, fields = codec.contents(data), codec.describe(data)
@@ -245,7 +248,7 @@ def info(args):
     return 0
 
 
-def _image_ratios(size, found, model):
+def _image_ratios(size: int, found: dict[str, Any], model: Any) -> dict[str, float]:
     """What a file of `size` bytes takes, by the measures for which its model need not be known, or is."""
     ratios = {"bits_per_picture": 8 * size / found["pictures"]} if found["pictures"] else {}
     pixels = found["pixels"]
@@ -258,12 +261,12 @@ def _image_ratios(size, found, model):
     return ratios
 
 
-def _text_ratios(data, found):
+def _text_ratios(data: bytes, found: dict[str, Any]) -> dict[str, float]:
     """The same for a text, whose length is known after decoding only."""
     return {"bits_per_line": 8 * len(data) / found["lines"]} if found["lines"] else {}
 
 
-def _in_words(found):
+def _in_words(found: dict[str, Any]) -> str:
     """What codec.contents says, in three lines."""
     if found["kind"] == "images":
         what = _count(found["pictures"], "picture")
@@ -278,7 +281,7 @@ def _in_words(found):
             f"model {found['model_id']}, {whose}")
 
 
-def _plain(field):
+def _plain(field: codec.Field) -> int | str | None:
     """A field's value for people and JSON: a number, a few bytes in hexadecimal, or None for many."""
     if isinstance(field.value, int):
         return field.value
@@ -288,7 +291,7 @@ def _plain(field):
 # ---- what they share ---------------------------------------------------------------------------------------------------
 
 
-def _require_free(args, output, inputs):
+def _require_free(args: argparse.Namespace, output: str, inputs: list[str]) -> None:
     """Usage error where the output is an input or lies in one, or exists and --force is not given."""
     if output == STANDARD:
         return
@@ -301,30 +304,30 @@ def _require_free(args, output, inputs):
         args.parser.error(f"argument -o/--output: {output} exists; --force overwrites it")
 
 
-def _shipped_model(data):
+def _shipped_model(data: bytes) -> Autoencoder | None:
     """The model that a file needs if it comes with the package, or None."""
     name = codec.contents(data)["model"]
     return codec.shipped(name) if name else None
 
 
-def _read(file):
+def _read(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == STANDARD else Path(file).read_bytes()
 
 
-def _is_of_text(model):
+def _is_of_text(model: Autoencoder) -> bool:
     return isinstance(model, Seq2SeqAutoencoder)
 
 
-def _progress(args):
+def _progress(args: argparse.Namespace) -> bool:
     return sys.stderr.isatty() and not args.quiet
 
 
-def _count(number, noun):
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 @contextlib.contextmanager
-def _one_line_errors():
+def _one_line_errors() -> Iterator[None]:
     """What is a wrong argument to the codec is a wrong file here, and a person gets one line about it."""
     try:
         yield

@@ -4,40 +4,47 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 from .. import backend
+from ..annotations import FilePath
 from ..checkpoint import write_atomically
 from ..engine import DEFAULT, ENGINES
 from ..errors import TinyqaeError
 
+Number = TypeVar("Number", int, float)
+Result = TypeVar("Result")
 
-def positive_int(text):
+
+def positive_int(text: str) -> int:
     """An argparse type: a whole number above 0, and small enough for an array's length."""
     return _number(text, int, lambda value: 0 < value < 2**31, "a whole number above 0 and below 2147483648")
 
 
-def positive_float(text):
+def positive_float(text: str) -> float:
     """An argparse type: a finite number above 0."""
     return _number(text, float, lambda value: 0 < value < float("inf"), "a number above 0")
 
 
-def non_negative_int(text):
+def non_negative_int(text: str) -> int:
     """An argparse type: a whole number, 0 or more."""
     return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
 
 
-def non_negative_float(text):
+def non_negative_float(text: str) -> float:
     """An argparse type: a finite number, 0 or more."""
     return _number(text, float, lambda value: 0 <= value < float("inf"), "a number, 0 or more")
 
 
-def widths(text):
+def widths(text: str) -> tuple[int, ...]:
     """An argparse type: "50" or "256,50" -> (50,) or (256, 50)."""
     return tuple(positive_int(part) for part in text.split(","))
 
 
-def _number(text, kind, accept, wanted):
+def _number(text: str, kind: Callable[[str], Number], accept: Callable[[Number], bool], wanted: str) -> Number:
+    value: Number | None
     try:
         value = kind(text)
     except ValueError:
@@ -50,28 +57,30 @@ def _number(text, kind, accept, wanted):
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line instead of the whole usage, and whose help keeps its line breaks."""
 
-    def __init__(self, *args, **options):
+    description: str  # Every one of them has one.
+
+    def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
         self.exit(2, f"error: {message}; --help explains\n")
 
 
-def add_backend_argument(parser, default):
+def add_backend_argument(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --backend."""
     parser.add_argument("--backend", choices=backend.BACKENDS, default=default,
                         help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU if there is a working one; "
                              "default: %(default)s")
 
 
-def add_engine_argument(parser):
+def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     """Add --engine."""
     parser.add_argument("--engine", choices=ENGINES, help="fast: buffers and fused kernels; reference: the formulas as in "
                         f"tinyqae/ops; default: $TINYQAE_ENGINE, else {DEFAULT}")
 
 
-def add_data_arguments(parser):
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --data-dir and --allow-modified-data."""
     parser.add_argument("--data-dir", metavar="DIR",
                         help="where the data sets are or are downloaded to; default: $TINYQAE_DATA, else the user's cache")
@@ -79,14 +88,14 @@ def add_data_arguments(parser):
                         help="accept files that are not CIFAR-10's originals; every output then says CIFAR-10 proxy")
 
 
-def use_backend(which, say=True):
+def use_backend(which: str, say: bool = True) -> None:
     """backend.use; where there was a choice, say on standard error what is used."""
     backend.use(which)
     if say and (backend.name == "cupy" or backend.why_not_cupy):
         print(backend.describe(), file=sys.stderr)
 
 
-def require_writable(directory):
+def require_writable(directory: FilePath) -> None:
     """OSError unless files can be written to the directory, which is made if it does not exist."""
     write_atomically(Path(directory) / ".writable", lambda file: None)
     (Path(directory) / ".writable").unlink()
@@ -96,7 +105,8 @@ class Terminated(BaseException):
     """SIGTERM, as an exception, so that what is half-written is removed on the way out."""
 
 
-def run_main(main, stopped="stopped; the same command with --resume continues from the last whole epoch"):
+def run_main(main: Callable[[], Result],
+             stopped: str = "stopped; the same command with --resume continues from the last whole epoch") -> Result:
     """Call main() as a program and return its result.
 
     Expected failures are one line on standard error and exit code 1; wrong usage exits with 2; Ctrl-C and SIGTERM say
@@ -106,7 +116,7 @@ def run_main(main, stopped="stopped; the same command with --resume continues fr
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # Names that the console's encoding does not have are escaped.
     if threading.current_thread() is threading.main_thread():
-        def terminate(number, frame):
+        def terminate(number: int, frame: object) -> None:
             raise Terminated
 
         signal.signal(signal.SIGTERM, terminate)

@@ -1,14 +1,18 @@
 """`tinyqae train`: the report's three models by named recipes, resumable, on one's own images and text as well."""
+import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from .. import recipes
 from ..bottlenecks import KINDS, REPORT_KINDS, VARIANTS
 from ..data import (
+    ImageData,
+    SentenceSplit,
     image_folder_patches,
     load_anki,
     load_cifar10,
@@ -23,6 +27,7 @@ from ..experiment import images, sentences
 from ..experiment.runs import full_run_estimate
 from ..metrics.text import require_text_packages
 from .program import (
+    OneLineParser,
     add_backend_argument,
     add_data_arguments,
     add_engine_argument,
@@ -54,24 +59,24 @@ class Program:
     model: str
     size: str
     items: str
-    datasets: tuple
-    add_arguments: Callable
-    recipe: Callable
-    load: Callable
+    datasets: tuple[str, ...]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    recipe: Callable[..., recipes.Recipe]
+    load: Callable[[argparse.Namespace], Any]
     kind: ModuleType
     summary: str
     example: str
     train_items: int | None = None
 
 
-def load_digits(args):
+def load_digits(args: argparse.Namespace) -> ImageData:
     """MNIST or the synthetic digits."""
     if args.dataset == "synthetic":
         return synthetic_digits(seed=0)
     return load_mnist(args.data_dir, progress=shows_progress(args))
 
 
-def load_pictures(args):
+def load_pictures(args: argparse.Namespace) -> ImageData:
     """CIFAR-10, the images of --images, or the synthetic shapes."""
     if args.images is not None:
         return image_folder_patches(args.images)
@@ -80,7 +85,7 @@ def load_pictures(args):
     return load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data, progress=shows_progress(args))
 
 
-def load_sentences(args):
+def load_sentences(args: argparse.Namespace) -> SentenceSplit:
     """The sentences and their split; MissingPackage if they could not be measured later."""
     require_text_packages()
     if args.text is not None:
@@ -92,14 +97,14 @@ def load_sentences(args):
     return split_sentences(data, "report" if args.split == "length" and args.recipe == "report" else args.split)
 
 
-def _add_mlp_arguments(parser):
+def _add_mlp_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=widths, default=(50,), metavar="N[,N...]",
                         help="widths of the encoder's layers; the last one is the number of bits; default: 50")
     parser.add_argument("--bits", dest="hidden", type=lambda text: (positive_int(text),), metavar="N",
                         help="the code's size: --hidden N, no hidden layer")
 
 
-def _add_cnn_arguments(parser):
+def _add_cnn_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=recipes.SIZES, default="small",
                         help="latent map 4x4x16 (small), 4x4x32 (medium) or 4x4x48 (large); default: %(default)s")
     parser.add_argument("--bits", dest="size", type=_one_of(CNN_BITS), metavar="N",
@@ -107,7 +112,7 @@ def _add_cnn_arguments(parser):
     parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
 
 
-def _add_lstm_arguments(parser):
+def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=int, choices=recipes.HIDDEN_SIZES, default=128,
                         help="half the bits of a sentence's code, and with --recipe report the units of each LSTM; "
                              "default: %(default)s")
@@ -125,9 +130,9 @@ def _add_lstm_arguments(parser):
                         help="a sentence of your own to encode and decode after training; may be given several times")
 
 
-def _one_of(values):
+def _one_of(values: Mapping[int, Any]) -> Callable[[str], Any]:
     """An argparse type: one of some numbers, which stand for values."""
-    def convert(text):
+    def convert(text: str) -> Any:
         if not text.isdecimal() or int(text) not in values:
             raise ValueError
         return values[int(text)]
@@ -145,7 +150,7 @@ PROGRAMS = {program.name: program for program in (
 )}
 
 
-def configure_train(parser):
+def configure_train(parser: OneLineParser) -> None:
     """Add a subcommand for each model."""
     parser.description += """
 
@@ -163,14 +168,14 @@ Writes model.npz, metrics.json, history.csv, pictures and reconstructions of hel
         trained.set_defaults(run=run, program=program, parser=trained)
 
 
-def add_training_arguments(parser, program):
+def add_training_arguments(parser: argparse.ArgumentParser, program: Program) -> None:
     """Add the options that all trainings have, and the program's own."""
     items = program.items
     default_size = {"mlp": (50,), "cnn": "small", "lstm": 128}[program.model.lower()]
     settings = {name: {quant: program.recipe(name, quant, default_size) for quant in kinds}
                 for name, kinds in (("default", KINDS), ("report", REPORT_KINDS))}
 
-    def defaults(value):
+    def defaults(value: Callable[[recipes.Recipe], Any]) -> str:
         """The value of the default recipe for --quant commit, and of other quantizers and recipes where it differs."""
         usual = value(settings["default"]["commit"])
         others = {quant: value(recipe) for quant, recipe in settings["default"].items()}
@@ -213,7 +218,7 @@ def add_training_arguments(parser, program):
     parser.add_argument("--json", action="store_true", help="print the content of metrics.json, and nothing else")
 
 
-def run(args):
+def run(args: argparse.Namespace) -> int:
     """Train, measure, write, print; returns the exit code."""
     program = args.program
     size = getattr(args, program.size)
@@ -249,7 +254,7 @@ def run(args):
     return 0
 
 
-def require_new_run(directory, args):
+def require_new_run(directory: Path, args: argparse.Namespace) -> None:
     """Usage error where --out holds an earlier run that the user has not said what to do with."""
     earlier = [name for name in ("model.npz", "checkpoint.npz") if (directory / name).exists()]
     if earlier and not args.resume and not args.force:
@@ -257,6 +262,6 @@ def require_new_run(directory, args):
                           "replaces it, --out DIR writes elsewhere")
 
 
-def shows_progress(args):
+def shows_progress(args: argparse.Namespace) -> bool:
     """Whether progress bars are wanted."""
     return not (args.quiet or args.json)

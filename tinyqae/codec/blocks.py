@@ -7,18 +7,18 @@ MAX_VARINT_BYTES = 9
 RAW, DEFLATED = b"\0", b"\1"
 
 
-def varint(number):
+def varint(number: int) -> bytes:
     """A number from 0 on, below 2^63, as unsigned LEB128 (DWARF version 5, section 7.6)."""
     groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
     return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
-def of_varint(data):
+def of_varint(data: bytes) -> int:
     """The number that varint wrote."""
     return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(data))
 
 
-def varint_length(data):
+def varint_length(data: bytes) -> int | None:
     """How many bytes of those at the head of `data` are a varint: None where it goes on behind the end of data.
 
     CodecError where it is longer than it may be, or longer than need be.
@@ -30,14 +30,14 @@ def varint_length(data):
     return length
 
 
-def deflate(data):
+def deflate(data: bytes) -> bytes:
     """A byte that says how, then the bytes as they are or deflated (RFC 1951), whichever is shorter."""
     compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     deflated = compressor.compress(data) + compressor.flush()
     return DEFLATED + deflated if len(deflated) < len(data) else RAW + data
 
 
-def inflate(block, limit):
+def inflate(block: bytes, limit: int) -> bytes:
     """What `deflate` was given; CodecError for other blocks, and for one that would grow beyond `limit` bytes."""
     how, data = block[:1], block[1:]
     if how == RAW and len(data) <= limit:
@@ -56,10 +56,10 @@ def inflate(block, limit):
 class Reader:
     """Goes through bytes; CodecError, which names them as `what`, where they end too early or too late."""
 
-    def __init__(self, data, what):
+    def __init__(self, data: bytes, what: str):
         self.data, self.what, self.offset = data, what, 0
 
-    def take(self, length):
+    def take(self, length: int) -> bytes:
         """The next `length` bytes."""
         part = self.data[self.offset:self.offset + length]
         if len(part) < length:
@@ -67,7 +67,7 @@ class Reader:
         self.offset += length
         return part
 
-    def varint(self):
+    def varint(self) -> int:
         """The next varint."""
         try:
             length = varint_length(self.data[self.offset:self.offset + MAX_VARINT_BYTES])
@@ -75,14 +75,14 @@ class Reader:
             raise CodecError(f"this .tqae file is damaged: a number in {self.what} {error}") from error
         return of_varint(self.take(length or MAX_VARINT_BYTES))
 
-    def text(self, length):
+    def text(self, length: int) -> str:
         """The next `length` bytes, which must be UTF-8, as a str."""
         try:
             return self.take(length).decode()
         except UnicodeDecodeError as error:
             raise CodecError(f"this .tqae file is damaged: {self.what} has a part that is not UTF-8") from error
 
-    def end(self):
+    def end(self) -> None:
         """To be called when all has been read."""
         if self.offset != len(self.data):
             raise CodecError(f"this .tqae file is damaged: {self.what} has {len(self.data) - self.offset} bytes too many")

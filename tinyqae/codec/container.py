@@ -24,9 +24,11 @@ for a map whose sides are below 128. Lengths are those of the whole file: bytes 
 import math
 import operator
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from ..annotations import Shape
 from ..errors import CodecError
 from .blocks import MAX_VARINT_BYTES, of_varint, varint, varint_length
 from .payload import CODED, PACKED, check_size, map_shape
@@ -52,7 +54,7 @@ class Container:
     kind: int
     method: int
     count: int
-    shape: tuple
+    shape: Shape
     extra: bytes
     payload: bytes
 
@@ -66,7 +68,7 @@ class Field(NamedTuple):
     value: int | bytes
 
 
-def to_bytes(container):
+def to_bytes(container: Container) -> bytes:
     """The file that holds a Container, as bytes.
 
     Raises:
@@ -90,17 +92,17 @@ def to_bytes(container):
     return b"".join((header, _checksum(header), c.extra, c.payload, _checksum(c.extra, c.payload)))
 
 
-def from_bytes(data):
+def from_bytes(data: bytes) -> Container:
     """The Container in the bytes of a file. CodecError says what is wrong with others, before memory is taken."""
     return _read(data)[0]
 
 
-def describe(data):
+def describe(data: bytes) -> list[Field]:
     """The bytes of a file one after the other: a list of Field that covers them all. CodecError as in from_bytes."""
     return _read(data)[1]
 
 
-def _read(data):
+def _read(data: bytes) -> tuple[Container, list[Field]]:
     """(Container, fields) of a file."""
     reader = _Reader(data)
     if reader.data[:len(MAGIC)] != MAGIC:
@@ -140,10 +142,11 @@ def _read(data):
 class _Reader:
     """Goes through bytes and keeps a Field for each step."""
 
-    def __init__(self, data):
-        self.data, self.offset, self.fields = bytes(data), 0, []
+    def __init__(self, data: bytes):
+        self.data, self.offset = bytes(data), 0
+        self.fields: list[Field] = []
 
-    def take(self, name, length, convert=bytes):
+    def take(self, name: str, length: int, convert: Callable[[bytes], Any] = bytes) -> Any:
         """The next `length` bytes, converted; CodecError when there are fewer."""
         end = self.offset + length
         if end > len(self.data):
@@ -153,7 +156,7 @@ class _Reader:
         self.offset = end
         return value
 
-    def varint(self, name):
+    def varint(self, name: str) -> int:
         """The next varint, below 2^63."""
         try:
             length = varint_length(self.data[self.offset:self.offset + MAX_VARINT_BYTES])
@@ -163,11 +166,11 @@ class _Reader:
         return self.take(name, length or len(self.data) - self.offset + 1, of_varint)
 
 
-def _integer(data):
+def _integer(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def _checksum(*parts):
+def _checksum(*parts: bytes) -> bytes:
     """CRC-32 (that of zlib and PNG) of the parts, one after the other, as it is stored."""
     crc = 0
     for part in parts:

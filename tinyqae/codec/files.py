@@ -1,10 +1,14 @@
 """Pictures and texts <-> the bytes of a .tqae file, by a trained model."""
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from .. import Autoencoder
+from ..annotations import Function, Shape
 from ..errors import CodecError
 from ..models.images import ImageAutoencoder
 from . import lines as text_lines
@@ -20,6 +24,8 @@ _MANY = 5000
 # A code takes two bytes a bit while it is made, and this is what may lie in memory.
 _MAX_BITS = 1 << 30
 
+Content = np.ndarray | Sequence[np.ndarray] | str
+
 
 @dataclass(frozen=True)
 class Unpacked:
@@ -32,13 +38,13 @@ class Unpacked:
     matches: whether a text came out as on the machine that wrote the file; True for pictures.
     """
 
-    content: object
-    names: tuple | None = None
+    content: Any
+    names: tuple[str, ...] | None = None
     verbatim: int = 0
     matches: bool = True
 
 
-def compress(content, model, *, names=None, progress=False):
+def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | None = None, progress: bool = False) -> bytes:
     """The bytes of a .tqae file that holds `content`.
 
     Args:
@@ -54,6 +60,7 @@ def compress(content, model, *, names=None, progress=False):
     """
     if not model.bottleneck.is_binary:
         raise ValueError("the model is vanilla: its codes are floats; a .tqae file holds bits, of naive, fence or commit")
+    examples: Any
     if isinstance(model, ImageAutoencoder):
         kind, (examples, extra) = IMAGES, _images(content, model, names)
     else:
@@ -72,7 +79,7 @@ def compress(content, model, *, names=None, progress=False):
     return to_bytes(Container(identity, kind, method, len(bits), shape, extra, payload))
 
 
-def unpack(data, model, *, progress=False):
+def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpacked:
     """What the bytes of a .tqae file hold, as Unpacked.
 
     data: bytes. model: the one that made it. CodecError for a damaged file, one of another model, or one that promises
@@ -88,23 +95,24 @@ def unpack(data, model, *, progress=False):
         decoded = _decode(model, _bits(container), progress)
         return Unpacked(text_lines.put_together(lines, decoded), verbatim=len(lines.verbatim),
                         matches=text_lines.matches(lines, decoded, checksum))
-    values = container.count * math.prod(model.input_shape)
+    input_shape: Shape = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
+    values = container.count * math.prod(input_shape)
     if values > pictures.MAX_VALUES:
         raise CodecError(f"this .tqae file promises {container.count} images with {values} values; at most "
                          f"{pictures.MAX_VALUES} are read")
     layout = None
     if container.extra:
-        layout = pictures.from_extra(container.extra, container.count, model.input_shape[:2])
+        layout = pictures.from_extra(container.extra, container.count, (input_shape[0], input_shape[1]))
     images = _decode(model, _bits(container), progress)
     return Unpacked(images) if layout is None else Unpacked(pictures.join(images, layout.sizes), layout.names)
 
 
-def decompress(data, model, *, progress=False):
+def decompress(data: bytes, model: Autoencoder, *, progress: bool = False) -> Any:
     """The content of a .tqae file: `unpack(data, model).content`."""
     return unpack(data, model, progress=progress).content
 
 
-def contents(data):
+def contents(data: bytes) -> dict[str, Any]:
     """What a .tqae file says of itself, without a model: a dict of plain values.
 
     "kind" ("images" or "text"), "count" of codes, "bits" of each, "method" ("packed" or "coded"), "model_id" (hexadecimal),
@@ -126,18 +134,18 @@ def contents(data):
             "pixels": sum(height * width for height, width in layout.sizes)}
 
 
-def code_shape(model):
+def code_shape(model: Autoencoder) -> Shape:
     """The layout of a model's codes, as payload.py wants it: (h, w, c) of a map, or (L,)."""
     shape = model.decoder.input_shape if isinstance(model, ImageAutoencoder) else ()
     return tuple(shape) if len(shape) == 3 else (model.latent_size,)
 
 
-def model_id(model):
+def model_id(model: Autoencoder) -> bytes:
     """The bytes by which a .tqae file names its model."""
     return bytes.fromhex(model.model_id())[:MODEL_ID_BYTES]
 
 
-def require_model(container, model):
+def require_model(container: Container, model: Autoencoder) -> None:
     """CodecError unless the container's codes are this model's."""
     own = model_id(model)
     if container.model_id != own:
@@ -145,12 +153,12 @@ def require_model(container, model):
                          f"{_called(own)}")
 
 
-def _called(identity):
+def _called(identity: bytes) -> str:
     name = name_of(identity)
     return f"{name} ({identity.hex()})" if name else identity.hex()
 
 
-def _images(content, model, names):
+def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | None) -> tuple[np.ndarray, bytes]:
     """(uint8 (N, h, w, C), extra bytes)."""
     own = model.input_shape
     if isinstance(content, np.ndarray) and content.ndim in (3, 4):
@@ -170,7 +178,7 @@ def _images(content, model, names):
     return tiles, pictures.to_extra(pictures.Layout(sizes, None if names is None else tuple(names)))
 
 
-def _lines(content, model, names):
+def _lines(content: Content, model: Any, names: Sequence[str] | None) -> text_lines.Lines:
     if not isinstance(content, str):
         raise TypeError(f"content is {type(content).__name__}; a model of sentences compresses a text, a str")
     if names is not None:
@@ -178,18 +186,18 @@ def _lines(content, model, names):
     return text_lines.take_apart(content, model.pad_to or model.max_length)
 
 
-def _bits(container):
+def _bits(container: Container) -> np.ndarray:
     return decode_bits(container.payload, container.method, container.count, container.shape)
 
 
-def _decode(model, bits, progress):
+def _decode(model: Autoencoder, bits: np.ndarray, progress: bool) -> Any:
     """model.decode of all codes: uint8 (N, h, w, C), or a list of str."""
     if isinstance(model, ImageAutoencoder):
         return _in_parts(model.decode, bits, np.empty((len(bits), *model.input_shape), np.uint8), "decode", progress)
     return _in_parts(model.decode, bits, [""] * len(bits), "decode", progress)
 
 
-def _in_parts(function, examples, results, what, progress):
+def _in_parts(function: Function, examples: Any, results: Any, what: str, progress: bool) -> Any:
     """`results`, overwritten by function(examples), with a progress bar."""
     with tqdm(total=len(examples), desc=what, unit=" codes", disable=not progress, leave=False) as bar:
         for start in range(0, len(examples), _PART):

@@ -11,11 +11,14 @@ import re
 import sys
 import warnings
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from ..annotations import FilePath, Shape
 from ..data.mnist import read_idx
 from ..data.pictures import (
     UNREADABLE,
@@ -58,10 +61,10 @@ class Inputs:
     notes: what was done to the images beyond reading them, a line each.
     """
 
-    images: list | np.ndarray
-    names: list | None
+    images: list[np.ndarray] | np.ndarray
+    names: list[str] | None
     bytes: int
-    notes: list
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class TextInput:
     bytes: int
 
 
-def read_images(paths, *, stdin=None):
+def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> Inputs:
     """The images in files: any number of pictures, or one stack.
 
     A picture is a file that Pillow reads (see data.pictures.read_picture), or an .npy file (H, W) or (H, W, 3). A stack is
@@ -91,11 +94,15 @@ def read_images(paths, *, stdin=None):
     Raises:
         DataError: a file is missing, damaged, too large or of no form named above; or a stack is not alone.
     """
-    paths = [os.fspath(path) for path in paths]
     if not paths:
         raise DataError("there is no input; give files, a directory, or - for standard input")
-    pictures, names, notes, size, size_as_arrays = [], [], {}, 0, 0
-    for path in paths:
+    pictures: list[np.ndarray] = []
+    names: list[str] = []
+    notes: dict[str, list[str]] = {}
+    size = size_as_arrays = 0
+    for given in paths:
+        path = os.fspath(given)
+        found: Iterable[tuple[str, np.ndarray, int]]
         if os.path.isdir(path):
             found = ((name, picture, os.path.getsize(Path(path, name))) for name, picture in read_folder(path, notes))
         else:
@@ -123,7 +130,7 @@ def read_images(paths, *, stdin=None):
     return Inputs(pictures, plain_names(names), size, in_lines(notes))
 
 
-def read_text(paths, *, stdin=None):
+def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> TextInput:
     """The text in a file in UTF-8: all its characters, the newlines and a byte order mark as they are.
 
     Args:
@@ -136,10 +143,9 @@ def read_text(paths, *, stdin=None):
     Raises:
         DataError: there is more than one path; the file is missing, empty, too large, or not in UTF-8.
     """
-    paths = [os.fspath(path) for path in paths]
     if len(paths) != 1:
         raise DataError(f"expected one text file, got {len(paths)}; texts are compressed one at a time")
-    data, name = _read(paths[0], stdin, MAX_TEXT_BYTES)
+    data, name = _read(os.fspath(paths[0]), stdin, MAX_TEXT_BYTES)
     try:
         return TextInput(data.decode("utf-8"), len(data))
     except UnicodeDecodeError as error:
@@ -147,7 +153,7 @@ def read_text(paths, *, stdin=None):
                         "say iconv -f LATIN1 -t UTF-8, or whichever encoding it has") from None
 
 
-def _read(path, stdin, limit):
+def _read(path: str, stdin: BinaryIO | None, limit: int) -> tuple[bytes, str]:
     """(bytes of a file, its name in messages), the bytes at least one and at most `limit`."""
     name = "standard input" if path == "-" else one_line(path)
     try:
@@ -161,15 +167,15 @@ def _read(path, stdin, limit):
     return data, name
 
 
-def _read_at_most(stream, limit):
+def _read_at_most(stream: BinaryIO | gzip.GzipFile, limit: int) -> bytes:
     """The next `limit` bytes, or fewer where the stream ends. Takes no more memory than it needs, whatever the limit."""
     data = bytearray()
     while len(data) < limit and (chunk := stream.read(min(_CHUNK, limit - len(data)))):
         data += chunk
-    return data
+    return data  # type: ignore[return-value]  # A bytearray does what bytes do, and 2 GiB need not be copied.
 
 
-def _images_of(data, name):
+def _images_of(data: bytes, name: str) -> tuple[np.ndarray, bool, list[str]]:
     """(uint8 array, whether it is a stack, what was done to it) of a file's bytes."""
     if data.startswith(_ZIP):
         raise DataError(f"{name} is a zip archive, as .npz files are; unpack it and give what is in it")
@@ -183,7 +189,7 @@ def _images_of(data, name):
     return picture, False, done
 
 
-def _unpacked_idx(data, name):
+def _unpacked_idx(data: bytes, name: str) -> bytes:
     """The IDX file in a .gz file, and no more bytes than it should have and one."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
@@ -198,7 +204,7 @@ def _unpacked_idx(data, name):
         raise damaged(name, error) from error
 
 
-def _idx_stack(data, name):
+def _idx_stack(data: bytes, name: str) -> np.ndarray:
     """uint8 (N, H, W) of an IDX file."""
     if not data.startswith(_IDX_IMAGES):
         raise DataError(f"{name} is an IDX file that begins with {data[:4].hex(' ')}, so it holds no images; expected "
@@ -211,7 +217,7 @@ def _idx_stack(data, name):
     return stack
 
 
-def _npy_images(data, name):
+def _npy_images(data: bytes, name: str) -> tuple[np.ndarray, bool, list[str]]:
     """(uint8 array, whether it is a stack, what was done to it) of an .npy file."""
     shape, column_major, dtype, offset = _npy_header(data, name)
     if len(shape) == 2 and shape[1] in _FLAT_IMAGES:
@@ -250,7 +256,7 @@ def _npy_images(data, name):
     return array[..., 0] if len(shape) == 4 and shape[3] == 1 else array, is_stack, notes
 
 
-def _npy_header(data, name):
+def _npy_header(data: bytes, name: str) -> tuple[Shape, bool, np.dtype, int]:
     """(shape, whether in Fortran's order, dtype, where the values begin) of an .npy file."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     stream = io.BytesIO(data[:1 << 14])  # NumPy reads no header of more than 10,000 characters

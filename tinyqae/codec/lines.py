@@ -31,13 +31,13 @@ class Lines:
     ends, returns: see the flags above.
     """
 
-    coded: list
-    verbatim: list
+    coded: list[str]
+    verbatim: list[tuple[int, str]]
     ends: bool
     returns: bool
 
 
-def take_apart(text, longest):
+def take_apart(text: str, longest: int) -> Lines:
     """The Lines of a text, of which those become codes that are not empty, in the alphabet of tinyqae.tokens, and of
     `longest` characters at most. ValueError for a text with lone surrogates, which no UTF-8 holds.
     """
@@ -60,9 +60,10 @@ def take_apart(text, longest):
     return Lines(coded, verbatim, ends, returns)
 
 
-def put_together(lines, decoded):
+def put_together(lines: Lines, decoded: list[str]) -> str:
     """The text of Lines, with `decoded`, a list of str, in the place of the coded ones."""
-    parts, start = [], 0
+    parts: list[str] = []
+    start = 0
     for before, line in lines.verbatim:
         parts += [*decoded[start:before], line]
         start = before
@@ -71,7 +72,7 @@ def put_together(lines, decoded):
     return newline.join(parts) + newline * lines.ends
 
 
-def to_extra(lines, decoded):
+def to_extra(lines: Lines, decoded: list[str]) -> bytes:
     """The extra bytes for Lines whose codes the model decodes to `decoded`."""
     kept = sum(len(line.encode()) for _, line in lines.verbatim)
     if kept > MAX_VERBATIM_BYTES:
@@ -86,7 +87,7 @@ def to_extra(lines, decoded):
     return deflate(b"".join(parts))
 
 
-def from_extra(extra, count):
+def from_extra(extra: bytes, count: int) -> tuple[Lines, bytes]:
     """(Lines, checksum) in the extra bytes of a file with `count` codes; `coded` is empty. CodecError for other bytes."""
     reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines")
     flags, checksum = reader.take(1)[0], reader.take(4)
@@ -100,10 +101,10 @@ def from_extra(extra, count):
     return Lines([], verbatim, bool(flags & _ENDS), bool(flags & _RETURNS)), checksum
 
 
-def matches(lines, decoded, checksum):
+def matches(lines: Lines, decoded: list[str], checksum: bytes) -> bool:
     """Whether this machine decoded the lines as the writer's did."""
     return _checksum(lines, decoded) == checksum
 
 
-def _checksum(lines, decoded):
+def _checksum(lines: Lines, decoded: list[str]) -> bytes:
     return zlib.crc32(put_together(lines, decoded).encode()).to_bytes(4, "little")

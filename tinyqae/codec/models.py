@@ -6,31 +6,34 @@ wrote models.json, which says of each how, on what data, and what it reaches.
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..annotations import FilePath
 from ..checkpoint import write_arrays
 from ..errors import CheckpointError
-from ..models import load
+from ..models import Autoencoder, load
+from .parents import Parents
 
 FOLDER = Path(__file__).parent / "shipped"
 _SIGNIFICANT_BITS = 8
 
 
 @functools.cache
-def shipped_models():
+def shipped_models() -> dict[str, dict[str, Any]]:
     """{name: {"model_id", "file", "about", and what else models.json says}} of every model that comes with the package."""
     return json.loads((FOLDER / "models.json").read_text())
 
 
-def shipped(name, engine=None):
+def shipped(name: str, engine: str | None = None) -> Autoencoder:
     """The shipped model of this name, new, on the backend in use. CheckpointError for another name."""
     if name not in shipped_models():
         raise CheckpointError(f"no model called {name!r} comes with tinyqae; there are {', '.join(shipped_models())}")
     return load(FOLDER / shipped_models()[name]["file"], engine)
 
 
-def find(name_or_path, engine=None):
+def find(name_or_path: FilePath, engine: str | None = None) -> Autoencoder:
     """The shipped model of a name, or the one in a file. engine: see tinyqae.engine. CheckpointError where it is neither."""
     if str(name_or_path) in shipped_models():
         return shipped(str(name_or_path), engine)
@@ -40,18 +43,18 @@ def find(name_or_path, engine=None):
     return load(name_or_path, engine)
 
 
-def name_of(model_id):
+def name_of(model_id: bytes) -> str | None:
     """The name of the shipped model whose SHA-256 begins with these bytes, or None."""
     return next((name for name, entry in shipped_models().items() if entry["model_id"].startswith(model_id.hex())), None)
 
 
-def parents_of(model_id):
+def parents_of(model_id: bytes) -> Parents | None:
     """The parents for payload.encode_bits that suit the codes of a shipped model, found in its training; None for others."""
     name = name_of(model_id)
     return shipped_models()[name]["parents"] if name else None
 
 
-def round_weights(model):
+def round_weights(model: Autoencoder) -> None:
     """Round a model's weights to 8 significant bits, which float16 holds and deflates well. In place.
 
     What that changes is in models.json, where the figures before and after stand.
@@ -62,7 +65,7 @@ def round_weights(model):
         array[...] = np.ldexp(np.rint(mantissa * scale) / scale, exponent).astype(np.float16)
 
 
-def save_small(model, path):
+def save_small(model: Autoencoder, path: FilePath) -> None:
     """As model.save, with weights as float16 and deflated. ValueError where rounding them has not been done before."""
     arrays, meta = model.as_file()
     parameters = arrays["parameters"].astype(np.float16)

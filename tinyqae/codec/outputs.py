@@ -8,11 +8,13 @@ import os
 import sys
 import tempfile
 import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..annotations import FilePath
 from ..checkpoint import write_atomically
 from ..data.mnist import write_idx
 from ..data.pictures import one_line
@@ -29,7 +31,7 @@ _PICTURES = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 _LOSSY = (".avif", ".gif", ".jp2", ".jpeg", ".jpg", ".webp")
 
 
-def write_images(path, images, names):
+def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, names: Sequence[str] | None) -> None:
     """Write images in the form that the path asks for; a file that exists is replaced.
 
     "-"                              standard output: the bytes of an .npy file for a stack, of a PNG for a single picture
@@ -81,7 +83,7 @@ def write_images(path, images, names):
                         ".tif or .npy, or in / for a directory of pictures")
 
 
-def write_text(path, text):
+def write_text(path: FilePath, text: str) -> None:
     """Write a text in UTF-8, as it is; "-" is standard output, and a file that exists is replaced.
 
     Raises:
@@ -95,7 +97,7 @@ def write_text(path, text):
     write_parts(path, [data])
 
 
-def plain_name(name):
+def plain_name(name: str) -> bool:
     """Whether a picture may bear this name: it means a file in this very directory on every system, visible, in print.
 
     That leaves out whatever is empty, longer than LONGEST_NAME, holds a separator, a drive or a character that Windows
@@ -106,12 +108,14 @@ def plain_name(name):
             and name[0] != "." and name[-1] not in ". " and not _is_reserved(name))
 
 
-def plain_names(names):
+def plain_names(names: Iterable[str]) -> list[str]:
     """Plain names for files of these names (str, without ending), in the same order.
 
     What may not be in a name becomes "_". Names that some system would take for the same one get -2, -3, ...
     """
-    result, taken, numbers = [], set(), {}
+    result: list[str] = []
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}
     for name in names:
         clean = unique = _cleaned(name)
         while _key(unique) in taken:
@@ -122,7 +126,7 @@ def plain_names(names):
     return result
 
 
-def _check_names(names, count):
+def _check_names(names: Sequence[str], count: int) -> None:
     if len(names) != count:
         raise CodecError(f"{len(names)} names for {count} images: this file was not written by tinyqae")
     seen = set()
@@ -134,20 +138,20 @@ def _check_names(names, count):
         seen.add(_key(name))
 
 
-def _excerpt(name):
+def _excerpt(name: str) -> str:
     return ascii(name)[:100]
 
 
-def _is_reserved(name):
+def _is_reserved(name: str) -> bool:
     return unicodedata.normalize("NFKC", name).split(".")[0].rstrip().upper() in _RESERVED
 
 
-def _key(name):
+def _key(name: str) -> str:
     """Equal for two names that some file system takes for the same one: by case, or by how an accent is spelt."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-def _cleaned(name):
+def _cleaned(name: str) -> str:
     """A plain name like this one."""
     clean = "".join("_" if char in _FORBIDDEN or not char.isprintable() else char for char in name)
     if not clean or clean[0] == ".":
@@ -158,12 +162,12 @@ def _cleaned(name):
     return clean[:-1] + "_" if clean[-1] in ". " else clean
 
 
-def _cut(name, length):
+def _cut(name: str, length: int) -> str:
     """The beginning of a name, at most so many bytes in UTF-8."""
     return name.encode()[:length].decode(errors="ignore")
 
 
-def _checked_pictures(images):
+def _checked_pictures(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
     """The images as a list of uint8 arrays (H, W) or (H, W, 3)."""
     if isinstance(images, np.ndarray) and images.ndim != 4:
         raise ValueError(f"the stack of images has shape {images.shape}, expected (N, H, W, C)")
@@ -175,14 +179,14 @@ def _checked_pictures(images):
     return [image[..., 0] if image.shape[2:] == (1,) else image for image in images]
 
 
-def _the_only(path, pictures):
+def _the_only(path: str, pictures: list[np.ndarray]) -> np.ndarray:
     if len(pictures) > 1:
         raise DataError(f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in .npy, "
                         "or in / for a directory of pictures")
     return pictures[0]
 
 
-def _as_stack(path, pictures):
+def _as_stack(path: str, pictures: list[np.ndarray]) -> np.ndarray:
     """uint8 (N, H, W) or (N, H, W, 3)."""
     shapes = sorted({picture.shape for picture in pictures})
     if len(shapes) > 1:
@@ -191,11 +195,11 @@ def _as_stack(path, pictures):
     return np.stack(pictures)
 
 
-def _output(path):
+def _output(path: FilePath) -> str:
     return "standard output" if path == "-" else one_line(path)
 
 
-def _npy(stack):
+def _npy(stack: np.ndarray) -> list[bytes | memoryview]:
     """The parts of an .npy file."""
     if stack.ndim == 3 and stack.shape[2] == 3:
         stack = stack[..., np.newaxis]
@@ -205,21 +209,21 @@ def _npy(stack):
     return [header.getvalue(), stack.data]
 
 
-def _idx(path, pictures):
+def _idx(path: str, pictures: list[np.ndarray]) -> bytes:
     stack = _as_stack(path, pictures)
     if stack.ndim != 3:
         raise DataError(f"{one_line(path)} takes grey images, and these have colours; give a name that ends in .npy")
     return write_idx(stack)
 
 
-def _picture(picture, form):
+def _picture(picture: np.ndarray, form: str) -> memoryview:
     """The bytes of a picture file."""
     data = io.BytesIO()
     Image.fromarray(picture).save(data, form)
     return data.getbuffer()
 
 
-def write_parts(path, parts):
+def write_parts(path: FilePath, parts: Sequence[bytes | memoryview]) -> None:
     """Write bytes, one part after the other, to a file, whole or not at all, or, for "-", to standard output."""
     try:
         if path == "-":
@@ -237,11 +241,11 @@ def write_parts(path, parts):
         raise DataError(f"cannot write {_output(path)}: {error.strerror}") from error
 
 
-def _ends_as_directory(path):
+def _ends_as_directory(path: str) -> bool:
     return path.endswith(("/", os.sep))
 
 
-def _write_directory(path, pictures, names):
+def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str] | None) -> None:
     target = Path(path)
     if names is None:
         digits = max(5, len(str(len(pictures) - 1)))

@@ -6,6 +6,8 @@ channel, save much less: most of what can be known about a bit of a latent map i
 
 Sums of logarithms decide here, which another machine may round otherwise. That is no harm: the file says what was chosen.
 """
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 PARENT_COUNT_BITS = 3
@@ -14,22 +16,24 @@ MAX_PARENTS = (1 << PARENT_COUNT_BITS) - 1
 NEIGHBOURS = ((0, 0), (0, -1), (-1, 0))
 """Where a parent may be, as (rows down, columns right); a flat code has the first alone."""
 
+Lengths = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Parents = Sequence[Sequence[tuple[int, int, int]]]
 _SAMPLED_BITS, _SAMPLED_ROWS = 1 << 20, 1 << 13
 _SHORT_LIST = 32  # candidates a channel that are looked at together, a multiple of 8; all of them are looked at alone
 _MOST_CHANNELS_WITH_PARENTS = 1024
 
 
-def neighbours(places):
+def neighbours(places: int) -> int:
     """How many of NEIGHBOURS a map of so many places has."""
     return len(NEIGHBOURS) if places > 1 else 1
 
 
-def index_bits(channels, places):
+def index_bits(channels: int, places: int) -> int:
     """The number of bits that the index of a parent takes: its number among all candidates, neighbour by neighbour."""
     return (neighbours(places) * channels - 1).bit_length()
 
 
-def choose_parents(maps):
+def choose_parents(maps: np.ndarray) -> Parents:
     """For each channel a list of its parents (rows down, columns right, channel).
 
     maps: bool (N, h, w, c), codes; N at least 1, and h = w = 1 for flat ones.
@@ -49,7 +53,7 @@ def choose_parents(maps):
     numbers = candidates.astype(np.float32)
     together = (numbers @ numbers[:channels].T).astype(np.intp)
     ones = candidates.sum(axis=1, dtype=np.intp)
-    parents = []
+    parents: list[list[tuple[int, int, int]]] = []
     for channel in range(channels):
         allowed = np.r_[:channel, channels:len(candidates)]
         both, alone, other = together[allowed, channel], ones[channel], ones[allowed]
@@ -62,12 +66,12 @@ def choose_parents(maps):
     return parents
 
 
-def _add_parents(target, candidates, price, description_length):
+def _add_parents(target: np.ndarray, candidates: np.ndarray, price: int, description_length: Lengths) -> list[int]:
     """Which candidates, best first, to make parents of a bit: one after the other, while it saves more than `price` bits.
 
     target: uint8 (R,), the bit in R sampled places. candidates: uint8 (K, R).
     """
-    chosen = []
+    chosen: list[int] = []
     context = np.zeros(len(target), np.uint8)
     # Eight candidates side by side in the bytes of a number are counted by one addition, up to 255 ones.
     bytes_of_row = np.zeros((len(target), -len(candidates) // 8 * -8), np.uint8)
@@ -95,7 +99,7 @@ def _add_parents(target, candidates, price, description_length):
     return chosen
 
 
-def _description_length(largest):
+def _description_length(largest: int) -> Lengths:
     """A function of the numbers of zeros and ones, arrays of whole numbers with sums up to `largest`: how many bits the
     Krichevsky-Trofimov code takes for them, to Stirling's approximation.
     """

@@ -30,11 +30,14 @@ import importlib
 import math
 import operator
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from ..annotations import Shape
 from ..errors import CodecError, MissingPackage
-from .parents import NEIGHBOURS, PARENT_COUNT_BITS, choose_parents, index_bits, neighbours
+from .parents import NEIGHBOURS, PARENT_COUNT_BITS, Parents, choose_parents, index_bits, neighbours
 
 PACKED, CODED = 0, 1
 """The methods, as the container stores them. What they mean never changes: a new scheme takes a new number."""
@@ -56,7 +59,7 @@ in all. This does, and is nearly twice what the large CNN makes of 20,000 x 20,0
 _STEP_BITS = 1 << 16
 
 
-def encode_bits(bits, shape, parents=None):
+def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) -> tuple[int, bytes]:
     """The bytes of codes, by the method that makes fewer.
 
     Args:
@@ -92,7 +95,7 @@ def encode_bits(bits, shape, parents=None):
     return (CODED, coded) if len(coded) < len(packed) else (PACKED, packed)
 
 
-def decode_bits(payload, method, count, shape):
+def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.ndarray:
     """The codes that encode_bits made these bytes of.
 
     Args:
@@ -125,12 +128,12 @@ def decode_bits(payload, method, count, shape):
     coder = _Decoder(constriction, payload[CHECKSUM_BYTES:])
     bits = np.empty((count, size), np.bool_)
     _code_items(coder, _read_parents(coder, channels, height * width), bits.reshape(-1, height, width, channels))
-    if not coder.is_at_end() or _checksum(np.packbits(bits)) != payload[:CHECKSUM_BYTES]:
+    if not coder.is_at_end() or _checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
         raise CodecError("the payload is damaged: its checksum is not that of its bits")
     return bits
 
 
-def check_size(method, count, size, payload_bytes):
+def check_size(method: int, count: int, size: int, payload_bytes: int) -> None:
     """CodecError unless `payload_bytes` bytes may hold `count` codes of `size` bits. To be asked before memory is."""
     bits = count * size
     packed = -(-bits // 8)
@@ -152,7 +155,7 @@ def check_size(method, count, size, payload_bytes):
 # ---- the stream: what both sides do in the same order ------------------------------------------------------------------
 
 
-def _code_items(coder, parents, maps):
+def _code_items(coder: "_Encoder | _Decoder", parents: Parents, maps: np.ndarray) -> None:
     """Send maps (N, h, w, c) through the coder, which reads or overwrites them."""
     count, height, width, channels = maps.shape
     size, depth = height * width * channels, max(map(len, parents))
@@ -173,7 +176,7 @@ def _code_items(coder, parents, maps):
             codes[items] = rows[:size].T
 
 
-def _sources(parents, shape):
+def _sources(parents: Parents, shape: Shape) -> np.ndarray:
     """(D, h w c): the numbers of the bits of a code that are a bit's parents, h w c for a zero; D the most that a channel
     has. Channels with fewer have zeros behind.
     """
@@ -190,7 +193,7 @@ def _sources(parents, shape):
     return numbers[y + down, x + right, other].reshape(-1, size)
 
 
-def _contexts(rows, sources):
+def _contexts(rows: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """The values of parents as one number, the first parent's its lowest bit. rows: uint8 (K, n), zeros and ones; sources:
     numbers of rows, (D, ...), D below 8. Returns uint8 (..., n).
     """
@@ -204,7 +207,7 @@ def _contexts(rows, sources):
     return contexts
 
 
-def _blocks(count):
+def _blocks(count: int) -> Iterator[slice]:
     """Slices of 1, 1, 2, 4, ... LARGEST_BLOCK, LARGEST_BLOCK, ... items, `count` in all."""
     start = 0
     while start < count:
@@ -213,7 +216,7 @@ def _blocks(count):
         start = stop
 
 
-def _steps(size, channels, items, depth):
+def _steps(size: int, channels: int, items: int, depth: int) -> Iterator[slice]:
     """Slices of a code's bits, one after the other, each of one place and about _STEP_BITS bits (or contexts)."""
     most = max(1, _STEP_BITS // max(items, 1 << depth))
     for place in range(0, size, channels):
@@ -221,7 +224,7 @@ def _steps(size, channels, items, depth):
             yield slice(start, min(start + most, place + channels))
 
 
-def _runs(step, sources, border):
+def _runs(step: slice, sources: np.ndarray, border: int) -> Iterator[slice]:
     """Slices of the bits of a step, as long as they can be decoded together: no bit is another one's parent. border: the
     number in `sources` of a parent that is always 0.
     """
@@ -234,7 +237,7 @@ def _runs(step, sources, border):
     yield slice(start, step.stop)
 
 
-def _write_parents(coder, parents, places):
+def _write_parents(coder: "_Encoder", parents: Parents, places: int) -> None:
     """For each channel the number of its parents, then the index of each among all candidates."""
     channels = len(parents)
     coder.write_numbers([len(chosen) for chosen in parents], PARENT_COUNT_BITS)
@@ -242,7 +245,7 @@ def _write_parents(coder, parents, places):
                          for down, right, other in chosen], index_bits(channels, places))
 
 
-def _read_parents(coder, channels, places):
+def _read_parents(coder: "_Decoder", channels: int, places: int) -> Parents:
     """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
     counts = coder.read_numbers(channels, PARENT_COUNT_BITS)
     indices = iter(coder.read_numbers(sum(counts), index_bits(channels, places)))
@@ -260,11 +263,11 @@ class _Encoder:
 
     decodes = False
 
-    def __init__(self, constriction):
+    def __init__(self, constriction: Any):
         self._encoder = constriction.stream.queue.RangeEncoder()
         self._model, self._even = _models(constriction)
 
-    def code(self, rows, step, sources, probabilities):
+    def code(self, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """Code rows[step] of uint8 rows (K, n).
 
         sources (D, K): as _sources gives them. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the c
@@ -275,12 +278,12 @@ class _Encoder:
                              probabilities.repeat(2, axis=0).take(outcomes, axis=0))
         return np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
 
-    def write_numbers(self, numbers, width):
+    def write_numbers(self, numbers: list[int], width: int) -> None:
         """Append whole numbers of `width` bits each."""
         bits = np.array(numbers, np.int32)[:, np.newaxis] >> np.arange(width, dtype=np.int32)[::-1] & 1
         self._encoder.encode(bits.ravel(), self._even)
 
-    def words(self):
+    def words(self) -> bytes:
         return self._encoder.get_compressed().astype("<u4").tobytes()
 
 
@@ -289,13 +292,13 @@ class _Decoder:
 
     decodes = True
 
-    def __init__(self, constriction, words):
+    def __init__(self, constriction: Any, words: bytes):
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
         self._model, self._even = _models(constriction)
         # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
         self._bits_left = 2 * 8 * len(words) + 128
 
-    def code(self, rows, step, sources, probabilities):
+    def code(self, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """As the encoder's, but overwrites rows[step]."""
         first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
         for run in _runs(step, sources, len(rows) - 1):
@@ -308,22 +311,22 @@ class _Decoder:
             raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
         return tally
 
-    def read_numbers(self, count, width):
+    def read_numbers(self, count: int, width: int) -> list[int]:
         """A list of the next `count` whole numbers of `width` bits each."""
         bits = self._decode(self._even, count * width).reshape(count, width)
         return (bits @ (1 << np.arange(width)[::-1])).tolist()
 
-    def is_at_end(self):
+    def is_at_end(self) -> bool:
         return self._decoder.maybe_exhausted()
 
-    def _decode(self, model, what):
+    def _decode(self, model: Any, what: Any) -> np.ndarray:
         try:
             return self._decoder.decode(model, what)
         except AssertionError as error:  # constriction's answer to words that no encoder writes
             raise CodecError("the payload is damaged: the range decoder cannot read it") from error
 
 
-def _models(constriction):
+def _models(constriction: Any) -> tuple[Any, Any]:
     """(a model of a bit with probabilities to be given, one of 1/2)."""
     # perfect=False rounds a probability to 24 bits by a multiplication, the same in constriction 0.4 and 0.5. Of two
     # values, Categorical is Bernoulli, bit for bit, in half the time.
@@ -331,7 +334,7 @@ def _models(constriction):
     return model.Categorical(perfect=False), model.Bernoulli(0.5, perfect=False)
 
 
-def _outcomes(rows, step, sources):
+def _outcomes(rows: np.ndarray, step: slice, sources: np.ndarray) -> np.ndarray:
     """(c n,): for each bit of a step of c bits and n items twice the number of its context, counted on from one bit of the
     step to the next, and 1 more where the bit is 1.
     """
@@ -341,14 +344,14 @@ def _outcomes(rows, step, sources):
     return np.add(outcomes, (np.arange(len(outcomes)) << len(sources) + 1)[:, np.newaxis]).ravel()
 
 
-def _checksum(packed):
+def _checksum(packed: bytes | memoryview) -> bytes:
     return zlib.crc32(packed).to_bytes(CHECKSUM_BYTES, "little")
 
 
 # ---- arguments ---------------------------------------------------------------------------------------------------------
 
 
-def map_shape(shape):
+def map_shape(shape: Shape) -> tuple[int, int, int]:
     """(h, w, c) of a code's layout; a flat code is one place with L channels. TypeError or ValueError for other things."""
     try:
         sides = tuple(operator.index(side) for side in shape)
@@ -357,10 +360,11 @@ def map_shape(shape):
     if len(sides) not in (1, 3) or min(sides) < 1 or math.prod(sides) > MAX_CODE_SIZE:
         raise ValueError(f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} "
                          "bits in all")
-    return sides if len(sides) == 3 else (1, 1, *sides)
+    height, width, channels = sides if len(sides) == 3 else (1, 1, *sides)
+    return height, width, channels
 
 
-def _constriction():
+def _constriction() -> Any:
     """The package, or None where it is not installed."""
     try:
         return importlib.import_module("constriction")

@@ -11,10 +11,12 @@ with varints as in container.py, and deflated by blocks.deflate:
 A picture is cut into tiles from its upper left corner on, row by row; what is missing at the right and lower edges is
 filled up with the picture's last column and row, which cost the fewest bits in most models.
 """
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..annotations import Shape
 from ..errors import CodecError
 from .blocks import Reader, deflate, inflate, varint
 
@@ -23,20 +25,22 @@ MAX_VALUES = 1 << 31
 
 _MAX_NAME_BYTES = 200
 
+Size = tuple[int, int]
+
 
 @dataclass(frozen=True)
 class Layout:
     """How tiles make pictures: sizes ((height, width), ...) of each, and names, a tuple of str or None."""
 
-    sizes: tuple
-    names: tuple | None
+    sizes: tuple[Size, ...]
+    names: tuple[str, ...] | None
 
-    def tiles(self, tile):
+    def tiles(self, tile: Size) -> int:
         """How many tiles (height, width) all pictures take."""
         return sum(_count(size, tile) for size in self.sizes)
 
 
-def cut(pictures, input_shape):
+def cut(pictures: Sequence[np.ndarray], input_shape: Shape) -> np.ndarray:
     """uint8 (N, h, w, C): the tiles of pictures, uint8 arrays (H, W), (H, W, 1) or (H, W, 3), for a model of input_shape
     (h, w, C).
 
@@ -59,7 +63,7 @@ def cut(pictures, input_shape):
     return tiles
 
 
-def join(tiles, sizes):
+def join(tiles: np.ndarray, sizes: Iterable[Size]) -> list[np.ndarray]:
     """The pictures, a list of uint8 arrays (H, W, C), from the tiles (N, h, w, C) that `cut` made, by their sizes."""
     height, width, channels = tiles.shape[1:]
     pictures, start = [], 0
@@ -72,7 +76,7 @@ def join(tiles, sizes):
     return pictures
 
 
-def to_extra(layout):
+def to_extra(layout: Layout) -> bytes:
     """The extra bytes that hold a Layout."""
     parts = [varint(len(layout.sizes))]
     parts += [varint(side) for size in layout.sizes for side in size]
@@ -85,7 +89,7 @@ def to_extra(layout):
     return deflate(b"".join(parts))
 
 
-def from_extra(extra, count, tile=None):
+def from_extra(extra: bytes, count: int, tile: Size | None = None) -> Layout:
     """The Layout in extra bytes of a file with `count` codes; CodecError for other bytes and, where the size of a tile
     (height, width) is known, unless it is one of so many tiles.
     """
@@ -104,11 +108,11 @@ def from_extra(extra, count, tile=None):
     return layout
 
 
-def _count(size, tile):
+def _count(size: Size, tile: Size) -> int:
     return -(-size[0] // tile[0]) * -(-size[1] // tile[1])
 
 
-def _check(i, picture, channels):
+def _check(i: int, picture: np.ndarray, channels: int) -> None:
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
         raise TypeError(f"picture {i} is {getattr(picture, 'dtype', type(picture).__name__)}, expected a uint8 array")
     found = 1 if picture.ndim == 2 else picture.shape[-1] if picture.ndim == 3 else None
@@ -119,7 +123,7 @@ def _check(i, picture, channels):
                          "pictures")
 
 
-def _cut_one(picture, input_shape):
+def _cut_one(picture: np.ndarray, input_shape: Shape) -> np.ndarray:
     height, width, channels = input_shape
     rows, columns = picture.shape[:2]
     picture = np.pad(picture, ((0, -rows % height), (0, -columns % width), (0, 0)), mode="edge")

@@ -11,6 +11,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -80,7 +81,7 @@ def load_anki(data_dir: str | os.PathLike | None = None, *, language: str = "fra
         raise ValueError(f"lines must be at least 1, got {lines}")
     root = cache.data_directory(data_dir)
     path = root / f"{language}-eng" / f"{language}.txt"
-    addresses = [(PAIRS_URL.format(language=language), None)]
+    addresses: list[tuple[str, str | None]] = [(PAIRS_URL.format(language=language), None)]
     if language == FROZEN_LANGUAGE:
         addresses.append((FROZEN_URL, f"sha1:{FROZEN_SHA1}"))
     sources = [(urlsplit(url).netloc, functools.partial(_fetch, url, known_hash, path, progress))
@@ -138,7 +139,7 @@ def english_sentences(content: bytes, lines: int) -> tuple[str, ...]:
     return _not_blank(map(clean_sentence, english))
 
 
-def _not_blank(texts) -> tuple[str, ...]:
+def _not_blank(texts: Iterable[str]) -> tuple[str, ...]:
     sentences = tuple(sentence for sentence in texts if sentence.strip())
     if not sentences:
         raise DataError("no sentence with a letter from a to z or a digit in it")
@@ -159,7 +160,7 @@ def _read(path: Path) -> bytes:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _fetch(url: str, known_hash: str | None, path: Path, progress: bool, _) -> None:
+def _fetch(url: str, known_hash: str | None, path: Path, progress: bool, _: list[str]) -> None:
     """Download the archive at `url` and write the file of pairs in it to `path`; the archive is not kept.
 
     Paths in the archive are compared and never used as paths. SourceFailed for a damaged or strange archive.

@@ -3,16 +3,18 @@
 Batch norm can do nothing with one example. So a last batch of one is left out: another one each epoch.
 """
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import backend
+from ..annotations import Array, DType, Function, Sentences
 from ..tokens import END, SPACE, START, to_tokens
 from .splice import splice_sentences
 
 
-def as_floats(images, dtype=np.float32):
+def as_floats(images: np.ndarray, dtype: DType = np.float32) -> np.ndarray:
     """Bytes 0..255 -> floats in [0, 1] (times 1/255); floats are checked and converted. images (N, ...), NumPy."""
     if images.dtype == np.uint8:
         return np.multiply(images, np.dtype(dtype).type(1 / 255))
@@ -26,13 +28,16 @@ def as_floats(images, dtype=np.float32):
 class Batches:
     """The batches of n examples. `epoch(random)` yields one epoch's, len() of them."""
 
-    def __init__(self, n, batch_size):
+    epoch: Function
+    checksum: Function
+
+    def __init__(self, n: int, batch_size: int):
         self.n, self.batch_size = n, batch_size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return max(1, -(-self.n // self.batch_size) - (self.n % self.batch_size == 1))
 
-    def indices(self, order):
+    def indices(self, order: np.ndarray) -> list[np.ndarray]:
         """The numbers of the examples of each batch, in this order."""
         return [order[i * self.batch_size:(i + 1) * self.batch_size] for i in range(len(self))]
 
@@ -40,15 +45,15 @@ class Batches:
 class ImageBatches(Batches):
     """Batches of images (N, H, W, C), bytes 0..255 or floats in [0, 1], as floats of this dtype on the device."""
 
-    def __init__(self, images, batch_size, dtype):
+    def __init__(self, images: np.ndarray, batch_size: int, dtype: DType):
         super().__init__(len(images), batch_size)
         self.images, self.dtype = images if images.dtype == np.uint8 else as_floats(images, dtype), dtype
 
-    def checksum(self):
+    def checksum(self) -> int:
         """A number that other images would hardly have."""
-        return zlib.crc32(np.ascontiguousarray(self.images))
+        return zlib.crc32(np.ascontiguousarray(self.images).data)
 
-    def epoch(self, random):
+    def epoch(self, random: np.random.Generator) -> Iterator[Array]:
         """One epoch's batches in an order drawn from `random`."""
         for index in self.indices(random.permutation(self.n)):
             yield backend.to_device(as_floats(self.images[index], self.dtype))
@@ -61,14 +66,14 @@ class SentenceBatch:
     for padding, 1/characters elsewhere. characters: how many targets count.
     """
 
-    tokens: object
-    lengths: object
-    inputs: object
-    targets: object
-    weights: object
+    tokens: Array
+    lengths: Array | None
+    inputs: Array
+    targets: Array
+    weights: Array
     characters: int
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.tokens.shape[1]
 
 
@@ -82,13 +87,14 @@ class SentenceBatches(Batches):
     pad_to, reverse: as in `tokenize`. splice: the share of an epoch's sentences that are spliced from two.
     """
 
-    def __init__(self, sentences, batch_size, dtype, *, pad_to=None, reverse=False, splice=0.0):
+    def __init__(self, sentences: Sentences, batch_size: int, dtype: DType, *, pad_to: int | None = None,
+                 reverse: bool = False, splice: float = 0.0):
         super().__init__(len(sentences), batch_size)
         self.sentences, self.dtype = list(sentences), np.dtype(dtype)
         self.pad_to, self.reverse, self.splice = pad_to, reverse, splice
         self._send(sentences)
 
-    def _send(self, sentences):
+    def _send(self, sentences: Sentences) -> None:
         tokens, self.lengths, targets = tokenize(sentences, self.pad_to, self.reverse)
         inputs = np.roll(targets, 1, axis=1)
         inputs[:, 0] = START
@@ -96,28 +102,28 @@ class SentenceBatches(Batches):
         self.lengths_on_device = backend.to_device(self.lengths)
         self.places = backend.xp.arange(targets.shape[1])[:, None]
 
-    def checksum(self):
+    def checksum(self) -> int:
         """A number that other sentences would hardly have."""
         return zlib.crc32("\n".join(self.sentences).encode())
 
-    def epoch(self, random):
+    def epoch(self, random: np.random.Generator) -> Iterator[SentenceBatch]:
         """One epoch's batches, drawn from `random`."""
         if self.splice:
             self._send(splice_sentences(self.sentences, self.splice, random))
         order = random.permutation(self.n)
         return self._gather(order[1:] if self.n % self.batch_size == 1 < self.n else order)
 
-    def in_order(self):
+    def in_order(self) -> Iterator[SentenceBatch]:
         """All sentences in batches, as they stand."""
         return self._gather(np.arange(self.n))
 
-    def _gather(self, order):
+    def _gather(self, order: np.ndarray) -> Iterator[SentenceBatch]:
         on_device = backend.to_device(order)
         for start in range(0, len(order), self.batch_size):
             rows = slice(start, start + self.batch_size)
             yield self._batch(order[rows], on_device[rows])
 
-    def _batch(self, index, rows):
+    def _batch(self, index: np.ndarray, rows: Array) -> SentenceBatch:
         """The SentenceBatch of the sentences `index` (on the host, to know the shapes), which are `rows` on the device."""
         xp, padded, longest = backend.xp, self.pad_to is not None, int(self.lengths[index].max())
         steps = self.targets.shape[1] if padded else longest + 1
@@ -131,7 +137,8 @@ class SentenceBatches(Batches):
         return SentenceBatch(tokens, lengths, inputs, targets, (self.places[:steps] <= lengths) * weight, characters)
 
 
-def tokenize(sentences, pad_to=None, reverse=False):
+def tokenize(sentences: Sentences, pad_to: int | None = None,
+             reverse: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(tokens (N, T) as the encoder reads them, lengths (N,), targets (N, T') of the decoder), NumPy arrays.
 
     pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with spaces,

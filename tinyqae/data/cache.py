@@ -18,7 +18,7 @@ from tinyqae.errors import DataError
 try:
     import fcntl
 except ImportError:  # Windows, which itself refuses to replace a file that another process holds open
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 ENVIRONMENT_VARIABLE = "TINYQAE_DATA"
 SECONDS_TO_CONNECT = 5
@@ -100,7 +100,7 @@ def download(url: str, path: Path, known_hash: str | None, *, progress: bool, us
                 part.unlink(missing_ok=True)
             pooch.retrieve(url, known_hash, path.name, path.parent, processor, receive)
     except requests.HTTPError as error:
-        raise SourceFailed(f"HTTP status {error.response.status_code} for {path.name}") from error
+        raise SourceFailed(f"HTTP status {error.response.status_code} for {path.name}") from error  # type: ignore[union-attr]
     except requests.RequestException as error:
         # urllib3 puts the reason behind a colon or two: "HTTPSConnection(host='x', port=443): Failed to ...: Network ...".
         reason = str(getattr(error.args[0], "reason", error)).rpartition(": ")[2]

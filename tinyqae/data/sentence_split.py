@@ -23,7 +23,7 @@ class SentenceSplit:
 
     train: tuple[str, ...]
     test: tuple[str, ...]
-    report: dict
+    report: dict[str, tuple[str, ...]]
     how: str
     name: str
     sha256: str

@@ -1,11 +1,13 @@
 """Data augmentation: new sentences spliced from old ones, so that a model learns to copy rather than to memorize."""
+from collections.abc import Sequence
+
 import numpy as np
 
 # How often a pair is drawn anew whose splice has no suitable length, before the old sentence stays.
 ATTEMPTS = 10
 
 
-def splice_sentences(sentences, share, random):
+def splice_sentences(sentences: Sequence[str], share: float, random: np.random.Generator) -> list[str]:
     """The sentences, but each with probability `share` replaced by the head of one of them and the tail of another.
 
     One half of the new sentences is cut between words, the other anywhere. None is longer than the longest of
@@ -15,7 +17,7 @@ def splice_sentences(sentences, share, random):
     spliced, count = list(sentences), len(sentences)
     lengths = [len(sentence) for sentence in sentences]
     shortest, longest = np.median(lengths), max(lengths)
-    waiting = (random.random(count) < share).nonzero()[0]
+    waiting: np.ndarray | list[int] = (random.random(count) < share).nonzero()[0]
     for _ in range(ATTEMPTS):
         pairs = random.integers(count, size=(len(waiting), 2))
         places, between_words = random.random((len(waiting), 2)), random.random(len(waiting)) < 0.5

@@ -73,7 +73,7 @@ def synthetic_sentences(n: int = 20_000, seed: int = 0) -> TextData:
 @functools.cache
 def _every_sentence() -> tuple[str, ...]:
     """All different sentences of the grammar that are short enough, in the order of the templates."""
-    sentences = {}
+    sentences: dict[str, None] = {}
     for template in re.split(r"\s*\|\s*", TEMPLATES):
         parts = [WORDS[part[1:-1]].split(", ") if part.startswith("{") else [part] for part in template.split()]
         sentences |= dict.fromkeys(" ".join(words) for words in itertools.product(*parts))

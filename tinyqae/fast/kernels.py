@@ -15,7 +15,7 @@ from ..errors import BackendError
 # Values of the environment variable. "numpy" stands for the plain functions, on a GPU as well.
 KERNELS = ("auto", "numpy", "numba", "cupy")
 FLOAT32 = np.dtype(np.float32)
-_replacements = {}  # {backend: {plain function: fused kernel}}
+_replacements: dict = {}  # {backend: {plain function: fused kernel}}
 
 
 def kernels():

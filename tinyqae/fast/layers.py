@@ -29,7 +29,7 @@ THREADING_THRESHOLD = 5e6
 class Buffered:
     """A mixin for a layer of the reference engine that adds buffers."""
 
-    capacity = 0
+    capacity: int | tuple[int, int] = 0
 
     def prepare(self):
         """Called once, by the engine's `build`: allocate what does not depend on the batch size."""

@@ -6,6 +6,7 @@ depends on them are arrays of one value, updated by the device, so that a replay
 import math
 
 from .. import backend, optim
+from ..annotations import Function
 from . import kernels
 
 CHUNK_SIZE = 16384
@@ -18,8 +19,8 @@ class InPlaceOptimizer:
     update(parameters, gradients, *state vectors, scratch, *constants).
     """
 
-    state_names = ()
-    update = None
+    state_names: tuple[str, ...] = ()
+    update: Function
 
     def __init__(self, optimizer, parameters):
         xp, plain = backend.xp, type(self).update

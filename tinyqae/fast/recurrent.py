@@ -16,7 +16,7 @@ class LSTM(Buffered, recurrent.LSTM):
     """See recurrent.LSTM; fast/lstm.py has the loop over time."""
 
     multithreaded = True
-    capacity = 0, 0
+    capacity: tuple[int, int] = 0, 0
 
     def prepare(self):
         # Importing the compiled kernels loads a BLAS of their own, which must happen before its threads are limited.

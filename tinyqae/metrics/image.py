@@ -6,7 +6,11 @@ All arithmetic is float64. The four measures return one value per image, shape (
 The report's own figures follow other, flawed definitions: see benchmarks/report/image_metrics.py.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+
+from tinyqae.annotations import Shape
 
 PEAK = 255
 """Largest value of a pixel: the MAX_I of the PSNR and the data range of the SSIM."""
@@ -19,7 +23,7 @@ RADIUS = WINDOW // 2
 _PIXELS_PER_CHUNK = 100_000  # the dozen float64 maps of one SSIM call then fit a CPU's cache: larger chunks are slower
 
 
-def to_uint8(images):
+def to_uint8(images: np.ndarray) -> np.ndarray:
     """Round images in [0, 1], floats of any shape, to bytes: rint(255 * clip(x, 0, 1)). A byte k scaled to k/255 becomes k
     again. TypeError for anything but floats, ValueError for NaN or infinity.
     """
@@ -32,7 +36,7 @@ def to_uint8(images):
     return np.rint(np.clip(images, 0, 1) * np.float32(PEAK)).astype(np.uint8)
 
 
-def mse(a, b):
+def mse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mean squared error of each image, in squared gray levels: mean over (H, W, C) of (a - b)^2.
 
     a, b: uint8 (N, H, W, C) of equal shape -> float64 (N,). TypeError for anything but uint8, ValueError for shapes that
@@ -41,19 +45,19 @@ def mse(a, b):
     return _mean_per_image(np.square, a, b)
 
 
-def mae(a, b):
+def mae(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mean absolute error of each image, in gray levels: mean over (H, W, C) of |a - b|; arguments as for `mse`."""
     return _mean_per_image(np.abs, a, b)
 
 
-def psnr(a, b):
+def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio of each image in dB: 10 log10(255^2 / mse); infinite for identical images; arguments as
     for `mse`.
     """
     return psnr_of_mse(mse(a, b))
 
 
-def psnr_of_mse(mean_squared_error, peak=PEAK):
+def psnr_of_mse(mean_squared_error: np.ndarray | float, peak: np.ndarray | float = PEAK) -> np.ndarray:
     """PSNR in dB of a mean squared error: 10 log10(peak^2 / mean_squared_error) (report, section 6.2.1).
 
     Numbers or arrays; peak: the signal's largest value. An error of 0 gives infinity, whatever the peak; a peak of 0 with an
@@ -67,7 +71,7 @@ def psnr_of_mse(mean_squared_error, peak=PEAK):
     return np.where(error == 0, np.inf, decibels)[()]
 
 
-def ssim(a, b):
+def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Structural similarity of each image (Wang et al. 2004), with scikit-image's defaults.
 
     The window is 7x7, uniform, with sample covariance; K1 = 0.01, K2 = 0.03, data range 255. The similarity is averaged
@@ -93,7 +97,7 @@ def ssim(a, b):
     return similarity / channels
 
 
-def image_metrics(original, reconstruction):
+def image_metrics(original: np.ndarray, reconstruction: np.ndarray) -> dict[str, float]:
     """Means of the four measures over a stack of images, uint8 (N, H, W, C), H and W at least 7: a dict of floats.
 
         psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly: nothing is left
@@ -114,7 +118,7 @@ def image_metrics(original, reconstruction):
     }
 
 
-def check_image_pair(a, b):
+def check_image_pair(a: np.ndarray, b: np.ndarray) -> None:
     """Raise TypeError or ValueError unless a and b are uint8 NHWC stacks of one shape that is not empty."""
     for name, images in (("first", a), ("second", b)):
         _check_numpy(f"the {name} stack of images", images)
@@ -129,23 +133,23 @@ def check_image_pair(a, b):
         raise ValueError(f"the stacks of images are empty: shape {a.shape}")
 
 
-def check_window_fits(shape):
+def check_window_fits(shape: Shape) -> None:
     """Raise ValueError if images of an NHWC shape are smaller than the SSIM's window."""
     if min(shape[1:3]) < WINDOW:
         raise ValueError(f"images are {shape[1]}x{shape[2]} pixels; SSIM needs at least {WINDOW}x{WINDOW}")
 
 
-def images_per_chunk(height, width):
+def images_per_chunk(height: int, width: int) -> int:
     """How many images of a size to treat at once, so that memory stays bounded and the work stays in cache."""
     return max(1, _PIXELS_PER_CHUNK // (height * width))
 
 
-def _chunks(shape):
+def _chunks(shape: Shape) -> list[slice]:
     size = images_per_chunk(*shape[1:3])
     return [slice(start, start + size) for start in range(0, shape[0], size)]
 
 
-def _mean_per_image(penalty, a, b):
+def _mean_per_image(penalty: Callable[[np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray) -> np.ndarray:
     check_image_pair(a, b)
     means = np.empty(len(a))
     for chunk in _chunks(a.shape):
@@ -155,6 +159,6 @@ def _mean_per_image(penalty, a, b):
     return means
 
 
-def _check_numpy(name, array):
+def _check_numpy(name: str, array: object) -> None:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__}, expected a NumPy array")

@@ -2,6 +2,8 @@
 
 import math
 import operator
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -9,21 +11,21 @@ CODE_BITS_PER_VALUE = {"binary": 1, "float32": 32}
 """Bits that one latent value takes in a code: thresholded to a bit, or stored as it is (the vanilla bottleneck)."""
 
 
-def bits_per_item(latent_size, code):
+def bits_per_item(latent_size: int, code: str) -> int:
     """Size of one item's code in bits, an int: N for a "binary" code, 32 N for "float32" values. latent_size: N."""
     if code not in CODE_BITS_PER_VALUE:
         raise ValueError(f"code is {code!r}, expected one of {', '.join(map(repr, CODE_BITS_PER_VALUE))}")
     return CODE_BITS_PER_VALUE[code] * _positive_int("latent_size", latent_size)
 
 
-def image_bits(shape):
+def image_bits(shape: Iterable[int]) -> int:
     """Size of one uncompressed image (H, W, C) in bits, an int: 8 per channel value. A 28x28 MNIST digit has 6,272 bits, a
     32x32 RGB image of CIFAR-10 24,576.
     """
     return 8 * math.prod(_positive_int("a side of shape", side) for side in shape)
 
 
-def compression_ratio(original_bits, compressed_bits):
+def compression_ratio(original_bits: float, compressed_bits: float) -> float:
     """Size of the original over size of the compressed data (report, section 6.2.1, equation 1); higher is smaller.
     ValueError unless both sizes are finite and above 0.
     """
@@ -33,13 +35,13 @@ def compression_ratio(original_bits, compressed_bits):
     return original_bits / compressed_bits
 
 
-def bit_activity(bits):
+def bit_activity(bits: np.ndarray) -> np.ndarray:
     """Share of the items in which each bit is 1. bits: bool (M, N), M items of N bits -> float64 (N,), in [0, 1]."""
     _check_matrix("bits", bits, np.bool_)
     return bits.mean(axis=0)
 
 
-def bit_entropy(bits):
+def bit_entropy(bits: np.ndarray) -> np.ndarray:
     """Entropy of each bit over the items, in bits: -p log2 p - (1 - p) log2(1 - p), p the bit's activity.
 
     This is what a bit can carry at most: 1 when it is on in half of the items, 0 when it never changes. Dependence
@@ -52,7 +54,7 @@ def bit_entropy(bits):
     return np.abs(np.sum(probability * log, axis=0))  # not a minus sign, which would print a dead bit as -0.0
 
 
-def code_usage(latent, bits=None):
+def code_usage(latent: np.ndarray, bits: np.ndarray | None = None) -> dict[str, float]:
     """How decided the latent is and how well its bits are used, over M items, a dict:
 
         distance_to_bit     mean of min(z, 1 - z), z the latent clipped to [0, 1]. From 0, where thresholding loses nothing,
@@ -78,7 +80,7 @@ def code_usage(latent, bits=None):
     }
 
 
-def _positive_int(name, value):
+def _positive_int(name: str, value: Any) -> int:
     if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}, expected an integer")
     value = operator.index(value)
@@ -87,7 +89,7 @@ def _positive_int(name, value):
     return value
 
 
-def _check_matrix(name, array, kind):
+def _check_matrix(name: str, array: np.ndarray, kind: type[np.generic]) -> None:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} is a {type(array).__name__}, expected a NumPy array")
     if not np.issubdtype(array.dtype, kind):

@@ -20,6 +20,8 @@ import importlib
 import lzma
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ LANGUAGE = "en"
 _ZSTD_LEVEL = 19  # the highest that needs no more memory to decompress than the others
 
 
-def levenshtein(original, reconstruction):
+def levenshtein(original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
     """Levenshtein distance of each pair: the least number of characters to insert, delete or substitute.
 
     It is a metric: 0 for equal sentences only, symmetric, and it obeys the triangle inequality. An empty sentence and
@@ -45,7 +47,7 @@ def levenshtein(original, reconstruction):
     return _per_pair(edits, original, reconstruction)
 
 
-def cosine_distance(original, reconstruction):
+def cosine_distance(original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
     """Cosine distance of each pair's lemma counts: 1 - a.b / (|a| |b|), a and b how often each lemma occurs.
 
     A lemma is a word's dictionary form, so that "houses" and "house" are the same; words that simplemma does not know
@@ -56,7 +58,7 @@ def cosine_distance(original, reconstruction):
     return _on_lemmas(cosine_of_tokens, original, reconstruction)
 
 
-def jaccard_distance(original, reconstruction):
+def jaccard_distance(original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
     """Jaccard distance of each pair's sets of lemmas: 1 - |A and B| / |A or B|.
 
     Lemmas as for `cosine_distance`. Neither the order of the words nor their number is seen. Symmetric, and 1 for pairs
@@ -65,7 +67,7 @@ def jaccard_distance(original, reconstruction):
     return _on_lemmas(jaccard_of_tokens, original, reconstruction)
 
 
-def bleu_distance(original, reconstruction):
+def bleu_distance(original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
     """1 - BLEU of each pair, on words, with n-grams up to n = 4 and NLTK's smoothing method 4.
 
     BLEU = exp(min(0, 1 - r/L)) (p1 p2 p3 p4)^(1/4), for a reconstruction of L words of an original of r; pn is the
@@ -90,13 +92,13 @@ def bleu_distance(original, reconstruction):
     return on_words(one_minus_bleu(smoothing), original, reconstruction)
 
 
-def require_text_packages():
+def require_text_packages() -> None:
     """MissingPackage unless every package of the text metrics is installed: ask before a long run, not after it."""
     for module in ("Levenshtein", "nltk.translate.bleu_score", "simplemma"):
         _text_package(module)
 
 
-def text_metrics(original, reconstruction):
+def text_metrics(original: Sequence[str], reconstruction: Sequence[str]) -> dict[str, float]:
     """Means of the four distances over all pairs, and "exact_match_rate", the share of the pairs that are equal, character
     by character: a dict of floats. Arguments and errors as for `levenshtein`, for any of the three packages.
     """
@@ -109,7 +111,7 @@ def text_metrics(original, reconstruction):
     }
 
 
-def text_compression(sentences, bits_per_sentence):
+def text_compression(sentences: Sequence[str], bits_per_sentence: int) -> dict[str, Any]:
     """What a code of fixed size saves on a text, beside what general-purpose compressors save on it without loss.
 
     **A code of 2H bits per sentence is often no compression at all.** 22 characters are 176 bits as they are. H = 32
@@ -143,8 +145,8 @@ def text_compression(sentences, bits_per_sentence):
     }
 
 
-def _compressors():
-    compressors = {
+def _compressors() -> dict[str, Callable[[bytes], bytes]]:
+    compressors: dict[str, Callable[[bytes], bytes]] = {
         "gzip": lambda data: gzip.compress(data, 9),
         "bz2": lambda data: bz2.compress(data, 9),
         "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
@@ -160,52 +162,55 @@ def _compressors():
     return compressors
 
 
-def cosine_of_tokens(a, b):
+def cosine_of_tokens(a: list[str], b: list[str]) -> float:
     """Cosine distance of two lists of tokens, neither empty, by their counts."""
-    a, b = Counter(a), Counter(b)
-    dot = sum(count * b[token] for token, count in a.items())
+    of_a, of_b = Counter(a), Counter(b)
+    dot = sum(count * of_b[token] for token, count in of_a.items())
     # One root of an integer: the quotient of equal or proportional counts is then exactly 1.
-    squares = sum(count * count for count in a.values()) * sum(count * count for count in b.values())
+    squares = sum(count * count for count in of_a.values()) * sum(count * count for count in of_b.values())
     return 1 - dot / math.sqrt(squares)
 
 
-def jaccard_of_tokens(a, b):
+def jaccard_of_tokens(a: list[str], b: list[str]) -> float:
     """Jaccard distance of two lists of tokens, neither empty, by their sets."""
-    a, b = set(a), set(b)
-    return 1 - len(a & b) / len(a | b)
+    of_a, of_b = set(a), set(b)
+    return 1 - len(of_a & of_b) / len(of_a | of_b)
 
 
-def one_minus_bleu(smoothing):
+def one_minus_bleu(smoothing: Callable) -> Callable[[list[str], list[str]], float]:
     """The function of two lists of words that is 1 - BLEU with NLTK's or another smoothing function."""
     sentence_bleu = _text_package("nltk.translate.bleu_score").sentence_bleu
     return lambda a, b: 1 - sentence_bleu([a], b, smoothing_function=smoothing)
 
 
-def _on_lemmas(distance, original, reconstruction):
+def _on_lemmas(distance: Callable[[list[str], list[str]], float], original: Sequence[str],
+               reconstruction: Sequence[str]) -> np.ndarray:
     lemmatize = _text_package("simplemma").lemmatize
 
-    def lemmas(sentence):
+    def lemmas(sentence: str) -> list[str]:
         return [lemmatize(word, LANGUAGE) for word in sentence.split()]
 
     return on_tokens(distance, lemmas, original, reconstruction)
 
 
-def on_words(distance, original, reconstruction):
+def on_words(distance: Callable[[list[str], list[str]], float], original: Sequence[str],
+             reconstruction: Sequence[str]) -> np.ndarray:
     """A distance of two lists of words for each pair of sentences, as `on_tokens`."""
     return on_tokens(distance, str.split, original, reconstruction)
 
 
-def on_tokens(distance, tokenize, original, reconstruction):
+def on_tokens(distance: Callable[[list[str], list[str]], float], tokenize: Callable[[str], list[str]],
+              original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
     """A distance of two lists of tokens for each pair of sentences, with the module's rule for empty lists."""
 
-    def distance_of_pair(a, b):
-        a, b = tokenize(a), tokenize(b)
-        return distance(a, b) if a and b else float(len(a) != len(b))
+    def distance_of_pair(a: str, b: str) -> float:
+        of_a, of_b = tokenize(a), tokenize(b)
+        return distance(of_a, of_b) if of_a and of_b else float(len(of_a) != len(of_b))
 
     return _per_pair(distance_of_pair, original, reconstruction)
 
 
-def _per_pair(distance, original, reconstruction):
+def _per_pair(distance: Callable[[str, str], float], original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
     _check_sentences("original", original)
     _check_sentences("reconstruction", reconstruction)
     if len(original) != len(reconstruction):
@@ -213,7 +218,7 @@ def _per_pair(distance, original, reconstruction):
     return np.array([distance(a, b) for a, b in zip(original, reconstruction, strict=True)], np.float64)
 
 
-def _check_sentences(name, sentences):
+def _check_sentences(name: str, sentences: object) -> None:
     if not isinstance(sentences, (list, tuple)):
         raise TypeError(f"{name} is a {type(sentences).__name__}, expected a list of str")
     for index, sentence in enumerate(sentences):
@@ -223,7 +228,7 @@ def _check_sentences(name, sentences):
         raise ValueError(f"{name} is empty, expected at least one sentence")
 
 
-def _text_package(module):
+def _text_package(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:

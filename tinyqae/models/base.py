@@ -1,6 +1,7 @@
 """What every autoencoder shares: the objective, its parameters, codes as bits."""
 import numpy as np
 
+from ..annotations import Array, Batch, Decoded, Examples, Function, Scalar
 from ..arguments import unpacked_code
 from ..model_files import Stored
 
@@ -8,40 +9,41 @@ from ..model_files import Stored
 class Autoencoder(Stored):
     """encoder -> bottleneck -> decoder. ImageAutoencoder is the one for images, Seq2SeqAutoencoder for sentences.
 
-    A subclass builds its parts from reference layers, passes each to `engine.build`, and calls `_assemble`. It has
-
-        reconstruction_loss(batch)    the forward pass and its loss            backward()    the gradients of the objective
-        batches(examples, batch_size) len() and epoch(random), for training    validate(examples)    {figure: value}
-        latent(examples)              a, (N, latent_size), a NumPy array       decode(code)  examples from codes
-        config(), constants()         the constructor's arguments for saving: plain data, and arrays
-
-    `layers` are its layers in the order of their parameters, `latent_size` is the number of values (or bits) of a code, and
-    `terms` are the summands of the last loss, without weights, by name.
+    A subclass builds its parts from reference layers, passes each to `engine.build`, calls `_assemble`, and has
+    `config`, the constructor's arguments for saving, and what is declared here.
     """
 
+    reconstruction_loss: Function  # Of a batch, after a forward pass.
+    backward: Function  # The gradients of the objective.
+    batches: Function  # Of examples, so many in each, for training.
+    validate: Function  # {figure: value} of examples.
+    latent: Function  # a (N, latent_size) of examples.
+    decode: Function  # Examples from codes.
+    latent_size: int  # The number of values (or bits) of a code.
+    terms: dict[str, Scalar]  # The summands of the last loss, without weights, by name.
     inference_batch = 500  # Examples at a time outside training.
 
-    def _assemble(self, layers, bottleneck, dtype):
+    def _assemble(self, layers, bottleneck, dtype) -> None:
         self.layers, self.dtype, self.terms = layers, np.dtype(dtype), {}
         self.bottleneck = self.engine.build(bottleneck)
         self.engine.register_layers(layers)
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Scalar:
         """The objective: the reconstruction loss plus weight times the bottleneck's loss. A scalar."""
         reconstruction, added = self.reconstruction_loss(batch), self.bottleneck.loss()
         name = self.bottleneck.loss_name
         self.terms = {"reconstruction": reconstruction, name: added} if name else {"reconstruction": reconstruction}
         return reconstruction + self.bottleneck.weight * added
 
-    def parameters(self):
+    def parameters(self) -> list[Array]:
         """The arrays that training changes, a list."""
         return self.engine.arrays(self.layers, "params")
 
-    def gradients(self):
+    def gradients(self) -> list[Array]:
         """The gradients that the last `backward` left, a list of arrays in the order of `parameters`."""
         return self.engine.arrays(self.layers, "grads")
 
-    def encode(self, examples, packed=False):
+    def encode(self, examples: Examples, packed: bool = False) -> np.ndarray:
         """The code of each example, a NumPy array: bool (N, latent_size); with `packed` eight bits in a byte,
         uint8 (N, ceil(latent_size / 8)), first bit highest; float32 (N, latent_size) for the vanilla bottleneck.
 
@@ -54,10 +56,10 @@ class Autoencoder(Stored):
             raise ValueError("packed=True needs bits, and the vanilla bottleneck makes floats")
         return a.astype(np.float32)
 
-    def reconstruct(self, examples):
+    def reconstruct(self, examples: Examples) -> Decoded:
         """decode(encode(examples))."""
         return self.decode(self.encode(examples))
 
-    def unpack(self, code):
+    def unpack(self, code: np.ndarray) -> np.ndarray:
         """A code of any form that encode gives, as an array (N, latent_size) of bits or numbers; ValueError for others."""
         return unpacked_code(code, self.latent_size, *self.bottleneck.code_range)

@@ -1,8 +1,10 @@
 """The report's third model: convolutions with pooling down to a small map of bits, and upsampling back (section 3.3)."""
 import numpy as np
 
+from ..annotations import DType, Shape, Sizes
 from ..arguments import positive_integers, require_images
-from ..layers import BatchNorm, ConvBlock, Sequential
+from ..bottlenecks import Bottleneck
+from ..layers import BatchNorm, ConvBlock, Layer, Sequential
 from .images import ImageAutoencoder
 
 
@@ -21,9 +23,11 @@ class CNNAutoencoder(ImageAutoencoder):
 
     inference_batch = 100
 
-    def __init__(self, bottleneck, widths=(64, 32, 16), latent_channels=16, input_shape=(32, 32, 3), *,
-                 decoder_widths=None, normalize_latent=False, normalize_output=False, norm_momentum=0.9,
-                 norm_eps=1e-5, reconstruction="bce", mean_image=None, seed=0, dtype=np.float32, engine=None):
+    def __init__(self, bottleneck: Bottleneck, widths: Sizes = (64, 32, 16), latent_channels: int = 16,
+                 input_shape: Shape = (32, 32, 3), *, decoder_widths: Sizes | None = None,
+                 normalize_latent: bool = False, normalize_output: bool = False, norm_momentum: float = 0.9,
+                 norm_eps: float = 1e-5, reconstruction: str = "bce", mean_image: np.ndarray | None = None,
+                 seed: int = 0, dtype: DType = np.float32, engine: str | None = None):
         widths = positive_integers("widths", widths)
         decoder_widths = widths if decoder_widths is None else positive_integers("decoder_widths", decoder_widths)
         (latent_channels,) = positive_integers("latent_channels", latent_channels)
@@ -31,26 +35,22 @@ class CNNAutoencoder(ImageAutoencoder):
         if len(widths) != len(decoder_widths):
             raise ValueError(f"decoder_widths={decoder_widths!r} must have as many levels as widths={widths!r}")
         height, width, channels = input_shape
-        if height % 2 ** len(widths) or width % 2 ** len(widths):
-            raise ValueError(f"input_shape={tuple(input_shape)!r}: {len(widths)} levels halve the image that many times, "
-                             f"so its sides must be multiples of {2 ** len(widths)}")
+        if height % (factor := 2 ** len(widths)) or width % factor:
+            raise ValueError(f"input_shape={input_shape!r} must have sides divisible by {factor}, for {len(widths)} levels")
         self.widths, self.decoder_widths, self.latent_channels = widths, decoder_widths, latent_channels
         self.normalize_latent, self.normalize_output = normalize_latent, normalize_output
         self.norm_momentum, self.norm_eps = norm_momentum, norm_eps
-        constants = {"momentum": norm_momentum, "eps": norm_eps}
-        encoder = [ConvBlock(channels_, pool=True, **constants) for channels_ in widths]
+        constants: dict = {"momentum": norm_momentum, "eps": norm_eps}
+        encoder: list[Layer] = [ConvBlock(n, pool=True, **constants) for n in widths]
         encoder.append(ConvBlock(latent_channels, kernel=1, norm=False, relu=False))
-        if normalize_latent:
-            encoder.append(BatchNorm(**constants))
+        encoder += [BatchNorm(**constants)] * normalize_latent
         innermost, *outer = reversed(decoder_widths)
-        decoder = [ConvBlock(innermost, **constants)]
-        decoder += [ConvBlock(channels_, upsample=True, **constants) for channels_ in outer]
+        decoder = [ConvBlock(innermost, **constants), *(ConvBlock(n, upsample=True, **constants) for n in outer)]
         decoder.append(ConvBlock(channels, upsample=True, norm=normalize_output, relu=False, **constants))
         self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
                     reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
 
-    def config(self):
-        """The constructor's arguments but for the bottleneck, the mean image and the engine, for saving."""
+    def config(self) -> dict:
         lists = {name: list(getattr(self, name)) for name in ("widths", "input_shape", "decoder_widths")}
         names = "latent_channels", "normalize_latent", "normalize_output", "norm_momentum", "norm_eps", "reconstruction"
         return lists | {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}

@@ -1,13 +1,12 @@
 """What the autoencoders of images share: the forward and the backward pass, encode and decode."""
-import math
-
 import numpy as np
 
 from .. import backend, losses
+from ..annotations import Array, Scalar
 from ..arguments import require_common, require_images
 from ..data.batches import ImageBatches, as_floats
 from ..engine import choose
-from ..layers import Centre
+from ..layers import Centre, Sequential
 from ..metrics import image as image_metrics
 from ..ops.activations import sigmoid_forward
 from .base import Autoencoder
@@ -20,16 +19,17 @@ class ImageAutoencoder(Autoencoder):
     mean_image (H, W, C) or None: inputs are centred on it, and the output starts at it.
     """
 
-    def _build(self, encoder, bottleneck, decoder, *, input_shape, reconstruction, mean_image, seed, dtype, engine,
-               flatten=False):
+    def _build(self, encoder: Sequential, bottleneck, decoder: Sequential, *, input_shape, reconstruction, mean_image, seed,
+               dtype, engine, flatten=False) -> None:
         require_common(bottleneck, seed, dtype)
         mean_image = None if mean_image is None else np.asarray(mean_image)
         input_shape = require_images(input_shape, mean_image)
         if reconstruction not in losses.RECONSTRUCTION:
             raise ValueError(f"reconstruction={reconstruction!r} is unknown; choose 'bce' or 'mse'")
         self.engine, self.input_shape, self.reconstruction = choose(engine), input_shape, reconstruction
-        random, self.mean_image = backend.generator(seed), None
-        latent_shape = encoder.setup((math.prod(input_shape),) if flatten else input_shape, random, dtype)
+        random = backend.generator(seed)
+        self.mean_image: np.ndarray | None = None
+        latent_shape = encoder.setup((int(np.prod(input_shape)),) if flatten else input_shape, random, dtype)
         decoder.setup(latent_shape, random, dtype)
         encoder.layers[0].needs_dx = False
         self.latent_size = int(np.prod(latent_shape))
@@ -39,7 +39,7 @@ class ImageAutoencoder(Autoencoder):
         if mean_image is not None:
             self._start_at(mean_image)
 
-    def _start_at(self, mean_image):
+    def _start_at(self, mean_image) -> None:
         self.mean_image = mean_image.astype(self.dtype)
         self.centre = self.engine.build(Centre(backend.to_device(self.mean_image)))
         # The output's bias, one for each pixel or channel, starts at the logit of its mean.
@@ -48,27 +48,26 @@ class ImageAutoencoder(Autoencoder):
         p = np.clip(mean_image, 1e-3, 1 - 1e-3).reshape(-1, bias.size).mean(axis=0)
         bias[...] = backend.to_device(np.log(p / (1 - p)).astype(self.dtype))
 
-    def constants(self):
-        """See Autoencoder."""
+    def constants(self) -> dict[str, np.ndarray]:
         return {} if self.mean_image is None else {"mean_image": self.mean_image}
 
-    def reconstruction_loss(self, images):
+    def reconstruction_loss(self, images: Array) -> Scalar:
         """The forward pass: the mean loss over all pixels of images (N, H, W, C), floats in [0, 1]."""
         return self.criterion.forward(self.forward(images), images.reshape(len(images), -1))
 
-    def forward(self, images, training=True):
+    def forward(self, images: Array, training: bool = True) -> Array:
         """images (N, H, W, C), floats in [0, 1] -> logits of the reconstruction (N, pixels)."""
         code = self.bottleneck.forward(self.encoder_output(images, training), training)
         return self.decode_logits(code, training)
 
-    def backward(self):
+    def backward(self) -> None:
         """The gradients of the objective, after `loss`: from the logits back to the encoder's first layer."""
         dlogits = self.criterion.backward()
         dcode = self.decoder.backward(dlogits.reshape(-1, *self.decoder.output_shape))
         dh = self.bottleneck.backward(dcode.reshape(len(dcode), -1))
         self.encoder.backward(dh.reshape(-1, *self.encoder.output_shape))
 
-    def encoder_output(self, images, training=False):
+    def encoder_output(self, images: Array, training: bool = False) -> Array:
         """The bottleneck's input h (N, latent_size)."""
         self._require_shape(images)
         if images.dtype != self.dtype:
@@ -78,20 +77,20 @@ class ImageAutoencoder(Autoencoder):
         h = self.encoder.forward(x.reshape(-1, *self.encoder.input_shape), training)
         return h.reshape(len(h), -1)
 
-    def decode_logits(self, code, training=False):
+    def decode_logits(self, code: Array, training: bool = False) -> Array:
         """A code as the bottleneck gives it to the decoder, (N, latent_size), -> logits (N, pixels)."""
         return self.decoder.forward(code.reshape(-1, *self.decoder.input_shape), training).reshape(len(code), -1)
 
-    def batches(self, images, batch_size):
+    def batches(self, images: np.ndarray, batch_size: int) -> ImageBatches:
         """See Autoencoder; images (N, H, W, C), bytes 0..255 or floats in [0, 1]."""
         return self.engine.build(ImageBatches(np.asarray(images), batch_size, self.dtype))
 
-    def validate(self, images):
+    def validate(self, images: np.ndarray) -> dict[str, float]:
         """{"val_psnr": mean PSNR in dB} of the reconstructions from stored codes. images as in batches."""
         original = images if images.dtype == np.uint8 else image_metrics.to_uint8(images)
         return {"val_psnr": float(image_metrics.psnr(original, self.reconstruct(images)).mean())}
 
-    def latent(self, images):
+    def latent(self, images: np.ndarray) -> np.ndarray:
         """The values before the threshold, (N, latent_size), a NumPy array. images as in batches."""
         images = np.asarray(images)
         self._require_shape(images)
@@ -102,11 +101,11 @@ class ImageAutoencoder(Autoencoder):
                 a[part] = backend.to_host(self.bottleneck.latent(self.encoder_output(x)))
         return a
 
-    def decode(self, code):
+    def decode(self, code: np.ndarray) -> np.ndarray:
         """Images uint8 (N, H, W, C) from what encode gave: bits, packed bits, or any code values in [0, 1]."""
         return self._decode(code, np.uint8, lambda pixels: np.rint(pixels * 255))
 
-    def decode_floats(self, code):
+    def decode_floats(self, code: np.ndarray) -> np.ndarray:
         """As decode, but pixels as floats in [0, 1] before they are rounded to bytes."""
         return self._decode(code, self.dtype, lambda pixels: pixels)
 

@@ -1,8 +1,10 @@
 """The report's first model: dense layers on flattened images (section 3.1)."""
 import numpy as np
 
+from ..annotations import DType, Shape, Sizes
 from ..arguments import positive_integers
-from ..layers import BatchNorm, Dense, ReLU, Sequential
+from ..bottlenecks import Bottleneck
+from ..layers import BatchNorm, Dense, Layer, ReLU, Sequential
 from .images import ImageAutoencoder
 
 
@@ -15,23 +17,22 @@ class MLPAutoencoder(ImageAutoencoder):
     input_shape: (H, W, C) of the images.
     normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
         threshold and none can drift to one side and die; its learned scale lets the losses drive the values apart.
-    reconstruction: "bce" (binary cross-entropy, as in the report) or "mse".
-    mean_image: (H, W, C) in [0, 1] or None; see ImageAutoencoder.
+    reconstruction: "bce" (binary cross-entropy, as in the report) or "mse". mean_image: see ImageAutoencoder.
     seed: of the initial weights. dtype: float32, or float64 for gradient checks. engine: see tinyqae.engine.
     """
 
-    def __init__(self, bottleneck, hidden=(50,), input_shape=(28, 28, 1), *, normalize_latent=False,
-                 reconstruction="bce", mean_image=None, seed=0, dtype=np.float32, engine=None):
+    def __init__(self, bottleneck: Bottleneck, hidden: Sizes = (50,), input_shape: Shape = (28, 28, 1), *,
+                 normalize_latent: bool = False, reconstruction: str = "bce", mean_image: np.ndarray | None = None,
+                 seed: int = 0, dtype: DType = np.float32, engine: str | None = None):
         self.hidden, self.normalize_latent = positive_integers("hidden", hidden), normalize_latent
         *middle, latent = self.hidden
-        encoder = [layer for units in middle for layer in (Dense(units), ReLU())] + [Dense(latent)]
+        encoder: list[Layer] = [*(layer for units in middle for layer in (Dense(units), ReLU())), Dense(latent)]
         encoder += [BatchNorm()] * normalize_latent
-        decoder = [layer for units in reversed(middle) for layer in (Dense(units), ReLU())]
+        decoder: list[Layer] = [*(layer for units in reversed(middle) for layer in (Dense(units), ReLU()))]
         decoder += [Dense(int(np.prod(input_shape)))]
         self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape, flatten=True,
                     reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
 
-    def config(self):
-        """The constructor's arguments but for the bottleneck, the mean image and the engine, for saving."""
+    def config(self) -> dict:
         return {"hidden": list(self.hidden), "input_shape": list(self.input_shape),
                 "normalize_latent": self.normalize_latent, "reconstruction": self.reconstruction, "dtype": self.dtype.name}

@@ -2,9 +2,11 @@
 import numpy as np
 
 from .. import backend
+from ..annotations import Array, DType, Scalar, Sentences
 from ..arguments import require_common
 from ..beam_search import beam_search
-from ..data.batches import SentenceBatches, tokenize
+from ..bottlenecks import Bottleneck
+from ..data.batches import SentenceBatch, SentenceBatches, tokenize
 from ..engine import choose
 from ..errors import require_positive
 from ..layers import BatchNorm, Dense
@@ -33,9 +35,10 @@ class Seq2SeqAutoencoder(Autoencoder):
     bottleneck, normalize_latent, seed, dtype, engine: as in MLPAutoencoder.
     """
 
-    def __init__(self, bottleneck, hidden=64, *, units=None, dense_states=True, normalize_latent=False,
-                 code_every_step=False, reverse=False, splice=0.0, pad_to=None, max_length=40, beam=1, seed=0,
-                 dtype=np.float32, engine=None):
+    def __init__(self, bottleneck: Bottleneck, hidden: int = 64, *, units: int | None = None, dense_states: bool = True,
+                 normalize_latent: bool = False, code_every_step: bool = False, reverse: bool = False, splice: float = 0.0,
+                 pad_to: int | None = None, max_length: int = 40, beam: int = 1, seed: int = 0, dtype: DType = np.float32,
+                 engine: str | None = None):
         require_common(bottleneck, seed, dtype)
         self.hidden = require_positive("hidden", hidden)
         self.units = self.hidden if units is None else require_positive("units", units)
@@ -65,19 +68,18 @@ class Seq2SeqAutoencoder(Autoencoder):
         middle = (self.dense_h, self.dense_c, self.norm, self.to_state, self.to_context)
         self._assemble([*self.encoder.layers, *filter(None, middle), *self.decoder.layers], bottleneck, dtype)
 
-    def config(self):
-        """The constructor's arguments but for the bottleneck and the engine, for saving."""
+    def config(self) -> dict:
         names = ("hidden", "units", "dense_states", "normalize_latent", "code_every_step", "reverse", "splice", "pad_to",
                  "max_length", "beam")
         return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}
 
-    def reconstruction_loss(self, batch, training=True):
+    def reconstruction_loss(self, batch: SentenceBatch, training: bool = True) -> Scalar:
         """The forward pass: the mean cross-entropy of a SentenceBatch's characters, in nats."""
         code = self.bottleneck.forward(self.encoder_output(batch.tokens, batch.lengths, training), training)
         start, context = self.decoder_start(code, training)
         return self.decoder.forward(batch.inputs, batch.targets, batch.weights, start, context)
 
-    def encoder_output(self, tokens, lengths, training=False):
+    def encoder_output(self, tokens: Array, lengths: Array | None, training: bool = False) -> Array:
         """The bottleneck's input (N, 2 hidden): both last states of the encoder, through their layers."""
         h, c = self.encoder.forward(tokens, lengths)
         if self.dense_states:
@@ -85,12 +87,12 @@ class Seq2SeqAutoencoder(Autoencoder):
         joined = self.joined.forward(h, c)
         return self.norm.forward(joined, training) if self.norm else joined
 
-    def decoder_start(self, code, training=False):
+    def decoder_start(self, code: Array, training: bool = False) -> tuple[Array, Array | None]:
         """The decoder's initial state (N, 2 units), h and c side by side, and its context (N, 4 units) or None."""
         return (self.to_state.forward(code, training) if self.to_state else code,
                 self.to_context.forward(code, training) if self.to_context else None)
 
-    def backward(self):
+    def backward(self) -> None:
         """The gradients of the objective, after `loss`: from the decoder's characters back to the encoder's."""
         dcode, dcontext = self.decoder.backward()
         if self.to_state:
@@ -105,24 +107,23 @@ class Seq2SeqAutoencoder(Autoencoder):
             dh, dc = self.dense_h.backward(dh), self.dense_c.backward(dc)
         self.encoder.backward(dh, dc)
 
-    def batches(self, sentences, batch_size):
+    def batches(self, sentences: Sentences, batch_size: int) -> SentenceBatches:
         """See Autoencoder; sentences: a list of str over the alphabet of tinyqae.tokens."""
         return SentenceBatches(sentences, batch_size, self.dtype, pad_to=self.pad_to, reverse=self.reverse,
                                splice=self.splice)
 
-    def validate(self, sentences):
+    def validate(self, sentences: Sentences) -> dict[str, float]:
         """{"val_loss": cross-entropy in nats per character with the stored code, "val_exact": the share of sentences that
         are reconstructed exactly by greedy decoding}.
         """
         with self.engine.working(self, self.inference_batch):
             found = [(self.reconstruction_loss(batch, training=False), batch.characters)
                      for batch in self.batches(sentences, self.inference_batch).in_order()]
-        # Read after the last batch, so that no batch waits for the one before.
         losses, characters = zip(*((float(backend.to_host(loss)), n) for loss, n in found), strict=True)
         exact = [a == b for a, b in zip(sentences, self.decode(self.encode(sentences), beam=1), strict=True)]
         return {"val_loss": float(np.average(losses, weights=characters)), "val_exact": sum(exact) / len(exact)}
 
-    def latent(self, sentences):
+    def latent(self, sentences: Sentences) -> np.ndarray:
         """The values before the threshold, (N, 2 hidden), a NumPy array. sentences: a list of str."""
         tokens, lengths, _ = tokenize(sentences, self.pad_to, self.reverse)
         values = np.empty((len(tokens), self.latent_size), self.dtype)
@@ -134,7 +135,7 @@ class Seq2SeqAutoencoder(Autoencoder):
                 values[rows] = backend.to_host(self.bottleneck.latent(h))
         return values
 
-    def decode(self, code, beam=None):
+    def decode(self, code: np.ndarray, beam: int | None = None) -> list[str]:
         """The sentences, a list of str, from what encode gave: bits, packed bits, or any code values of the bottleneck.
 
         beam: the beam width: 1 writes the most likely next character each time (greedy), a larger number keeps that many
@@ -142,7 +143,7 @@ class Seq2SeqAutoencoder(Autoencoder):
         """
         return to_sentences(self.decode_tokens(code, beam))
 
-    def decode_tokens(self, code, beam=None):
+    def decode_tokens(self, code: np.ndarray, beam: int | None = None) -> np.ndarray:
         """As decode, but the tokens: (N, max_length), with end tokens from the sentence's end on."""
         beam, code = self.beam if beam is None else require_positive("beam", beam), self.unpack(code)
         tokens, step = np.empty((len(code), self.max_length), np.intp), max(1, self.inference_batch // beam)

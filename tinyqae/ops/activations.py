@@ -4,42 +4,42 @@ Each backward function takes the forward's output y, in terms of which the deriv
 Source: Goodfellow, Bengio and Courville, Deep Learning, sections 3.10 and 6.3.
 """
 from .. import backend
+from ..annotations import Array
 
 
-def relu_forward(x):
+def relu_forward(x: Array) -> Array:
     """y = max(x, 0), any shape."""
     return backend.xp.maximum(x, 0)
 
 
-def relu_backward(dy, y):
+def relu_backward(dy: Array, y: Array) -> Array:
     """dx = dy where the unit was on (y > 0), else 0. At the kink x = 0 the derivative is taken as 0."""
     return dy * (y > 0)
 
 
-def sigmoid_forward(x):
+def sigmoid_forward(x: Array) -> Array:
     """y = sigma(x) = 1 / (1 + e^-x), computed as (1 + tanh(x/2)) / 2: the same function, without overflow."""
     return 0.5 * backend.xp.tanh(0.5 * x) + 0.5
 
 
-def sigmoid_backward(dy, y):
+def sigmoid_backward(dy: Array, y: Array) -> Array:
     """dx = dy sigma'(x) with sigma' = sigma (1 - sigma), since d/dx (1 + e^-x)^-1 = e^-x (1 + e^-x)^-2."""
     return dy * y * (1 - y)
 
 
-def tanh_forward(x):
+def tanh_forward(x: Array) -> Array:
     """y = tanh(x)."""
     return backend.xp.tanh(x)
 
 
-def tanh_backward(dy, y):
+def tanh_backward(dy: Array, y: Array) -> Array:
     """dx = dy (1 - tanh(x)^2)."""
     return dy * (1 - y * y)
 
 
-def softmax_forward(x):
-    """y_v = e^(x_v) / sum_u e^(x_u) along the last axis. x (..., V).
-
-    The maximum is subtracted first: it cancels in the ratio and keeps every exponential at most 1.
+def softmax_forward(x: Array) -> Array:
+    """y_v = e^(x_v) / sum_u e^(x_u) along the last axis, x (..., V). The maximum is subtracted first: it cancels in the
+    ratio and keeps every exponential at most 1.
     """
     e = backend.xp.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)

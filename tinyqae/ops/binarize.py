@@ -17,18 +17,17 @@ so at b=1 the STE overstates the case for 0, and at b=0 the case for 1: it alway
 oscillate around the threshold. The commitment loss (`losses.commitment_loss`) is the counterweight.
 """
 from .. import backend
+from ..annotations import Array
 
 
-def binarize(a):
+def binarize(a: Array) -> Array:
     """b = 1[a > 1/2]: 1 where a > 1/2, else 0 (at exactly 1/2 as well), in the dtype of a. Any shape."""
     return (a > 0.5).astype(a.dtype)
 
 
-def straight_through(db, a=None, window=None):
+def straight_through(db: Array, a: Array | None = None, window: float | None = None) -> Array:
     """The gradient of the surrogate: da = db; with a window, db where |a - 1/2| <= window and 0 elsewhere.
 
     db and a have one shape; a is needed for the window only.
     """
-    if window is None:
-        return db
-    return db * (backend.xp.abs(a - 0.5) <= window)
+    return db if a is None or window is None else db * (backend.xp.abs(a - 0.5) <= window)

@@ -6,20 +6,22 @@ where pad(x) is x between (KH - 1)/2 rows and (KW - 1)/2 columns of zeros on eac
 x. For one tap (u, v) of the kernel this is a dense layer, C -> F, on every pixel of the image shifted by (u, v): a
 convolution is a sum of KH KW matmuls. Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
 """
-import numpy as np
+from collections.abc import Iterator
+from itertools import product
 
 from .. import backend
+from ..annotations import Array, Shape
 
 
-def conv2d_forward(x, w, b=None):
+def conv2d_forward(x: Array, w: Array, b: Array | None = None) -> Array:
     """x (N, H, W, C), w (KH, KW, C, F) with KH and KW odd, b (F,) or None -> y (N, H, W, F)."""
-    y = 0
+    y: Array = 0  # type: ignore[assignment]
     for (u, v), shifted in shifts(x, w.shape):
         y += shifted @ w[u, v]
     return y if b is None else y + b
 
 
-def conv2d_backward(dy, x, w):
+def conv2d_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
     """(dx, dw, db) for conv2d_forward. dy (N, H, W, F), x and w as there.
 
     Each tap is a dense layer, so dw[u, v] = sum over image rows of shifted(x)^T dy, and db sums dy over n, i, j. A pixel
@@ -35,9 +37,9 @@ def conv2d_backward(dy, x, w):
     return conv2d_forward(dy, w[::-1, ::-1].transpose(0, 1, 3, 2)), dw, dy.sum(axis=(0, 1, 2))
 
 
-def shifts(x, w_shape):
+def shifts(x: Array, w_shape: Shape) -> Iterator[tuple[Shape, Array]]:
     """For each tap (u, v) of the kernel: ((u, v), pad(x) shifted by it, (N, H, W, C))."""
     (height, width), (kh, kw) = x.shape[1:3], w_shape[:2]
     padded = backend.xp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
-    for u, v in np.ndindex(kh, kw):
+    for u, v in product(range(kh), range(kw)):
         yield (u, v), padded[:, u:u + height, v:v + width]

@@ -1,12 +1,13 @@
 """The fully connected (affine) map. Source: Goodfellow, Bengio and Courville, Deep Learning, section 6.5.6."""
+from ..annotations import Array
 
 
-def dense_forward(x, w, b):
+def dense_forward(x: Array, w: Array, b: Array) -> Array:
     """y = x w + b. x (N, D), w (D, M), b (M,) -> y (N, M)."""
     return x @ w + b
 
 
-def dense_backward(dy, x, w):
+def dense_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
     """(dx, dw, db) for dense_forward. With y_nm = sum_d x_nd w_dm + b_m, the chain rule gives
 
         dL/dx_nd = sum_m dy_nm w_dm    dx = dy w^T

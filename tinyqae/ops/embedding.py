@@ -1,8 +1,9 @@
 """Rows of a table chosen by integers: a matmul whose input is one-hot, without the zeros."""
 from .. import backend
+from ..annotations import Array
 
 
-def embedding_forward(tokens, w):
+def embedding_forward(tokens: Array, w: Array) -> Array:
     """y = w[tokens], which is onehot(tokens) w: sum_v 1[v = token] w_v = w_token.
 
     tokens: integers in [0, V), any shape S; w (V, M) -> y (*S, M).
@@ -10,7 +11,7 @@ def embedding_forward(tokens, w):
     return w[tokens]
 
 
-def embedding_backward(dy, tokens, vocabulary):
+def embedding_backward(dy: Array, tokens: Array, vocabulary: int) -> Array:
     """dw for embedding_forward: dw = onehot(tokens)^T dy, so dw_v is the sum of dy over the places where token v stands.
 
     dy (*S, M), tokens (*S), vocabulary V -> dw (V, M).

@@ -15,10 +15,11 @@ Sources: Hochreiter and Schmidhuber 1997; with the forget gate, Gers, Schmidhube
 Goodfellow, Bengio and Courville, Deep Learning, sections 10.2.2, 10.10.
 """
 from .. import backend
+from ..annotations import Array
 from .activations import sigmoid_backward, sigmoid_forward, tanh_backward, tanh_forward
 
 
-def lstm_step_forward(p, c_prev):
+def lstm_step_forward(p: Array, c_prev: Array) -> tuple[Array, Array, tuple[Array, ...]]:
     """(h, c, gates) of one step from its pre-activations p (N, 4U) and the previous cell state c_prev (N, U)."""
     p_i, p_f, p_g, p_o = backend.xp.split(p, 4, axis=1)
     i, f, o = sigmoid_forward(p_i), sigmoid_forward(p_f), sigmoid_forward(p_o)
@@ -27,7 +28,7 @@ def lstm_step_forward(p, c_prev):
     return o * tanh_forward(c), c, (i, f, g, o)
 
 
-def lstm_step_backward(dh, dc, c_prev, c, gates):
+def lstm_step_backward(dh: Array, dc: Array, c_prev: Array, c: Array, gates: tuple[Array, ...]) -> tuple[Array, Array]:
     """(dp, dc_prev) of one step, from dh and dc, the gradients of its h and c; all (N, U), but dp (N, 4U).
 
     dc is what reaches c through the next step. The output depends on c as well, by h = o tanh(c), so that the whole
@@ -45,7 +46,7 @@ def lstm_step_backward(dh, dc, c_prev, c, gates):
     return dp, dc * f
 
 
-def lstm_forward(inputs, wh, h, c, lengths=None):
+def lstm_forward(inputs: Array, wh: Array, h: Array, c: Array, lengths: Array | None = None) -> tuple[list, list, list]:
     """A whole sequence from the initial state h, c (N, U).
 
     inputs (T, N, 4U): x wx + b of every step; wh (U, 4U); lengths (N,): integers, where each sequence ends, or None where
@@ -61,7 +62,8 @@ def lstm_forward(inputs, wh, h, c, lengths=None):
     return hs, cs, all_gates
 
 
-def lstm_backward(dhs, dh, dc, wh, hs, cs, all_gates, lengths=None):
+def lstm_backward(dhs: Array | None, dh: Array, dc: Array, wh: Array, hs: list[Array], cs: list[Array],
+                  all_gates: list[tuple[Array, ...]], lengths: Array | None = None) -> tuple[Array, Array, Array, Array]:
     """(dinputs, dwh, dh0, dc0) for lstm_forward, from the last step to the first.
 
     dhs (T, N, U): the gradients of the outputs, hs[1:], or None for zeros; dh and dc (N, U): those of the last state that
@@ -71,7 +73,7 @@ def lstm_backward(dhs, dh, dc, wh, hs, cs, all_gates, lengths=None):
 
     Where a sequence has ended, dp = 0 and the state's gradient passes unchanged.
     """
-    dps = [None] * len(all_gates)
+    dps = [dh] * len(all_gates)
     for t in reversed(range(len(all_gates))):
         if dhs is not None:
             dh = dh + dhs[t]

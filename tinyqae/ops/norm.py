@@ -5,9 +5,10 @@ With mean mu and (biased) variance v of a channel over its M values in the batch
     xhat = (x - mu) / sqrt(v + eps)        y = gamma xhat + beta
 """
 from .. import backend
+from ..annotations import Array
 
 
-def batch_norm_forward(x, gamma, beta, eps):
+def batch_norm_forward(x: Array, gamma: Array, beta: Array, eps: float) -> tuple[Array, Array, Array, Array]:
     """(y, xhat, mean, variance), normalized with the statistics of this batch. x, y, xhat (..., C); the rest (C,)."""
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axis=axes)
@@ -17,11 +18,10 @@ def batch_norm_forward(x, gamma, beta, eps):
     return gamma * xhat + beta, xhat, mean, variance
 
 
-def batch_norm_backward(dy, xhat, gamma, variance, eps):
+def batch_norm_backward(dy: Array, xhat: Array, gamma: Array, variance: Array, eps: float) -> tuple[Array, Array, Array]:
     """(dx, dgamma, dbeta) for batch_norm_forward, through the batch statistics as well.
 
-    mu and v depend on every x of the channel. With g = dy gamma, carrying dmu/dx = 1/M and dv/dx = 2 (x - mu)/M through
-    the chain rule and collecting terms,
+    mu and v depend on every x of the channel. With g = dy gamma, dmu/dx = 1/M, dv/dx = 2 (x - mu)/M and the chain rule,
 
         dx     = (g - mean(g) - xhat mean(g xhat)) / sqrt(v + eps)
         dgamma = sum(dy xhat)        dbeta = sum(dy)
@@ -32,6 +32,6 @@ def batch_norm_backward(dy, xhat, gamma, variance, eps):
     return gamma * (dy - dbeta / m - xhat * (dgamma / m)) / backend.xp.sqrt(variance + eps), dgamma, dbeta
 
 
-def batch_norm_inference(x, gamma, beta, mean, variance, eps):
+def batch_norm_inference(x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, eps: float) -> Array:
     """y by the running statistics of training: an affine map of each channel."""
     return gamma * (x - mean) / backend.xp.sqrt(variance + eps) + beta

@@ -1,0 +1,19 @@
+"""Short names for the types in signatures. They are for readers and type checkers: nothing is checked at run time."""
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray  # With the backend "cupy" a cupy.ndarray, which has the same methods.
+Scalar = float | np.floating  # With the backend "cupy" an array of shape ().
+Shape = tuple[int, ...]
+Sizes = int | Sequence[int]  # One whole number, or several.
+DType = type[np.floating] | np.dtype | str  # float32 or float64, in any form that np.dtype() takes.
+Sentences = Sequence[str]
+Examples = Array | Sentences  # Images (N, H, W, C), or sentences.
+Decoded = Any  # Images uint8 (N, H, W, C), or a list of sentences, whichever the model is for.
+Batch = Any  # What a model's batches consist of: images as floats on the device, or a SentenceBatch.
+Function = Callable[..., Any]
+Progress = Callable[[int, int, dict[str, float]], object]  # Of the steps done, all steps, and the mean loss terms.
+FilePath = str | os.PathLike[str]
