@@ -116,6 +116,39 @@ def test_direction_check_draws_another_direction_when_one_crosses_a_kink():
     assert len(calls) > 3 * 5
 
 
+@pytest.mark.parametrize("place", [-0.9, -0.5, -1 / 3, -1 / 6, 0, 1 / 6, 1 / 3, 0.5, 0.9])
+@pytest.mark.parametrize("change", [1, 0.5, 5e-3, 1e-4])
+def test_a_small_change_of_slope_is_a_kink_and_not_a_wrong_gradient(change, place):
+    x = np.array([0.3])
+    kink = 0.3 + place * 1e-5
+    slope = np.array([2.0 + change * (place < 0)])
+    with pytest.raises(KinkFound):
+        check_coordinates(lambda: 2 * x[0] + change * max(x[0] - kink, 0), x, slope)
+
+
+@pytest.mark.parametrize("check", [check_coordinates, check_directions])
+@pytest.mark.parametrize("function", [lambda x: (x ** 2).sum(), lambda x: 1e3 * (x ** 2).sum(), lambda x: np.cosh(x).sum()])
+def test_curvature_where_the_slope_vanishes_is_no_kink(check, function):
+    x = np.zeros(3)
+    assert check(lambda: function(x), x, np.zeros(3)) < 1e-6
+    with pytest.raises(AssertionError, match="numeric"):
+        check(lambda: function(x), x, np.full(3, 1e-3))
+
+
+def test_a_steep_smooth_function_is_judged():
+    x = np.array([0.4])
+    check_coordinates(lambda: np.sin(100 * x[0]), x, 100 * np.cos(100 * x), tolerance=1e-5)
+    with pytest.raises(AssertionError, match="numeric"):
+        check_coordinates(lambda: np.sin(100 * x[0]), x, 101 * np.cos(100 * x), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("check", [check_coordinates, check_directions])
+def test_refuses_a_gradient_of_another_shape(check):
+    x = np.ones((4, 1))
+    with pytest.raises(ValueError, match=r"shape \(4,\); x has shape \(4, 1\)"):
+        check(lambda: x.sum(), x, np.ones(4))
+
+
 def test_kinks_elsewhere_do_not_matter():
     x = np.array([1.0, -2.0, 3e-5])
     check_coordinates(lambda: np.abs(x).sum(), x, np.sign(x))
@@ -148,4 +181,4 @@ def test_three_directions_are_drawn_for_each_one_wanted_before_it_gives_up():
 
     with pytest.raises(KinkFound, match="only 0 of 4 directions were free of kinks in 12 draws"):
         check_directions(kinked, x, np.zeros(3), directions=4)
-    assert len(evaluations) == 3 * 12
+    assert len(evaluations) == (3 + 6) * 12  # At h; then, in doubt, at h, h / 2 and h / 4.

@@ -3,9 +3,7 @@
 The central difference (f(x + h) - f(x - h)) / 2h has an error of order h^2 f''' plus rounding of order eps f / h; with
 h = 1e-5 both are near 1e-10 for functions of order 1. check_coordinates uses it for every coordinate by itself,
 check_directions along random directions, which takes two evaluations whatever the size (Chainer's idea).
-
-A central difference is wrong across a kink (ReLU at 0, a tie of max-pool). Both compare the two one-sided differences:
-where they disagree the function is not smooth between x - h and x + h, and the check raises KinkFound instead of judging.
+A central difference is wrong across a kink (ReLU at 0, a tie of max-pool): there both raise KinkFound instead of judging.
 """
 import numpy as np
 
@@ -31,15 +29,14 @@ def check_coordinates(function: Function, x: Array, gradient: Array, tolerance: 
     function: no arguments, reads `x` and returns a scalar. x: float64, changed in place and restored. gradient: what the
     hand-written backward claims, of x's shape. Errors are relative to the larger of the coordinate and a thousandth of the
     gradient's largest magnitude, since a coordinate far smaller than its neighbours carries their rounding.
-    Raises AssertionError naming the worst coordinate when the error is above `tolerance`; KinkFound at a kink.
+    Raises AssertionError naming the worst coordinate when the error is above `tolerance`; KinkFound at a kink; TypeError
+    and ValueError for another dtype or shape.
     """
-    numeric = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        direction = np.zeros_like(x)
-        direction[index] = 1
-        numeric[index], kink = _central_difference(function, [x], [direction], step)
-        if kink:
-            raise KinkFound(f"coordinate {index} of shape {x.shape}: left and right differences disagree")
+    _require_float64([x], [gradient])
+    numeric, axes = np.zeros_like(x), np.eye(x.size).reshape(x.size, *x.shape)
+    for index, axis in zip(np.ndindex(x.shape), axes, strict=True):
+        claimed, name = np.asarray(gradient)[index], f"coordinate {index}"
+        numeric[index] = _central_difference(function, [x], [axis], step, claimed, name)
     errors = relative_error(numeric, gradient, max(1e-3 * np.abs(numeric).max(initial=0), 1e-8))
     worst = tuple(int(i) for i in np.unravel_index(errors.argmax(), x.shape)) if x.ndim else ()
     if not errors.max(initial=0) <= tolerance:
@@ -56,17 +53,19 @@ def check_directions(function: Function, x: Array | list[Array], gradient: Array
     crosses a kink is replaced by another, up to three draws for each one wanted. The error is relative to the norm of the
     gradient over the square root of its size, the size of a typical <gradient, u>.
     """
-    xs, random = x if isinstance(x, list) else [x], np.random.default_rng(seed)
-    vector = _vector(gradient if isinstance(gradient, list) else [gradient])
+    xs, gradients = (part if isinstance(part, list) else [part] for part in (x, gradient))
+    _require_float64(xs, gradients)
+    vector, random = _vector(gradients), np.random.default_rng(seed)
     typical = np.linalg.norm(vector) / np.sqrt(max(vector.size, 1))
     worst, judged = 0.0, 0
     for _ in range(3 * directions):
         u = [random.standard_normal(array.shape) for array in xs]
         u = [part / np.linalg.norm(_vector(u)) for part in u]
-        numeric, kink = _central_difference(function, xs, u, step)
-        if kink:
-            continue
         claimed = float(vector @ _vector(u))
+        try:
+            numeric = _central_difference(function, xs, u, step, claimed, "a random direction")
+        except KinkFound:
+            continue
         error = float(relative_error(numeric, claimed, max(typical, 1e-8)))
         if not error <= tolerance:
             raise AssertionError(f"derivative along a random direction: numeric {numeric:.10g}, claimed {claimed:.10g}, "
@@ -77,19 +76,41 @@ def check_directions(function: Function, x: Array | list[Array], gradient: Array
     raise KinkFound(f"only {judged} of {directions} directions were free of kinks in {3 * directions} draws")
 
 
-def _central_difference(function, xs, direction, step):
-    """(central difference, kink found) of function() along `direction`, arrays of the shapes of xs; xs are restored."""
-    if any(x.dtype != np.float64 for x in xs):
-        raise TypeError(f"x is {', '.join(str(x.dtype) for x in xs)}; a numeric derivative needs float64")
-    starts, values = [x.copy() for x in xs], []
-    for length in (step, -step, 0):
+def _central_difference(function, xs, direction, step, claimed, name):
+    """The central difference of function() along `direction`, arrays of the shapes of xs; xs are restored.
+
+    Where it is not what is `claimed`, or the one-sided slopes disagree, s(h) = f(x + h) - 2 f(x) + f(x - h) tells why: it is
+    about h^2 f'' for a smooth f, so that s(h) = 4 s(h/2), and not so at h or at h/2 for a kink between x - h and x + h, by
+    at least 0.4 h times the kink's part in the central difference. Raises KinkFound then.
+    """
+    starts, kink = [x.copy() for x in xs], False
+
+    def value(length):
         for x, start, part in zip(xs, starts, direction, strict=True):
             x[...] = start + length * part
-        values.append(float(function()))
-    above, below, middle = values
-    right, left = (above - middle) / step, (middle - below) / step
-    # For a smooth function the two sides differ by step * f''; the allowance is far above that and far below a kink.
-    return (above - below) / (2 * step), abs(right - left) > 1e-2 * max(abs(right), abs(left)) + 1e-6
+        return float(function())
+
+    above, below, middle = value(step), value(-step), value(0)
+    central, slope = (above - below) / (2 * step), max(abs(above - middle), abs(below - middle)) / step
+    difference = abs(central - claimed)
+    if difference > TOLERANCE * slope or abs(above - 2 * middle + below) > 1e-2 * slope * step:
+        s = [value(h) - 2 * middle + value(-h) for h in (step, step / 2, step / 4)]
+        rounding = 64 * np.finfo(np.float64).eps * max(abs(above), abs(below)) / step
+        jump = max(abs(s[0] - 4 * s[1]), abs(s[1] - 4 * s[2])) / step
+        kink = jump > max(difference / 4, TOLERANCE * slope, rounding)
+    for x, start in zip(xs, starts, strict=True):
+        x[...] = start
+    if kink:
+        raise KinkFound(f"the function is not smooth along {name}, between x - {step:g} and x + {step:g}")
+    return central
+
+
+def _require_float64(xs, gradients):
+    for x, gradient in zip(xs, gradients, strict=True):
+        if x.dtype != np.float64:
+            raise TypeError(f"x is {x.dtype}; a numeric derivative needs float64")
+        if x.shape != np.shape(gradient):
+            raise ValueError(f"gradient has shape {np.shape(gradient)}; x has shape {x.shape}")
 
 
 def _vector(arrays):
