@@ -213,3 +213,16 @@ def test_cosine_rises_linearly_during_warm_up():
 def test_cosine_refuses_a_warm_up_that_does_not_fit(total, warmup):
     with pytest.raises(ValueError, match=f"warmup_steps={warmup}.*total_steps={total}"):
         cosine(total, warmup)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_is_for_one_model(name, engine):
+    optimizer, (first, second) = OPTIMIZERS[name](), (Parameters(np.ones((3, 2))) for _ in range(2))
+    for model in (first, second):
+        model.set_gradients(np.ones((3, 2)))
+    optimizer.step(first)
+    optimizer.step(first)
+    with pytest.raises(ValueError, match="state of another model"):
+        optimizer.step(second)
+    np.testing.assert_array_equal(second.values(), np.ones(6))
+    optimizer.step(first)

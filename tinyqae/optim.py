@@ -19,10 +19,14 @@ class Optimizer:
     def __init__(self, lr: float):
         require_range("lr", lr, 0, np.inf)
         self.lr, self.steps, self.tuned = lr, 0, None
+        self.model: Autoencoder | None = None
         self.state: dict[str, Array] = {}
 
     def step(self, model: Autoencoder, lr: float | None = None) -> None:
         """Update the parameters of `model` in place. lr: this step's learning rate, where a schedule sets one."""
+        if self.state and self.model not in (None, model):
+            raise ValueError("this optimizer has the state of another model's training: make a new one")
+        self.model = model
         model.engine.step(self, model, self.lr if lr is None else lr)
 
     def update_all(self, parameters: list[Array], gradients: list[Array], lr: float) -> None:
@@ -46,7 +50,7 @@ class Optimizer:
         self.state = {name: backend.to_device(array.copy()) for name, array in arrays.items() if name != "steps"}
 
     def __repr__(self) -> str:
-        settings = {name: value for name, value in vars(self).items() if name not in ("steps", "state", "tuned")}
+        settings = {name: value for name, value in vars(self).items() if name not in ("steps", "state", "model", "tuned")}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in settings.items())})"
 
 
