@@ -3,7 +3,7 @@ import pytest
 from cupy_device import CuPyDevice
 from device_stand_in import StandIn
 
-from tinyqae import backend, train
+from tinyqae import backend
 from tinyqae.errors import BackendError
 from tinyqae.fast import kernels as fast_kernels
 
@@ -52,7 +52,7 @@ def torch():
 def device(request, monkeypatch):
     """The backend is the device; its `counting` yields the counts of what happens inside."""
     use_kernels(monkeypatch, "numpy")  # What NumPy computes beside it is the plain functions as well.
-    monkeypatch.setattr(train, "SECONDS_BETWEEN_READS", float("inf"))
+    monkeypatch.setattr("tinyqae.progress.SECONDS_BETWEEN_READS", float("inf"))
     for name in ("xp", "name", "gpu_gemm", "why_not_cupy"):
         monkeypatch.setattr(backend, name, getattr(backend, name))
     if request.param == "stand-in":

@@ -437,7 +437,7 @@ def test_a_run_with_an_own_optimizer_resumes_to_the_same_weights(engine, tmp_pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tinyqae.train.SECONDS_BETWEEN_READS", 0)
+        patch.setattr("tinyqae.progress.SECONDS_BETWEEN_READS", 0)
         fit(begun, images(), SignDescent(1e-3), checkpoint=tmp_path / "c.npz", **{**arguments, "progress": stop})
     fit(resumed, images(), SignDescent(1e-3), checkpoint=tmp_path / "c.npz", resume=True, **arguments)
     np.testing.assert_array_equal(weights(resumed), weights(whole))

@@ -194,7 +194,7 @@ def test_batches_of_one_work_without_batch_norm(engine):
 
 
 def test_a_progress_function_gets_steps_done_all_steps_and_the_epochs_mean_losses(plain_engine, monkeypatch):
-    monkeypatch.setattr("tinyqae.train.SECONDS_BETWEEN_READS", 0)
+    monkeypatch.setattr("tinyqae.progress.SECONDS_BETWEEN_READS", 0)
     calls = []
     history = train(model(), progress=lambda *arguments: calls.append(arguments))
     assert [(done, total) for done, total, _ in calls] == [(step, 28) for step in range(1, 29)]
@@ -203,7 +203,7 @@ def test_a_progress_function_gets_steps_done_all_steps_and_the_epochs_mean_losse
 
 
 def test_progress_is_reported_only_when_the_loss_is_read(plain_engine, monkeypatch):
-    monkeypatch.setattr("tinyqae.train.SECONDS_BETWEEN_READS", np.inf)
+    monkeypatch.setattr("tinyqae.progress.SECONDS_BETWEEN_READS", np.inf)
     calls = []
     train(model(), progress=lambda *arguments: calls.append(arguments))
     assert [done for done, _, _ in calls] == [7, 14, 21, 28]

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .annotations import FilePath, Function
+from .engine import environment
 from .errors import CheckpointError
 
 if TYPE_CHECKING:  # They import this module.
     from .history import History
     from .models import Autoencoder
     from .optim import Optimizer
+    from .schedules import Schedule
 
 META = "meta.json"
 # Read once, while the process has one thread: to read it means to set it.
@@ -81,11 +83,21 @@ def read_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, meta
 
 
+def describe(model: "Autoencoder", optimizer: "Optimizer", schedule: "str | Schedule", checksum: int,
+             **settings: Any) -> dict[str, Any]:
+    """What a run depends on, as plain data by name: what the files of `write_training` are told apart by."""
+    # A function's str() holds its address, which no other process has.
+    name = schedule if isinstance(schedule, str) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
+    return {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
+            "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": name, **settings, **environment(model.engine),
+            "checksum of the examples": checksum}
+
+
 def write_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any],
                    history: "History") -> None:
     """Write the state of a training after an epoch: the model's, the optimizer's and the History, for `read_training`.
 
-    run: a dict of plain data, all that makes the run what it is.
+    run: what `describe` says of it.
     """
     arrays = {f"model.{name}": array for name, array in model.state_arrays().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_arrays().items()}

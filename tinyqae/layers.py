@@ -21,9 +21,7 @@ from .ops.pool import max_pool_backward, max_pool_forward, upsample_backward, up
 
 
 class Layer:
-    """A layer without parameters and state; the others add theirs. needs_dx: False for a first layer, whose dx nobody reads;
-    only the fast engine makes use of it.
-    """
+    """A layer without parameters. needs_dx: False for a first layer, whose dx nobody reads; the fast engine skips it."""
 
     needs_dx = True
     forward: Function

@@ -114,7 +114,7 @@ def test_fit_reads_the_loss_at_the_end_of_an_epoch_and_when_it_looks(model, look
     train.fit(m, examples, Adam(), epochs=1, batch_size=16, progress=False)  # Makes all buffers.
     with device.counting() as latents:
         m.latent(examples)
-    monkeypatch.setattr(train, "SECONDS_BETWEEN_READS", -1.0 if look == "always" else float("inf"))
+    monkeypatch.setattr("tinyqae.progress.SECONDS_BETWEEN_READS", -1.0 if look == "always" else float("inf"))
     with device.counting() as counts:
         train.fit(m, examples, Adam(), epochs=3, batch_size=16, progress=False)
     looks = len(batches) if look == "always" else 1
@@ -129,7 +129,7 @@ def test_looking_at_the_loss_changes_neither_history_nor_weights(model, device, 
     results = []
     for seconds in (float("inf"), -1.0):
         m, examples = make(model, "commit")
-        monkeypatch.setattr(train, "SECONDS_BETWEEN_READS", seconds)
+        monkeypatch.setattr("tinyqae.progress.SECONDS_BETWEEN_READS", seconds)
         history = train.fit(m, examples, Adam(), epochs=2, batch_size=16, progress=False)
         results.append([{k: v for k, v in row.items() if k != "seconds"} for row in history.rows])
         results.append(m.model_id())

@@ -8,6 +8,8 @@ A bottleneck maps h, the encoder's output, to the code, and defines the gradient
 
 A kind has three methods: `quantize`, the code from the activation a in training, `loss`, and `gradient`, from code to a.
 """
+from inspect import signature
+
 from .. import backend
 from ..annotations import Array, Function, Scalar
 from ..ops.activations import relu_backward, relu_forward, sigmoid_backward, sigmoid_forward
@@ -48,8 +50,8 @@ class Bottleneck:
         self.random = backend.generator(0)
 
     def config(self) -> dict:
-        """The constructor's arguments, for saving."""
-        return {"weight": self.weight, "activation": self.activation, "signed": self.signed, "noise": self.noise}
+        """The constructor's arguments, for saving. Each is an attribute of the same name."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     @property
     def draws(self) -> bool:

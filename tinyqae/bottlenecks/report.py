@@ -67,9 +67,6 @@ class Commit(Bottleneck):
             raise ValueError(f"window={window!r} must be None (identity gradient) or a number above 0")
         self.window = window
 
-    def config(self) -> dict:
-        return {**super().config(), "window": self.window}
-
     def quantize(self, a: Array) -> Array:
         self.b = binarize(self.with_noise(a))
         return self.b

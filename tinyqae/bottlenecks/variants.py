@@ -30,9 +30,6 @@ class Clipped(Bottleneck):
             raise ValueError(f"window={window!r} must be a number above 0")
         self.window = window
 
-    def config(self) -> dict:
-        return {**super().config(), "window": self.window}
-
     def quantize(self, a: Array) -> Array:
         return binarize(self.with_noise(a))
 
@@ -75,9 +72,6 @@ class Annealed(Bottleneck):
         if not 1 <= slope < float("inf"):
             raise ValueError(f"slope={slope!r} must be a finite number, 1 or more")
         self.slope = self.current_slope = float(slope)
-
-    def config(self) -> dict:
-        return {**super().config(), "slope": self.slope}
 
     def set_progress(self, progress: float) -> None:
         self.current_slope = 1 + (self.slope - 1) * progress

@@ -3,6 +3,7 @@ import numpy as np
 
 from ..annotations import Array, Batch, Decoded, Examples, Function, Scalar
 from ..arguments import unpacked_code
+from ..history import History
 from ..model_files import Stored
 
 
@@ -21,6 +22,7 @@ class Autoencoder(Stored):
     decode: Function  # Examples from codes.
     latent_size: int  # The number of values (or bits) of a code.
     terms: dict[str, Scalar]  # The summands of the last loss, without weights, by name.
+    history: History  # Of the last training.
     inference_batch = 500  # Examples at a time outside training.
 
     def _assemble(self, layers, bottleneck, dtype) -> None:

@@ -1,0 +1,71 @@
+"""What a training shows and checks as it goes on: the mean losses of an epoch so far, a bar, whether they are finite."""
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from . import backend
+from .annotations import FilePath, Progress
+from .errors import stop_if_diverged
+
+if TYPE_CHECKING:
+    from .train import TrainingStep
+
+SECONDS_BETWEEN_READS = 0.25
+"""Reading the loss makes a GPU wait, so it is read now and then only."""
+
+
+class Monitor:
+    """Follows the steps of a training; its bar is closed at the end of a `with` block.
+
+    Args:
+        training_step: has the sums of the loss terms, and the model.
+        steps: of an epoch. epochs: of the training. finished: epochs that were done before.
+        progress, description, checkpoint: as in train.fit.
+    """
+
+    def __init__(self, training_step: "TrainingStep", steps: int, epochs: int, finished: int,
+                 progress: bool | Progress = True, description: str = "", checkpoint: FilePath | None = None):
+        self.training_step, self.steps, self.epochs, self.checkpoint = training_step, steps, epochs, checkpoint
+        self.report = progress if callable(progress) else None
+        self.bar = tqdm(total=epochs * steps, initial=finished * steps, disable=callable(progress) or not progress,
+                        unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2)
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def start(self, epoch: int) -> None:
+        """Begin an epoch, counted from 0."""
+        self.training_step.restart()
+        self.epoch, self.done, self.seen, self.last_read, self.started = epoch, 0, 0, -np.inf, time.perf_counter()
+
+    def after_step(self, examples: int, lr: float) -> None:
+        """Count a step on so many examples at this learning rate. TrainingDiverged where a loss is no longer finite."""
+        self.done, self.seen, self.lr = self.done + 1, self.seen + examples, lr
+        if time.perf_counter() - self.last_read > SECONDS_BETWEEN_READS or self.done == self.steps:
+            self.last_read = time.perf_counter()
+            self._read()
+        self.bar.update()
+
+    def _read(self) -> None:
+        sums = self.training_step.sums
+        self.means = {name: float(backend.to_host(value)) / self.seen for name, value in sums.items()}
+        self._require_finite({f"{name} loss": mean for name, mean in self.means.items()})
+        shown = {"epoch": f"{self.epoch + 1}/{self.epochs}", **{name: f"{mean:.4f}" for name, mean in self.means.items()}}
+        self.bar.set_postfix(shown, refresh=False)
+        if self.report:
+            self.report(self.epoch * self.steps + self.done, self.epochs * self.steps, self.means)
+
+    def finish(self) -> dict[str, float]:
+        """The finished epoch's row of the History. TrainingDiverged where its last step left infinite weights."""
+        # The last step's weights have not met a loss yet.
+        squares = sum(backend.xp.vdot(p, p) for p in self.training_step.model.parameters())
+        self._require_finite({"sum of the squared weights": float(backend.to_host(squares))})
+        return {"epoch": self.epoch + 1, "lr": self.lr, **self.means, "seconds": time.perf_counter() - self.started}
+
+    def _require_finite(self, values):
+        stop_if_diverged(values, self.epoch, self.lr, self.checkpoint)
