@@ -1,12 +1,13 @@
 """Models as files, copies and names: all that training changes, as arrays, and what it takes to build the model again."""
 import hashlib
 from collections.abc import Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import backend
-from .annotations import Array, FilePath, Function
+from .annotations import Array, FilePath
 from .bottlenecks import KINDS, Bottleneck, make_bottleneck
 from .checkpoint import CheckpointError, read_arrays, write_arrays
 from .engine import Reference, choose
@@ -23,7 +24,6 @@ class Stored:
     engine: Reference  # Or one with its methods.
     bottleneck: Bottleneck
     layers: list[Layer]  # In the order of their parameters.
-    config: Function  # The constructor's arguments but for the bottleneck, those in `constants` and the engine: plain data.
 
     def __init_subclass__(cls) -> None:
         Stored.registry[cls.__name__] = cls
@@ -31,6 +31,13 @@ class Stored:
     def constants(self) -> dict[str, np.ndarray]:
         """The constructor's arguments that are arrays, by name, for saving."""
         return {}
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain data; each is an attribute of the same name. Not among them: the bottleneck,
+        the engine, the seed, and arrays, which are in `constants`.
+        """
+        names = signature(type(self)).parameters.keys() - {"bottleneck", "engine", "seed", "mean_image"}
+        return {name: _plain(getattr(self, name)) for name in sorted(names)}
 
     def _arrays(self) -> tuple[list[Array], dict[str, Array]]:
         """Every array that training changes by its name in a file: the parameters of all layers, and each one's state."""
@@ -96,6 +103,10 @@ def require_finite(arrays: Mapping[str, np.ndarray]) -> None:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise CheckpointError(f"{name}: {np.count_nonzero(~np.isfinite(array)):,} of {array.size:,} values are NaN or "
                                   "infinite; the training that made them diverged")
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value.name if isinstance(value, np.dtype) else value
 
 
 def _rebuilt(model_class: type[Any], arguments: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Any:

@@ -49,8 +49,3 @@ class CNNAutoencoder(ImageAutoencoder):
         decoder.append(ConvBlock(channels, upsample=True, norm=normalize_output, relu=False, **constants))
         self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
                     reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
-
-    def config(self) -> dict:
-        lists = {name: list(getattr(self, name)) for name in ("widths", "input_shape", "decoder_widths")}
-        names = "latent_channels", "normalize_latent", "normalize_output", "norm_momentum", "norm_eps", "reconstruction"
-        return lists | {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}

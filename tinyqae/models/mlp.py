@@ -32,7 +32,3 @@ class MLPAutoencoder(ImageAutoencoder):
         decoder += [Dense(int(np.prod(input_shape)))]
         self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape, flatten=True,
                     reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
-
-    def config(self) -> dict:
-        return {"hidden": list(self.hidden), "input_shape": list(self.input_shape),
-                "normalize_latent": self.normalize_latent, "reconstruction": self.reconstruction, "dtype": self.dtype.name}

@@ -68,11 +68,6 @@ class Seq2SeqAutoencoder(Autoencoder):
         middle = (self.dense_h, self.dense_c, self.norm, self.to_state, self.to_context)
         self._assemble([*self.encoder.layers, *filter(None, middle), *self.decoder.layers], bottleneck, dtype)
 
-    def config(self) -> dict:
-        names = ("hidden", "units", "dense_states", "normalize_latent", "code_every_step", "reverse", "splice", "pad_to",
-                 "max_length", "beam")
-        return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}
-
     def reconstruction_loss(self, batch: SentenceBatch, training: bool = True) -> Scalar:
         """The forward pass: the mean cross-entropy of a SentenceBatch's characters, in nats."""
         code = self.bottleneck.forward(self.encoder_output(batch.tokens, batch.lengths, training), training)
