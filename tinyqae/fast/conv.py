@@ -40,8 +40,8 @@ class Conv2dPlan:
 
 
 def conv2d_forward(x, w, b, plan, out):
-    """The convolution of x (N, H, W, C) by w (KH, KW, C, F), plus b (F,) or None; out (N, H, W, F) is written. Batches may be
-    smaller than the plan's.
+    """The convolution of x (N, H, W, C) by w (KH, KW, C, F), plus b (F,) or None, in out (N, H, W, F). N is at most that of
+    the plan.
     """
     windows = plan.x_windows
     weights = windows.transform_weights(w, b)
