@@ -30,7 +30,8 @@ from tinyqae.errors import BackendError, CheckpointError
 from tinyqae.fast import optim as fast_optim
 from tinyqae.fast.cuda import gemm
 from tinyqae.fast.layers import WrappedLayer
-from tinyqae.fast.parts import FAST_LOSSES, FAST_VERSIONS
+from tinyqae.fast.losses import FAST_LOSSES, BufferedLoss
+from tinyqae.fast.parts import FAST_VERSIONS
 from tinyqae.gradcheck import check_directions
 from tinyqae.layers import (
     BatchNorm,
@@ -215,9 +216,11 @@ def test_every_bottleneck_of_the_package_is_of_a_kind():
 def test_every_reconstruction_loss_has_a_fast_version():
     functions = {value for name, value in vars(reference_losses).items() if name.endswith("_with_logits")}
     assert set(FAST_LOSSES) == functions
-    for function, kind in FAST_LOSSES.items():
+    for function, (fast_function, _) in FAST_LOSSES.items():
         loss = Loss(function, getattr(reference_losses, f"{function.__name__}_backward"))
-        assert type(choose("fast").build(loss)) is kind
+        built = choose("fast").build(loss)
+        assert type(built) is BufferedLoss and built.function is fast_function
+        assert fast_function.__name__ == function.__name__
 
 
 def test_every_optimizer_has_a_fast_version():

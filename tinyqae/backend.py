@@ -17,7 +17,7 @@ from .errors import BackendError
 
 xp = np
 name = "numpy"
-# The GEMM implementation on a GPU (fast/cuda/gemm.py); None on the CPU, where xp.matmul is used.
+# cuBLAS on a GPU (fast/cuda/gemm.py). None on the CPU, and where cuBLAS is unavailable: then xp.matmul is used.
 gpu_gemm = None
 
 BACKENDS = ("auto", "numpy", "cupy")
@@ -33,7 +33,8 @@ CUDA_ERROR_HINTS = {
     "CUBLAS_STATUS_ALLOC_FAILED": OUT_OF_MEMORY,
 }
 why_not_cupy = ""
-_thread_pool = None
+# Its threads start when they are needed.
+_thread_pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
 _blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
 
 # glibc returns large freed blocks to the operating system, and allocating them again causes page faults, which dominate a
@@ -42,17 +43,10 @@ np.empty((1 << 25) - (1 << 16), np.uint8)
 
 
 def use(which="auto"):
-    """Select the backend for everything built from now on.
+    """Select the backend for everything built from now on. Returns its name, "numpy" or "cupy".
 
-    Args:
-        which: "numpy", "cupy", or "auto": CuPy if it works, otherwise NumPy. `describe` reports the choice and, if CuPy is
-            installed but does not work, the reason.
-
-    Returns:
-        The name of the selected backend, "numpy" or "cupy".
-
-    Raises:
-        BackendError: "cupy" was requested and no GPU is usable. The message is one line that says what is missing.
+    which: "numpy", "cupy", or "auto": CuPy if it works, otherwise NumPy; then `describe` says why not CuPy. BackendError if
+    "cupy" was requested and no GPU is usable: one line that says what is missing.
     """
     global xp, name, gpu_gemm, why_not_cupy
     if which not in BACKENDS:
@@ -62,18 +56,18 @@ def use(which="auto"):
         if not (requested_threads.isdecimal() and int(requested_threads) > 0):
             raise BackendError(f"TINYQAE_THREADS={requested_threads!r} must be a whole number above 0")
         use_threads(int(requested_threads))
-    if which == "numpy" or (which == "auto" and importlib.util.find_spec("cupy") is None):
-        xp, name, gpu_gemm, why_not_cupy = np, "numpy", None, ""
-        return name
-    try:
-        xp, name, why_not_cupy = _import_cupy(), "cupy", ""
-    except BackendError as error:
-        if which == "cupy":
-            raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
-        xp, name, gpu_gemm, why_not_cupy = np, "numpy", None, str(error)
-        return name
-    from .fast.cuda.gemm import gemm_for_device  # Imported here, since that module imports this one.
-    gpu_gemm = gemm_for_device(xp.cuda.Device().id)
+    cupy, reason = None, ""
+    if which == "cupy" or which == "auto" and importlib.util.find_spec("cupy") is not None:
+        try:
+            cupy = _import_cupy()
+        except BackendError as error:
+            if which == "cupy":
+                raise BackendError(f"backend='cupy': {error}; or use backend='numpy'") from None
+            reason = str(error)
+    xp, name, gpu_gemm, why_not_cupy = cupy or np, "cupy" if cupy else "numpy", None, reason
+    if cupy:
+        from .fast.cuda.gemm import gemm_for_device  # Imported here, since that module imports this one.
+        gpu_gemm = gemm_for_device(xp.cuda.Device().id)
     return name
 
 
@@ -105,19 +99,12 @@ def _one_line(error):
 
 
 def gemm(a, b, out):
-    """out = a @ b, without copying transposed views.
+    """out = a @ b, without copying transposed views. Returns out.
 
-    Args:
-        a: (M, K), a vector (K,), or a batch of matrices (B, M, K).
-        b: (K, N), or a batch (B, K, N).
-        out: (M, N), (N,) if a is a vector, or (B, M, N) if a or b is a batch.
-
-    Returns:
-        out.
+    a: (M, K), a vector (K,), or a batch of matrices (B, M, K). b: (K, N), or a batch (B, K, N). out: (M, N), (N,) if a is a
+    vector, or (B, M, N) if a or b is a batch.
     """
-    if gpu_gemm is None:
-        return xp.matmul(a, b, out=out)
-    return gpu_gemm.gemm(a, b, out)
+    return xp.matmul(a, b, out=out) if gpu_gemm is None else gpu_gemm.gemm(a, b, out)
 
 
 def gather(array, index, out):
@@ -129,8 +116,8 @@ def gather(array, index, out):
 
 
 def to_device(array, out=None):
-    """A NumPy array as an array of the current backend: the same array with NumPy, a copy with CuPy, written to `out` (of
-    the same shape and dtype) if given.
+    """A NumPy array as an array of the backend: itself with NumPy, a copy with CuPy, written to `out` (of its shape and
+    dtype) if given.
     """
     if out is None or name == "numpy":
         return xp.asarray(array)
@@ -152,10 +139,8 @@ def fits(size):
 
 
 def generator(*seed):
-    """A NumPy random generator seeded with one or more non-negative integers.
-
-    Initial weights and the order of the data are drawn with it on the host, so that runs with one seed are the same on
-    every backend.
+    """A NumPy random generator seeded with one or more non-negative integers. Initial weights and the order of the data are
+    drawn with it on the host, so that runs with one seed are the same on every backend.
     """
     return np.random.default_rng(list(seed))
 
@@ -178,10 +163,8 @@ def one_blas_thread():
 
 
 def use_threads(count):
-    """Set the number of CPU threads of a training step, for BLAS and for `parallel_for`. Default: all cores.
-
-    The order of summation depends on it, so bit-identical weights on another machine need the same number. The
-    environment variable TINYQAE_THREADS also sets it, when `use` is called.
+    """Set the number of CPU threads of a training step, for BLAS and for `parallel_for`. Default: all cores. `use` sets it
+    to the environment variable TINYQAE_THREADS. Bit-identical weights need the same number, since sums depend on it.
     """
     global threads
     if not (isinstance(count, int) and count > 0):
@@ -191,18 +174,13 @@ def use_threads(count):
 
 
 def parallel_for(function, count):
-    """Call function(i) for i in 0..count-1 in parallel threads; NumPy and compiled kernels release the GIL.
+    """[function(i) for i in 0..count-1], in parallel threads; NumPy and compiled kernels release the GIL.
 
     For many small matmuls this is faster than BLAS's own threads, which should be limited to 1 meanwhile
     (`one_blas_thread`). function(0) runs in the calling thread. An exception in any thread is raised here.
     """
-    global _thread_pool
-    if _thread_pool is None:
-        _thread_pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
     futures = [_thread_pool.submit(function, i) for i in range(1, count)]
-    function(0)
-    for future in futures:
-        future.result()
+    return [function(0), *(future.result() for future in futures)]
 
 
 @contextlib.contextmanager
@@ -221,7 +199,7 @@ def describe():
     """One line for logs and results: the backend, its version, the CPU or GPU; and why an installed CuPy is not used."""
     if name == "cupy":
         gpu = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
-        return f"cupy {xp.__version__} on {gpu}, GEMM: {gpu_gemm.name}"
+        return f"cupy {xp.__version__} on {gpu}, GEMM: {'cuBLAS' if gpu_gemm else 'CuPy, without CUDA graphs'}"
     blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
                             if lib["user_api"] == "blas"}))
     no_gpu = f"; no GPU: {why_not_cupy}" if why_not_cupy else ""
@@ -230,9 +208,6 @@ def describe():
 
 def processor():
     """The CPU's model name as the operating system reports it."""
-    with contextlib.suppress(OSError):
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
+    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next(line for line in lines if line.startswith("model name")).split(":", 1)[1].strip()
     return platform.processor() or platform.machine()

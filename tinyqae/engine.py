@@ -27,9 +27,8 @@ DEFAULT = "fast"
 
 
 def choose(name: str | None = None) -> "Reference":
-    """The engine called `name`: "reference", "fast", or None for the default.
-
-    ValueError for another name, BackendError for another one in the environment.
+    """The engine called `name`: "reference", "fast", or None for the default. ValueError for another name, BackendError for
+    another one in the environment.
     """
     error, source = (ValueError, "engine") if name else (BackendError, "TINYQAE_ENGINE")
     name = name or os.environ.get("TINYQAE_ENGINE") or DEFAULT
@@ -38,11 +37,11 @@ def choose(name: str | None = None) -> "Reference":
     if name == "reference":
         return Reference()
     from .fast import Fast  # Not above: the reference engine does without it.
-    return Fast()  # type: ignore[return-value]  # It has the methods of Reference.
+    return Fast()
 
 
 def environment(engine: "Reference") -> dict[str, Any]:
-    """What the weights of a run depend on beside its arguments, by name: the engine, the backend, kernels, threads."""
+    """What the weights of a run depend on beside its arguments, by name."""
     return {"engine": engine.name, "backend": backend.name, "kernels": engine.kernels(), "threads": backend.threads}
 
 
@@ -55,7 +54,7 @@ class Reference:
         self._lock = threading.RLock()
 
     def build(self, part: Part) -> Part:
-        """The part (a layer, a bottleneck, a loss, batches) that does this engine's work in place of `part`."""
+        """What takes the place of `part` (a layer, a bottleneck, a loss, batches) in this engine."""
         return copy.copy(part)
 
     def register_layers(self, layers: Sequence[Any]) -> None:

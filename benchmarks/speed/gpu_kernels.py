@@ -3,10 +3,10 @@
     python benchmarks/speed/gpu_kernels.py
 
 Products, at shapes of the three models, eager and as a CUDA graph of twenty: by CuPy (which refuses to be captured), by
-cuBLAS with a handle of our own (what tinyqae uses), by our tiled kernel, by cuTENSOR (through cupyx.cutensor) and by
-nvmath-python's cublasLt. Convolutions, forward and backward: windows copied to a matrix (im2col) and multiplied, Winograd's,
-and, as a yardstick, PyTorch's, which are cuDNN's implicit products. What does not run is listed with the error. float32
-without TF32; microseconds, the median of rounds timed by CUDA events. Writes benchmarks/results/gpu_kernels-CARD.md.
+cuBLAS with a handle of our own (what tinyqae uses), by cuTENSOR (through cupyx.cutensor) and by nvmath-python's cublasLt.
+Convolutions, forward and backward: windows copied to a matrix (im2col) and multiplied, Winograd's, and, as a yardstick,
+PyTorch's, which are cuDNN's implicit products. What does not run is listed with the error. float32 without TF32;
+microseconds, the median of rounds timed by CUDA events. Writes benchmarks/results/gpu_kernels-CARD.md.
 """
 import functools
 import re
@@ -22,7 +22,6 @@ from tinyqae import backend
 from tinyqae.checkpoint import write_atomically
 from tinyqae.errors import BackendError
 from tinyqae.fast import conv
-from tinyqae.fast.cuda import gemm
 
 ROUNDS, REPEATED = 9, 20
 # What it is, and (M, K, N).
@@ -93,8 +92,7 @@ def told(function, *arguments):
 def product_rows():
     """Lines of the table of products."""
     xp = backend.xp
-    candidates = {"CuPy": product_by_cupy, f"tinyqae ({backend.gpu_gemm.name})": backend.gemm,
-                  "tiled kernel": gemm.TiledKernel().gemm, "cuTENSOR": product_by_cutensor,
+    candidates = {"CuPy": product_by_cupy, "tinyqae (cuBLAS)": backend.gemm, "cuTENSOR": product_by_cutensor,
                   "nvmath cublasLt": ProductByNvmath()}
     yield "| product | (M, K, N) | by | eager | in a graph | right |"
     yield "| --- | --- | --- | --- | --- | --- |"

@@ -7,10 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_arrays import assert_close, normal
 
-from tinyqae.fast.activations import relu_backward, relu_forward, sigmoid_backward, sigmoid_forward
-from tinyqae.fast.binarize import binarize_forward, straight_through_backward
-from tinyqae.fast.dense import dense_backward, dense_forward
-from tinyqae.fast.norm import batch_norm_backward, batch_norm_forward, batch_norm_inference, update_running
+from tinyqae.fast.ops import (
+    batch_norm_backward,
+    batch_norm_forward,
+    batch_norm_inference,
+    binarize_forward,
+    dense_backward,
+    dense_forward,
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    straight_through_backward,
+    update_running,
+)
 from tinyqae.gradcheck import check_coordinates, check_directions
 from tinyqae.ops import activations, binarize, dense, norm
 

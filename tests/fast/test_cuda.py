@@ -12,13 +12,13 @@ from random_arrays import SHAPES, logits, targets
 
 from tinyqae import backend
 from tinyqae import optim as reference_optim
-from tinyqae.fast import activations, kernels, losses, lstm, norm, norm_relu_pool, optim
-from tinyqae.fast.cuda import compiler, elementwise, gemm
+from tinyqae.fast import kernels, losses, lstm, norm_relu_pool, ops, optim
+from tinyqae.fast.cuda import compiler, elementwise
 from tinyqae.fast.cuda import lstm as lstm_kernels
 from tinyqae.fast.cuda import norm as norm_kernels
 
 FAMILIES = elementwise, norm_kernels, lstm_kernels
-SOURCES = {"gemm": gemm.TILED} | {family.__name__.rpartition(".")[2]: family.KERNELS.source for family in FAMILIES}
+SOURCES = {family.__name__.rpartition(".")[2]: family.KERNELS.source for family in FAMILIES}
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_losses_of_nan_are_nan_so_that_training_stops(kernel_of):
 @pytest.mark.parametrize("shape", [(1,), (255,), (3, 4, 100)])
 def test_sigmoid(shape, kernel_of):
     x = logits(int(np.prod(shape)), 1).reshape(shape)
-    agree(activations.sigmoid_forward, kernel_of(activations.sigmoid_forward), (x, nan(*shape)), [1])
+    agree(ops.sigmoid_forward, kernel_of(ops.sigmoid_forward), (x, nan(*shape)), [1])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 39), (20, 39), (200, 33), (9, 70)])
@@ -150,10 +150,10 @@ def test_batch_norm(shape, kernel_of):
     x, channels = normal(0, *shape, mean=50.0), shape[1]
     gamma, beta = normal(1, channels), normal(2, channels)
     forward = (x, gamma, beta, 1e-5, *(nan(channels) for _ in range(3)), nan(*shape), nan(*shape))
-    agree(norm.batch_norm_forward, kernel_of(norm.batch_norm_forward), forward, [4, 5, 6, 7, 8], rtol=2e-4, atol=2e-4)
+    agree(ops.batch_norm_forward, kernel_of(ops.batch_norm_forward), forward, [4, 5, 6, 7, 8], rtol=2e-4, atol=2e-4)
     xhat, rstd = normal(3, *shape), np.abs(normal(4, channels))
     backward = (normal(5, *shape), xhat, gamma, rstd, nan(*shape), nan(channels), nan(channels))
-    agree(norm.batch_norm_backward, kernel_of(norm.batch_norm_backward), backward, [4, 5, 6], rtol=1e-4, atol=1e-4)
+    agree(ops.batch_norm_backward, kernel_of(ops.batch_norm_backward), backward, [4, 5, 6], rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_do_not_lose_digits_where_the_mean_is_large(kernel_of):
@@ -227,7 +227,7 @@ def test_sums_are_the_same_bits_every_time(kernel_of):
 def test_an_array_that_is_not_contiguous_is_refused(kernel_of):
     x = backend.xp.ones((4, 4), np.float32)
     with pytest.raises(ValueError, match="must be contiguous"):
-        kernel_of(activations.sigmoid_forward)(x[:, ::2], backend.xp.ones((4, 2), np.float32))
+        kernel_of(ops.sigmoid_forward)(x[:, ::2], backend.xp.ones((4, 2), np.float32))
 
 
 # ---- compiled for real GPUs -----------------------------------------------------------------------------------------

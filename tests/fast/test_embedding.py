@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_arrays import normal
 
-from tinyqae.fast.embedding import OneHotScratch, embedding_backward, embedding_forward
 from tinyqae.fast.kernels import choose
+from tinyqae.fast.ops import OneHotScratch, embedding_backward, embedding_forward
 from tinyqae.gradcheck import check_coordinates
 from tinyqae.ops import embedding as reference
 

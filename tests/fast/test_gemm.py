@@ -1,5 +1,4 @@
-"""GEMM on a GPU: the calls of cuBLAS, on a stand-in for it, and the tiled kernel, run on the CPU."""
-import cuda_on_host
+"""GEMM on a GPU: the calls of cuBLAS, on a stand-in for it."""
 import numpy as np
 import pytest
 from cublas_stand_in import CuBLASStandIn
@@ -14,13 +13,11 @@ def cublas():
     return gemm.CuBLAS(CuBLASStandIn(backend.xp), 1 << 20)
 
 
-@pytest.fixture(params=[cublas, gemm.TiledKernel, pytest.param(None, marks=pytest.mark.gpu)],
-                ids=["cuBLAS stand-in", "tiled kernel on the CPU", "gpu"])
+@pytest.fixture(params=[cublas, pytest.param(None, marks=pytest.mark.gpu)], ids=["cuBLAS stand-in", "gpu"])
 def multiply(request, monkeypatch):
-    """backend.gemm by one of the two, on the stand-in; and as chosen, on a GPU."""
+    """backend.gemm by cuBLAS, on the stand-in; and as chosen, on a GPU."""
     for name in ("xp", "name", "gpu_gemm", "why_not_cupy"):
         monkeypatch.setattr(backend, name, getattr(backend, name))
-    monkeypatch.setattr(cuda_on_host, "both_orders", True)
     if request.param is None:
         try:
             backend.use("cupy")
@@ -109,7 +106,7 @@ def test_a_failure_of_cublas_is_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize("fault", ["no library", "another library", "refuses", "wrong"])
-def test_without_a_working_cublas_the_tiled_kernel_is_used(fault, monkeypatch):
+def test_without_a_working_cublas_there_is_none(fault, monkeypatch):
     xp = StandIn()
     monkeypatch.setattr(backend, "xp", xp)
     library = CuBLASStandIn(xp)
@@ -127,16 +124,15 @@ def test_without_a_working_cublas_the_tiled_kernel_is_used(fault, monkeypatch):
 
     with xp.transfers_allowed():
         monkeypatch.setattr(gemm, "cublas_library", find)
-        assert isinstance(gemm.select_gemm(), gemm.TiledKernel)
+        assert gemm.select_gemm() is None
         monkeypatch.setattr(gemm, "cublas_library", lambda: CuBLASStandIn(xp))
         assert isinstance(gemm.select_gemm(), gemm.CuBLAS)
 
 
-@pytest.mark.parametrize("make", [cublas, gemm.TiledKernel])
-def test_gemm_can_be_captured_and_cupys_own_cannot(make, monkeypatch):
+def test_gemm_can_be_captured_and_cupys_own_cannot(monkeypatch):
     xp = StandIn()
     monkeypatch.setattr(backend, "xp", xp)
-    ours, stream = make(), xp.cuda.Stream(non_blocking=True)
+    ours, stream = cublas(), xp.cuda.Stream(non_blocking=True)
     a, out = xp.ones((2, 3), np.float32), xp.zeros((2, 2), np.float32)
     with stream:
         ours.gemm(a, a.T, out)

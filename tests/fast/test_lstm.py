@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyqae import backend
-from tinyqae.fast import embedding, lstm
+from tinyqae.fast import lstm, ops
 from tinyqae.fast.kernels import choose
 from tinyqae.fast.lstm import LSTMPlan, lstm_backward, lstm_forward
 from tinyqae.gradcheck import check_coordinates, check_directions
@@ -347,16 +347,11 @@ def test_neither_pass_allocates_an_array(kernels, tokens, lengths, context):
 # ---- the kernels ----------------------------------------------------------------------------------------------------
 
 
-def test_a_float32_plan_uses_the_kernels_and_a_float64_plan_does_not(kernels):
-    plain = (lstm.lstm_steps_forward, lstm.lstm_token_steps_forward, lstm.lstm_steps_backward, embedding.embedding_backward)
-    single, double = (LSTMPlan((2, 2, 2), 2, dtype) for dtype in (np.float32, np.float64))
-
-    def chosen(plan):
-        return plan.steps_forward, plan.token_steps_forward, plan.steps_backward, plan.embedding_backward
-
-    assert chosen(double) == plain
-    assert chosen(single) == tuple(choose(function, np.dtype(np.float32)) for function in plain)
-    assert all((ours is right) == (kernels == "numpy") for ours, right in zip(chosen(single), plain, strict=True))
+def test_float32_uses_the_kernels_and_float64_does_not(kernels):
+    for plain in (lstm.lstm_steps_forward, lstm.lstm_token_steps_forward, lstm.lstm_steps_backward,
+                  ops.embedding_backward):
+        assert choose(plain, np.dtype(np.float64)) is plain
+        assert (choose(plain, np.dtype(np.float32)) is plain) == (kernels == "numpy")
 
 
 EXTREMES = np.array([0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 8, -8, 43.9, -43.9, 86.9, -86.9, 88.5, -88.5, 104, -104,
@@ -380,7 +375,8 @@ class Gates:
 
     def solve(self, form):
         """The results of both passes by name; form: "numpy" or "numba"."""
-        module = lstm if form == "numpy" else numba_kernels()
+        forward, backward = ((lstm.lstm_gates_forward, lstm.lstm_gates_backward) if form == "numpy" else
+                             (numba_kernels()._gates_forward, numba_kernels()._gates_backward))
         examples, units = self.shape
         gates, carried = self.h_wh.copy(), self.dc.copy()
         c, tanh_c, h, scratch, da = (np.full(shape, np.nan, np.float32) for shape in (
@@ -388,8 +384,8 @@ class Gates:
         # The kernel takes the inputs of one step, with the row of each example.
         inputs = (self.inputs, 1) if form == "numpy" else (self.inputs[:, 1].copy(), np.arange(examples))
         with np.errstate(over="ignore"):
-            module.lstm_gates_forward(*inputs, self.c_prev, self.h_prev, self.finished, gates, c, tanh_c, h)
-        module.lstm_gates_backward(self.dh, carried, self.c_prev, gates, tanh_c, scratch, da)
+            forward(*inputs, self.c_prev, self.h_prev, self.finished, gates, c, tanh_c, h)
+        backward(self.dh, carried, self.c_prev, gates, tanh_c, scratch, da)
         return {"gates": gates, "c": c, "h": h, "dc": carried, "da": da}
 
     def reference(self):

@@ -13,7 +13,7 @@ from random_arrays import SHAPES, logits, targets
 from tinyqae import backend
 from tinyqae import losses as reference
 from tinyqae.errors import BackendError
-from tinyqae.fast import activations, kernels, losses, norm, optim
+from tinyqae.fast import kernels, losses, ops, optim
 from tinyqae.ops import activations as activation_ops
 from tinyqae.ops import norm as norm_op
 from tinyqae.ops.binarize import binarize
@@ -94,16 +94,16 @@ def test_cross_entropy_of_nan_is_nan_so_that_training_stops(place, cross_entropi
 @pytest.mark.parametrize("shape", [(20,), (65, 20), (3, 4, 5, 6)])
 def test_sigmoid(shape, replacements):
     x, out = logits(np.prod(shape), 1).reshape(shape), empty(*shape)
-    assert replacements[activations.sigmoid_forward](x, out) is out
+    assert replacements[ops.sigmoid_forward](x, out) is out
     exact = 1 / (1 + np.exp(-x.astype(np.float64).clip(-700, 700)))
-    np.testing.assert_allclose(out, activations.sigmoid_forward(x, empty(*shape)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(out, ops.sigmoid_forward(x, empty(*shape)), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(out, activation_ops.sigmoid_forward(x), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(out, exact, rtol=1e-6, atol=1e-37)
     assert (out >= 0).all() and (out <= 1).all()
 
 
 def test_sigmoid_of_nan_is_nan(replacements):
-    out = replacements[activations.sigmoid_forward](np.array([np.nan, 1], np.float32), empty(2))
+    out = replacements[ops.sigmoid_forward](np.array([np.nan, 1], np.float32), empty(2))
     assert np.isnan(out[0]) and out[1] > 0.7
 
 
@@ -170,7 +170,7 @@ def test_batch_norm(rows, channels):
         arrays = [a.astype(dtype) for a in (x, gamma, beta)]
         mean, variance, rstd, dgamma, dbeta = (np.empty(channels, dtype) for _ in range(5))
         xhat, out, dx = (np.empty(x.shape, dtype) for _ in range(3))
-        forward, backward = (functions.get(f, f) for f in (norm.batch_norm_forward, norm.batch_norm_backward))
+        forward, backward = (functions.get(f, f) for f in (ops.batch_norm_forward, ops.batch_norm_backward))
         forward(*arrays, 1e-5, mean, variance, rstd, xhat, out)
         backward(dout.astype(dtype), xhat, arrays[1], rstd, dx, dgamma, dbeta)
         return mean, variance, rstd, xhat, out, dx, dgamma, dbeta
@@ -206,7 +206,7 @@ def test_choose_gives_the_plain_function_when_told_so(monkeypatch):
     monkeypatch.setenv("TINYQAE_KERNELS", "numpy")
     monkeypatch.setattr(kernels, "_replacements", {})
     assert kernels.kernels() == "numpy"
-    for plain in (losses.bce_with_logits, optim.adam_update, activations.sigmoid_forward):
+    for plain in (losses.bce_with_logits, optim.adam_update, ops.sigmoid_forward):
         assert kernels.choose(plain, np.float32) is plain
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from random_arrays import normal
 
 from tinyqae.fast.kernels import choose
-from tinyqae.fast.pool import max_pool_forward
+from tinyqae.fast.ops import max_pool_forward
 from tinyqae.ops import pool
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 4))

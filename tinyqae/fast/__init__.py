@@ -5,15 +5,15 @@ formulas are, and is tested against it. A function writes its results to arrays 
 docstring calls written), and returns the main one, `out` or `dx`.
 
     layers, recurrent, losses, bottlenecks, optim, batches   the parts, with their buffers
-    conv, conv_upsampled, windows      im2col, Winograd, upsampling folded into the convolution's weights
-    norm, norm_relu_pool, pool, lstm   batch norm fused with ReLU and pooling; the LSTM's loop over time
-    kernels, numba/, cuda/             fused kernels and which of them are in use; GEMM that CUDA graphs can capture
-    cuda_graphs                        a whole training step as one CUDA graph
+    ops, norm_relu_pool, lstm      small operations; batch norm fused with ReLU and pooling; the LSTM's loop over time
+    conv, conv_upsampled, windows  im2col, Winograd, upsampling folded into the convolution's weights
+    kernels, numba/, cuda/         fused kernels and which of them are in use; GEMM that CUDA graphs can capture
+    cuda_graphs                    a whole training step as one CUDA graph
 """
 import contextlib
-import threading
 
 from .. import backend
+from ..engine import Reference
 from . import kernels, optim
 from .layers import flatten_parameters
 from .parts import fast_version
@@ -22,16 +22,12 @@ from .parts import fast_version
 THREADING_THRESHOLD = 2e6
 
 
-class Fast:
+class Fast(Reference):
     """The fast engine of one model; engine.Reference documents the methods."""
 
     name = "fast"
 
-    def __init__(self):
-        self._lock = threading.RLock()
-
     def build(self, part):
-        """The fast version of a part, or a copy of the part if there is none."""
         return fast_version(part)
 
     def register_layers(self, layers):
@@ -45,7 +41,6 @@ class Fast:
         return [self.parameters if kind == "params" else self.gradients]
 
     def step(self, optimizer, model, lr):
-        """One update of the model's parameters."""
         optim.step(optimizer, self.parameters, self.gradients, lr)
 
     @contextlib.contextmanager

@@ -19,11 +19,8 @@ WINOGRAD_FROM = 2048
 class Conv2dPlan:
     """Scratch space of one convolution, allocated once. It holds no values between calls; every thread needs its own.
 
-    Args:
-        input_shape: (N, H, W, C), where N is the largest batch size.
-        w_shape: (KH, KW, C, F), where KH and KW are odd.
-        dtype: of every array.
-        needs_dx: False for a first layer, whose input needs no gradient.
+    input_shape: (N, H, W, C), where N is the largest batch size. w_shape: (KH, KW, C, F), where KH and KW are odd. dtype: of
+    every array. needs_dx: False for a first layer, whose input needs no gradient.
     """
 
     def __init__(self, input_shape, w_shape, dtype=np.float32, needs_dx=True):
@@ -43,14 +40,8 @@ class Conv2dPlan:
 
 
 def conv2d_forward(x, w, b, plan, out):
-    """The convolution, without allocating an array. Batches may be smaller than the plan's.
-
-    Args:
-        x: (N, H, W, C).
-        w: (KH, KW, C, F).
-        b: (F,), or None.
-        plan: a Conv2dPlan.
-        out: (N, H, W, F), written.
+    """The convolution of x (N, H, W, C) by w (KH, KW, C, F), plus b (F,) or None, in out (N, H, W, F). N is at most that of
+    the plan.
     """
     windows = plan.x_windows
     weights = windows.transform_weights(w, b)
@@ -58,12 +49,12 @@ def conv2d_forward(x, w, b, plan, out):
         windows.gather(x[chunk])
         windows.convolve(weights, out[chunk])
         if b is not None and not windows.with_bias:
-            plan.channel_ops.add(out[chunk], b, out[chunk])
+            plan.channel_ops.apply(backend.xp.add, out[chunk], b, out[chunk])
     return out
 
 
 def conv2d_backward(dout, x, w, plan, dx, dw, db):
-    """The gradients of conv2d_forward, without allocating an array.
+    """The gradients of conv2d_forward.
 
     dx is a convolution of dout with the kernel rotated by 180 degrees, its channels and filters exchanged (ops/conv.py).
     The same windows of dout, multiplied by x instead of w, give
@@ -71,44 +62,33 @@ def conv2d_backward(dout, x, w, plan, dx, dw, db):
         dw[u, v, c, f] = sum over n, k, l of  x[n, k, l, c] * dout[n, k + p - u, l + q - v, f]
 
     with (p, q) the padding. So dout is gathered once, for both, and x not at all. Where dx is not needed, the windows of x
-    are gathered as in the forward pass, and dw = windows^T dout.
-
-    Args:
-        dout: (N, H, W, F).
-        x, w, plan: as in conv2d_forward.
-        dx: as x, written; None if the plan was made with needs_dx=False.
-        dw, db: as w and b, written; db is None if there is no bias.
+    are gathered as in the forward pass, and dw = windows^T dout. dx and db are None where they are not needed.
     """
     windows = plan.x_windows
     if db is not None and not windows.with_bias:
         plan.channel_ops.sum(dout, db)
-    if plan.needs_dx:
-        xp = backend.xp
-        xp.copyto(plan.rotated_w, _rotate(w))
-        backward_from_dout_windows(plan.dout_windows, dout, x, plan.rotated_w, dx, plan.rotated_w)
-        xp.copyto(dw, _rotate(plan.rotated_w))
-        return dx
-    windows.zero_weight_gradient()
-    for chunk in windows.chunks(len(dout)):
-        windows.gather(x[chunk])
-        windows.accumulate_weight_gradient(dout[chunk])
-    windows.weight_gradient(dw, db if windows.with_bias else None)
-    return None
+    if not plan.needs_dx:
+        return backward_from_windows(windows, x, dout, None, None, dw, db if windows.with_bias else None)
+    backend.xp.copyto(plan.rotated_w, _rotate(w))
+    backward_from_windows(plan.dout_windows, dout, x, plan.rotated_w, dx, plan.rotated_w)
+    backend.xp.copyto(dw, _rotate(plan.rotated_w))
+    return dx
 
 
-def backward_from_dout_windows(windows, dout, x, w, dx, dw):
-    """dx and dw of a convolution from the windows of dout, gathered once; see conv2d_backward.
+def backward_from_windows(windows, source, other, w, dx, dw, db=None):
+    """dw = windows^T other and dx = windows w, from windows of `source` that are gathered once; see conv2d_backward.
 
-    w are the weights that map windows of dout to dx. dw, their gradient, may be w itself. dx None: not needed.
+    dw may be w itself. dx None: not needed. db: the gradient of the bias, if the windows include one. Returns dx.
     """
-    weights = windows.transform_weights(w)
-    windows.zero_weight_gradient()
-    for chunk in windows.chunks(len(dout)):
-        windows.gather(dout[chunk])
+    weights = None if dx is None else windows.transform_weights(w)
+    windows.gradient.fill(0)
+    for chunk in windows.chunks(len(source)):
+        windows.gather(source[chunk])
         if dx is not None:
             windows.convolve(weights, dx[chunk])
-        windows.accumulate_weight_gradient(x[chunk])
-    windows.weight_gradient(dw)
+        windows.accumulate_weight_gradient(other[chunk])
+    windows.weight_gradient(dw, db)
+    return dx
 
 
 def _rotate(w):
@@ -128,19 +108,13 @@ class ChannelOps:
         self.row = backend.xp.empty((width, channels), dtype)
         self.ones = backend.xp.ones(images * height * width, dtype)
 
-    def add(self, x, vector, out):
-        """out = x + vector."""
+    def apply(self, operation, x, vector, out):
+        """out = operation(x, vector), where operation is a ufunc, such as xp.add."""
         row = self.row[:x.shape[2]]
         backend.xp.copyto(row, vector)
-        backend.xp.add(x.reshape(-1, row.size), row.reshape(-1), out=out.reshape(-1, row.size))
-
-    def multiply(self, x, vector, out):
-        """out = x * vector."""
-        row = self.row[:x.shape[2]]
-        backend.xp.copyto(row, vector)
-        backend.xp.multiply(x.reshape(-1, row.size), row.reshape(-1), out=out.reshape(-1, row.size))
+        operation(x.reshape(-1, row.size), row.reshape(-1), out=out.reshape(-1, row.size))
 
     def sum(self, x, out):
-        """out (C,) = the sum of x over all pixels."""
+        """out (C,) = the sum of x over all pixels. Returns out."""
         pixels = x.reshape(-1, len(out))
-        gemm(self.ones[:len(pixels)], pixels, out)
+        return gemm(self.ones[:len(pixels)], pixels, out)

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import gemm
-from .conv import ChannelOps, backward_from_dout_windows
+from .conv import ChannelOps, backward_from_windows
 from .windows import Im2col
 
 # Row q = 2 t + a: which of the kernel's three rows are summed for tap t of phase a.
@@ -52,14 +52,7 @@ class UpsampledConv2dPlan:
 
 
 def conv2d_upsampled_forward(x, w, b, plan, out):
-    """Upsampling and convolution, without allocating an array.
-
-    Args:
-        x, b: as in conv2d_forward.
-        w: (3, 3, C, F).
-        plan: an UpsampledConv2dPlan.
-        out: (N, 2H, 2W, F), written.
-    """
+    """Upsampling and convolution. x (N, H, W, C), w (3, 3, C, F), b (F,) or None; out (N, 2H, 2W, F), written."""
     xp = backend.xp
     _, height, width, channels = x.shape
     plan.fold_weights(w)
@@ -75,12 +68,12 @@ def conv2d_upsampled_forward(x, w, b, plan, out):
             for j in range(2):
                 xp.copyto(target[:, i::2, j::2], phases[:, i:i + height, j:j + width, i, j])
         if b is not None:
-            plan.channel_ops.add(target, b, target)
+            plan.channel_ops.apply(xp.add, target, b, target)
     return out
 
 
 def conv2d_upsampled_backward(dout, x, w, plan, dx, dw, db):
-    """The gradients of conv2d_upsampled_forward, without allocating an array.
+    """The gradients of conv2d_upsampled_forward.
 
     By the formulas above, x[i] contributes to four outputs along an axis: with weight w2 to out[2i-1], w1 + w2 to out[2i],
     w0 + w1 to out[2i+1], w0 to out[2i+2]. These are the folded weights in reverse order, so
@@ -88,12 +81,7 @@ def conv2d_upsampled_backward(dout, x, w, plan, dx, dw, db):
         dx[n, i, j, c] = sum over r, s in 0..3 and f of  dout[n, 2i-1+r, 2j-1+s, f] * folded[3-r, 3-s, c, f]
 
     a convolution of dout with stride 2. The same windows of dout, multiplied by x instead, give the gradient with respect
-    to `folded`; and since folded = FOLD w along both axes, dw = FOLD^T dfolded.
-
-    Args:
-        dout: (N, 2H, 2W, F).
-        x, w, plan: as in conv2d_upsampled_forward.
-        dx, dw, db: as x, w and b, written; dx is None if not needed, db if there is no bias.
+    to `folded`; and since folded = FOLD w along both axes, dw = FOLD^T dfolded. dx and db are None where not needed.
     """
     xp = backend.xp
     if db is not None:
@@ -101,7 +89,7 @@ def conv2d_upsampled_backward(dout, x, w, plan, dx, dw, db):
     plan.fold_weights(w)
     rotated_view = plan.folded[::-1, ::-1].transpose(0, 1, 3, 2)
     xp.copyto(plan.rotated_w, rotated_view)
-    backward_from_dout_windows(plan.dout_windows, dout, x, plan.rotated_w, dx, plan.rotated_w)
+    backward_from_windows(plan.dout_windows, dout, x, plan.rotated_w, dx, plan.rotated_w)
     xp.copyto(rotated_view, plan.rotated_w)
     gemm(plan.fold.T, plan.folded.reshape(16, -1), dw.reshape(9, -1))
     return dx

@@ -9,11 +9,12 @@ graph contains them all: captured once, a step is one launch. What a graph conta
                 eagerly, as is any part without a fast version, such as a user's own
     addresses   batches are copied to the address of the captured one; the arrays used by the step are kept alive; memory
                 allocated during the capture comes from a separate pool
-    matmuls     are those of cuda/gemm.py, since CuPy's cannot be captured
+    matmuls     are those of cuda/gemm.py, since CuPy's cannot be captured; without cuBLAS everything is computed eagerly
 
 The first batch of a shape is computed eagerly, which compiles kernels and allocates buffers. The second one is captured, and
 this and all following ones are replayed. If a capture fails, training continues eagerly with a warning.
 """
+import contextlib
 import warnings
 
 from .. import backend, train
@@ -25,10 +26,8 @@ PACKAGE = __package__.split(".")[0]
 class TrainingStep(train.TrainingStep):
     """See train.TrainingStep; on a GPU, steps of `batch_size` examples run as CUDA graphs.
 
-    Attributes:
-        graphs: {shapes of a batch: Graph}; empty on the CPU.
-        capturing: set to False to compute eagerly on a GPU as well.
-        sums: on a GPU 0-dimensional arrays, so that reading them is left to the caller.
+    graphs: {shapes of a batch: Graph}; empty on the CPU. capturing: set to False to compute eagerly on a GPU as well.
+    sums: on a GPU 0-dimensional arrays, so that reading them is left to the caller.
     """
 
     capturing = True
@@ -88,11 +87,8 @@ class TrainingStep(train.TrainingStep):
 class Graph:
     """A CUDA graph of function(batch), captured on the current stream, which must be non-blocking.
 
-    Args:
-        function: what to capture.
-        batch: its addresses are captured; `replay` copies other batches to them.
-        pool: a memory pool that only this kind of graph uses.
-        owners: the objects whose arrays the function uses.
+    `replay` copies other batches to the addresses of this one. pool: a memory pool that only this kind of graph uses.
+    owners: the objects whose arrays the function uses.
     """
 
     def __init__(self, function, batch, pool, owners):
@@ -103,7 +99,8 @@ class Graph:
             try:
                 function(batch)
             except BaseException:
-                _abort_capture(stream)
+                with contextlib.suppress(Exception):  # CUDA may raise the error again.
+                    stream.end_capture()
                 raise
             self._graph = stream.end_capture()
         self._kept_alive = arrays_in(owners)
@@ -111,8 +108,9 @@ class Graph:
     def replay(self, batch):
         """Run the graph with another batch. ValueError if its arrays have other shapes or dtypes."""
         if shapes_of(batch) != self._shapes:
-            raise ValueError(f"the captured batch had the arrays {_as_text(self._shapes)}, "
-                             f"this one has {_as_text(shapes_of(batch))}")
+            captured, given = (", ".join(f"{dtype} {shape}" for shape, dtype in shapes)
+                               for shapes in (self._shapes, shapes_of(batch)))
+            raise ValueError(f"the captured batch had the arrays {captured}, this one has {given}")
         for captured, array in zip(self._inputs, arrays_in(batch), strict=True):
             if array.data.ptr != captured.data.ptr:
                 backend.xp.copyto(captured, array)
@@ -128,21 +126,9 @@ def can_be_captured(model, optimizer):
             and not any(isinstance(layer, layers.WrappedLayer) for layer in model.layers))
 
 
-def _abort_capture(stream):
-    """End a failed capture, ignoring the error that CUDA may raise again."""
-    try:
-        stream.end_capture()
-    except Exception:  # noqa: BLE001
-        pass
-
-
 def shapes_of(batch):
     """The shapes and dtypes of a batch's arrays."""
     return tuple((array.shape, array.dtype) for array in arrays_in(batch))
-
-
-def _as_text(shapes):
-    return ", ".join(f"{dtype} {shape}" for shape, dtype in shapes)
 
 
 def arrays_in(root):
@@ -153,12 +139,12 @@ def arrays_in(root):
         if id(item) in seen:
             continue
         seen.add(id(item))
+        if type(item).__module__.split(".")[0] == PACKAGE:
+            item = vars(item)
         if isinstance(item, backend.xp.ndarray):
             found.append(item)
         elif isinstance(item, list | tuple):
             to_visit += reversed(item)
         elif isinstance(item, dict):
             to_visit += reversed(item.values())
-        elif type(item).__module__.split(".")[0] == PACKAGE:
-            to_visit += reversed(vars(item).values())
     return found

@@ -4,6 +4,7 @@ The plain functions are complete. `choose` returns a fused kernel in place of a 
 Numba kernel, if Numba is installed (`pip install tinyqae[fast]`); on a GPU a CUDA kernel, through CuPy.
 TINYQAE_KERNELS=numpy disables them.
 """
+import importlib
 import importlib.util
 import os
 
@@ -12,8 +13,9 @@ import numpy as np
 from .. import backend
 from ..errors import BackendError
 
-# Values of the environment variable. "numpy" stands for the plain functions, on a GPU as well.
+# Values of TINYQAE_KERNELS. "numpy" stands for the plain functions, on a GPU as well.
 KERNELS = ("auto", "numpy", "numba", "cupy")
+MODULES = ("elementwise", "norm", "lstm")
 FLOAT32 = np.dtype(np.float32)
 _replacements: dict = {}  # {backend: {plain function: fused kernel}}
 
@@ -21,11 +23,11 @@ _replacements: dict = {}  # {backend: {plain function: fused kernel}}
 def kernels():
     """The kernels for the current backend: "numpy" (none), "numba" or "cupy"."""
     requested = os.environ.get("TINYQAE_KERNELS", "auto")
+    available = "numba" if backend.name == "numpy" else "cupy"
     if requested not in KERNELS:
         raise BackendError(f"TINYQAE_KERNELS={requested!r} is unknown; choose one of {', '.join(KERNELS)}")
     if requested == "numpy":
         return requested
-    available = "numba" if backend.name == "numpy" else "cupy"
     if requested not in ("auto", available):
         raise BackendError(f"TINYQAE_KERNELS={requested} is unavailable with the backend {backend.name}; "
                            f"choose numpy, {available} or auto")
@@ -37,24 +39,17 @@ def kernels():
 
 
 def choose(function, dtype):
-    """The fused kernel for `function` with arrays of `dtype` on the current backend, or `function` itself.
-
-    TINYQAE_KERNELS is read once per backend.
-    """
+    """The fused kernel for `function` and `dtype`, or `function` itself. TINYQAE_KERNELS is read once per backend."""
     if dtype != FLOAT32:
         return function
     if backend.name not in _replacements:
-        _replacements[backend.name] = _import_replacements(kernels())
+        folder = {"numpy": None, "numba": "numba", "cupy": "cuda"}[kernels()]
+        modules = [importlib.import_module(f"{__package__}.{folder}.{name}") for name in MODULES if folder]
+        _replacements[backend.name] = {plain: kernel for module in modules for plain, kernel in module.REPLACEMENTS.items()}
     return _replacements[backend.name].get(function, function)
 
 
-def _import_replacements(which):
-    """{plain function: fused kernel}."""
-    modules = ()
-    if which == "numba":
-        from .numba import elementwise, lstm, norm, pool
-        modules = elementwise, pool, norm, lstm
-    if which == "cupy":
-        from .cuda import elementwise, lstm, norm
-        modules = elementwise, norm, lstm
-    return {plain: kernel for module in modules for plain, kernel in module.REPLACEMENTS.items()}
+def replacements_in(namespace, *modules):
+    """{plain function of one of the modules: the kernel of the same name in a namespace}."""
+    return {plain: namespace[name] for module in modules for name, plain in vars(module).items()
+            if name in namespace and getattr(plain, "__module__", None) == module.__name__}

@@ -1,26 +1,15 @@
 """The fast engine's layers: those of tinyqae.layers with preallocated buffers and fused kernels.
 
 `forward` and `backward` return the layer's own buffers, which the next call overwrites. Buffers are allocated for the first
-batch, and again for a larger one.
+batch, and again for a larger one; what does not depend on its size in `prepare`, which the engine's `build` calls.
 """
 import math
 
 from .. import backend, layers
-from . import kernels
-from .activations import relu_backward, relu_forward
+from . import kernels, ops
+from . import norm_relu_pool as fused
 from .conv import Conv2dPlan, conv2d_backward, conv2d_forward
 from .conv_upsampled import UpsampledConv2dPlan, conv2d_upsampled_backward, conv2d_upsampled_forward
-from .dense import dense_backward, dense_forward
-from .norm import batch_norm_backward, batch_norm_forward, batch_norm_inference, update_running
-from .norm_relu_pool import (
-    NormScratch,
-    batch_statistics,
-    combine_statistics,
-    norm_gradient_sums,
-    norm_relu_pool_backward,
-    norm_relu_pool_forward,
-)
-from .pool import max_pool_forward
 
 # Threshold for multithreading: the number of multiplications in a convolution above which a second thread pays off.
 THREADING_THRESHOLD = 5e6
@@ -30,9 +19,6 @@ class Buffered:
     """A mixin for a layer of the reference engine that adds buffers."""
 
     capacity: int | tuple[int, int] = 0
-
-    def prepare(self):
-        """Called once, by the engine's `build`: allocate what does not depend on the batch size."""
 
     def allocate(self, batch_shape):
         """Allocate buffers for up to batch_shape[0] examples."""
@@ -64,32 +50,26 @@ class WrappedLayer(layers.Layer):
 
 
 class Dense(Buffered, layers.Dense):
-    """See layers.Dense."""
-
     def forward(self, x, training=True):
         self._ensure_capacity(x)
         self.x = x
-        return dense_forward(x, self.params["w"], self.params["b"], self.out[:len(x)])
+        return ops.dense_forward(x, self.params["w"], self.params["b"], self.out[:len(x)])
 
     def backward(self, dout):
         dx = self.dx[:len(dout)] if self.needs_dx else None
-        return dense_backward(dout, self.x, self.params["w"], dx, self.grads["w"], self.grads["b"])
+        return ops.dense_backward(dout, self.x, self.params["w"], dx, self.grads["w"], self.grads["b"])
 
 
 class ReLU(Buffered, layers.ReLU):
-    """See layers.ReLU."""
-
     def forward(self, x, training=True):
         self._ensure_capacity(x)
-        return relu_forward(x, self.out[:len(x)])
+        return ops.relu_forward(x, self.out[:len(x)])
 
     def backward(self, dout):
-        return relu_backward(dout, self.out[:len(dout)], self.dx[:len(dout)])
+        return ops.relu_backward(dout, self.out[:len(dout)], self.dx[:len(dout)])
 
 
 class Centre(Buffered, layers.Centre):
-    """See layers.Centre."""
-
     needs_dx = False
 
     def prepare(self):
@@ -102,12 +82,9 @@ class Centre(Buffered, layers.Centre):
 
 
 class BatchNorm(Buffered, layers.BatchNorm):
-    """See layers.BatchNorm."""
-
     def prepare(self):
-        self.channels = self.input_shape[-1]
         self._mean, self._variance, self._rstd, self._scratch = (
-            backend.xp.empty(self.channels, self.dtype) for _ in range(4))
+            backend.xp.empty(self.input_shape[-1], self.dtype) for _ in range(4))
 
     def allocate(self, batch_shape):
         super().allocate(batch_shape)
@@ -115,24 +92,22 @@ class BatchNorm(Buffered, layers.BatchNorm):
 
     def forward(self, x, training=True):
         self._ensure_capacity(x)
-        gamma, beta, state = self.params["gamma"], self.params["beta"], self.state
-        rows, out, xhat = (a.reshape(-1, self.channels) for a in (x, self.out[:len(x)], self.xhat[:len(x)]))
+        gamma, beta, state, out = self.params["gamma"], self.params["beta"], self.state, self.out[:len(x)]
+        rows, out_rows, xhat = (a.reshape(-1, len(gamma)) for a in (x, out, self.xhat[:len(x)]))
         if not training:
-            batch_norm_inference(rows, gamma, beta, self.eps, state["mean"], state["variance"], self._rstd, out)
-            return self.out[:len(x)]
+            ops.batch_norm_inference(rows, gamma, beta, self.eps, state["mean"], state["variance"], self._rstd, out_rows)
+            return out
         m = layers.require_two_values(x)
-        normalize = kernels.choose(batch_norm_forward, self.dtype)
-        normalize(rows, gamma, beta, self.eps, self._mean, self._variance, self._rstd, xhat, out)
-        update_running(state["mean"], self._mean, self.momentum, self._scratch)
-        unbiased = backend.xp.multiply(self._variance, m / (m - 1), out=self._variance)
-        update_running(state["variance"], unbiased, self.momentum, self._scratch)
-        return self.out[:len(x)]
+        normalize = kernels.choose(ops.batch_norm_forward, self.dtype)
+        normalize(rows, gamma, beta, self.eps, self._mean, self._variance, self._rstd, xhat, out_rows)
+        ops.update_running_statistics(state, self._mean, self._variance, m, self.momentum, self._scratch)
+        return out
 
     def backward(self, dout):
-        n = len(dout)
-        rows, xhat, dx = (a.reshape(-1, self.channels) for a in (dout, self.xhat[:n], self.dx[:n]))
-        kernels.choose(batch_norm_backward, self.dtype)(rows, xhat, self.params["gamma"], self._rstd, dx,
-                                                        self.grads["gamma"], self.grads["beta"])
+        n, gamma = len(dout), self.params["gamma"]
+        rows, xhat, dx = (a.reshape(-1, len(gamma)) for a in (dout, self.xhat[:n], self.dx[:n]))
+        differentiate = kernels.choose(ops.batch_norm_backward, self.dtype)
+        differentiate(rows, xhat, gamma, self._rstd, dx, self.grads["gamma"], self.grads["beta"])
         return self.dx[:n]
 
 
@@ -166,7 +141,8 @@ class ConvBlock(Buffered, layers.ConvBlock):
         multiplications = self.capacity * height * width * math.prod(self.w_shape)
         threads = backend.threads if backend.name == "numpy" and multiplications > THREADING_THRESHOLD else 1
         parts = min(threads, self.capacity)
-        shape = (-(-self.capacity // parts), *self.input_shape)
+        part_size = -(-self.capacity // parts)
+        shape = (part_size, *self.input_shape)
         if self.upsample:
             self.plans = [UpsampledConv2dPlan(shape, self.w_shape, self.dtype) for _ in range(parts)]
         else:
@@ -174,146 +150,121 @@ class ConvBlock(Buffered, layers.ConvBlock):
         # The first part writes to the layer's gradients and statistics, the others to their own.
         self.part_grads = [self.grads] + [{name: xp.empty_like(grad) for name, grad in self.grads.items()}
                                           for _ in range(parts - 1)]
-        conv_shape = (self.capacity, *self.conv_shape)
-        self.convolved, self.dconvolved = xp.empty(conv_shape, self.dtype), xp.empty(conv_shape, self.dtype)
+        self.convolved, self.dconvolved = (xp.empty((self.capacity, *self.conv_shape), self.dtype) for _ in range(2))
         if self.norm:
             self.pooled = xp.empty_like(self.out) if self.pool else self.convolved
             self.g = xp.empty_like(self.out)
-            self.scratch = [NormScratch((shape[0], *self.conv_shape), self.pool, self.dtype) for _ in range(parts)]
-            self.means = [self._mean] + [xp.empty_like(self._mean) for _ in range(parts - 1)]
-            self.variances = [self._variance] + [xp.empty_like(self._variance) for _ in range(parts - 1)]
+            self.scratch = [fused.NormScratch((part_size, *self.conv_shape), self.pool, self.dtype) for _ in range(parts)]
+            self.means, self.variances = ([first] + [xp.empty_like(first) for _ in range(parts - 1)]
+                                          for first in (self._mean, self._variance))
+
+    def _for_each_part(self, function, n):
+        """Call function(i, rows) in parallel for slices of a batch of n, at most one per plan. Returns their lengths."""
+        size = -(-n // len(self.plans))
+        parts = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+        backend.parallel_for(lambda i: function(i, parts[i]), len(parts))
+        return [rows.stop - rows.start for rows in parts]
 
     def forward(self, x, training=True):
         self._ensure_capacity(x)
-        self.x = x
+        self.x, n = x, len(x)
         if self.norm and training:
             return self._forward_batch_norm(x)
-        if self.norm:
-            self._fold_batch_norm()
-            w, b = self._folded_w, self._folded_b
-        else:
-            w, b = self.params["w"], self.params["b"]
-        out, parts = self.out[:len(x)], self._split_batch(len(x))
-        convolved = self.convolved[:len(x)] if self.pool else out
+        w, b = self._fold_batch_norm() if self.norm else (self.params["w"], self.params["b"])
+        out = self.out[:n]
+        convolved = self.convolved[:n] if self.pool else out
 
-        def one(i):
-            part = parts[i]
-            self._convolve(x[part], w, b, self.plans[i], convolved[part])
+        def one(i, rows):
+            self._convolve(x[rows], w, b, self.plans[i], convolved[rows])
             if self.relu:
-                relu_forward(convolved[part], convolved[part])
+                ops.relu_forward(convolved[rows], convolved[rows])
             if self.pool:
-                kernels.choose(max_pool_forward, self.dtype)(convolved[part], out[part])
+                kernels.choose(ops.max_pool_forward, self.dtype)(convolved[rows], out[rows])
 
-        backend.parallel_for(one, len(parts))
+        self._for_each_part(one, n)
         return out
 
     def _forward_batch_norm(self, x):
-        n = len(x)
-        parts, convolved, pooled, out = self._split_batch(n), self.convolved[:n], self.pooled[:n], self.out[:n]
+        convolved, pooled, out = (array[:len(x)] for array in (self.convolved, self.pooled, self.out))
         pixels = layers.require_two_values(convolved)
-        statistics, normalize = (kernels.choose(op, self.dtype) for op in (batch_statistics, norm_relu_pool_forward))
+        statistics = kernels.choose(fused.batch_statistics, self.dtype)
+        normalize = kernels.choose(fused.norm_relu_pool_forward, self.dtype)
 
-        def convolve_and_measure(i):
-            part = parts[i]
-            self._convolve(x[part], self.params["w"], None, self.plans[i], convolved[part])
-            statistics(convolved[part], self.scratch[i], self.means[i], self.variances[i])
+        def convolve_and_measure(i, rows):
+            self._convolve(x[rows], self.params["w"], None, self.plans[i], convolved[rows])
+            statistics(convolved[rows], self.scratch[i], self.means[i], self.variances[i])
 
-        def normalize_part(i):
-            part = parts[i]
-            normalize(convolved[part], self.params["gamma"], self.params["beta"], self._mean, self._rstd, self.relu,
-                      self.pool, self.scratch[i], pooled[part], out[part])
+        def normalize_part(i, rows):
+            normalize(convolved[rows], self.params["gamma"], self.params["beta"], self._mean, self._rstd, self.relu,
+                      self.pool, self.scratch[i], pooled[rows], out[rows])
 
-        backend.parallel_for(convolve_and_measure, len(parts))
-        counts = [part.stop - part.start for part in parts]
-        combine_statistics(counts, self.means[:len(parts)], self.variances[:len(parts)], self.eps, self._rstd)
-        backend.parallel_for(normalize_part, len(parts))
-        update_running(self.state["mean"], self._mean, self.momentum, self._scale)
-        backend.xp.multiply(self._variance, pixels / (pixels - 1), out=self._variance)
-        update_running(self.state["variance"], self._variance, self.momentum, self._scale)
+        counts = self._for_each_part(convolve_and_measure, len(x))
+        fused.combine_statistics(counts, self.means[:len(counts)], self.variances[:len(counts)], self.eps, self._rstd)
+        self._for_each_part(normalize_part, len(x))
+        ops.update_running_statistics(self.state, self._mean, self._variance, pixels, self.momentum, self._scale)
         return out
 
-    def _split_batch(self, n):
-        """Slices of a batch of n, of equal size and at most one per plan."""
-        size = -(-n // len(self.plans))
-        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    def _fold_batch_norm(self):
+        """The weights and bias of convolution and normalization in one: gamma rstd w and beta - gamma rstd mean."""
+        xp, scale = backend.xp, self._scale
+        xp.sqrt(xp.add(self.state["variance"], self.eps, out=scale), out=scale)
+        xp.divide(self.params["gamma"], scale, out=scale)
+        xp.multiply(self.params["w"], scale, out=self._folded_w)
+        xp.multiply(self.state["mean"], scale, out=self._folded_b)
+        xp.subtract(self.params["beta"], self._folded_b, out=self._folded_b)
+        return self._folded_w, self._folded_b
+
+    def backward(self, dout):
+        n, params = len(dout), self.params
+        out, dx = self.out[:n], self.dx[:n] if self.needs_dx else None
+        dconvolved = self.dconvolved[:n] if self.norm or self.relu else dout
+        sums = kernels.choose(fused.norm_gradient_sums, self.dtype)
+        normalize_backward = kernels.choose(fused.norm_relu_pool_backward, self.dtype)
+
+        def sum_norm_gradients(i, rows):
+            sums(dout[rows], self.pooled[rows], out[rows], self._mean, self._rstd, self.relu, self.scratch[i],
+                 self.g[rows], self.part_grads[i]["gamma"], self.part_grads[i]["beta"])
+
+        def one(i, rows):
+            grads = self.part_grads[i]
+            if self.norm:
+                normalize_backward(
+                    self.g[rows], self.convolved[rows], self.pooled[rows], params["gamma"], self._mean, self._rstd,
+                    self.grads["gamma"], self.grads["beta"], n * math.prod(self.conv_shape[:2]), self.pool, self.scratch[i],
+                    dconvolved[rows])
+            elif self.relu:
+                ops.relu_backward(dout[rows], out[rows], dconvolved[rows])
+            self._convolve_backward(dconvolved[rows], self.x[rows], params["w"], self.plans[i],
+                                    None if dx is None else dx[rows], grads["w"], grads.get("b"))
+
+        if self.norm:
+            self._reduce_gradients(len(self._for_each_part(sum_norm_gradients, n)), "gamma", "beta")
+        self._reduce_gradients(len(self._for_each_part(one, n)), "w", *(() if self.norm else "b"))
+        return dx
 
     def _reduce_gradients(self, parts, *names):
         """Add the gradients of the other parts to the first one's, always in the same order."""
         for name in names:
             for other in self.part_grads[1:parts]:
-                backend.xp.add(self.grads[name], other[name], out=self.grads[name])
-
-    def _fold_batch_norm(self):
-        """The weights and bias of convolution and normalization in one: gamma rstd w and beta - gamma rstd mean."""
-        xp, scale = backend.xp, self._scale
-        xp.add(self.state["variance"], self.eps, out=scale)
-        xp.sqrt(scale, out=scale)
-        xp.divide(self.params["gamma"], scale, out=scale)
-        xp.multiply(self.params["w"], scale, out=self._folded_w)
-        xp.multiply(self.state["mean"], scale, out=self._folded_b)
-        xp.subtract(self.params["beta"], self._folded_b, out=self._folded_b)
-
-    def backward(self, dout):
-        n, parts = len(dout), self._split_batch(len(dout))
-        out, dx = self.out[:n], self.dx[:n] if self.needs_dx else None
-        dconvolved = self.dconvolved[:n] if self.norm or self.relu else dout
-        if self.norm:
-            self._sum_norm_gradients(dout, parts)
-        normalize_backward = kernels.choose(norm_relu_pool_backward, self.dtype)
-        pixels = n * self.conv_shape[0] * self.conv_shape[1]
-
-        def one(i):
-            part, grads = parts[i], self.part_grads[i]
-            if self.norm:
-                normalize_backward(
-                    self.g[part], self.convolved[part], self.pooled[part], self.params["gamma"], self._mean, self._rstd,
-                    self.grads["gamma"], self.grads["beta"], pixels, self.pool, self.scratch[i], dconvolved[part])
-            elif self.relu:
-                relu_backward(dout[part], out[part], dconvolved[part])
-            self._convolve_backward(dconvolved[part], self.x[part], self.params["w"], self.plans[i],
-                                    None if dx is None else dx[part], grads["w"], grads.get("b"))
-
-        backend.parallel_for(one, len(parts))
-        self._reduce_gradients(len(parts), "w")
-        if not self.norm:
-            self._reduce_gradients(len(parts), "b")
-        return dx
-
-    def _sum_norm_gradients(self, dout, parts):
-        """Compute g and the gradients of gamma and beta."""
-        sums = kernels.choose(norm_gradient_sums, self.dtype)
-
-        def one(i):
-            part, grads = parts[i], self.part_grads[i]
-            sums(dout[part], self.pooled[part], self.out[part], self._mean, self._rstd, self.relu, self.scratch[i],
-                 self.g[part], grads["gamma"], grads["beta"])
-
-        backend.parallel_for(one, len(parts))
-        self._reduce_gradients(len(parts), "gamma", "beta")
+                self.grads[name] += other[name]
 
 
 def is_supported(part):
     """Whether the fast version of a part supports its settings."""
-    if type(part) is not layers.ConvBlock:
-        return True
-    return (part.norm or not part.pool) and (part.kernel == 3 or not part.upsample)
+    return type(part) is not layers.ConvBlock or (
+        (part.norm or not part.pool) and (part.kernel == 3 or not part.upsample))
 
 
 def flatten_parameters(layers):
-    """Move the parameters of `layers` into one vector (P,), their gradients into another; the layers keep views.
-
-    Returns:
-        (parameters, gradients). One vector means one optimizer update and one norm.
+    """Move the parameters of `layers` into one vector (P,) and their gradients into another, for one update per step. The
+    layers keep views. Returns (parameters, gradients).
     """
-    xp = backend.xp
-    arrays = [layer.params[name] for layer in layers for name in layer.params]
-    parameters = xp.concatenate([array.ravel() for array in arrays])
-    gradients = xp.zeros_like(parameters)
-    start = 0
+    parameters = backend.xp.concatenate([layer.params[name].ravel() for layer in layers for name in layer.params])
+    gradients, start = backend.xp.zeros_like(parameters), 0
     for layer in layers:
         for name, array in layer.params.items():
             span = slice(start, start + array.size)
             layer.params[name] = parameters[span].reshape(array.shape)
             layer.grads[name] = gradients[span].reshape(array.shape)
-            start += array.size
+            start = span.stop
     return parameters, gradients

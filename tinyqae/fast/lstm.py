@@ -27,17 +27,14 @@ import numpy as np
 from .. import backend
 from ..backend import gemm
 from . import kernels
-from .embedding import OneHotScratch, embedding_backward, embedding_forward
+from .ops import OneHotScratch, embedding_backward, embedding_forward
 
 
 class LSTMPlan:
     """Scratch space of one LSTM, allocated once. It holds no values between calls; every thread needs its own.
 
-    Args:
-        input_shape: (T, N, F), where T and N are the largest number of steps and batch size.
-        units: U.
-        dtype: of every array.
-        tokens: whether the input is tokens in [0, F).
+    input_shape: (T, N, F), where T and N are the largest number of steps and batch size. units: U. dtype: of every array.
+    tokens: whether the input is tokens in [0, F).
     """
 
     def __init__(self, input_shape, units, dtype=np.float32, tokens=False):
@@ -57,10 +54,6 @@ class LSTMPlan:
             self.onehot = OneHotScratch(features, steps * examples, dtype)
         else:
             self.ones = xp.ones(steps * examples, dtype)
-        self.steps_forward = kernels.choose(lstm_steps_forward, dtype)
-        self.token_steps_forward = kernels.choose(lstm_token_steps_forward, dtype)
-        self.steps_backward = kernels.choose(lstm_steps_backward, dtype)
-        self.embedding_backward = kernels.choose(embedding_backward, dtype)
 
 
 def leading_view(buffer, *shape):
@@ -73,124 +66,102 @@ def _gate_blocks(rows):
     return rows.reshape(len(rows), 4, -1).transpose(1, 0, 2)
 
 
-def _first_masked(lengths, steps):
-    """The first step at which a sequence may have ended; 0 on a GPU, where reading the lengths would synchronize."""
-    if lengths is None:
-        return steps
-    return int(lengths.min()) if backend.name == "numpy" else 0
+def _masked_steps(lengths, compare, steps, plan):
+    """(the first step at which a sequence may have ended, compare(lengths, t) of every step t as a mask (T, N, 1)).
+
+    The first is T and the second None if no sequence ends early. On a GPU, where reading the lengths would synchronize, the
+    first is 0.
+    """
+    first = steps if lengths is None else int(lengths.min()) if backend.name == "numpy" else 0
+    if first == steps:
+        return steps, None
+    mask = leading_view(plan.mask, steps, len(lengths), 1)
+    compare(lengths, plan.times[:steps], out=mask[..., 0])
+    return first, mask
 
 
 def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h, context=None):
-    """The whole sequence, from the initial states in c[0] and h[0]; no array is allocated.
+    """The whole sequence, from the initial states in c[0] and h[0]; no array is allocated. Returns the outputs, h[1:].
 
     The input's contribution to the pre-activations, x wx + b, is one matmul for all steps, block by block; for tokens it is
     a gather of rows of wx + b. Only h' wh and the gates remain in the loop. These need the exponentials of -a_i, -a_f,
     -2 a_g and -a_o, so the weights are multiplied by -1 and -2 once, in advance.
 
-    Args:
-        x, lengths, context: as above, with T and N up to the plan's.
-        wx, wh, b: (F, 4U), (U, 4U), (4U,).
-        plan: an LSTMPlan.
-        gates, tanh_c, c, h: as above, written, but for c[0] and h[0].
-
-    Returns:
-        h[1:], the outputs (T, N, U).
-
-    Raises:
-        ValueError: tokens are out of range.
+    wx (F, 4U), wh (U, 4U), b (4U,). gates, tanh_c, c and h are written, but for c[0] and h[0]. T and N are up to those of
+    the plan, an LSTMPlan. ValueError for tokens that are out of range.
     """
     xp = backend.xp
     steps, examples = x.shape[:2]
-    first_masked = _first_masked(lengths, steps)
+    first_masked, finished = _masked_steps(lengths, xp.less_equal, steps, plan)
     inputs = leading_view(plan.sequence, 4, steps, examples, plan.units)
     bias = leading_view(plan.step, 4, 1, plan.units)
     xp.multiply(b.reshape(bias.shape), plan.exponent_factors, out=bias)
     xp.multiply(_gate_blocks(wx), plan.exponent_factors, out=plan.wx)
     xp.multiply(_gate_blocks(wh), plan.exponent_factors, out=plan.wh)
-    finished = None
-    if first_masked < steps:
-        finished = leading_view(plan.mask, steps, examples, 1)
-        xp.less_equal(lengths, plan.times[:steps], out=finished[..., 0])
     if plan.tokens:
-        xp.add(plan.wx, bias, out=plan.wx)
+        plan.wx += bias
     else:
         x_wx = inputs.reshape(4, steps * examples, -1)
         gemm(x.reshape(steps * examples, -1), plan.wx, x_wx)
-        xp.add(x_wx, bias, out=x_wx)
+        x_wx += bias
     if context is not None:
         exponents = leading_view(plan.step, 4, examples, plan.units)
         context = xp.multiply(_gate_blocks(context), plan.exponent_factors, out=exponents)
     if plan.tokens:
-        plan.token_steps_forward(plan.wx, x, context, inputs, finished, first_masked, plan.wh, gates, c, tanh_c, h)
+        run = kernels.choose(lstm_token_steps_forward, c.dtype)
+        run(plan.wx, x, context, inputs, finished, first_masked, plan.wh, gates, c, tanh_c, h)
         return h[1:]
     if context is not None:
-        xp.add(inputs, context[:, None], out=inputs)
-    plan.steps_forward(inputs, finished, first_masked, plan.wh, gates, c, tanh_c, h)
+        inputs += context[:, None]
+    kernels.choose(lstm_steps_forward, c.dtype)(inputs, finished, first_masked, plan.wh, gates, c, tanh_c, h)
     return h[1:]
 
 
 def lstm_token_steps_forward(table, tokens, context, inputs, finished, first_masked, wh, gates, c, tanh_c, h):
-    """lstm_steps_forward for tokens.
-
-    Args:
-        table: (4, V, U), wx + b in exponents.
-        tokens: (T, N).
-        context: (4, N, U) in exponents, or None.
-        inputs: (4, T, N, U), written: rows of the table, plus the context.
-        finished, first_masked, wh, gates, c, tanh_c, h: as in lstm_steps_forward.
+    """lstm_steps_forward for tokens (T, N), whose rows of the table (4, V, U), wx + b, are gathered in `inputs`. The context
+    (4, N, U), or None, is added to them. All in exponents.
     """
     for k in range(4):
         embedding_forward(table[k], tokens, inputs[k])
     if context is not None:
-        backend.xp.add(inputs, context[:, None], out=inputs)
+        inputs += context[:, None]
     lstm_steps_forward(inputs, finished, first_masked, wh, gates, c, tanh_c, h)
 
 
 def lstm_steps_forward(inputs, finished, first_masked, wh, gates, c, tanh_c, h):
     """The loop over time of lstm_forward: in each step h' wh, then the gates.
 
-    Args:
-        inputs, wh: (4, T, N, U) and (4, U, U), x wx + b and wh in exponents; see lstm_gates_forward.
-        finished: (T, N, 1), which sequences ended before a step, or None if none did.
-        first_masked: the first step with such a sequence.
-        gates, c, tanh_c, h: as in lstm_forward.
+    inputs (4, T, N, U), wh (4, U, U): x wx + b and wh in exponents. finished (T, N, 1): which sequences ended before a step,
+    or None if none did. first_masked: the first step with such a sequence.
     """
     gates_forward = kernels.choose(lstm_gates_forward, c.dtype)
     with np.errstate(over="ignore"):  # see lstm_gates_forward
         for t in range(len(gates)):
             gemm(h[t], wh, gates[t])
-            mask = None if finished is None or t < first_masked else finished[t]
+            mask = None if t < first_masked else finished[t]
             gates_forward(inputs, t, c[t], h[t], mask, gates[t], c[t + 1], tanh_c[t], h[t + 1])
 
 
 def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    """Step t without its matmul.
+    """Step t without its matmul, the result of which is in `gates` (4, N, U). gates, c, tanh_c and h (N, U) are written.
 
     sigma(a) = 1 / (1 + e^-a) and tanh(a) = 2 sigma(2 a) - 1, so one exponential serves all four blocks. e^-a may overflow
     to infinity: then sigma is 0, as it should be.
-
-    Args:
-        inputs: (4, T, N, U), the contribution of x wx + b to the exponents -a_i, -a_f, -2 a_g, -a_o of all steps.
-        finished: (N, 1), which sequences ended before this step, or None.
-        gates: (4, N, U), the contribution of h' wh to the exponents; overwritten by the gates.
-        c_prev, h_prev, c, tanh_c, h: (N, U); the last three are written.
     """
     xp = backend.xp
     i, f, g, o = gates
-    xp.add(gates, inputs[:, t], out=gates)
+    gates += inputs[:, t]
     xp.exp(gates, out=gates)
-    xp.add(gates, 1, out=gates)
+    gates += 1
     xp.divide(1, gates, out=gates)
-    xp.add(g, g, out=g)
-    xp.subtract(g, 1, out=g)
+    g += g
+    g -= 1
     if finished is not None:
         xp.copyto(gates, 0, where=finished)
         xp.copyto(f, 1, where=finished)
     xp.multiply(f, c_prev, out=c)
-    xp.multiply(i, g, out=h)
-    xp.add(c, h, out=c)
-    xp.tanh(c, out=tanh_c)
-    xp.multiply(o, tanh_c, out=h)
+    c += xp.multiply(i, g, out=h)
+    xp.multiply(o, xp.tanh(c, out=tanh_c), out=h)
     if finished is not None:
         xp.copyto(h, h_prev, where=finished)
 
@@ -209,33 +180,27 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
     For tokens, dwx is a scatter-add, and db = sum over v of dwx_v, since every row of da is added to one dwx_v. The context
     is a bias per example, so dcontext is the sum of da_t over t.
 
-    Args:
-        dh: (T, N, U), the gradients of the outputs, or None for zeros.
-        dh_last, dc_last: (N, U), additional gradients of h[T] and c[T], or None for zeros.
-        x, wx, wh, lengths, gates, c, tanh_c, h, plan: as in lstm_forward.
-        dx, dwx, dwh, db, dh0, dc0, dcontext: the gradients, written; dx is None if not needed, and for tokens.
+    dh (T, N, U): the gradients of the outputs; dh_last, dc_last (N, U): additional ones of h[T] and c[T]; None for zeros.
+    The arguments from dx on are written; dx is None if not needed, and for tokens. Returns dx.
     """
     xp = backend.xp
     u, (steps, examples) = plan.units, x.shape[:2]
-    first_masked = _first_masked(lengths, steps)
     # dh0 and dc0 hold the gradients of the current state, and in the end those of the initial one.
     xp.copyto(dh0, 0 if dh_last is None else dh_last)
     xp.copyto(dc0, 0 if dc_last is None else dc_last)
     da = leading_view(plan.sequence, steps, examples, 4 * u)
     scratch = leading_view(plan.step, 4, examples, u)
-    running = None
-    if first_masked < steps:
-        running = leading_view(plan.mask, steps, examples, 1)
-        xp.greater(lengths, plan.times[:steps], out=running[..., 0])
+    first_masked, running = _masked_steps(lengths, xp.greater, steps, plan)
     xp.copyto(plan.wh_t, wh.T)
-    plan.steps_backward(dh, running, first_masked, plan.wh_t, c, gates, tanh_c, scratch, dh0, dc0, da)
+    run = kernels.choose(lstm_steps_backward, c.dtype)
+    run(dh, running, first_masked, plan.wh_t, c, gates, tanh_c, scratch, dh0, dc0, da)
 
     if dcontext is not None:
         xp.sum(da, axis=0, out=dcontext)
     rows = da.reshape(steps * examples, 4 * u)
     gemm(h[:-1].reshape(steps * examples, u).T, rows, dwh)
     if plan.tokens:
-        plan.embedding_backward(rows, x.reshape(-1), plan.onehot, dwx)
+        kernels.choose(embedding_backward, c.dtype)(rows, x.reshape(-1), plan.onehot, dwx)
         xp.sum(dwx, axis=0, out=db)
         return None
     gemm(x.reshape(steps * examples, -1).T, rows, dwx)
@@ -248,19 +213,14 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
 def lstm_steps_backward(dh, running, first_masked, wh_t, c, gates, tanh_c, scratch, dh_t, dc_t, da):
     """The loop over time of lstm_backward: in each step the gates, then dh' = da wh^T.
 
-    Args:
-        dh, c, gates, tanh_c: as in lstm_backward.
-        running: (T, N, 1), which sequences have not ended before a step, or None if none ends early.
-        first_masked: as in lstm_steps_forward.
-        wh_t: (4U, U), the transpose of wh.
-        scratch: (4, N, U).
-        dh_t, dc_t: (N, U), the gradients of the last state, overwritten by those of the initial one.
-        da: (T, N, 4U), written.
+    running (T, N, 1): which sequences have not ended before a step, or None if none ends early. first_masked: as in
+    lstm_steps_forward. wh_t (4U, U): the transpose of wh. scratch (4, N, U). dh_t, dc_t (N, U): the gradients of the last
+    state, overwritten by those of the initial one. da (T, N, 4U): written.
     """
     xp, gates_backward = backend.xp, kernels.choose(lstm_gates_backward, c.dtype)
     for t in reversed(range(len(gates))):
         if dh is not None:
-            xp.add(dh_t, dh[t], out=dh_t)
+            dh_t += dh[t]
         gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
         if t < first_masked:
             gemm(da[t], wh_t, dh_t)
@@ -271,11 +231,8 @@ def lstm_steps_backward(dh, running, first_masked, wh_t, c, gates, tanh_c, scrat
 def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
     """The gradients of a step without its matmul; lstm_step_backward in ops/lstm.py has the formulas.
 
-    Args:
-        dh, dc: (N, U), the gradients of this step's h and c; dc does not include the path through h, and becomes dc'.
-        c_prev, tanh_c: (N, U).
-        gates, scratch: (4, N, U).
-        da: (N, 4U), written.
+    dh, dc (N, U): the gradients of this step's h and c; dc does not include the path through h, and becomes dc'. scratch
+    (4, N, U). da (N, 4U): written.
     """
     xp = backend.xp
     i, f, g, o = gates
@@ -284,20 +241,19 @@ def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
     o_tanh_c, slope_o = scratch[0], scratch[3]
     xp.multiply(o, tanh_c, out=o_tanh_c)
     xp.subtract(1, o, out=slope_o)
-    xp.multiply(slope_o, o_tanh_c, out=slope_o)
+    slope_o *= o_tanh_c
     xp.multiply(slope_o, dh, out=blocks[3])
     # dc += dh (o - o tanh(c)^2)
     through_h = xp.multiply(o_tanh_c, tanh_c, out=o_tanh_c)
     xp.subtract(o, through_h, out=through_h)
-    xp.multiply(through_h, dh, out=through_h)
-    xp.add(dc, through_h, out=dc)
+    through_h *= dh
+    dc += through_h
 
     slopes = scratch[:3]
     xp.multiply(gates[:3], gates[:3], out=slopes)
     xp.subtract(gates[:2], slopes[:2], out=slopes[:2])
     xp.subtract(1, slopes[2], out=slopes[2])
-    xp.multiply(slopes[0], g, out=slopes[0])
-    xp.multiply(slopes[1], c_prev, out=slopes[1])
-    xp.multiply(slopes[2], i, out=slopes[2])
+    for slope, factor in zip(slopes, (g, c_prev, i), strict=True):
+        slope *= factor
     xp.multiply(slopes, dc, out=blocks[:3])
-    xp.multiply(dc, f, out=dc)
+    dc *= f

@@ -1,6 +1,6 @@
 """Batch norm, ReLU and 2x2 max-pooling of a convolution's output, fused; also without the ReLU or the pooling.
 
-`batch_norm_forward` of norm.py, `relu_forward` and `max_pool_forward` in sequence take seven passes over the largest arrays
+`batch_norm_forward`, `relu_forward` and `max_pool_forward` of ops.py in sequence take seven passes over the largest arrays
 of a network, and each keeps a copy. Here pooling comes first, which is exact, since the other two maps are monotone:
 
     max(relu(a x + s)) = relu(a max(x) + s) for a > 0, and relu(a min(x) + s) for a < 0
@@ -18,8 +18,7 @@ The arguments of all functions, for a part of a batch:
 
     x, dx                     (N, H, W, C)
     pooled, out, dout, g      (N, H/2, W/2, C); without pooling (N, H, W, C), and pooled is x itself
-    gamma, beta               (C,)
-    mean, variance, rstd      (C,), rstd = 1 / sqrt(variance + eps)
+    all vectors               (C,); mean, variance and rstd = 1 / sqrt(variance + eps) of the whole batch
     relu, pool                whether there is a ReLU and max-pooling
     scratch                   a NormScratch; every thread needs its own
 """
@@ -27,7 +26,7 @@ import numpy as np
 
 from .. import backend
 from .conv import ChannelOps
-from .pool import window_views
+from .ops import reciprocal_root, relu_backward, window_extrema, window_views
 
 # Bytes per step of the variance: on the CPU what fits in the cache, on a GPU a few large operations.
 STATISTICS_BYTES = {"numpy": 2**18, "cupy": 2**24}
@@ -45,16 +44,16 @@ class NormScratch(ChannelOps):
         pooled = (images, height // 2, width // 2, channels) if pool else shape
         self.rows_per_chunk = max(1, STATISTICS_BYTES[backend.name] // (width * channels * np.dtype(dtype).itemsize))
         self.chunk = xp.empty((min(self.rows_per_chunk, images * height), width * channels), dtype)
-        self.vectors = xp.empty((4, channels), dtype)
+        self.vectors, self.negative = xp.empty((4, channels), dtype), xp.empty(channels, bool)
         self.centred = xp.empty(pooled, dtype)
-        self.is_extremum = xp.empty(pooled, bool) if pool else None
-        self.pooled = xp.empty(pooled, dtype) if pool else None
-        self.negative = xp.empty(channels, bool)
-        self.partial = None if backend.name == "numpy" else xp.empty((GPU_BLOCKS, 3, channels), dtype)
+        if pool:
+            self.is_extremum, self.pooled = xp.empty(pooled, bool), xp.empty(pooled, dtype)
+        if backend.name != "numpy":
+            self.partial = xp.empty((GPU_BLOCKS, 3, channels), dtype)
 
 
 def batch_statistics(x, scratch, mean, variance):
-    """Write the mean and the (biased) variance of every channel of x.
+    """Write the mean and the (biased) variance of every channel of this part.
 
     The squares are those of centred values, chunk by chunk in the cache: the mean of squares minus the square of the mean
     would lose precision if the mean is large.
@@ -62,17 +61,16 @@ def batch_statistics(x, scratch, mean, variance):
     xp = backend.xp
     pixels = x.size // len(mean)
     scratch.sum(x, mean)
-    xp.multiply(mean, 1 / pixels, out=mean)
+    mean *= 1 / pixels
     xp.copyto(scratch.row, mean)
-    rows, row, chunk_sum = x.reshape(-1, scratch.row.size), scratch.row.reshape(-1), scratch.vectors[0]
+    rows, row = x.reshape(-1, scratch.row.size), scratch.row.reshape(-1)
     variance.fill(0)
     for start in range(0, len(rows), scratch.rows_per_chunk):
         source = rows[start:start + scratch.rows_per_chunk]
         chunk = xp.subtract(source, row, out=scratch.chunk[:len(source)])
-        xp.multiply(chunk, chunk, out=chunk)
-        scratch.sum(chunk, chunk_sum)
-        xp.add(variance, chunk_sum, out=variance)
-    xp.multiply(variance, 1 / pixels, out=variance)
+        chunk *= chunk
+        variance += scratch.sum(chunk, scratch.vectors[0])
+    variance *= 1 / pixels
 
 
 def combine_statistics(counts, means, variances, eps, rstd):
@@ -85,63 +83,54 @@ def combine_statistics(counts, means, variances, eps, rstd):
     the variance within the two and between them, without a large sum of squares. counts are the images of each part; means
     and variances are lists, of which the first elements become those of the batch, and the others are overwritten.
     """
-    xp = backend.xp
     mean, variance, count = means[0], variances[0], counts[0]
     for part_count, difference, change in zip(counts[1:], means[1:], variances[1:], strict=True):
         count += part_count
         fraction = part_count / count
-        xp.subtract(difference, mean, out=difference)
-        between = xp.multiply(difference, difference, out=rstd)
-        xp.multiply(between, 1 - fraction, out=between)
-        xp.subtract(change, variance, out=change)
-        xp.add(change, between, out=change)
-        xp.multiply(change, fraction, out=change)
-        xp.add(variance, change, out=variance)
-        xp.multiply(difference, fraction, out=difference)
-        xp.add(mean, difference, out=mean)
-    xp.add(variance, eps, out=rstd)
-    xp.sqrt(rstd, out=rstd)
-    xp.divide(1, rstd, out=rstd)
+        difference -= mean
+        between = backend.xp.multiply(difference, difference, out=rstd)
+        between *= 1 - fraction
+        change -= variance
+        change += between
+        change *= fraction
+        variance += change
+        difference *= fraction
+        mean += difference
+    reciprocal_root(variance, eps, rstd)
 
 
 def norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, scratch, pooled, out):
-    """out = max-pool(relu(gamma (x - mean) rstd + beta)), with mean and rstd of the whole batch."""
+    """out = max-pool(relu(gamma (x - mean) rstd + beta))."""
     xp = backend.xp
     if pool:
         _pool_extrema(x, gamma, scratch, pooled)
     scale, shift, *_ = scratch.vectors
     xp.multiply(gamma, rstd, out=scale)
-    xp.multiply(scale, mean, out=shift)
-    xp.subtract(beta, shift, out=shift)
-    scratch.multiply(pooled, scale, out)
-    scratch.add(out, shift, out)
-    if relu:
-        xp.maximum(out, 0, out=out)
-    return out
+    xp.subtract(beta, xp.multiply(scale, mean, out=shift), out=shift)
+    scratch.apply(xp.multiply, pooled, scale, out)
+    scratch.apply(xp.add, out, shift, out)
+    return xp.maximum(out, 0, out=out) if relu else out
 
 
 def norm_gradient_sums(dout, pooled, out, mean, rstd, relu, scratch, g, dgamma, dbeta):
     """The gradient g of the normalization's output, and this part's contribution to dgamma and dbeta.
 
     g = dout where the ReLU is active, at the extrema of the windows. Elsewhere the gradient is zero, so the sums of
-    norm.batch_norm_backward are over the pooled pixels:
+    ops.batch_norm_backward are over the pooled pixels:
 
         dbeta = sum g        dgamma = sum g (pooled - mean) rstd
     """
     xp = backend.xp
     centred = scratch.centred[:len(dout)]
     if relu:
-        xp.greater(out, 0, out=g)
-        xp.multiply(g, dout, out=g)
+        relu_backward(dout, out, g)
     else:
         xp.copyto(g, dout)
     scratch.sum(g, dbeta)
-    row = scratch.row[:g.shape[2]]
-    xp.copyto(row, mean)
-    xp.subtract(pooled.reshape(-1, row.size), row.reshape(-1), out=centred.reshape(-1, row.size))
-    xp.multiply(centred, g, out=centred)
+    scratch.apply(xp.subtract, pooled, mean, centred)
+    centred *= g
     scratch.sum(centred, dgamma)
-    xp.multiply(dgamma, rstd, out=dgamma)
+    dgamma *= rstd
 
 
 def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, count, pool, scratch, dx):
@@ -159,45 +148,34 @@ def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, coun
     scale, c1, c0, mean_term = scratch.vectors
     xp.multiply(gamma, rstd, out=scale)
     xp.multiply(scale, rstd, out=c1)
-    xp.multiply(c1, dgamma, out=c1)
-    xp.multiply(c1, -1 / count, out=c1)
+    c1 *= dgamma
+    c1 *= -1 / count
     xp.multiply(scale, dbeta, out=c0)
-    xp.multiply(c0, -1 / count, out=c0)
-    xp.multiply(c1, mean, out=mean_term)
-    xp.subtract(c0, mean_term, out=c0)
-    scratch.multiply(x, c1, dx)
-    scratch.add(dx, c0, dx)
-    scratch.multiply(g, scale, g)
+    c0 *= -1 / count
+    c0 -= xp.multiply(c1, mean, out=mean_term)
+    scratch.apply(xp.multiply, x, c1, dx)
+    scratch.apply(xp.add, dx, c0, dx)
+    scratch.apply(xp.multiply, g, scale, g)
     if not pool:
         return xp.add(dx, g, out=dx)
     is_extremum, taken = scratch.is_extremum[:len(x)], scratch.pooled[:len(x)]
-    *views, last = zip(window_views(x), window_views(dx), strict=True)
+    *views, (_, dlast) = zip(window_views(x), window_views(dx), strict=True)
     for view, dview in views:
-        xp.equal(view, pooled, out=is_extremum)
-        xp.multiply(g, is_extremum, out=taken)
-        xp.add(dview, taken, out=dview)
-        xp.subtract(g, taken, out=g)
-    xp.add(last[1], g, out=last[1])
+        xp.multiply(g, xp.equal(view, pooled, out=is_extremum), out=taken)
+        dview += taken
+        g -= taken
+    dlast += g
     return dx
 
 
 def _pool_extrema(x, gamma, scratch, pooled):
     """The maximum of every window, or the minimum in channels with a negative gamma (few or none)."""
     xp = backend.xp
-    first, *others = window_views(x)
-    xp.copyto(pooled, first)
-    for view in others:
-        xp.maximum(pooled, view, out=pooled)
+    window_extrema(xp.maximum, x, pooled)
     if backend.name != "numpy":
         # Reading the sign of gamma would synchronize the GPU, so both extrema are computed for all channels.
-        minimum = scratch.pooled[:len(x)]
-        xp.copyto(minimum, first)
-        for view in others:
-            xp.minimum(minimum, view, out=minimum)
+        minimum = window_extrema(xp.minimum, x, scratch.pooled[:len(x)])
         xp.copyto(pooled, minimum, where=xp.less(gamma, 0, out=scratch.negative))
         return
     for channel in xp.flatnonzero(gamma < 0).tolist():
-        minimum = pooled[..., channel]
-        xp.copyto(minimum, first[..., channel])
-        for view in others:
-            xp.minimum(minimum, view[..., channel], out=minimum)
+        window_extrema(xp.minimum, x[..., channel, None], pooled[..., channel, None])

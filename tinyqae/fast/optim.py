@@ -15,24 +15,21 @@ CHUNK_SIZE = 16384
 class InPlaceOptimizer:
     """Applies an optimizer of tinyqae.optim to one vector of parameters. The state is stored in the optimizer.
 
-    A subclass names its state vectors and its update function, which is called as
-    update(parameters, gradients, *state vectors, scratch, *constants).
+    A subclass has an update(parameters, gradients, *state vectors, scratch, *constants).
     """
 
     state_names: tuple[str, ...] = ()
     update: Function
 
     def __init__(self, optimizer, parameters):
-        xp, plain = backend.xp, type(self).update
-        self.optimizer = optimizer
+        xp, plain, self.optimizer = backend.xp, type(self).update, optimizer
         for name in self.state_names:
-            if name not in optimizer.state:
-                optimizer.state[name] = xp.zeros_like(parameters)
+            optimizer.state.setdefault(name, xp.zeros_like(parameters))
         self._update = kernels.choose(plain, parameters.dtype)
         # Chunks do not help a fused kernel, which makes one pass over memory, nor a GPU.
         whole = self._update is not plain or backend.name != "numpy"
-        self._chunk = len(parameters) if whole else CHUNK_SIZE
-        self._scratch = xp.empty(min(self._chunk, len(parameters)), parameters.dtype)
+        self._chunk = len(parameters) if whole else min(CHUNK_SIZE, len(parameters))
+        self._scratch = xp.empty(self._chunk, parameters.dtype)
         if backend.name != "numpy":
             optimizer.steps = xp.full(1, optimizer.steps, xp.float64)
             self._lr, self._lr_on_host = xp.zeros(1, parameters.dtype), None
@@ -57,67 +54,58 @@ class InPlaceOptimizer:
 
 def sgd_update(p, g, velocity, scratch, momentum, lr):
     """v = momentum v + g, p -= lr v, in place."""
-    xp = backend.xp
-    xp.multiply(velocity, momentum, out=velocity)
-    xp.add(velocity, g, out=velocity)
-    xp.multiply(velocity, lr, out=scratch)
-    xp.subtract(p, scratch, out=p)
+    velocity *= momentum
+    velocity += g
+    p -= backend.xp.multiply(velocity, lr, out=scratch)
 
 
 def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
     """v = rho v + (1 - rho) g^2, p -= lr g / (sqrt(v) + eps), in place."""
     xp = backend.xp
-    xp.multiply(g, g, out=scratch)
-    xp.multiply(scratch, 1 - rho, out=scratch)
-    xp.multiply(mean_square, rho, out=mean_square)
-    xp.add(mean_square, scratch, out=mean_square)
-    xp.sqrt(mean_square, out=scratch)
-    xp.add(scratch, eps, out=scratch)
-    xp.divide(g, scratch, out=scratch)
-    xp.multiply(scratch, lr, out=scratch)
-    xp.subtract(p, scratch, out=p)
+    square = xp.multiply(g, g, out=scratch)
+    square *= 1 - rho
+    mean_square *= rho
+    mean_square += square
+    root = xp.sqrt(mean_square, out=scratch)
+    root += eps
+    change = xp.divide(g, root, out=scratch)
+    change *= lr
+    p -= change
 
 
 def adam_update(p, g, scaled_mean, scaled_square, scratch, beta1, beta2, step, eps):
     """M = beta1 M + g, V = beta2 V + g^2, p -= step M / (sqrt(V) + eps), in place."""
     xp = backend.xp
-    xp.multiply(scaled_mean, beta1, out=scaled_mean)
-    xp.add(scaled_mean, g, out=scaled_mean)
-    xp.multiply(scaled_square, beta2, out=scaled_square)
-    xp.multiply(g, g, out=scratch)
-    xp.add(scaled_square, scratch, out=scaled_square)
-    xp.sqrt(scaled_square, out=scratch)
-    xp.add(scratch, eps, out=scratch)
-    xp.divide(scaled_mean, scratch, out=scratch)
-    xp.multiply(scratch, step, out=scratch)
-    xp.subtract(p, scratch, out=p)
+    scaled_mean *= beta1
+    scaled_mean += g
+    scaled_square *= beta2
+    scaled_square += xp.multiply(g, g, out=scratch)
+    root = xp.sqrt(scaled_square, out=scratch)
+    root += eps
+    change = xp.divide(scaled_mean, root, out=scratch)
+    change *= step
+    p -= change
 
 
 def adam_scales(steps, lr, beta1, beta2, eps, scratch, step, scaled_eps):
     """The constants of Adam._constants as arrays on the device: step = lr m / r and scaled_eps = eps / r, with
     m = (1 - beta1) / (1 - beta1^steps) and r^2 = (1 - beta2) / (1 - beta2^steps).
 
-    Args:
-        steps, scratch: (1,) and (2,), float64, since 1 - beta^t loses precision for beta near 1.
-        lr, step, scaled_eps: (1,).
+    steps (1,) and scratch (2,) are float64, since 1 - beta^t loses precision for beta near 1; lr, step, scaled_eps (1,).
     """
     xp = backend.xp
     m, r = scratch[:1], scratch[1:]
     for factor, beta in ((m, beta1), (r, beta2)):
-        xp.power(beta, steps, out=factor)
-        xp.subtract(1, factor, out=factor)
+        xp.subtract(1, xp.power(beta, steps, out=factor), out=factor)
         xp.divide(1 - beta, factor, out=factor)
     xp.sqrt(r, out=r)
-    xp.divide(m, r, out=m)
+    m /= r
     xp.copyto(step, m)
-    xp.multiply(step, lr, out=step)
-    xp.divide(eps, r, out=r)
-    xp.copyto(scaled_eps, r)
+    step *= lr
+    xp.copyto(scaled_eps, xp.divide(eps, r, out=r))
 
 
 class SGD(InPlaceOptimizer):
-    """See optim.SGD."""
-
     state_names = ("velocity",)
     update = staticmethod(sgd_update)
 
@@ -126,8 +114,6 @@ class SGD(InPlaceOptimizer):
 
 
 class RMSprop(InPlaceOptimizer):
-    """See optim.RMSprop."""
-
     state_names = ("mean_square",)
     update = staticmethod(rmsprop_update)
 

@@ -10,18 +10,13 @@ from ..train import TrainingStep
 from . import batches, bottlenecks, cuda_graphs, layers, losses, recurrent
 
 FAST_VERSIONS = {
-    **{getattr(reference, name): getattr(fast, name) for reference, fast, names in (
-        (reference_layers, layers, ("Dense", "ReLU", "BatchNorm", "ConvBlock", "Centre")),
-        (reference_recurrent, recurrent, ("LSTM", "SentenceEncoder", "SentenceDecoder", "SideBySide")),
-        (reference_bottlenecks, bottlenecks, [kind.__name__ for kind in reference_bottlenecks.KINDS.values()]),
-    ) for name in names},
+    **{getattr(reference_layers, name): getattr(layers, name)
+       for name in ("Dense", "ReLU", "BatchNorm", "ConvBlock", "Centre")},
+    **{getattr(reference_recurrent, name): getattr(recurrent, name)
+       for name in ("LSTM", "SentenceEncoder", "SentenceDecoder", "SideBySide")},
+    **{kind: getattr(bottlenecks, kind.__name__) for kind in reference_bottlenecks.KINDS.values()},
     ImageBatches: batches.ImageBatches,
     TrainingStep: cuda_graphs.TrainingStep,
-}
-FAST_LOSSES = {
-    reference_losses.bce_with_logits: losses.BinaryCrossEntropy,
-    reference_losses.squared_error_with_logits: losses.SquaredError,
-    reference_losses.cross_entropy_with_logits: losses.CrossEntropy,
 }
 CONTAINERS = (reference_layers.Sequential, reference_recurrent.SentenceEncoder, reference_recurrent.SentenceDecoder)
 
@@ -32,16 +27,17 @@ def fast_version(part):
     In a container, each layer is replaced. A layer without a fast version is wrapped; any other part is copied.
     """
     if isinstance(part, reference_losses.Loss):
-        return FAST_LOSSES[part.function]() if part.function in FAST_LOSSES else copy.copy(part)
+        arguments = losses.FAST_LOSSES.get(part.function)
+        return losses.BufferedLoss(*arguments) if arguments else copy.copy(part)
     kind = FAST_VERSIONS.get(type(part)) if layers.is_supported(part) else None
-    if kind is None:
-        if isinstance(part, reference_layers.Layer) and type(part) not in CONTAINERS:
-            return layers.WrappedLayer(part)
-        kind = type(part)
-    fast = kind.__new__(kind)
-    vars(fast).update(vars(part))
-    if type(part) in CONTAINERS:
+    is_container = type(part) in CONTAINERS
+    if kind is None and isinstance(part, reference_layers.Layer) and not is_container:
+        return layers.WrappedLayer(part)
+    fast = copy.copy(part)
+    if is_container:
         fast.layers = [fast_version(layer) for layer in part.layers]
-    if kind is not type(part):
-        fast.prepare()
+    if kind is not None:
+        fast.__class__ = kind
+        if hasattr(fast, "prepare"):
+            fast.prepare()
     return fast

@@ -4,7 +4,7 @@ import copy
 from .. import backend, recurrent
 from . import kernels
 from .layers import Buffered
-from .losses import CrossEntropy
+from .losses import FAST_LOSSES, BufferedLoss
 from .lstm import LSTMPlan, leading_view, lstm_backward, lstm_forward
 
 # Threshold for multithreading, by kernels: the number of multiplications in the recurrent matmul of a step above which a
@@ -33,8 +33,9 @@ class LSTM(Buffered, recurrent.LSTM):
         self._c, self._h = (empty((steps + 1) * examples * u, self.dtype) for _ in range(2))
         self._dstate = empty(2 * examples * u, self.dtype)
         self._dcontext = empty(examples * 4 * u, self.dtype)
-        wants_dx = self.needs_dx and not self.tokens
-        self._dx = empty(steps * examples * self.input_shape[0], self.dtype) if wants_dx else None
+        self._dx = None
+        if self.needs_dx and not self.tokens:
+            self._dx = empty(steps * examples * self.input_shape[0], self.dtype)
 
     def forward(self, x, lengths=None, h0=None, c0=None, context=None):
         steps, examples = x.shape[:2]
@@ -46,10 +47,9 @@ class LSTM(Buffered, recurrent.LSTM):
         self.c, self.h = (leading_view(buffer, steps + 1, examples, u) for buffer in (self._c, self._h))
         backend.xp.copyto(self.h[0], 0 if h0 is None else h0)
         backend.xp.copyto(self.c[0], 0 if c0 is None else c0)
-        out = lstm_forward(x, self.params["wx"], self.params["wh"], self.params["b"], lengths, self.plan, self.gates,
-                           self.c, self.tanh_c, self.h, context)
         self.h_last, self.c_last = self.h[-1], self.c[-1]
-        return out
+        return lstm_forward(x, self.params["wx"], self.params["wh"], self.params["b"], lengths, self.plan, self.gates,
+                            self.c, self.tanh_c, self.h, context)
 
     def backward(self, dout=None, dh_last=None, dc_last=None):
         examples = self.x.shape[1]
@@ -62,9 +62,8 @@ class LSTM(Buffered, recurrent.LSTM):
 
 
 class DataParallel:
-    """A mixin that splits a batch of sentences among threads, each with a replica of the layer.
-
-    Replicas share the parameters and have their own gradients and buffers. The first one is the layer itself.
+    """A mixin that splits a batch of sentences among threads, each with a replica of the layer: the parameters are shared,
+    gradients and buffers are its own. The first one is the layer itself.
     """
 
     def prepare(self):
@@ -86,36 +85,26 @@ class DataParallel:
 
     def parallel_apply(self, function):
         """A list of function(replica, its slice of the batch), computed in parallel threads."""
-        if len(self.slices) == 1:
-            return [function(self, self.slices[0])]
-        results = [None] * len(self.slices)
-
-        def one(i):
-            results[i] = function(self.replicas[i], self.slices[i])
-
-        backend.parallel_for(one, len(self.slices))
-        return results
+        return backend.parallel_for(lambda i: function(self.replicas[i], self.slices[i]), len(self.slices))
 
     def reduce_gradients(self):
         """Add the gradients of the other replicas to the first one's, always in the same order."""
         for replica in self.replicas[1:len(self.slices)]:
             for own, other in zip(self.layers, replica.layers, strict=True):
                 for name, gradient in own.grads.items():
-                    backend.xp.add(gradient, other.grads[name], out=gradient)
+                    gradient += other.grads[name]
 
 
 class SentenceEncoder(DataParallel, recurrent.SentenceEncoder):
-    """See recurrent.SentenceEncoder."""
-
     capacity = 0
 
     def bind_layers(self):
         (self.lstm,) = self.layers
 
     def forward(self, tokens, lengths):
-        n, xp = tokens.shape[1], backend.xp
+        n = tokens.shape[1]
         if n > self.capacity:
-            self.capacity, self._last = n, xp.empty((2, n, self.lstm.units), self.dtype)
+            self.capacity, self._last = n, backend.xp.empty((2, n, self.lstm.units), self.dtype)
         self.split_batch(n)
         h, c = last = self._last[:, :n]
 
@@ -132,12 +121,7 @@ class SentenceEncoder(DataParallel, recurrent.SentenceEncoder):
 
 
 class SideBySide(recurrent.SideBySide):
-    """See recurrent.SideBySide."""
-
     capacity = 0
-
-    def prepare(self):
-        """Nothing to do before the first batch."""
 
     def forward(self, h, c):
         n, self.units = h.shape
@@ -149,19 +133,17 @@ class SideBySide(recurrent.SideBySide):
 
 
 class SentenceDecoder(DataParallel, recurrent.SentenceDecoder):
-    """See recurrent.SentenceDecoder."""
-
     capacity = 0
 
     def bind_layers(self):
         self.lstm, self.output = self.layers
-        self.criterion = CrossEntropy()
+        self.criterion = BufferedLoss(*FAST_LOSSES[recurrent.cross_entropy_with_logits])
 
     def forward(self, inputs, targets, weights, start, context=None):
-        n, u, xp = inputs.shape[1], self.lstm.units, backend.xp
+        n, u = inputs.shape[1], self.lstm.units
         if n > self.capacity:
             self.capacity = n
-            self._dstart, self._dcontext = xp.empty((n, 2 * u), self.dtype), xp.empty((n, 4 * u), self.dtype)
+            self._dstart, self._dcontext = (backend.xp.empty((n, size * u), self.dtype) for size in (2, 4))
         self.split_batch(n)
 
         def decode(replica, rows):

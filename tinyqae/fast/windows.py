@@ -2,8 +2,8 @@
 
 conv.py and conv_upsampled.py say what is computed and name the axes. The two classes here have one interface:
 
-    transform_weights, gather, convolve                                    windows times weights
-    zero_weight_gradient, gather, accumulate_weight_gradient, weight_gradient    windows^T times dout, summed over chunks
+    transform_weights, gather, convolve                    windows times weights
+    gather, accumulate_weight_gradient, weight_gradient    windows^T times dout, summed over chunks in `gradient`
 """
 import numpy as np
 
@@ -25,23 +25,14 @@ class Windows:
         """Slices of at most per_chunk images."""
         return [slice(start, min(start + self.per_chunk, images)) for start in range(0, images, self.per_chunk)]
 
-    def zero_weight_gradient(self):
-        """Begin a sum over the chunks of a batch."""
-        self.gradient.fill(0)
-
 
 class Im2col(Windows):
     """The windows of a chunk as the rows of a matrix (M, K), K = KH KW C.
 
-    Args:
-        source_shape: (N, H, W, C).
-        kernel: (KH, KW).
-        stride: of the windows.
-        padding: (rows above and below, columns left and right), filled with zeros.
-        filters: F, the channels of the result.
-        dtype: of every array.
-        with_bias: append a column of ones to the matrix, and the bias to the weights: [w; b], (K + 1, F). Then one matmul
-            adds the bias, and the gradient of the bias is computed with that of the weights.
+    source_shape: (N, H, W, C). kernel: (KH, KW). stride: of the windows. padding: (rows above and below, columns left and
+    right), filled with zeros. filters: F, the channels of the result. with_bias: append a column of ones to the matrix, and
+    the bias to the weights: [w; b], (K + 1, F). Then one matmul adds the bias, and the gradient of the bias is computed with
+    that of the weights.
     """
 
     def __init__(self, source_shape, kernel, stride, padding, filters, dtype, with_bias=False):
@@ -56,9 +47,7 @@ class Im2col(Windows):
         self.copies = (kernel_height, kernel_width, stride) != (1, 1, 1)
         self.with_bias = with_bias and self.copies
         rows = self.size + self.with_bias
-        self.step, self.gradient = xp.empty((rows, filters), dtype), xp.empty((rows, filters), dtype)
-        if self.with_bias:
-            self.weights = xp.empty((rows, filters), dtype)
+        self.step, self.gradient, self.weights = (xp.empty((rows, filters), dtype) for _ in range(3))
         self.per_chunk = images
         if not self.copies:
             return
@@ -99,8 +88,7 @@ class Im2col(Windows):
 
     def accumulate_weight_gradient(self, dout):
         """Add windows^T dout of this chunk. dout (n, OH, OW, F)."""
-        gemm(self.matrix.T, dout.reshape(len(self.matrix), -1), self.step)
-        backend.xp.add(self.gradient, self.step, out=self.gradient)
+        self.gradient += gemm(self.matrix.T, dout.reshape(len(self.matrix), -1), self.step)
 
     def weight_gradient(self, dw, db=None):
         """Write the sum to dw (KH, KW, C, F), and with a bias to db (F,)."""
@@ -158,8 +146,7 @@ class WinogradWindows(Windows):
 
     def gather(self, source):
         """B^T d of source (n, H, W, C), and its 1x3 windows."""
-        xp = backend.xp
-        n = len(source)
+        xp, n = backend.xp, len(source)
         xp.copyto(self.interior[:n], source)
         d0, d1, d2, d3 = (rows[:n] for rows in self.four_rows)
         transformed = self.transformed[:, :n]
@@ -172,30 +159,27 @@ class WinogradWindows(Windows):
 
     def convolve(self, weights, out):
         """out (n, OH, OW, F) = A^T m."""
-        xp = backend.xp
         n = len(out)
         gemm(self.matrices, weights, self.m[:, :n * self.pixels])
         m0, m1, m2, m3 = self.m_by_row[:, :n]
         y0, y1 = _even_and_odd_rows(out)
-        xp.add(m0, m1, out=y0)
-        xp.add(y0, m2, out=y0)
-        xp.subtract(m1, m2, out=y1)
-        xp.subtract(y1, m3, out=y1)
+        backend.xp.add(m0, m1, out=y0)
+        y0 += m2
+        backend.xp.subtract(m1, m2, out=y1)
+        y1 -= m3
 
     def accumulate_weight_gradient(self, dout):
         """Add (B^T d)^T A dy of this chunk. dout (n, OH, OW, F)."""
-        xp = backend.xp
-        n = len(dout)
+        xp, n = backend.xp, len(dout)
         dm = self.m_by_row[:, :n]
         dy0, dy1 = _even_and_odd_rows(dout)
         xp.copyto(dm[0], dy0)
         xp.add(dy0, dy1, out=dm[1])
         xp.subtract(dy0, dy1, out=dm[2])
         xp.negative(dy1, out=dm[3])
-        gemm(self.matrices.transpose(0, 2, 1), self.m[:, :n * self.pixels], self.step)
-        xp.add(self.gradient, self.step, out=self.gradient)
+        self.gradient += gemm(self.matrices.transpose(0, 2, 1), self.m[:, :n * self.pixels], self.step)
 
-    def weight_gradient(self, dw):
+    def weight_gradient(self, dw, db=None):
         """Write G^T of the sum to dw (3, 3, C, F)."""
         gemm(self.G.T, self.gradient.reshape(4, -1), dw.reshape(3, -1))
 

@@ -1,4 +1,6 @@
-"""What the CUDA kernels share: compilation, launches and the block-wide sum."""
+"""What the CUDA kernels share: compilation, launches and sums."""
+import functools
+
 import numpy as np
 
 from ... import backend
@@ -7,8 +9,14 @@ THREADS = 256
 # The largest number of blocks that sum an array: enough to fill any GPU, and few enough for one block to add their sums.
 MAX_BLOCKS = 512
 
+C_TYPES = {bool: np.int32, int: np.int32, float: np.float32, np.float64: np.float64}
+
 # Precedes the source of every kernel.
 PRELUDE = f"#define THREADS {THREADS}\n" + r"""
+#define KERNEL extern "C" __global__ void
+// The element i of this thread, in a kernel with one thread per element.
+#define THREAD_INDEX(i, size) const int i = blockIdx.x * blockDim.x + threadIdx.x; if (i >= size) return
+
 // For blocks of THREADS threads. The order of summation is fixed, so that results are deterministic.
 __device__ void store_block_sum(float* destination, float value, float scale = 1.0f)
 {
@@ -25,7 +33,13 @@ __device__ void store_block_sum(float* destination, float value, float scale = 1
         *destination = sums[0] * scale;
 }
 
-__device__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+KERNEL add_partial_sums(const float* partial, float* value, float scale, int count)
+{
+    float sum = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x)
+        sum += partial[i];
+    store_block_sum(value, sum, scale);
+}
 """
 
 
@@ -34,22 +48,15 @@ class KernelModule:
 
     def __init__(self, source):
         self.source = PRELUDE + source
-        self._xp, self._functions = None, {}
+        self._module = functools.cache(lambda xp: xp.RawModule(code=self.source))
+        self._function = functools.cache(lambda xp, name: self._module(xp).get_function(name))
 
     def launch(self, name, grid, block, *arguments):
-        """Launch a kernel.
+        """Launch the kernel `name` on a grid of blocks, both tuples of int.
 
-        Args:
-            name: of the kernel.
-            grid, block: tuples of int.
-            arguments: arrays, None for a null pointer, or numbers: int for int, float for float, np.float64 for double.
+        Its arguments are arrays, None for a null pointer, or numbers: int for int, float for float, np.float64 for double.
         """
-        if self._xp is not backend.xp:
-            self._xp, self._functions = backend.xp, {}
-            self._module = backend.xp.RawModule(code=self.source)
-        if name not in self._functions:
-            self._functions[name] = self._module.get_function(name)
-        self._functions[name](grid, block, tuple(map(_argument, arguments)))
+        self._function(backend.xp, name)(grid, block, tuple(map(_argument, arguments)))
 
     def launch_1d(self, name, size, *arguments):
         """Launch a kernel with one thread per element; its last argument is `size`."""
@@ -59,12 +66,8 @@ class KernelModule:
 def _argument(value):
     if value is None:
         return np.uintp(0)
-    if isinstance(value, np.float64):
-        return value
-    if isinstance(value, bool | int):
-        return np.int32(value)
-    if isinstance(value, float):
-        return np.float32(value)
+    if type(value) in C_TYPES:
+        return C_TYPES[type(value)](value)
     if not value.flags.c_contiguous:
         raise ValueError(f"a CUDA kernel got an array of shape {value.shape} and strides {value.strides}; "
                          "it must be contiguous")

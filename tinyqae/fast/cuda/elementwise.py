@@ -1,26 +1,27 @@
-"""CUDA kernels of activations, losses and optimizers, float32 on a GPU. Each replaces the plain function of the same name
-given in REPLACEMENTS, which documents what is computed, and is tested against it: on the CPU, for which the same source is
-compiled as C++, and on a GPU if there is one.
+"""CUDA kernels of activations, losses and optimizers, float32 on a GPU. Each replaces the plain function of the same name,
+which documents what is computed, and is tested against it: on the CPU, for which the same source is compiled as C++, and on
+a GPU if there is one.
 
 A loss takes two launches: every block writes a partial sum, then one block adds them. What changes from step to step (the
 learning rate and what depends on it) is read from arrays of one value, so that a CUDA graph can be replayed.
 """
+import functools
+
 import numpy as np
 
 from ... import backend
-from .. import activations, losses, optim
+from .. import losses, ops, optim
+from ..kernels import replacements_in
 from .compiler import MAX_BLOCKS, THREADS, KernelModule
 
 KERNELS = KernelModule(r"""
-extern "C" __global__ void sigmoid_forward(const float* x, float* out, int size)
+KERNEL sigmoid_forward(const float* x, float* out, int size)
 {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < size)
-        out[i] = sigmoid(x[i]);
+    THREAD_INDEX(i, size);
+    out[i] = 1.0f / (1.0f + expf(-x[i]));
 }
 
-extern "C" __global__ void bce_partial_sums(const float* logits, const float* target, float* dlogits, float* partial,
-                                            float scale, int size)
+KERNEL bce_partial_sums(const float* logits, const float* target, float* dlogits, float* partial, float scale, int size)
 {
     float sum = 0;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) {
@@ -31,8 +32,7 @@ extern "C" __global__ void bce_partial_sums(const float* logits, const float* ta
     store_block_sum(partial + blockIdx.x, sum);
 }
 
-extern "C" __global__ void binarize_and_commit_partial_sums(const float* a, float* b, float* da, float* partial,
-                                                            float scale, int size)
+KERNEL binarize_and_commit_partial_sums(const float* a, float* b, float* da, float* partial, float scale, int size)
 {
     float sum = 0;
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) {
@@ -44,17 +44,9 @@ extern "C" __global__ void binarize_and_commit_partial_sums(const float* a, floa
     store_block_sum(partial + blockIdx.x, sum);
 }
 
-extern "C" __global__ void add_partial_sums(const float* partial, float* value, float scale, int count)
-{
-    float sum = 0;
-    for (int i = threadIdx.x; i < count; i += blockDim.x)
-        sum += partial[i];
-    store_block_sum(value, sum, scale);
-}
-
 // One thread, in double precision: 1 - beta^t would lose precision for beta near 1.
-extern "C" __global__ void adam_scales(const double* steps, const float* lr, float* step, float* scaled_eps, double beta1,
-                                       double beta2, double eps)
+KERNEL adam_scales(const double* steps, const float* lr, float* step, float* scaled_eps, double beta1, double beta2,
+                   double eps)
 {
     const double mean_factor = (1 - beta1) / (1 - pow(beta1, steps[0]));
     const double root_factor = sqrt((1 - beta2) / (1 - pow(beta2, steps[0])));
@@ -62,31 +54,24 @@ extern "C" __global__ void adam_scales(const double* steps, const float* lr, flo
     scaled_eps[0] = (float)(eps / root_factor);
 }
 
-extern "C" __global__ void adam_update(float* p, const float* g, float* scaled_mean, float* scaled_square, const float* step,
-                                       const float* eps, float beta1, float beta2, int size)
+KERNEL adam_update(float* p, const float* g, float* scaled_mean, float* scaled_square, const float* step, const float* eps,
+                   float beta1, float beta2, int size)
 {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= size)
-        return;
+    THREAD_INDEX(i, size);
     const float mean = beta1 * scaled_mean[i] + g[i], square = beta2 * scaled_square[i] + g[i] * g[i];
     scaled_mean[i] = mean;
     scaled_square[i] = square;
     p[i] -= step[0] * (mean / (sqrtf(square) + eps[0]));
 }
 
-extern "C" __global__ void rmsprop_update(float* p, const float* g, float* mean_square, const float* lr, float rho,
-                                          float eps, int size)
+KERNEL rmsprop_update(float* p, const float* g, float* mean_square, const float* lr, float rho, float eps, int size)
 {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= size)
-        return;
+    THREAD_INDEX(i, size);
     const float square = rho * mean_square[i] + (1.0f - rho) * (g[i] * g[i]);
     mean_square[i] = square;
     p[i] -= lr[0] * (g[i] / (sqrtf(square) + eps));
 }
 """)
-_partial = None, None
-
 
 def sigmoid_forward(x, out):
     KERNELS.launch_1d("sigmoid_forward", x.size, x, out)
@@ -104,21 +89,17 @@ def binarize_and_commit(a, b, da):
 def _mean(kernel, size, *arguments):
     """The mean over `size` values, a 0-dimensional array, from a kernel that writes partial sums."""
     *arrays, scale = arguments
-    partial, blocks = _partial_sums(), min(-(-size // THREADS), MAX_BLOCKS)
+    partial, blocks = _partial_sums(backend.xp), min(-(-size // THREADS), MAX_BLOCKS)
     value = backend.xp.empty((), arrays[0].dtype)
     KERNELS.launch(kernel, (blocks,), (THREADS,), *arrays, partial, scale, size)
     KERNELS.launch("add_partial_sums", (1,), (THREADS,), partial, value, 1 / size, blocks)
     return value
 
 
-def _partial_sums():
+@functools.cache
+def _partial_sums(xp):
     """The buffer of partial sums, allocated once and never freed, since CUDA graphs keep its address."""
-    global _partial
-    owner, partial = _partial
-    if owner is not backend.xp:
-        partial = backend.xp.empty(MAX_BLOCKS, backend.xp.float32)
-        _partial = backend.xp, partial
-    return partial
+    return xp.empty(MAX_BLOCKS, xp.float32)
 
 
 def adam_scales(steps, lr, beta1, beta2, eps, scratch, step, scaled_eps):
@@ -133,11 +114,4 @@ def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
     KERNELS.launch_1d("rmsprop_update", p.size, p, g, mean_square, lr, float(rho), float(eps))
 
 
-REPLACEMENTS = {
-    activations.sigmoid_forward: sigmoid_forward,
-    losses.binarize_and_commit: binarize_and_commit,
-    losses.bce_with_logits: bce_with_logits,
-    optim.adam_scales: adam_scales,
-    optim.adam_update: adam_update,
-    optim.rmsprop_update: rmsprop_update,
-}
+REPLACEMENTS = replacements_in(globals(), losses, ops, optim)

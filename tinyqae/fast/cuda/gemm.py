@@ -1,4 +1,4 @@
-"""GEMM on a GPU that a CUDA graph can capture: cuBLAS through its own handle, or a tiled kernel.
+"""GEMM on a GPU that a CUDA graph can capture: cuBLAS through its own handle.
 
 CuPy refuses its own matmul while a stream is being captured (its issue 6290), since not every cuBLAS routine can be captured
 with every setting. The calls here can, by the rules of the cuBLAS manual ("CUDA Graphs Support"): the scalars are on the
@@ -28,29 +28,21 @@ def gemm_for_device(device):
 
 
 def select_gemm():
-    """CuBLAS if it works on this machine, else TiledKernel."""
-    try:
-        is_hopper = int(backend.xp.cuda.Device().compute_capability[:-1]) >= HOPPER
-        cublas = CuBLAS(cublas_library(), WORKSPACE_BYTES[is_hopper])
-        if _is_correct(cublas):
-            return cublas
-    except (OSError, AttributeError, BackendError):
-        pass  # The library or one of its functions is missing, or a call fails.
-    return TiledKernel()
-
-
-def _is_correct(implementation):
-    """Whether a matmul of transposed matrices equals CuPy's."""
+    """CuBLAS if it works on this machine, else None: then matmuls are CuPy's, and nothing is captured."""
     xp = backend.xp
     a, b = xp.arange(12, dtype=xp.float32).reshape(3, 4), xp.arange(15, dtype=xp.float32).reshape(5, 3)
-    out = xp.empty((4, 5), xp.float32)
-    return bool((implementation.gemm(a.T, b.T, out) == xp.matmul(a.T, b.T)).all())
+    try:
+        is_hopper = int(xp.cuda.Device().compute_capability[:-1]) >= HOPPER
+        cublas = CuBLAS(cublas_library(), WORKSPACE_BYTES[is_hopper])
+        is_correct = (cublas.gemm(a.T, b.T, xp.empty((4, 5), xp.float32)) == xp.matmul(a.T, b.T)).all()
+        return cublas if is_correct else None
+    except (OSError, AttributeError, BackendError):
+        return None  # The library or one of its functions is missing, or a call fails.
 
 
 def cublas_library():
-    """The cuBLAS library that CuPy has loaded, through ctypes. OSError if it is not found."""
+    """The cuBLAS library that CuPy has loaded, through ctypes; its bare name finds it. OSError if it is missing."""
     major = backend.xp.cuda.runtime.runtimeGetVersion() // 1000
-    # The bare name finds a library that the process has already loaded, wherever it is.
     try:
         return ctypes.CDLL(f"libcublas.so.{major}")
     except OSError:
@@ -58,27 +50,17 @@ def cublas_library():
 
 
 class CuBLAS:
-    """GEMM by cublasSgemm and its variants. Not thread-safe.
-
-    Args:
-        library: cuBLAS through ctypes.
-        workspace_bytes: size of cuBLAS's workspace.
-    """
-
-    name = "cuBLAS"
+    """GEMM by cublasSgemm and its variants, of a library loaded through ctypes. Not thread-safe."""
 
     def __init__(self, library, workspace_bytes):
-        self._library = library
-        handle = ctypes.c_void_p()
-        self._call("cublasCreate_v2", ctypes.byref(handle))
-        self._handle = handle
+        self._library, self._handle, self._stream = library, ctypes.c_void_p(), None
+        self._call("cublasCreate_v2", ctypes.byref(self._handle))
         self._workspace = backend.xp.empty(workspace_bytes, np.uint8)
-        self._stream = None
 
     def gemm(self, a, b, out):
         """See backend.gemm. ValueError for an array with neither contiguous rows nor contiguous columns."""
         self._use_current_stream()
-        a, b, c = _as_matrices(a, b, out)
+        a, c = (a[None], out[None]) if a.ndim == 1 else (a, out)
         prefix, number = PREFIX[c.dtype]
         # cuBLAS is column-major: a row-major C is computed as C^T = B^T A^T, a column-major C as C = A B.
         transposed, leading = _layout("out", c)
@@ -112,13 +94,8 @@ class CuBLAS:
             raise BackendError(f"{function} of cuBLAS failed with status {status}")
 
 
-def _as_matrices(a, b, out):
-    """The arguments of backend.gemm, with a vector as a matrix of one row."""
-    return (a[None], b, out[None]) if a.ndim == 1 else (a, b, out)
-
-
 def _transpose(matrices):
-    return matrices.transpose(*range(matrices.ndim - 2), -1, -2) if matrices.ndim > 2 else matrices.T
+    return matrices.transpose(*range(matrices.ndim - 2), -1, -2)
 
 
 def _layout(name, array):
@@ -138,67 +115,3 @@ def _layout(name, array):
 def _batch_stride(array):
     """The stride between the matrices of a batch, in elements; 0 for a single matrix, which is broadcast."""
     return array.strides[0] // array.itemsize if array.ndim > 2 else 0
-
-
-TILED = r"""
-// out = a b, tile by tile: 16 x 16 threads share tiles of a and b. Strides are in elements.
-struct Strides { long long row, column, batch; };
-
-template <typename T>
-__device__ void tiled(const T* a, const T* b, T* out, int rows, int inner, int columns, Strides at_a, Strides at_b,
-                      Strides at_out)
-{
-    __shared__ T tile_a[16][17], tile_b[16][17];
-    const int i = blockIdx.y * 16 + threadIdx.y, j = blockIdx.x * 16 + threadIdx.x;
-    a += blockIdx.z * at_a.batch; b += blockIdx.z * at_b.batch; out += blockIdx.z * at_out.batch;
-    T sum = 0;
-    for (int start = 0; start < inner; start += 16) {
-        const int k_a = start + threadIdx.x, k_b = start + threadIdx.y;
-        tile_a[threadIdx.y][threadIdx.x] = i < rows && k_a < inner ? a[i * at_a.row + k_a * at_a.column] : T(0);
-        tile_b[threadIdx.y][threadIdx.x] = k_b < inner && j < columns ? b[k_b * at_b.row + j * at_b.column] : T(0);
-        __syncthreads();
-        for (int k = 0; k < 16; ++k)
-            sum += tile_a[threadIdx.y][k] * tile_b[k][threadIdx.x];
-        __syncthreads();
-    }
-    if (i < rows && j < columns)
-        out[i * at_out.row + j * at_out.column] = sum;
-}
-
-#define TILED(NAME, T) \
-extern "C" __global__ void NAME(const T* a, const T* b, T* out, int rows, int inner, int columns, \
-                                long long a_row, long long a_column, long long a_batch, \
-                                long long b_row, long long b_column, long long b_batch, \
-                                long long row, long long column, long long batch) \
-{ \
-    tiled<T>(a, b, out, rows, inner, columns, {a_row, a_column, a_batch}, {b_row, b_column, b_batch}, \
-             {row, column, batch}); \
-}
-
-TILED(tiled_float32, float)
-TILED(tiled_float64, double)
-"""
-
-
-class TiledKernel:
-    """GEMM by a tiled kernel, for any strides: slower than cuBLAS, but without dependencies."""
-
-    name = "tinyqae's own kernel, since cuBLAS is unavailable"
-
-    def __init__(self):
-        self._module = backend.xp.RawModule(code=TILED)
-        self._kernel = functools.cache(self._module.get_function)
-
-    def gemm(self, a, b, out):
-        """See backend.gemm."""
-        a, b, c = _as_matrices(a, b, out)
-        rows, columns = c.shape[-2:]
-        batch = len(c) if c.ndim > 2 else 1
-        strides = []
-        for array in (a, b, c):
-            row, column = (np.int64(stride // array.itemsize) for stride in array.strides[-2:])
-            strides += [row, column, np.int64(_batch_stride(array))]
-        sizes = np.int32(rows), np.int32(a.shape[-1]), np.int32(columns)
-        grid = -(-columns // 16), -(-rows // 16), batch
-        self._kernel(f"tiled_{c.dtype.name}")(grid, (16, 16), (a, b, c, *sizes, *strides))
-        return out

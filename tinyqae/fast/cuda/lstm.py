@@ -5,6 +5,7 @@ import numpy as np
 
 from ... import backend
 from .. import losses, lstm
+from ..kernels import replacements_in
 from .compiler import THREADS, KernelModule
 
 ROWS_PER_BLOCK = 8
@@ -13,40 +14,31 @@ LANES = 32
 KERNELS = KernelModule(f"#define ROWS {ROWS_PER_BLOCK}\n#define LANES {LANES}\n" + r"""
 // inputs (4, T, N, U) and gates (4, N, U) hold two summands of the exponents -a_i, -a_f, -2 a_g, -a_o. An exponential may
 // overflow to infinity: then sigma is 0, as it should be.
-extern "C" __global__ void gates_forward(const float* inputs, const float* c_prev, const float* h_prev, const bool* finished,
-                                         float* gates, float* c, float* tanh_c, float* h, int t, int steps, int units,
-                                         int size)
+KERNEL gates_forward(const float* inputs, const float* c_prev, const float* h_prev, const bool* finished, float* gates,
+                     float* c, float* tanh_c, float* h, int t, int steps, int units, int size)
 {
-    const int k = blockIdx.x * blockDim.x + threadIdx.x;
-    if (k >= size)
-        return;
+    THREAD_INDEX(k, size);
     const long long block = (long long)steps * size;
     const float* x = inputs + (long long)t * size + k;
-    float i, f, g, o;
-    if (finished && finished[k / units]) {
-        i = 0; f = 1; g = 0; o = 0;
-        c[k] = c_prev[k];
-        tanh_c[k] = tanhf(c_prev[k]);
-        h[k] = h_prev[k];
-    } else {
+    const bool ended = finished && finished[k / units];
+    float i = 0, f = 1, g = 0, o = 0;
+    if (!ended) {
         i = 1.0f / (1.0f + expf(x[0] + gates[k]));
         f = 1.0f / (1.0f + expf(x[block] + gates[size + k]));
         g = 2.0f / (1.0f + expf(x[2 * block] + gates[2 * size + k])) - 1.0f;
         o = 1.0f / (1.0f + expf(x[3 * block] + gates[3 * size + k]));
-        const float cell = f * c_prev[k] + i * g, squashed = tanhf(cell);
-        c[k] = cell;
-        tanh_c[k] = squashed;
-        h[k] = o * squashed;
     }
+    const float cell = f * c_prev[k] + i * g, squashed = tanhf(cell);
+    c[k] = cell;
+    tanh_c[k] = squashed;
+    h[k] = ended ? h_prev[k] : o * squashed;
     gates[k] = i; gates[size + k] = f; gates[2 * size + k] = g; gates[3 * size + k] = o;
 }
 
-extern "C" __global__ void gates_backward(const float* dh, float* dc, const float* c_prev, const float* gates,
-                                          const float* tanh_c, float* da, int units, int size)
+KERNEL gates_backward(const float* dh, float* dc, const float* c_prev, const float* gates, const float* tanh_c, float* da,
+                      int units, int size)
 {
-    const int k = blockIdx.x * blockDim.x + threadIdx.x;
-    if (k >= size)
-        return;
+    THREAD_INDEX(k, size);
     const float i = gates[k], f = gates[size + k], g = gates[2 * size + k], o = gates[3 * size + k];
     const float dhidden = dh[k], squashed = tanh_c[k];
     const float dcell = dc[k] + dhidden * o * (1.0f - squashed * squashed);
@@ -78,23 +70,19 @@ __device__ float reduce_row(float value)
     return value;
 }
 
-extern "C" __global__ void cross_entropy_rows(const float* logits, const long long* labels, const float* weights,
-                                              float* dlogits, float* loss, int vocabulary, int rows)
+KERNEL cross_entropy_rows(const float* logits, const long long* labels, const float* weights, float* dlogits, float* loss,
+                          int vocabulary, int rows)
 {
-    const int m = blockIdx.x * ROWS + threadIdx.y;
-    const bool is_row = m < rows;
+    const int m = blockIdx.x * ROWS + threadIdx.y, count = m < rows ? vocabulary : 0;
     const float* l = logits + (long long)m * vocabulary;
-    float largest = -3.4e38f;
-    if (is_row)
-        for (int v = threadIdx.x; v < vocabulary; v += LANES)
-            largest = fmaxf(largest, l[v]);  // This drops a NaN, but the sum below does not.
+    float largest = -3.4e38f, normalizer = 0;
+    for (int v = threadIdx.x; v < count; v += LANES)
+        largest = fmaxf(largest, l[v]);  // This drops a NaN, but the sum below does not.
     largest = reduce_row<true>(largest);
-    float normalizer = 0;
-    if (is_row)
-        for (int v = threadIdx.x; v < vocabulary; v += LANES)
-            normalizer += expf(l[v] - largest);
+    for (int v = threadIdx.x; v < count; v += LANES)
+        normalizer += expf(l[v] - largest);
     normalizer = reduce_row<false>(normalizer);
-    if (!is_row)
+    if (m >= rows)
         return;
     const float weight = weights[m];
     const int label = (int)labels[m];
@@ -102,14 +90,6 @@ extern "C" __global__ void cross_entropy_rows(const float* logits, const long lo
         dlogits[(long long)m * vocabulary + v] = weight * (expf(l[v] - largest) / normalizer - (v == label ? 1.0f : 0.0f));
     if (threadIdx.x == 0)
         loss[m] = weight * (logf(normalizer) + largest - l[label]);
-}
-
-extern "C" __global__ void add_rows(const float* loss, float* value, int rows)
-{
-    float sum = 0;
-    for (int m = threadIdx.x; m < rows; m += THREADS)
-        sum += loss[m];
-    store_block_sum(value, sum);
 }
 """)
 
@@ -130,12 +110,8 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
     value, loss = backend.xp.empty((), logits.dtype), scratch.chosen[:rows]
     KERNELS.launch("cross_entropy_rows", (-(-rows // ROWS_PER_BLOCK),), (LANES, ROWS_PER_BLOCK), logits, labels, weights,
                    dlogits, loss, vocabulary, rows)
-    KERNELS.launch("add_rows", (1,), (THREADS,), loss, value, rows)
+    KERNELS.launch("add_partial_sums", (1,), (THREADS,), loss, value, 1.0, rows)
     return value
 
 
-REPLACEMENTS = {
-    losses.cross_entropy_with_logits: cross_entropy_with_logits,
-    lstm.lstm_gates_forward: lstm_gates_forward,
-    lstm.lstm_gates_backward: lstm_gates_backward,
-}
+REPLACEMENTS = replacements_in(globals(), losses, lstm)

@@ -7,13 +7,15 @@ statistics, once for the normalization, and twice in the backward pass.
 
 A block is `width` channels by THREADS / width rows, so that neighbouring threads read neighbouring addresses.
 """
-from .. import norm, norm_relu_pool
+from .. import norm_relu_pool, ops
+from ..kernels import replacements_in
 from .compiler import THREADS, KernelModule
 
 MAX_WIDTH = 32
 
 KERNELS = KernelModule(r"""
 struct Moments { float count, mean, squares; };
+struct Sums { float values, products; };
 
 __device__ Moments welford_update(Moments m, float x)
 {
@@ -32,7 +34,7 @@ __device__ Moments merge(Moments a, Moments b)
     return {count, a.mean + fraction * difference, a.squares + b.squares + difference * difference * a.count * fraction};
 }
 
-__device__ float merge(float a, float b) { return a + b; }
+__device__ Sums merge(Sums a, Sums b) { return {a.values + b.values, a.products + b.products}; }
 
 // Merge over the rows of a block; every thread gets its column's result.
 template <typename T>
@@ -52,24 +54,43 @@ __device__ T reduce_over_rows(T value)
     return value;
 }
 
-// One block reads all rows of its columns: for arrays as small as a batch of codes.
-extern "C" __global__ void batch_norm_forward(const float* x, const float* gamma, const float* beta, float* mean,
-                                              float* variance, float* rstd, float* xhat, float* out, float eps, int rows,
-                                              int columns)
+// The column of this thread, and how many rows of it there are: none outside of the array.
+#define COLUMN(c, rows, columns) \
+    const int c = blockIdx.x * blockDim.x + threadIdx.x, count = c < columns ? rows : 0; \
+    const bool writes = c < columns && threadIdx.y == 0
+// Block (., p) reads every gridDim.y-th group of rows.
+#define FOR_EACH_ROW(row) \
+    for (int row = blockIdx.y * blockDim.y + threadIdx.y; row < count; row += gridDim.y * blockDim.y)
+
+__device__ Moments column_moments(const float* x, int count, int columns, int c)
 {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
     Moments m = {0, 0, 0};
-    if (c < columns)
-        for (int row = threadIdx.y; row < rows; row += blockDim.y)
-            m = welford_update(m, x[(long long)row * columns + c]);
-    m = reduce_over_rows(m);
-    if (c >= columns)
-        return;
+    FOR_EACH_ROW(row)
+        m = welford_update(m, x[(long long)row * columns + c]);
+    return reduce_over_rows(m);
+}
+
+// Merge the results (parts, columns) of the blocks.
+template <typename T>
+__device__ T merge_parts(const T* partial, int count, int columns, int c)
+{
+    T merged = {};
+    FOR_EACH_ROW(part)
+        merged = merge(merged, partial[(long long)part * columns + c]);
+    return reduce_over_rows(merged);
+}
+
+// One block reads all rows of its columns: for arrays as small as a batch of codes.
+KERNEL batch_norm_forward(const float* x, const float* gamma, const float* beta, float* mean, float* variance, float* rstd,
+                          float* xhat, float* out, float eps, int rows, int columns)
+{
+    COLUMN(c, rows, columns);
+    const Moments m = column_moments(x, count, columns, c);
     const float v = m.squares / rows, r = 1.0f / sqrtf(v + eps);
-    if (threadIdx.y == 0) {
+    if (writes) {
         mean[c] = m.mean; variance[c] = v; rstd[c] = r;
     }
-    for (int row = threadIdx.y; row < rows; row += blockDim.y) {
+    FOR_EACH_ROW(row) {
         const long long i = (long long)row * columns + c;
         const float normalized = (x[i] - m.mean) * r;
         xhat[i] = normalized;
@@ -77,70 +98,48 @@ extern "C" __global__ void batch_norm_forward(const float* x, const float* gamma
     }
 }
 
-extern "C" __global__ void batch_norm_backward(const float* dout, const float* xhat, const float* gamma, const float* rstd,
-                                               float* dx, float* dgamma, float* dbeta, int rows, int columns)
+KERNEL batch_norm_backward(const float* dout, const float* xhat, const float* gamma, const float* rstd, float* dx,
+                           float* dgamma, float* dbeta, int rows, int columns)
 {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    float sum = 0, sum_xhat = 0;
-    if (c < columns)
-        for (int row = threadIdx.y; row < rows; row += blockDim.y) {
-            const long long i = (long long)row * columns + c;
-            sum += dout[i];
-            sum_xhat += dout[i] * xhat[i];
-        }
-    sum = reduce_over_rows(sum);
-    sum_xhat = reduce_over_rows(sum_xhat);
-    if (c >= columns)
-        return;
-    if (threadIdx.y == 0) {
-        dgamma[c] = sum_xhat; dbeta[c] = sum;
-    }
-    const float scale = rstd[c] * gamma[c], inverse_rows = 1.0f / rows;
-    for (int row = threadIdx.y; row < rows; row += blockDim.y) {
+    COLUMN(c, rows, columns);
+    Sums sums = {0, 0};
+    FOR_EACH_ROW(row) {
         const long long i = (long long)row * columns + c;
-        dx[i] = scale * (dout[i] - inverse_rows * (sum + xhat[i] * sum_xhat));
+        sums = merge(sums, {dout[i], dout[i] * xhat[i]});
+    }
+    sums = reduce_over_rows(sums);
+    if (writes) {
+        dgamma[c] = sums.products; dbeta[c] = sums.values;
+    }
+    const float scale = count ? rstd[c] * gamma[c] : 0, inverse_rows = 1.0f / rows;
+    FOR_EACH_ROW(row) {
+        const long long i = (long long)row * columns + c;
+        dx[i] = scale * (dout[i] - inverse_rows * (sums.values + xhat[i] * sums.products));
     }
 }
 
-// Block (., p) reads every gridDim.y-th group of rows and writes part p of partial (parts, 3, columns).
-extern "C" __global__ void partial_statistics(const float* x, float* partial, int rows, int columns)
+KERNEL partial_statistics(const float* x, float* partial, int rows, int columns)
 {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    Moments m = {0, 0, 0};
-    if (c < columns)
-        for (int row = blockIdx.y * blockDim.y + threadIdx.y; row < rows; row += gridDim.y * blockDim.y)
-            m = welford_update(m, x[(long long)row * columns + c]);
-    m = reduce_over_rows(m);
-    if (c < columns && threadIdx.y == 0) {
-        float* part = partial + (long long)blockIdx.y * 3 * columns + c;
-        part[0] = m.count; part[columns] = m.mean; part[2 * columns] = m.squares;
-    }
+    COLUMN(c, rows, columns);
+    const Moments m = column_moments(x, count, columns, c);
+    if (writes)
+        ((Moments*)partial)[blockIdx.y * columns + c] = m;
 }
 
-extern "C" __global__ void statistics(const float* partial, float* mean, float* variance, int parts, int columns)
+KERNEL statistics(const float* partial, float* mean, float* variance, int parts, int columns)
 {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    Moments m = {0, 0, 0};
-    if (c < columns)
-        for (int p = threadIdx.y; p < parts; p += blockDim.y) {
-            const float* part = partial + (long long)p * 3 * columns + c;
-            Moments other = {part[0], part[columns], part[2 * columns]};
-            m = merge(m, other);
-        }
-    m = reduce_over_rows(m);
-    if (c < columns && threadIdx.y == 0) {
+    COLUMN(c, parts, columns);
+    const Moments m = merge_parts((const Moments*)partial, count, columns, c);
+    if (writes) {
         mean[c] = m.mean; variance[c] = m.squares / m.count;
     }
 }
 
 // The maximum of a window's four values, or the minimum if gamma is negative.
-extern "C" __global__ void norm_relu_pool_forward(const float* x, const float* gamma, const float* beta, const float* mean,
-                                                  const float* rstd, float* pooled, float* out, int relu, int pool,
-                                                  int width, int channels, int size)
+KERNEL norm_relu_pool_forward(const float* x, const float* gamma, const float* beta, const float* mean, const float* rstd,
+                              float* pooled, float* out, int relu, int pool, int width, int channels, int size)
 {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= size)
-        return;
+    THREAD_INDEX(i, size);
     const int c = i % channels;
     float value;
     if (!pool)
@@ -157,54 +156,37 @@ extern "C" __global__ void norm_relu_pool_forward(const float* x, const float* g
     out[i] = relu && result < 0 ? 0.0f : result;
 }
 
-extern "C" __global__ void partial_norm_gradient_sums(const float* dout, const float* pooled, const float* out,
-                                                       const float* mean, float* g, float* partial, int relu, int rows,
-                                                       int columns)
+KERNEL partial_norm_gradient_sums(const float* dout, const float* pooled, const float* out, const float* mean, float* g,
+                                  float* partial, int relu, int rows, int columns)
 {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    float sum = 0, sum_centred = 0;
-    if (c < columns)
-        for (int row = blockIdx.y * blockDim.y + threadIdx.y; row < rows; row += gridDim.y * blockDim.y) {
-            const long long i = (long long)row * columns + c;
-            const float gradient = !relu || out[i] > 0 ? dout[i] : 0.0f;
-            g[i] = gradient;
-            sum += gradient;
-            sum_centred += gradient * (pooled[i] - mean[c]);
-        }
-    sum = reduce_over_rows(sum);
-    sum_centred = reduce_over_rows(sum_centred);
-    if (c < columns && threadIdx.y == 0) {
-        float* part = partial + (long long)blockIdx.y * 3 * columns + c;
-        part[0] = sum; part[columns] = sum_centred;
+    COLUMN(c, rows, columns);
+    Sums sums = {0, 0};
+    FOR_EACH_ROW(row) {
+        const long long i = (long long)row * columns + c;
+        const float gradient = !relu || out[i] > 0 ? dout[i] : 0.0f;
+        g[i] = gradient;
+        sums = merge(sums, {gradient, gradient * (pooled[i] - mean[c])});
     }
+    sums = reduce_over_rows(sums);
+    if (writes)
+        ((Sums*)partial)[blockIdx.y * columns + c] = sums;
 }
 
-extern "C" __global__ void norm_gradient_sums(const float* partial, const float* rstd, float* dgamma, float* dbeta,
-                                              int parts, int columns)
+KERNEL norm_gradient_sums(const float* partial, const float* rstd, float* dgamma, float* dbeta, int parts, int columns)
 {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    float sum = 0, sum_centred = 0;
-    if (c < columns)
-        for (int p = threadIdx.y; p < parts; p += blockDim.y) {
-            sum += partial[(long long)p * 3 * columns + c];
-            sum_centred += partial[(long long)p * 3 * columns + columns + c];
-        }
-    sum = reduce_over_rows(sum);
-    sum_centred = reduce_over_rows(sum_centred);
-    if (c < columns && threadIdx.y == 0) {
-        dbeta[c] = sum; dgamma[c] = sum_centred * rstd[c];
+    COLUMN(c, parts, columns);
+    const Sums sums = merge_parts((const Sums*)partial, count, columns, c);
+    if (writes) {
+        dbeta[c] = sums.values; dgamma[c] = sums.products * rstd[c];
     }
 }
 
 // One thread per window; the first extremum of the window gets the gradient.
-extern "C" __global__ void norm_relu_pool_backward(const float* g, const float* x, const float* pooled, const float* gamma,
-                                                   const float* mean, const float* rstd, const float* dgamma,
-                                                   const float* dbeta, float* dx, float inverse_count, int pool, int width,
-                                                   int channels, int size)
+KERNEL norm_relu_pool_backward(const float* g, const float* x, const float* pooled, const float* gamma, const float* mean,
+                               const float* rstd, const float* dgamma, const float* dbeta, float* dx, float inverse_count,
+                               int pool, int width, int channels, int size)
 {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= size)
-        return;
+    THREAD_INDEX(i, size);
     const int c = i % channels;
     const float scale = gamma[c] * rstd[c], c1 = -scale * rstd[c] * dgamma[c] * inverse_count;
     const float c0 = -scale * dbeta[c] * inverse_count - c1 * mean[c];
@@ -227,24 +209,20 @@ extern "C" __global__ void norm_relu_pool_backward(const float* g, const float* 
 
 def _blocks(columns):
     """(number of blocks, (width, height) of a block) for this many columns."""
-    width = 1
-    while width < min(columns, MAX_WIDTH):
-        width *= 2
+    width = min(MAX_WIDTH, 1 << (columns - 1).bit_length())
     return -(-columns // width), (width, THREADS // width)
 
 
 def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
-    rows, columns = x.shape
-    blocks, block = _blocks(columns)
-    KERNELS.launch("batch_norm_forward", (blocks,), block, x, gamma, beta, mean, variance, rstd, xhat, out, float(eps), rows,
-                   columns)
+    blocks, block = _blocks(x.shape[1])
+    KERNELS.launch("batch_norm_forward", (blocks,), block, x, gamma, beta, mean, variance, rstd, xhat, out, float(eps),
+                   *x.shape)
     return out
 
 
 def batch_norm_backward(dout, xhat, gamma, rstd, dx, dgamma, dbeta):
-    rows, columns = dout.shape
-    blocks, block = _blocks(columns)
-    KERNELS.launch("batch_norm_backward", (blocks,), block, dout, xhat, gamma, rstd, dx, dgamma, dbeta, rows, columns)
+    blocks, block = _blocks(dout.shape[1])
+    KERNELS.launch("batch_norm_backward", (blocks,), block, dout, xhat, gamma, rstd, dx, dgamma, dbeta, *dout.shape)
     return dx
 
 
@@ -282,11 +260,4 @@ def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, coun
     return dx
 
 
-REPLACEMENTS = {
-    norm.batch_norm_forward: batch_norm_forward,
-    norm.batch_norm_backward: batch_norm_backward,
-    norm_relu_pool.batch_statistics: batch_statistics,
-    norm_relu_pool.norm_relu_pool_forward: norm_relu_pool_forward,
-    norm_relu_pool.norm_gradient_sums: norm_gradient_sums,
-    norm_relu_pool.norm_relu_pool_backward: norm_relu_pool_backward,
-}
+REPLACEMENTS = replacements_in(globals(), norm_relu_pool, ops)

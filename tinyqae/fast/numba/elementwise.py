@@ -1,5 +1,5 @@
-"""Numba kernels for float32 arrays on the CPU. Each replaces the plain function of the same name given in REPLACEMENTS,
-which documents what is computed, and is tested against it.
+"""Numba kernels for float32 arrays on the CPU. Each replaces the plain function of the same name, which documents what is
+computed, and is tested against it.
 
 What lets the compiler vectorize: `error_model="numpy"` (no branch for a division by zero), loops over contiguous slices, an
 exponential without a function call, and permission to reorder sums. `nogil` releases the GIL, `cache` keeps the compiled
@@ -10,17 +10,19 @@ import math
 import numba
 import numpy as np
 
-from .. import activations, losses, optim
+from .. import losses, ops, optim
+from ..kernels import replacements_in
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+inlined = numba.njit(inline="always", error_model="numpy")
 
 LOG2_E = np.float32(1.44269504)
 # ln 2 in two parts, so that x - n ln 2 is accurate in float32 (Cody and Waite 1980).
 LN_2_HIGH, LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-HALF, ONE = np.float32(0.5), np.float32(1)
+ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
-@numba.njit(inline="always", error_model="numpy")
+@inlined
 def exp_up_to_88(x):
     """e^x for x <= 88, with a relative error of about 1e-7: e^x = 2^n e^r, |r| <= ln(2)/2, e^r by a polynomial."""
     x = max(x, np.float32(-87))
@@ -39,7 +41,7 @@ def exp_up_to_88(x):
 
 @compiled
 def _bce_row(logits, target, scale, row, dlogits):
-    linear = np.float32(0)
+    linear = ZERO
     for f in range(len(logits)):
         l, t = logits[f], target[f]
         e = exp_up_to_88(-abs(l))
@@ -47,7 +49,7 @@ def _bce_row(logits, target, scale, row, dlogits):
         s = ONE / (ONE + e)
         probability = s if l >= 0 else ONE - s
         dlogits[f] = (probability - t) * scale
-        linear += max(l, np.float32(0)) - t * l
+        linear += max(l, ZERO) - t * l
     return linear
 
 
@@ -67,7 +69,7 @@ def bce_with_logits(logits, target, row, dlogits):
 
 @compiled
 def _squared_error_row(logits, target, scale, dlogits):
-    total = np.float32(0)
+    total = ZERO
     for f in range(len(logits)):
         l = logits[f]
         s = ONE / (ONE + exp_up_to_88(-abs(l)))
@@ -103,9 +105,9 @@ def sigmoid_forward(x, out):
 @compiled
 def _binarize_and_commit(a, b, da):
     scale = np.float32(2 / len(a))
-    total = np.float32(0)
+    total = ZERO
     for i in range(len(a)):
-        bit = ONE if a[i] > HALF else np.float32(0)
+        bit = ONE if a[i] > HALF else ZERO
         difference = a[i] - bit
         b[i] = bit
         da[i] = difference * scale
@@ -134,11 +136,4 @@ def rmsprop_update(p, g, mean_square, scratch, rho, lr, eps):
         p[i] -= lr * g[i] / (np.sqrt(mean_square[i]) + eps)
 
 
-REPLACEMENTS = {
-    activations.sigmoid_forward: sigmoid_forward,
-    losses.binarize_and_commit: binarize_and_commit,
-    losses.bce_with_logits: bce_with_logits,
-    losses.squared_error_with_logits: squared_error_with_logits,
-    optim.adam_update: adam_update,
-    optim.rmsprop_update: rmsprop_update,
-}
+REPLACEMENTS = replacements_in(globals(), losses, ops, optim)

@@ -6,23 +6,23 @@ short calls. Numba uses SciPy's BLAS.
 See elementwise.py for what the kernels have in common. The gates are computed row by row, and within a row, which is in the
 cache, in one short loop per result: LLVM proves that arrays do not overlap only for a few arrays at a time.
 """
-import numba
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  loaded before any limit on BLAS threads is set, so that it applies here
 
-from .. import embedding, losses, lstm
-from .elementwise import ONE, compiled, exp_up_to_88
+from .. import losses, lstm, ops
+from ..kernels import replacements_in
+from .elementwise import ONE, ZERO, compiled, exp_up_to_88, inlined
 
-ZERO, TWO, LARGEST = np.float32(0), np.float32(2), np.float32(87)
+TWO, LARGEST = np.float32(2), np.float32(87)
 
 
-@numba.njit(inline="always", error_model="numpy")
+@inlined
 def _sigmoid(exponent):
     # sigma(a) from the exponent -a
     return ONE / (ONE + exp_up_to_88(min(exponent, LARGEST)))
 
 
-@numba.njit(inline="always", error_model="numpy")
+@inlined
 def _tanh(exponent):
     # tanh(a) from the exponent -2a
     e = exp_up_to_88(min(exponent, LARGEST))
@@ -42,8 +42,8 @@ def _tanh_of_sum(x, out):
 
 
 @compiled
-def lstm_gates_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    # As the plain function of this name, but with inputs (4, M, U), of which example n uses row rows[n].
+def _gates_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
+    # As the plain lstm_gates_forward, but with inputs (4, M, U), of which example n uses row rows[n].
     examples, units = c.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -65,7 +65,7 @@ def lstm_gates_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c,
 
 
 @compiled
-def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
+def _gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
     examples, units = dh.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
@@ -103,9 +103,9 @@ def _steps_forward(inputs, rows, context, finished, wh, gates, c, tanh_c, h):
             if context is not None:
                 _add_rows(context[k], gates[t, k])
         if finished is None:
-            lstm_gates_forward(inputs, rows[t], c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
+            _gates_forward(inputs, rows[t], c[t], h[t], None, gates[t], c[t + 1], tanh_c[t], h[t + 1])
         else:
-            lstm_gates_forward(inputs, rows[t], c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
+            _gates_forward(inputs, rows[t], c[t], h[t], finished[t], gates[t], c[t + 1], tanh_c[t], h[t + 1])
 
 
 def lstm_steps_forward(inputs, finished, first_masked, wh, gates, c, tanh_c, h):
@@ -116,7 +116,7 @@ def lstm_steps_forward(inputs, finished, first_masked, wh, gates, c, tanh_c, h):
 
 def lstm_token_steps_forward(table, tokens, context, inputs, finished, first_masked, wh, gates, c, tanh_c, h):
     # Rows of the table are read directly: they stay in the cache, unlike the gathered inputs of all steps.
-    embedding.require_tokens(tokens, table.shape[1])
+    ops.require_tokens(tokens, table.shape[1])
     _steps_forward(table, tokens, context, finished, wh, gates, c, tanh_c, h)
 
 
@@ -125,7 +125,7 @@ def lstm_steps_backward(dh, running, first_masked, wh_t, c, gates, tanh_c, scrat
     for t in range(len(gates) - 1, -1, -1):
         if dh is not None:
             dh_t += dh[t]
-        lstm_gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
+        _gates_backward(dh_t, dc_t, c[t], gates[t], tanh_c[t], scratch, da[t])
         if running is None or t < first_masked:
             np.dot(da[t], wh_t, dh_t)
         else:
@@ -145,7 +145,7 @@ def _scatter_add(dout, tokens, dtable):
 
 
 def embedding_backward(dout, tokens, scratch, dtable):
-    embedding.require_tokens(tokens, len(dtable))
+    ops.require_tokens(tokens, len(dtable))
     _scatter_add(dout.reshape(tokens.size, -1), tokens.reshape(-1), dtable)
     return dtable
 
@@ -175,10 +175,4 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
     return _cross_entropy(logits, labels, weights, dlogits)
 
 
-REPLACEMENTS = {
-    losses.cross_entropy_with_logits: cross_entropy_with_logits,
-    lstm.lstm_steps_forward: lstm_steps_forward,
-    lstm.lstm_token_steps_forward: lstm_token_steps_forward,
-    lstm.lstm_steps_backward: lstm_steps_backward,
-    embedding.embedding_backward: embedding_backward,
-}
+REPLACEMENTS = replacements_in(globals(), losses, lstm, ops)

@@ -1,13 +1,12 @@
-"""Numba kernels of batch norm, alone and fused with ReLU and pooling; see elementwise.py for what they have in common.
+"""Numba kernels of pooling and batch norm, alone and fused, also with ReLU; see elementwise.py for what they have in common.
 
 Two passes compute the statistics, one the output, two all gradients.
 """
 import numpy as np
 
-from .. import norm, norm_relu_pool
-from .elementwise import ONE, compiled
-
-ZERO = np.float32(0)
+from .. import norm_relu_pool, ops
+from ..kernels import replacements_in
+from .elementwise import ONE, ZERO, compiled, inlined
 
 
 @compiled
@@ -114,8 +113,7 @@ def norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, scratch, pool
 
 @compiled
 def _masked_sums(dout, pooled, out, mean, relu, g, dgamma, dbeta):
-    dgamma[:] = ZERO
-    dbeta[:] = ZERO
+    dgamma[:], dbeta[:] = ZERO, ZERO
     for m in range(len(dout)):
         for c in range(len(mean)):
             value = dout[m, c] if out[m, c] > ZERO or not relu else ZERO
@@ -172,11 +170,22 @@ def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, coun
     return dx
 
 
-REPLACEMENTS = {
-    norm.batch_norm_forward: batch_norm_forward,
-    norm.batch_norm_backward: batch_norm_backward,
-    norm_relu_pool.batch_statistics: batch_statistics,
-    norm_relu_pool.norm_relu_pool_forward: norm_relu_pool_forward,
-    norm_relu_pool.norm_gradient_sums: norm_gradient_sums,
-    norm_relu_pool.norm_relu_pool_backward: norm_relu_pool_backward,
-}
+@inlined
+def _maximum(a, b):
+    # NaN if either is NaN: a NaN on the right makes the first comparison false, one on the left the second one true.
+    return a if a >= b or a != a else b
+
+
+@compiled
+def max_pool_forward(x, out):
+    for n in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                maximum = out[n, i, j]
+                top, bottom = x[n, 2 * i, 2 * j:2 * j + 2], x[n, 2 * i + 1, 2 * j:2 * j + 2]
+                for c in range(len(maximum)):
+                    maximum[c] = _maximum(_maximum(top[0, c], top[1, c]), _maximum(bottom[0, c], bottom[1, c]))
+    return out
+
+
+REPLACEMENTS = replacements_in(globals(), norm_relu_pool, ops)
