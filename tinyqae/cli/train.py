@@ -195,7 +195,8 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
                         help="synthetic: made-up data of the same shape, which needs no network; default: %(default)s")
     shared.add_data_arguments(parser)
     parser.add_argument(f"--train-{items}", type=shared.positive_int, metavar="N", default=program.train_items,
-                        dest="train_items", help=f"train on the first N {items} only; default: {program.train_items or 'all'}")
+                        dest="train_items",
+                        help=f"train on the first N {items} only; default: {program.train_items or 'all'}")
     parser.add_argument("-o", "--out", metavar="DIR", help=f"where the results go; default: runs/{program.name}-QUANT-SIZE")
     parser.add_argument("-f", "--force", action="store_true", help="replace an earlier run in --out")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
