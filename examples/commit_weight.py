@@ -68,4 +68,4 @@ def in_words(figures, bits):
 
 
 if __name__ == "__main__":
-    program.run_main(main, stopped="stopped")
+    program.run_main(main)

@@ -94,8 +94,7 @@ class Terminated(BaseException):
     """SIGTERM, as an exception, so that what is half-written is removed on the way out."""
 
 
-def run_main(main: Callable[[], Result],
-             stopped: str = "stopped; the same command with --resume continues from the last whole epoch") -> Result:
+def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
     """Call main() as a program and return its result.
 
     Expected failures are one line on standard error and exit code 1; wrong usage exits with 2; Ctrl-C and SIGTERM say

@@ -85,7 +85,7 @@ def load_sentences(args: argparse.Namespace) -> SentenceSplit:
 
 def _add_mlp_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=shared.widths, default=(50,), metavar="N[,N...]",
-                        help="shared.widths of the encoder's layers; the last one is the number of bits; default: 50")
+                        help="widths of the encoder's layers; the last one is the number of bits; default: 50")
     parser.add_argument("--bits", dest="hidden", type=lambda text: (shared.positive_int(text),), metavar="N",
                         help="the code's size: --hidden N, no hidden layer")
 
