@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinyqae import load_mnist, plots, recipes, synthetic_digits
 from tinyqae.cli import program
-from tinyqae.experiment.images import train_and_measure
+from tinyqae.experiment import images
 from tinyqae.history import undecided
 
 
@@ -37,7 +37,7 @@ def main():
     trainings |= {weight: recipe.override(quant_weight=weight) for weight in sorted(set(args.weights))}
     figures, strips = {}, []
     for weight, changed in trainings.items():
-        run = train_and_measure(changed, data, seed=args.seed, train_items=args.train_images)
+        run = images.train_and_measure(changed, data, seed=args.seed, train_items=args.train_images)
         name, code = "naive" if weight == "naive" else f"weight {weight:g}", run.metrics["code"]
         figures[weight] = (run.metrics["test"]["psnr"], code["distance_to_bit"], undecided(run.history.latents),
                            code["dead_bits"])
@@ -68,4 +68,4 @@ def in_words(figures, bits):
 
 
 if __name__ == "__main__":
-    program.run_main(main, stopped="stopped")
+    program.run_main(main)

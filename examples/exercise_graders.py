@@ -481,7 +481,7 @@ EXERCISES = (
 
 def main(functions):
     """Run the command line for the functions of the student's file, a dict by name."""
-    sys.exit(run_main(lambda: _run(_parse_arguments(), functions), stopped="stopped"))
+    sys.exit(run_main(lambda: _run(_parse_arguments(), functions)))
 
 
 def _parse_arguments():

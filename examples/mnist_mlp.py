@@ -96,4 +96,4 @@ def main():
 
 
 if __name__ == "__main__":
-    program.run_main(main, stopped="stopped")
+    program.run_main(main)

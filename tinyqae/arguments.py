@@ -61,9 +61,9 @@ def unpacked_code(code: np.ndarray, size: int, low: float, high: float) -> np.nd
     code, packed = np.asarray(code), -(-size // 8)
     # One bit as a byte is 0 or 1, and packed 0 or 128.
     bits_as_bytes = size == 1 and code.size and code.max() == 1
-    if code.dtype == np.uint8 and code.ndim == 2 and code.shape[1] == packed and not bits_as_bytes:
+    if code.dtype == np.uint8 and code.shape[1:] == (packed,) and not bits_as_bytes:
         code = np.unpackbits(code, axis=1, count=size)
-    if code.ndim != 2 or code.shape[1] != size:
+    if code.shape[1:] != (size,):
         raise ValueError(f"code has shape {code.shape}; this model decodes (N, {size}), or packed bytes (N, {packed})")
     if code.dtype.kind not in "biuf" or (code.size and not (code.min() >= low and code.max() <= high)):
         raise ValueError(f"code ({code.dtype}) must hold bits or numbers in [{low}, {high}]" + (

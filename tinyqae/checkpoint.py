@@ -45,18 +45,15 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
         # mkstemp makes private files; a result is as readable as any other new file.
         os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~UMASK)
         os.replace(temporary, path)
-    except BaseException as error:
+    except OSError as error:
+        # A person wants to read which result could not be written, not the temporary file's name or none.
+        raise OSError(error.errno, error.strerror, str(given)) from error
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            # A person wants to read which result could not be written, not the temporary file's name or none.
-            raise OSError(error.errno, error.strerror, str(given)) from error
-        raise
 
 
 def write_arrays(path: FilePath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], deflated: bool = False) -> None:
-    """Write NumPy arrays by name and a JSON-able description to `path` (.npz), deflated or as they are. OSError when the
-    disk refuses.
-    """
+    """Write NumPy arrays by name and a JSON-able description to `path` (.npz), deflated or as they are."""
     # A damaged zip directory can hide an entry, so the names are written down as well.
     text = np.frombuffer(json.dumps({**meta, "arrays": sorted(arrays)}, sort_keys=True).encode(), np.uint8)
     savez: Function = np.savez_compressed if deflated else np.savez
@@ -95,10 +92,7 @@ def describe(model: "Autoencoder", optimizer: "Optimizer", schedule: "str | Sche
 
 def write_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any],
                    history: "History") -> None:
-    """Write the state of a training after an epoch: the model's, the optimizer's and the History, for `read_training`.
-
-    run: what `describe` says of it.
-    """
+    """Write the state of a training after an epoch, for `read_training`. run: what `describe` says of it."""
     arrays = {f"model.{name}": array for name, array in model.state_arrays().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_arrays().items()}
     write_arrays(path, arrays, {"format": "tinyqae checkpoint", "version": 1, "run": run, **vars(history)})

@@ -67,10 +67,9 @@ def require_two_values(x: np.ndarray) -> int:
 
 def stop_if_diverged(values: Mapping[str, float], epoch: int, lr: float, checkpoint: FilePath | None = None) -> None:
     """TrainingDiverged unless all of these numbers, by name, are finite. epoch: how many were finished before."""
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if not bad:
-        return
     kept = (f"The weights after epoch {epoch} are kept in {checkpoint}." if checkpoint is not None and epoch > 0
             else "No checkpoint had been written yet.")
-    raise TrainingDiverged(f"the {bad[0]} became {values[bad[0]]} in epoch {epoch + 1} at learning rate {lr:.3g}. "
-                           f"{kept} Try a smaller learning rate or weight of the added loss.")
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TrainingDiverged(f"the {name} became {value} in epoch {epoch + 1} at learning rate {lr:.3g}. {kept} "
+                                   "Try a smaller learning rate or weight of the added loss.")

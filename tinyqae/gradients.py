@@ -15,8 +15,6 @@ with probability a_nf, the loss would have the mean a_nf L(on) + (1 - a_nf) L(of
 L(on) - L(off) (local expectation gradients, Titsias and Lazaro-Gredilla 2015). Nobody trains with them: they cost two passes
 through the decoder for every bit.
 """
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,28 +69,14 @@ def encoder_gradients(model: MLPAutoencoder, images: np.ndarray) -> EncoderGradi
         raise TypeError(f"{type(model).__name__} with {model.bottleneck!r}: gradients are compared for an MLPAutoencoder "
                         "with the bottleneck Commit")
     x = backend.to_device(np.multiply(images, model.dtype.type(1 / 255)))
-    arguments = {**model.bottleneck.config(), "weight": 0.0, "noise": 0.0}
-    straight_through, flips, vanilla = _StraightThrough(**arguments), _Flips(**arguments), _NoThreshold(**arguments)
-    bottlenecks: dict[str, Commit] = {"threshold": _Threshold(**arguments), "straight-through": straight_through,
-                                      "flips": flips, "no threshold": vanilla}
-    # One thread: the matmuls are small, so more threads would only add overhead.
-    with _kept(model), backend.one_blas_thread():
-        model.bottleneck = straight_through
-        loss, bits = _loss(model, x), _bits(model, x)
-        differences = flips.differences = flip_differences(model, x)
-        gradients = {way: _gradient(model, x, bottleneck) for way, bottleneck in bottlenecks.items()}
-        wrong_signs = {way: float(backend.to_host((bottleneck.da * differences < 0).mean()))
-                       for way, bottleneck in (("straight-through", straight_through), ("no threshold", vanilla))}
-        layers = _encoder_layers(model)
-        changes, turned = {}, {}
-        model.bottleneck = straight_through
-        for way in WAYS:
-            if gradients[way].any():
-                changes[way], turned[way] = _downhill(model, x, gradients[way], loss, bits)
-    norms = {way: [float(np.linalg.norm(gradient[part])) for part in layers.values()] for way, gradient in gradients.items()}
-    cosines = {a: {b: _cosine(gradients[a], gradients[b]) for b in WAYS} for a in WAYS}
-    return EncoderGradients(list(layers), norms, cosines, loss, len(x), bits.shape[1], list(STEPS), changes, turned,
-                            wrong_signs)
+    bottleneck, state = model.bottleneck, model.state_arrays()
+    try:
+        # One thread: the matmuls are small, so more threads would only add overhead.
+        with backend.one_blas_thread():
+            return _compared(model, x)
+    finally:
+        model.bottleneck = bottleneck
+        model.restore(state)
 
 
 def flip_differences(model: MLPAutoencoder, x: Array, bits: Array | None = None) -> Array:
@@ -101,17 +85,16 @@ def flip_differences(model: MLPAutoencoder, x: Array, bits: Array | None = None)
     x (N, H, W, C), floats on the device; bits (N, K) bool, or None for those that the threshold makes in training. L is the
     mean over the batch, of which one example is 1/N; the decoder is as it is at inference.
     """
-    xp = backend.xp
     code = (_bits(model, x) if bits is None else bits).astype(model.dtype)
-    differences = xp.empty_like(code)
+    differences = backend.xp.empty_like(code)
     for f in range(code.shape[1]):
-        both = []
+        losses = []
         for value in (1, 0):
             flipped = code.copy()
             flipped[:, f] = value
             logits = model.decode_logits(model.bottleneck.for_decoder(flipped))
-            both.append(_losses(logits, x.reshape(len(x), -1), model.reconstruction))
-        differences[:, f] = (both[0] - both[1]) / len(x)
+            losses.append(_losses(logits, x.reshape(len(x), -1), model.reconstruction))
+        differences[:, f] = (losses[0] - losses[1]) / len(x)
     return differences
 
 
@@ -123,51 +106,47 @@ def _losses(logits: Array, target: Array, reconstruction: str) -> Array:
     return (xp.maximum(logits, 0) - target * logits + xp.log1p(xp.exp(-xp.abs(logits)))).mean(axis=1)
 
 
-class _Threshold(Commit):
-    """The threshold with its true derivative."""
+class _OneWay(Commit):
+    """Commit with the dL/da of one of WAYS, which can be read afterwards. differences (N, F): for `flips`."""
+
+    way: str
+    differences: Array
+
+    def quantize(self, a: Array) -> Array:
+        return a if self.way == "no threshold" else super().quantize(a)
 
     def gradient(self, db: Array) -> Array:
-        return 0 * db
-
-
-class _StraightThrough(Commit):
-    """Commit, whose dL/da can be read afterwards."""
-
-    def gradient(self, db: Array) -> Array:
-        self.da = super().gradient(db)
+        if self.way == "threshold":
+            self.da = 0 * db
+        elif self.way == "flips":
+            self.da = self.differences
+        else:
+            self.da = super().gradient(db) if self.way == "straight-through" else db
         return self.da
 
 
-class _Flips(Commit):
-    """The threshold, and for dL/da the `differences` (N, F) in place of what comes from the decoder."""
-
-    differences: Array
-
-    def gradient(self, db: Array) -> Array:
-        return self.differences
-
-
-class _NoThreshold(Commit):
-    """The values themselves for bits: Vanilla, with any of Commit's activations."""
-
-    def quantize(self, a: Array) -> Array:
-        return a
-
-    def gradient(self, da: Array) -> Array:
-        self.da = da
-        return da
-
-
-@contextlib.contextmanager
-def _kept(model: MLPAutoencoder) -> Iterator[None]:
-    """Give the model its bottleneck, weights and running statistics back at the end."""
-    bottleneck = model.bottleneck
-    state = {name: array.copy() for name, array in model.state_arrays().items()}
-    try:
-        yield
-    finally:
-        model.bottleneck = bottleneck
-        model.restore(state)
+def _compared(model: MLPAutoencoder, x: Array) -> EncoderGradients:
+    bottleneck = model.bottleneck = _OneWay(**{**model.bottleneck.config(), "weight": 0.0, "noise": 0.0})
+    bottleneck.way = "straight-through"
+    loss, bits = _loss(model, x), _bits(model, x)
+    bottleneck.differences = flip_differences(model, x)
+    gradients, wrong_signs = {}, {}
+    for way in WAYS:
+        bottleneck.way = way
+        model.reconstruction_loss(x)
+        model.backward()
+        gradients[way] = np.concatenate([backend.to_host(grad).ravel() for grad in _encoder_arrays(model, "grads")])
+        if way in ("straight-through", "no threshold"):
+            wrong_signs[way] = float(backend.to_host((bottleneck.da * bottleneck.differences < 0).mean()))
+    bottleneck.way = "straight-through"
+    moves = {way: _downhill(model, x, gradient, loss, bits) for way, gradient in gradients.items() if gradient.any()}
+    layers = _encoder_layers(model)
+    return EncoderGradients(
+        layers=list(layers), loss=loss, images=len(x), bits=bits.shape[1], steps=list(STEPS), wrong_signs=wrong_signs,
+        norms={way: [float(np.linalg.norm(g[part])) for part in layers.values()] for way, g in gradients.items()},
+        cosines={a: {b: _cosine(gradients[a], gradients[b]) for b in WAYS} for a in WAYS},
+        changes={way: [change for change, _ in pairs] for way, pairs in moves.items()},
+        turned={way: [turned for _, turned in pairs] for way, pairs in moves.items()})
 
 
 def _loss(model: MLPAutoencoder, x: Array) -> float:
@@ -177,14 +156,6 @@ def _loss(model: MLPAutoencoder, x: Array) -> float:
 def _bits(model: MLPAutoencoder, x: Array) -> Array:
     """Bool (N, F), by the batch's own statistics, as in training."""
     return model.bottleneck.latent(model.encoder_output(x, training=True)) > 0.5
-
-
-def _gradient(model: MLPAutoencoder, x: Array, bottleneck: Commit) -> np.ndarray:
-    """dL / d(the encoder's weights), a vector on the host: the encoder's weights are the first of the model's."""
-    model.bottleneck = bottleneck
-    model.reconstruction_loss(x)
-    model.backward()
-    return np.concatenate([backend.to_host(array).ravel() for array in _encoder_arrays(model, "grads")])
 
 
 def _encoder_arrays(model: MLPAutoencoder, kind: str) -> list[Array]:
@@ -203,23 +174,21 @@ def _encoder_layers(model: MLPAutoencoder) -> dict[str, slice]:
     return found
 
 
-def _downhill(model: MLPAutoencoder, x: Array, gradient: np.ndarray, loss: float,
-              bits: Array) -> tuple[list[float], list[float]]:
-    """(changes, turned) of one gradient, see EncoderGradients."""
+def _downhill(model: MLPAutoencoder, x: Array, gradient: np.ndarray, loss: float, bits: Array) -> list[tuple[float, float]]:
+    """(change of the loss, share of the bits turned) at each of STEPS along a gradient."""
     weights = _encoder_arrays(model, "params")
     starts = [array.copy() for array in weights]
     norm = np.sqrt(sum(float(backend.to_host(backend.xp.vdot(array, array))) for array in starts))
     parts = np.split(gradient * model.dtype.type(norm / np.linalg.norm(gradient)), np.cumsum([a.size for a in weights])[:-1])
     directions = [backend.to_device(part.reshape(array.shape)) for part, array in zip(parts, weights, strict=True)]
-    changes, turned = [], []
+    found = []
     for step in STEPS:
         for array, start, direction in zip(weights, starts, directions, strict=True):
             array[...] = start - step * direction
-        changes.append(_loss(model, x) - loss)
-        turned.append(float(backend.to_host((_bits(model, x) != bits).mean())))
+        found.append((_loss(model, x) - loss, float(backend.to_host((_bits(model, x) != bits).mean()))))
     for array, start in zip(weights, starts, strict=True):
         array[...] = start
-    return changes, turned
+    return found
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float | None:

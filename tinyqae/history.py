@@ -1,6 +1,4 @@
 """What a training run records."""
-import csv
-import io
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,11 +21,9 @@ class History:
 
     def save_csv(self, path: FilePath) -> None:
         """Write `rows` as a CSV table, one line for each epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]) if self.rows else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+        lines = [*self.rows[:1], *(row.values() for row in self.rows)]  # The names of the first row are the header.
+        text = "".join(",".join(map(str, line)) + "\n" for line in lines)
+        write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def latent_counts(latent: np.ndarray) -> list[int]:

@@ -56,8 +56,8 @@ class Stored:
         parameters, state = self._arrays()
         shapes = {"parameters": (sum(array.size for array in parameters),), **{n: a.shape for n, a in state.items()}}
         for name, shape in shapes.items():
-            if name not in arrays or arrays[name].shape != shape:
-                found = arrays[name].shape if name in arrays else "nothing"
+            found = arrays[name].shape if name in arrays else "nothing"
+            if found != shape:
                 raise CheckpointError(f"{name}: this model needs shape {shape}, the file has {found}")
         require_finite(arrays)
         vectors = np.split(arrays["parameters"], np.cumsum([array.size for array in parameters])[:-1])
@@ -116,9 +116,8 @@ def _rebuilt(model_class: type[Any], arguments: dict[str, Any], arrays: Mapping[
 
 
 def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
-    """The model that Autoencoder.save wrote to `path`, on the backend in use; engine: see tinyqae.engine.
-
-    Raises CheckpointError when the file is missing, corrupt, or not a model of this library.
+    """The model that Autoencoder.save wrote to `path`, on the backend in use; engine: see tinyqae.engine. CheckpointError
+    when the file is missing, corrupt, or not a model of this library.
     """
     choose(engine)  # Here, so that a wrong name is not taken for something wrong with the file.
     arrays, meta = read_arrays(path)
@@ -128,8 +127,8 @@ def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     try:
         constants = {name.removeprefix("constant."): array for name, array in arrays.items()
                      if name.startswith("constant.")}
-        arguments = {"bottleneck": make_bottleneck(**meta["bottleneck"]), "engine": engine, **constants, **meta["config"]}
-        model = Stored.registry[meta["model"]](**arguments)
+        model = Stored.registry[meta["model"]](make_bottleneck(**meta["bottleneck"]), engine=engine, **constants,
+                                               **meta["config"])
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} does not describe a model that this version can build: {error}") from error
     model.restore(arrays)

@@ -2,7 +2,6 @@
 which a notebook displays after `%matplotlib inline`. Given a `path`, it writes the picture as well: a PNG file, whole or not
 at all, or an open binary file.
 """
-import io
 import math
 
 import numpy as np
@@ -33,26 +32,21 @@ def subplots(lines, columns, width, height, sharey=False):
     return figure, figure.subplots(lines, columns, sharey=sharey, squeeze=False)
 
 
-def finish(figure, title, path):
-    """Put the title above all panels and save."""
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
-    figure.tight_layout()
-    return save(figure, path)
-
-
-def save(figure, path, trim=True):
+def save(figure, path, title=None, trim=True):
     """Return the figure; write it too unless path is None, as PNG without a creation date or version, so that equal
-    pictures are equal files. Trimming its margins means to draw it twice.
+    pictures are equal files. title: put above all panels first. Trimming its margins means to draw it twice.
     """
-    if path is None:
-        return figure
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150, facecolor="white", bbox_inches="tight" if trim else None,
-                   metadata={"Software": None})
+    def draw(file):
+        figure.savefig(file, format="png", dpi=150, facecolor="white", bbox_inches="tight" if trim else None,
+                       metadata={"Software": None})
+
+    if title is not None:
+        figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
+        figure.tight_layout()
     if hasattr(path, "write"):
-        path.write(picture.getvalue())
-    else:
-        write_atomically(path, lambda file: file.write(picture.getvalue()))
+        draw(path)
+    elif path is not None:
+        write_atomically(path, draw)
     return figure
 
 
@@ -120,11 +114,12 @@ def latent_histograms(title, latents, panels=5, path=None):
                        f"{undecided([(epoch, counts)]):.0%} between ¼ and ¾", fontsize=9)
         axes.set_xlabel("activation a", fontsize=9)
         plain(axes)
-    all_axes[0][0].set_ylabel("share of activations, %", fontsize=9)
-    all_axes[0][0].margins(y=0.15)
-    all_axes[0][0].annotate("threshold", (0.5, 0.97), xycoords=("data", "axes fraction"), xytext=(3, 0),
-                            textcoords="offset points", va="top", fontsize=8)
-    return finish(figure, f"{title}\nActivations before the threshold (½, dashed), over training", path)
+    first = all_axes[0][0]
+    first.set_ylabel("share of activations, %", fontsize=9)
+    first.margins(y=0.15)
+    first.annotate("threshold", (0.5, 0.97), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
+                   va="top", fontsize=8)
+    return save(figure, path, f"{title}\nActivations before the threshold (½, dashed), over training")
 
 
 def training_curves(title, rows, unit, path=None):
@@ -136,17 +131,17 @@ def training_curves(title, rows, unit, path=None):
         values, (label, own_unit) = [row[name] for row in rows], LABELS[name]
         axes.plot(epochs, values, color=ACCENT, marker="." if len(rows) < 30 else None)
         better = "higher" if name in HIGHER_IS_BETTER else "lower"
-        axes.set_title(f"last epoch: {values[-1]:.4g}", fontsize=9)
-        if better == "lower" and max(values) > 3 * min(values) > 0:
+        logarithmic = better == "lower" and max(values) > 3 * min(values) > 0
+        axes.set_title(f"last epoch: {values[-1]:.4g}" + " (log scale)" * logarithmic, fontsize=9)
+        if logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter("{x:.2g}")
-            axes.set_title(axes.get_title() + " (log scale)", fontsize=9)
         axes.set_ylabel(f"{label},\n{own_unit or unit} ({better} is better)", fontsize=9)
         axes.set_xlabel("epoch", fontsize=9)
         axes.xaxis.get_major_locator().set_params(integer=True)
         plain(axes)
-    return finish(figure, f"{title}\nTraining losses and validation after each epoch", path)
+    return save(figure, path, f"{title}\nTraining losses and validation after each epoch")
 
 
 def sheet(title, count, width, height, ylabel):
@@ -166,7 +161,7 @@ def sheet(title, count, width, height, ylabel):
 
 
 def latent_strips(labelled, path=None):
-    """How the activations spread out over training, a panel for each row. labelled: list of (label, History.latents)."""
+    """How the activations spread out over training, a panel for each of labelled: list of (label, History.latents)."""
     figure, all_axes = sheet("Activations over training: the darker, the more have this value; dashed: the threshold",
                              len(labelled), 2.6, 1.8, "activation a")
     for axes, (label, latents) in zip(all_axes, labelled, strict=True):
@@ -258,4 +253,4 @@ def commit_weights(weights, panels, naive=None, path=None):
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("weight of the commitment loss", fontsize=9)
         plain(axes)
-    return finish(figure, "What the weight of the commitment loss does (0: straight-through estimator alone)", path)
+    return save(figure, path, "What the weight of the commitment loss does (0: straight-through estimator alone)")

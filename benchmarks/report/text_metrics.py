@@ -4,7 +4,7 @@ everything else.
 import math
 import re
 
-from tinyqae.metrics.text import cosine_of_tokens, jaccard_of_tokens, levenshtein, on_tokens, on_words, one_minus_bleu
+from tinyqae.metrics.text import cosine_of_tokens, jaccard_of_tokens, levenshtein, on_tokens, one_minus_bleu
 
 
 def report_text_metrics(original, decoder_output):
@@ -29,17 +29,18 @@ def report_text_metrics(original, decoder_output):
 
     original: list (or tuple) of N str, N at least 1. decoder_output: N str, raw: what the decoder emitted, with a final
     "\n" if it ended by the end token, without if it was cut off at its greatest length. Do not strip it. Returns a dict
-    of floats, means over the pairs. Errors as for `levenshtein`; the packages are Levenshtein and nltk.
+    of floats, means over the pairs. Errors as for `levenshtein`; the packages are RapidFuzz and NLTK.
     """
 
     def on_characters(distance):
         return on_tokens(distance, lambda sentence: list(re.sub(r"\s+", " ", sentence)), original, decoder_output)
 
+    smoothed_as_then = one_minus_bleu(_method4_up_to_nltk_3_4_5)
     return {
         "levenshtein": float(levenshtein(original, decoder_output).mean()),
         "cosine_distance": float(on_characters(cosine_of_tokens).mean()),
         "jaccard_distance": float(on_characters(jaccard_of_tokens).mean()),
-        "bleu_distance": float(on_words(one_minus_bleu(_method4_up_to_nltk_3_4_5), original, decoder_output).mean()),
+        "bleu_distance": float(on_tokens(smoothed_as_then, str.split, original, decoder_output).mean()),
     }
 
 

@@ -105,7 +105,7 @@ class Table3:
     @staticmethod
     def shown(data, split):
         """The held-out sentences that are shown beside their reconstructions."""
-        return sentences.spread(split_sentences(data, split).test, sentences.SENTENCES_SHOWN)
+        return sentences.spread(split_sentences(data, split).test)
 
     def build(self, row, results):
         """One row with all its figures; results: one for each of its seeds."""

@@ -24,7 +24,7 @@ from tinyqae.codec import container
 from tinyqae.codec.files import code_shape, model_id
 from tinyqae.codec.models import parents_of
 from tinyqae.codec.payload import PACKED, decode_bits, encode_bits
-from tinyqae.experiment.runs import versions
+from tinyqae.experiment import versions
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 MODEL = "mlp-50"

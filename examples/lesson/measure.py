@@ -22,8 +22,7 @@ from tqdm import tqdm
 from tinyqae import backend, load_anki, load_cifar10, load_mnist, plots, recipes, split_sentences
 from tinyqae.checkpoint import write_atomically
 from tinyqae.cli import program
-from tinyqae.experiment import images, sentences
-from tinyqae.experiment.runs import versions
+from tinyqae.experiment import images, sentences, versions
 from tinyqae.gradients import flip_differences
 from tinyqae.history import latent_counts
 from tinyqae.layers import BatchNorm, Layer, Sequential

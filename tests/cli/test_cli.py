@@ -547,7 +547,7 @@ def test_evaluate_colour_pictures_and_sentences(models, monkeypatch, capsys):
     assert main(["evaluate", models["colour"], "--dataset", "synthetic"]) == 0
     assert "SYNTHETIC, NOT CIFAR-10\n" in capsys.readouterr().out
 
-    for package in ("Levenshtein", "nltk", "simplemma"):
+    for package in ("rapidfuzz", "nltk", "simplemma"):
         pytest.importorskip(package, reason="sentences are measured with the extra `text`")
     monkeypatch.setattr(train, "synthetic_sentences", lambda seed: synthetic_sentences(100, seed))
     assert main(["evaluate", models["text"], "--dataset", "synthetic", "--split", "length", "--json"]) == 0

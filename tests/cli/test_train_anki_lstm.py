@@ -11,7 +11,7 @@ from tinyqae import cli, load
 from tinyqae.data import synthetic_sentences
 from tinyqae.metrics import text as text_metrics
 
-for package in ("Levenshtein", "nltk", "simplemma"):
+for package in ("rapidfuzz", "nltk", "simplemma"):
     pytest.importorskip(package, reason="the example measures with the extra `text`")
 
 REPOSITORY = Path(__file__).parents[2]

@@ -87,7 +87,7 @@ def test_cifar_cnn_is_the_default_recipe(few_shapes, monkeypatch, tmp_path, caps
 
 
 def test_anki_lstm_is_the_default_recipe_and_says_a_sentence(monkeypatch, tmp_path, capsys):
-    for package in ("Levenshtein", "nltk", "simplemma"):
+    for package in ("rapidfuzz", "nltk", "simplemma"):
         pytest.importorskip(package, reason="the example measures with the extra `text`")
     run(monkeypatch, "anki_lstm", "--dataset", "synthetic", "--train-sentences", 400, "--hidden", 32, "--epochs", 1, "--say",
         "Where is my Horse?", "--out", tmp_path)

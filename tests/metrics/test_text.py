@@ -30,7 +30,7 @@ from tinyqae.metrics.text import (
 DISTANCES = [levenshtein, cosine_distance, jaccard_distance, bleu_distance]
 ON_WORDS = DISTANCES[1:]
 PACKAGES = {
-    levenshtein: ("Levenshtein", "Levenshtein"),
+    levenshtein: ("rapidfuzz.distance.Levenshtein", "rapidfuzz"),
     cosine_distance: ("simplemma", "simplemma"),
     jaccard_distance: ("simplemma", "simplemma"),
     bleu_distance: ("nltk.translate.bleu_score", "nltk"),
@@ -46,7 +46,7 @@ PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4).map(lambda pai
 
 @pytest.fixture(scope="module")
 def text_packages():
-    for package in ("Levenshtein", "nltk", "simplemma"):
+    for package in ("rapidfuzz", "nltk", "simplemma"):
         pytest.importorskip(package, reason="the text metrics need the extra `text`")
 
 
@@ -273,7 +273,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(distance, monkeyp
 
 
 def test_importing_the_module_imports_none_of_the_packages():
-    packages = "{'Levenshtein', 'nltk', 'simplemma', 'zstandard'}"
+    packages = "{'rapidfuzz', 'nltk', 'simplemma', 'zstandard'}"
     code = f"import sys, tinyqae.metrics.text; print({packages} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

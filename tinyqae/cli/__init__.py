@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         args.command = shlex.join(["tinyqae", *argv])
         return args.run(args)
 
-    return run_main(run, **({} if argv[0] == "train" else {"stopped": "stopped"}))
+    resume = "; the same command with --resume continues from the last whole epoch"
+    return run_main(run, "stopped" + resume * (argv[0] == "train"))
 
 
 def make_parser(command: str | None = None) -> OneLineParser:

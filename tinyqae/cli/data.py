@@ -57,18 +57,18 @@ def run(args: argparse.Namespace) -> int:
     report = {"fetch": _fetch, "where": _where, "verify": _verify}[args.action]
     all_fine = True
     for name in args.names or DATA_SETS:
-        fine, line = report(name, args)
+        try:
+            fine, line = report(name, args)
+        except DataError as error:
+            fine, line = False, str(error)
         print(f"{name}: {line}", file=sys.stdout if fine or args.action != "fetch" else sys.stderr, flush=True)
         all_fine &= fine
     return 0 if all_fine else 1
 
 
 def _fetch(name: str, args: argparse.Namespace) -> tuple[bool, str]:
-    """Download what is missing; as the two below, (whether all is well, what to say)."""
-    try:
-        data = _load(name, args, download=True, progress=sys.stderr.isatty())
-    except DataError as error:
-        return False, str(error)
+    """Download what is missing; as the two below, (whether all is well, what to say). DataError: what is not."""
+    data = _load(name, args, download=True, progress=sys.stderr.isatty())
     return True, f"{data.name}, from {data.source}: {data_directory(args.data_dir) / DATA_SETS[name].folder}"
 
 
@@ -82,10 +82,7 @@ def _verify(name: str, args: argparse.Namespace) -> tuple[bool, str]:
     missing = DATA_SETS[name].missing(data_directory(args.data_dir))
     if missing:
         return False, f"missing {', '.join(missing)}; tinyqae data fetch {name} downloads them"
-    try:
-        data = _load(name, args, download=False, progress=False)
-    except DataError as error:
-        return False, str(error)
+    data = _load(name, args, download=False, progress=False)
     if name == "anki":
         return True, f"{len(data.sentences):,} sentences, SHA-256 {data.sha256}; none is expected, since the pairs change"
     return True, f"{data.name}, SHA-256 {data.sha256}"

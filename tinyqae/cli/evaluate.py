@@ -7,6 +7,7 @@ from typing import Any
 from .. import backend, codec
 from ..data.anki import FROZEN_LANGUAGE
 from ..errors import DataError
+from ..experiment import sentences
 from ..models import Seq2SeqAutoencoder
 from .files import describe_shipped_models
 from .program import OneLineParser, add_backend_argument, add_data_arguments, add_engine_argument, use_backend
@@ -46,14 +47,11 @@ def run(args: argparse.Namespace) -> int:
     if args.dataset not in (own_data, "synthetic"):
         args.parser.error(f"argument --dataset: {args.model} is for {own_data} or synthetic, not for {args.dataset}")
     data = program.load(args)
-    if isinstance(model, Seq2SeqAutoencoder):
-        test = list(data.test)
-        content, raw_bytes = "\n".join(test) + "\n", sum(map(len, test)) + len(test)
-    else:
-        content = test = data.test_images
-        raw_bytes = test.nbytes
+    test = program.kind.test(data)
     metrics = program.kind.measure(model, None, test)
     if model.bottleneck.is_binary:
+        content = "".join(f"{sentence}\n" for sentence in test) if program.kind is sentences else test
+        raw_bytes = len(content) if isinstance(content, str) else content.nbytes
         size = len(codec.compress(content, model, progress=sys.stderr.isatty()))
         metrics["file"] = {"bytes": size, "cr": raw_bytes / size}
     metrics["settings"] = {"command": args.command, "model_id": model.model_id(), "backend": backend.describe(),

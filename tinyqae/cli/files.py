@@ -114,10 +114,11 @@ def compress(args: argparse.Namespace) -> int:
     _require_free(args, output, [*args.inputs, args.model])
     use_backend(args.backend, not args.quiet)
     model = codec.find(args.model)
-    if args.clean and not _is_of_text(model):
+    is_of_text = isinstance(model, Seq2SeqAutoencoder)
+    if args.clean and not is_of_text:
         args.parser.error(f"argument --clean: it is for texts, and {args.model} is a model of images")
     with _one_line_errors():
-        data, report = (_compress_text if _is_of_text(model) else _compress_images)(args, model)
+        data, report = (_compress_text if is_of_text else _compress_images)(args, model)
     outputs.write_parts(output, [data])
     report |= {"bytes_out": len(data), "ratio": report["bytes_in"] / len(data), "output": output,
                "model": args.model, "model_id": model.model_id()}
@@ -150,11 +151,15 @@ def _compress_text(args: argparse.Namespace, model: Any) -> tuple[bytes, dict[st
     """(bytes of the file, what to report)."""
     given = read_text(args.inputs)
     text, changed, lost = _cleaned(given.text) if args.clean else (given.text, 0, 0)
+    longest = model.pad_to or model.max_length
+    verbatim = [line for _, line in lines.take_apart(text, longest).verbatim]
+    foreign, empty = sum(clean_sentence(line) != line for line in verbatim), verbatim.count("")
+    because = {"other_characters": foreign, "too_long": len(verbatim) - foreign - empty, "empty": empty, "longest": longest}
     data = codec.compress(text, model, progress=_progress(args))
     found = codec.contents(data)
-    report = {"kind": "text", "lines": found["lines"], "bytes_in": given.bytes, "verbatim_lines": found["verbatim_lines"],
-              "verbatim_because": _why_verbatim(text, model), "cleaned_lines": changed, "lost_characters": lost}
-    return data, report
+    return data, {"kind": "text", "lines": found["lines"], "bytes_in": given.bytes,
+                  "verbatim_lines": found["verbatim_lines"], "verbatim_because": because, "cleaned_lines": changed,
+                  "lost_characters": lost}
 
 
 def _cleaned(text: str) -> tuple[str, int, int]:
@@ -164,32 +169,24 @@ def _cleaned(text: str) -> tuple[str, int, int]:
     return "".join(parts), sum(a != b for a, b in zip(before, parts[::2], strict=True)), sum(lost)
 
 
-def _why_verbatim(text: str, model: Seq2SeqAutoencoder) -> dict[str, int]:
-    """How many lines are stored verbatim, by reason."""
-    longest = model.pad_to or model.max_length
-    kept = [line for _, line in lines.take_apart(text, longest).verbatim]
-    foreign = sum(clean_sentence(line) != line for line in kept)
-    empty = kept.count("")
-    return {"other_characters": foreign, "too_long": len(kept) - foreign - empty, "empty": empty, "longest": longest}
-
-
 def _summary(report: dict[str, Any]) -> str:
     """What `compress` did, in one line."""
-    said = [f"{report['bytes_in']:,} bytes -> {report['bytes_out']:,} bytes, ratio {report['ratio']:.2f}"]
+    said = f"{report['bytes_in']:,} bytes -> {report['bytes_out']:,} bytes, ratio {report['ratio']:.2f}"
     if report["kind"] == "images":
-        return "; ".join([f"{_count(report['pictures'], 'picture')}: {said[0]}", *report["notes"]])
-    why = report["verbatim_because"]
-    reasons = [(why["other_characters"], "with characters other than a to z, 0 to 9 and the space"),
-               (why["too_long"], f"of more than {why['longest']} characters"), (why["empty"], "empty")]
+        return "; ".join([f"{_count(report['pictures'], 'picture')}: {said}", *report["notes"]])
+    lines, why = _count(report["lines"], "line"), report["verbatim_because"]
+    notes = [f"{lines}: {said}"]
     if report["verbatim_lines"]:
-        said.append(f"{report['verbatim_lines']:,} of {_count(report['lines'], 'line')} stored verbatim (" +
-                    ", ".join(f"{count:,} {reason}" for count, reason in reasons if count) + ")")
+        reasons = [(why["other_characters"], "with characters other than a to z, 0 to 9 and the space"),
+                   (why["too_long"], f"of more than {why['longest']} characters"), (why["empty"], "empty")]
+        because = ", ".join(f"{count:,} {reason}" for count, reason in reasons if count)
+        notes.append(f"{report['verbatim_lines']:,} of {lines} stored verbatim ({because})")
     if why["other_characters"]:
-        said.append("--clean would convert such lines to the model's alphabet")
+        notes.append("--clean would convert such lines to the model's alphabet")
     if report["cleaned_lines"]:
-        said.append(f"--clean changed {_count(report['cleaned_lines'], 'line')}, "
-                    f"{_count(report['lost_characters'], 'character')} lost")
-    return "; ".join([f"{_count(report['lines'], 'line')}: {said[0]}", *said[1:]])
+        notes.append(f"--clean changed {_count(report['cleaned_lines'], 'line')}, "
+                     f"{_count(report['lost_characters'], 'character')} lost")
+    return "; ".join(notes)
 
 
 # ---- decompress --------------------------------------------------------------------------------------------------------
@@ -212,7 +209,7 @@ def decompress(args: argparse.Namespace) -> int:
                          "tinyqae; name its file with --model")
     with _one_line_errors():
         unpacked = codec.unpack(data, model, progress=_progress(args))
-        if _is_of_text(model):
+        if isinstance(model, Seq2SeqAutoencoder):
             outputs.write_text(output, unpacked.content)
         else:
             outputs.write_images(output, unpacked.content, unpacked.names)
@@ -232,8 +229,7 @@ def info(args: argparse.Namespace) -> int:
     """Print what the file says of itself; returns the exit code."""
     data = _read(args.file)
     found, fields = codec.contents(data), codec.describe(data)
-    is_text = found["kind"] == "text"
-    ratios = _text_ratios(data, found) if is_text else _image_ratios(len(data), found, _shipped_model(data))
+    ratios = _ratios(data, found)
     if args.json:
         described = [{"name": field.name, "offset": field.offset, "length": field.length, "value": _plain(field)}
                      for field in fields]
@@ -248,22 +244,21 @@ def info(args: argparse.Namespace) -> int:
     return 0
 
 
-def _image_ratios(size: int, found: dict[str, Any], model: Any) -> dict[str, float]:
-    """What a file of `size` bytes takes, by the measures for which its model need not be known, or is."""
-    ratios = {"bits_per_picture": 8 * size / found["pictures"]} if found["pictures"] else {}
+def _ratios(data: bytes, found: dict[str, Any]) -> dict[str, float]:
+    """What the file takes for each line, or by the measures of pictures for which its model need not be known, or is."""
+    bits = 8 * len(data)
+    if found["kind"] == "text":  # Whose length is known after decoding only.
+        return {"bits_per_line": bits / found["lines"]} if found["lines"] else {}
+    model: Any = _shipped_model(data)
+    ratios = {"bits_per_picture": bits / found["pictures"]} if found["pictures"] else {}
     pixels = found["pixels"]
     if pixels is None and model:
         pixels = found["pictures"] * model.input_shape[0] * model.input_shape[1]
     if pixels:
-        ratios["bits_per_pixel"] = 8 * size / pixels
+        ratios["bits_per_pixel"] = bits / pixels
     if pixels and model:
-        ratios["ratio_to_raw_pixels"] = pixels * model.input_shape[2] / size
+        ratios["ratio_to_raw_pixels"] = pixels * model.input_shape[2] / len(data)
     return ratios
-
-
-def _text_ratios(data: bytes, found: dict[str, Any]) -> dict[str, float]:
-    """The same for a text, whose length is known after decoding only."""
-    return {"bits_per_line": 8 * len(data) / found["lines"]} if found["lines"] else {}
 
 
 def _in_words(found: dict[str, Any]) -> str:
@@ -312,10 +307,6 @@ def _shipped_model(data: bytes) -> Autoencoder | None:
 
 def _read(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == STANDARD else Path(file).read_bytes()
-
-
-def _is_of_text(model: Autoencoder) -> bool:
-    return isinstance(model, Seq2SeqAutoencoder)
 
 
 def _progress(args: argparse.Namespace) -> bool:

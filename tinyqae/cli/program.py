@@ -1,5 +1,7 @@
 """What every program here shares, the examples and benchmarks as well: argument types, common options, how it ends."""
 import argparse
+import contextlib
+import math
 import os
 import signal
 import sys
@@ -18,40 +20,27 @@ Number = TypeVar("Number", int, float)
 Result = TypeVar("Result")
 
 
-def positive_int(text: str) -> int:
-    """An argparse type: a whole number above 0, and small enough for an array's length."""
-    return _number(text, int, lambda value: 0 < value < 2**31, "a whole number above 0 and below 2147483648")
+def _number(kind: Callable[[str], Number], accept: Callable[[Number], bool], wanted: str) -> Callable[[str], Number]:
+    """An argparse type: a number that `accept` accepts; wanted: what to say of others."""
+    def convert(text: str) -> Number:
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if accept(value):
+                return value
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+
+    return convert
 
 
-def positive_float(text: str) -> float:
-    """An argparse type: a finite number above 0."""
-    return _number(text, float, lambda value: 0 < value < float("inf"), "a number above 0")
-
-
-def non_negative_int(text: str) -> int:
-    """An argparse type: a whole number, 0 or more."""
-    return _number(text, int, lambda value: value >= 0, "a whole number, 0 or more")
-
-
-def non_negative_float(text: str) -> float:
-    """An argparse type: a finite number, 0 or more."""
-    return _number(text, float, lambda value: 0 <= value < float("inf"), "a number, 0 or more")
+positive_int = _number(int, lambda value: 0 < value < 2**31, "a whole number above 0 and below 2147483648")
+non_negative_int = _number(int, lambda value: value >= 0, "a whole number, 0 or more")
+positive_float = _number(float, lambda value: 0 < value < math.inf, "a number above 0")
+non_negative_float = _number(float, lambda value: 0 <= value < math.inf, "a number, 0 or more")
 
 
 def widths(text: str) -> tuple[int, ...]:
     """An argparse type: "50" or "256,50" -> (50,) or (256, 50)."""
     return tuple(positive_int(part) for part in text.split(","))
-
-
-def _number(text: str, kind: Callable[[str], Number], accept: Callable[[Number], bool], wanted: str) -> Number:
-    value: Number | None
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not accept(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-    return value
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -105,8 +94,7 @@ class Terminated(BaseException):
     """SIGTERM, as an exception, so that what is half-written is removed on the way out."""
 
 
-def run_main(main: Callable[[], Result],
-             stopped: str = "stopped; the same command with --resume continues from the last whole epoch") -> Result:
+def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
     """Call main() as a program and return its result.
 
     Expected failures are one line on standard error and exit code 1; wrong usage exits with 2; Ctrl-C and SIGTERM say

@@ -1,11 +1,11 @@
 """`tinyqae train`: the report's three models by named recipes, resumable, on one's own images and text as well."""
 import argparse
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from .. import recipes
@@ -23,22 +23,9 @@ from ..data import (
     synthetic_sentences,
     synthetic_shapes,
 )
-from ..experiment import images, sentences
-from ..experiment.runs import full_run_estimate
+from ..experiment import Images, Sentences, images, sentences
 from ..metrics.text import require_text_packages
-from .program import (
-    OneLineParser,
-    add_backend_argument,
-    add_data_arguments,
-    add_engine_argument,
-    non_negative_float,
-    non_negative_int,
-    positive_float,
-    positive_int,
-    require_writable,
-    use_backend,
-    widths,
-)
+from . import program as shared
 
 CNN_BITS = {256: "small", 512: "medium", 768: "large"}
 """Bits of the CNN's code -> --size."""
@@ -48,22 +35,21 @@ CNN_BITS = {256: "small", 512: "medium", 768: "large"}
 class Program:
     """A model and the data it is trained on.
 
-    name: of the program and its runs. model: in a word. size: the option that says how large the code is.
-    items: what the data set consists of, "images" or "sentences". datasets: choices of --dataset, the first is the default.
-    add_arguments(parser): the options of its own. recipe(name, quant, size): the settings. load(args): the data.
-    kind: the module that trains, measures and writes, experiment.images or experiment.sentences.
-    summary, example: for the help text. train_items: how many items are used by default, None for all.
+    name: of the program and its runs. model: in a word. size, default_size: the option that says how large the code is.
+    kind: trains, measures and writes. datasets: choices of --dataset, the first is the default. add_arguments(parser): the
+    options of its own. recipe(name, quant, size): the settings. load(args): the data. summary, example: for the help text.
+    train_items: how many items are used by default, None for all.
     """
 
     name: str
     model: str
     size: str
-    items: str
+    default_size: Any
+    kind: Images | Sentences
     datasets: tuple[str, ...]
     add_arguments: Callable[[argparse.ArgumentParser], None]
     recipe: Callable[..., recipes.Recipe]
     load: Callable[[argparse.Namespace], Any]
-    kind: ModuleType
     summary: str
     example: str
     train_items: int | None = None
@@ -98,9 +84,9 @@ def load_sentences(args: argparse.Namespace) -> SentenceSplit:
 
 
 def _add_mlp_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hidden", type=widths, default=(50,), metavar="N[,N...]",
+    parser.add_argument("--hidden", type=shared.widths, default=(50,), metavar="N[,N...]",
                         help="widths of the encoder's layers; the last one is the number of bits; default: 50")
-    parser.add_argument("--bits", dest="hidden", type=lambda text: (positive_int(text),), metavar="N",
+    parser.add_argument("--bits", dest="hidden", type=lambda text: (shared.positive_int(text),), metavar="N",
                         help="the code's size: --hidden N, no hidden layer")
 
 
@@ -124,8 +110,8 @@ def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", default="fra", metavar="CODE",
                         help="the language paired with English, three letters as on manythings.org; default: %(default)s")
     parser.add_argument("--text", metavar="FILE", help="train on the lines of this text file instead of the Anki pairs")
-    parser.add_argument("--beam", type=positive_int, metavar="N", help="beam width of decoding, 1 for greedy; default: 8, "
-                                                                       "with --recipe report 1")
+    parser.add_argument("--beam", type=shared.positive_int, metavar="N",
+                        help="beam width of decoding, 1 for greedy; default: 8, with --recipe report 1")
     parser.add_argument("--say", action="append", metavar="SENTENCE",
                         help="a sentence of your own to encode and decode after training; may be given several times")
 
@@ -141,16 +127,16 @@ def _one_of(values: Mapping[int, Any]) -> Callable[[str], Any]:
 
 
 PROGRAMS = {program.name: program for program in (
-    Program("mnist-mlp", "MLP", "hidden", "images", ("mnist", "synthetic"), _add_mlp_arguments, recipes.mnist_mlp,
-            load_digits, images, "an MLP on MNIST's digits", "--quant commit --hidden 256,50"),
-    Program("cifar-cnn", "CNN", "size", "images", ("cifar10", "synthetic"), _add_cnn_arguments, recipes.cifar_cnn,
-            load_pictures, images, "a CNN on CIFAR-10's photographs or your own", "--size large", train_items=10_000),
-    Program("anki-lstm", "LSTM", "hidden", "sentences", ("anki", "synthetic"), _add_lstm_arguments, recipes.anki_lstm,
-            load_sentences, sentences, "an LSTM on the Anki sentences or your own text", "--text FILE"),
+    Program("mnist-mlp", "MLP", "hidden", (50,), images, ("mnist", "synthetic"), _add_mlp_arguments, recipes.mnist_mlp,
+            load_digits, "an MLP on MNIST's digits", "--quant commit --hidden 256,50"),
+    Program("cifar-cnn", "CNN", "size", "small", images, ("cifar10", "synthetic"), _add_cnn_arguments, recipes.cifar_cnn,
+            load_pictures, "a CNN on CIFAR-10's photographs or your own", "--size large", train_items=10_000),
+    Program("anki-lstm", "LSTM", "hidden", 128, sentences, ("anki", "synthetic"), _add_lstm_arguments, recipes.anki_lstm,
+            load_sentences, "an LSTM on the Anki sentences or your own text", "--text FILE"),
 )}
 
 
-def configure_train(parser: OneLineParser) -> None:
+def configure_train(parser: shared.OneLineParser) -> None:
     """Add a subcommand for each model."""
     parser.description += """
 
@@ -170,9 +156,8 @@ Writes model.npz, metrics.json, history.csv, pictures and reconstructions of hel
 
 def add_training_arguments(parser: argparse.ArgumentParser, program: Program) -> None:
     """Add the options that all trainings have, and the program's own."""
-    items = program.items
-    default_size = {"mlp": (50,), "cnn": "small", "lstm": 128}[program.model.lower()]
-    settings = {name: {quant: program.recipe(name, quant, default_size) for quant in kinds}
+    items = program.kind.items
+    settings = {name: {quant: program.recipe(name, quant, program.default_size) for quant in kinds}
                 for name, kinds in (("default", KINDS), ("report", REPORT_KINDS))}
 
     def defaults(value: Callable[[recipes.Recipe], Any]) -> str:
@@ -193,23 +178,24 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
     parser.add_argument("--recipe", choices=recipes.RECIPES, default="default",
                         help="default: what trained best on a validation split; report: the settings behind the report's "
                              "tables; default: %(default)s")
-    parser.add_argument("--epochs", type=positive_int,
+    parser.add_argument("--epochs", type=shared.positive_int,
                         help=f"passes over the training {items}; {defaults(lambda r: r.epochs)}")
-    parser.add_argument("--batch-size", type=positive_int,
+    parser.add_argument("--batch-size", type=shared.positive_int,
                         help=f"{items} per training step; {defaults(lambda r: r.batch_size)}")
-    parser.add_argument("--lr", type=positive_float, help=f"learning rate; {defaults(lambda r: r.lr)}")
-    parser.add_argument("--quant-weight", type=non_negative_float,
+    parser.add_argument("--lr", type=shared.positive_float, help=f"learning rate; {defaults(lambda r: r.lr)}")
+    parser.add_argument("--quant-weight", type=shared.non_negative_float,
                         help="weight of the commitment, fence or entropy loss; "
                              + defaults(lambda r: r.bottleneck.get("weight")))
-    parser.add_argument("--seed", type=non_negative_int, default=0,
+    parser.add_argument("--seed", type=shared.non_negative_int, default=0,
                         help="of the initial weights and the order of the data; default: %(default)s")
     program.add_arguments(parser)
-    add_backend_argument(parser, "auto")
-    add_engine_argument(parser)
+    shared.add_backend_argument(parser, "auto")
+    shared.add_engine_argument(parser)
     parser.add_argument("--dataset", choices=program.datasets, default=program.datasets[0],
                         help="synthetic: made-up data of the same shape, which needs no network; default: %(default)s")
-    add_data_arguments(parser)
-    parser.add_argument(f"--train-{items}", type=positive_int, metavar="N", default=program.train_items, dest="train_items",
+    shared.add_data_arguments(parser)
+    parser.add_argument(f"--train-{items}", type=shared.positive_int, metavar="N", default=program.train_items,
+                        dest="train_items",
                         help=f"train on the first N {items} only; default: {program.train_items or 'all'}")
     parser.add_argument("-o", "--out", metavar="DIR", help=f"where the results go; default: runs/{program.name}-QUANT-SIZE")
     parser.add_argument("-f", "--force", action="store_true", help="replace an earlier run in --out")
@@ -220,34 +206,37 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
 
 def run(args: argparse.Namespace) -> int:
     """Train, measure, write, print; returns the exit code."""
-    program = args.program
+    program, kind, progress = args.program, args.program.kind, shows_progress(args)
     size = getattr(args, program.size)
     size_in_words = "-".join(map(str, size)) if isinstance(size, tuple) else str(size)
     if args.recipe == "report" and args.quant in VARIANTS:
         args.parser.error(f"argument --quant: the report did not try {args.quant}; leave --recipe report out")
     recipe = program.recipe(args.recipe, args.quant, size).override(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight)
-    use_backend(args.backend, shows_progress(args))
+    shared.use_backend(args.backend, progress)
     directory = Path(args.out or Path("runs") / f"{program.name}-{recipe.quant}-{size_in_words}")
     require_new_run(directory, args)
-    require_writable(directory)
+    shared.require_writable(directory)
     data = program.load(args)
     started = time.perf_counter()
-    done = program.kind.train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
-                                          resume=args.resume, progress=shows_progress(args), engine=args.engine)
-    done.metrics["settings"]["command"] = args.command
-    done.metrics["settings"]["seconds"]["all"] = round(time.perf_counter() - started, 2)
-    options = {"beam": args.beam} if program.kind is sentences else {}
-    shown = program.kind.write(done, data, directory, f"{program.model} {size_in_words}", **options)
+    done = kind.train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
+                                  resume=args.resume, progress=progress, engine=args.engine)
+    settings = done.metrics["settings"]
+    settings["command"] = args.command
+    settings["seconds"]["all"] = round(time.perf_counter() - started, 2)
+    options = {"beam": args.beam} if kind is sentences else {}
+    shown = kind.write(done, data, directory, f"{program.model} {size_in_words}", **options)
     if args.json:
         print(json.dumps(done.metrics, indent=2))
     elif not args.quiet:
-        print(f"\n{program.kind.title(data)}\n{program.kind.results_table(done.metrics)}")
+        print(f"\n{kind.title(data)}\n{kind.results_table(done.metrics)}")
         if shown:
             print(f"\n{shown}\n")
-        available = len(data.train if program.kind is sentences else data.train_images)
+        used, available = settings["data"][f"training_{kind.items}"], len(kind.training(data))
         if args.train_items and args.train_items < available:
-            print(full_run_estimate(done, available, program.items))
+            minutes = math.ceil(settings["seconds"]["training"] * available / used / 60)
+            print(f"trained on {used} of {available} {kind.items}; the same epochs on all of them would take about "
+                  f"{minutes} minute{'s' * (minutes > 1)}")
         print(f"written to {directory}/")
         for sentence in getattr(args, "say", None) or ():
             print("\n" + sentences.said(done.model, sentence, args.beam))

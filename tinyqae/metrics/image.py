@@ -5,12 +5,11 @@ All arithmetic is float64. The four measures return one value per image, shape (
 
 The report's own figures follow other, flawed definitions: see benchmarks/report/image_metrics.py.
 """
-
 from collections.abc import Callable
 
 import numpy as np
 
-from tinyqae.annotations import Shape
+from ..annotations import Shape
 
 PEAK = 255
 """Largest value of a pixel: the MAX_I of the PSNR and the data range of the SSIM."""
@@ -24,8 +23,8 @@ _PIXELS_PER_CHUNK = 100_000  # the dozen float64 maps of one SSIM call then fit 
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """Round images in [0, 1], floats of any shape, to bytes: rint(255 * clip(x, 0, 1)). A byte k scaled to k/255 becomes k
-    again. TypeError for anything but floats, ValueError for NaN or infinity.
+    """Round images in [0, 1], floats of any shape, to bytes: rint(255 * clip(x, 0, 1)). TypeError for anything but floats,
+    ValueError for NaN or infinity.
     """
     _check_numpy("images", images)
     if not np.issubdtype(images.dtype, np.floating):
@@ -51,14 +50,12 @@ def mae(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio of each image in dB: 10 log10(255^2 / mse); infinite for identical images; arguments as
-    for `mse`.
-    """
+    """PSNR of each image in dB: 10 log10(255^2 / mse); infinite for identical images; arguments as for `mse`."""
     return psnr_of_mse(mse(a, b))
 
 
 def psnr_of_mse(mean_squared_error: np.ndarray | float, peak: np.ndarray | float = PEAK) -> np.ndarray:
-    """PSNR in dB of a mean squared error: 10 log10(peak^2 / mean_squared_error) (report, section 6.2.1).
+    """Peak signal-to-noise ratio in dB of a mean squared error: 10 log10(peak^2 / mean_squared_error) (section 6.2.1).
 
     Numbers or arrays; peak: the signal's largest value. An error of 0 gives infinity, whatever the peak; a peak of 0 with an
     error above 0 minus infinity. ValueError for a negative error.
@@ -72,14 +69,14 @@ def psnr_of_mse(mean_squared_error: np.ndarray | float, peak: np.ndarray | float
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural similarity of each image (Wang et al. 2004), with scikit-image's defaults.
+    """Structural similarity of each image (Wang et al. 2004), with scikit-image's defaults: 1 for identical images.
 
     The window is 7x7, uniform, with sample covariance; K1 = 0.01, K2 = 0.03, data range 255. The similarity is averaged
-    over all windows that lie inside the image, then over channels. It is 1 for identical images.
+    over all windows that lie inside the image, then over channels, so that it equals
+    `skimage.metrics.structural_similarity(a[i], b[i], channel_axis=-1, data_range=255)` for every i.
 
-    Equals `skimage.metrics.structural_similarity(a[i], b[i], channel_axis=-1, data_range=255)` for every i. That call
-    costs far more in overhead than in arithmetic on a small image, so images are stacked into one tall mosaic per call.
-    The windows that straddle two images are centred within 3 pixels of a border: just those that a call per image
+    That call costs more in overhead than in arithmetic on a small image, so images are stacked into one tall mosaic per
+    call. The windows that straddle two images are centred within 3 pixels of a border: just those that a call per image
     leaves out too. Arguments as for `mse`; ValueError also for images smaller than 7x7.
     """
     from skimage.metrics import structural_similarity  # Its import takes a third of a second, which few commands need.
@@ -100,22 +97,16 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def image_metrics(original: np.ndarray, reconstruction: np.ndarray) -> dict[str, float]:
     """Means of the four measures over a stack of images, uint8 (N, H, W, C), H and W at least 7: a dict of floats.
 
-        psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly: nothing is left
-                            out of the mean, so look at psnr_of_mean_mse for such data.
+        psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly.
         ssim, mse, mae      mean SSIM, mean squared error, mean absolute error
-        psnr_of_mean_mse    PSNR of the mean MSE, dB. Bounds from rate-distortion theory are on the mean MSE, so this is the
-                            figure to hold against them. It never exceeds psnr (Jensen's inequality).
+        psnr_of_mean_mse    PSNR of the mean MSE, dB, the figure to hold against bounds from rate-distortion theory, which
+                            are on the mean MSE. It never exceeds psnr (Jensen's inequality).
     """
-    similarity = ssim(original, reconstruction)
     squared_error = mse(original, reconstruction)
-    mean_squared_error = squared_error.mean()
-    return {
-        "psnr": float(psnr_of_mse(squared_error).mean()),
-        "ssim": float(similarity.mean()),
-        "mse": float(mean_squared_error),
-        "mae": float(mae(original, reconstruction).mean()),
-        "psnr_of_mean_mse": float(psnr_of_mse(mean_squared_error)),
-    }
+    means = {"psnr": psnr_of_mse(squared_error).mean(), "ssim": ssim(original, reconstruction).mean(),
+             "mse": squared_error.mean(), "mae": mae(original, reconstruction).mean(),
+             "psnr_of_mean_mse": psnr_of_mse(squared_error.mean())}
+    return {name: float(mean) for name, mean in means.items()}
 
 
 def check_image_pair(a: np.ndarray, b: np.ndarray) -> None:
@@ -154,8 +145,7 @@ def _mean_per_image(penalty: Callable[[np.ndarray], np.ndarray], a: np.ndarray, 
     means = np.empty(len(a))
     for chunk in _chunks(a.shape):
         # The dtype makes NumPy convert before it subtracts: uint8 differences would wrap modulo 256.
-        difference = np.subtract(a[chunk], b[chunk], dtype=np.float64)
-        means[chunk] = penalty(difference).mean(axis=(1, 2, 3))
+        means[chunk] = penalty(np.subtract(a[chunk], b[chunk], dtype=np.float64)).mean(axis=(1, 2, 3))
     return means
 
 

@@ -1,5 +1,4 @@
-"""How much a code saves and how well its bits are used: bits per item, compression ratio, activity, entropy."""
-
+"""How much a code saves and how well its bits are used: bits per item, compression ratio, entropy."""
 import math
 import operator
 from collections.abc import Iterable
@@ -12,16 +11,14 @@ CODE_BITS_PER_VALUE = {"binary": 1, "float32": 32}
 
 
 def bits_per_item(latent_size: int, code: str) -> int:
-    """Size of one item's code in bits, an int: N for a "binary" code, 32 N for "float32" values. latent_size: N."""
+    """Size of one item's code in bits: N for a "binary" code, 32 N for "float32" values. latent_size: N."""
     if code not in CODE_BITS_PER_VALUE:
         raise ValueError(f"code is {code!r}, expected one of {', '.join(map(repr, CODE_BITS_PER_VALUE))}")
     return CODE_BITS_PER_VALUE[code] * _positive_int("latent_size", latent_size)
 
 
 def image_bits(shape: Iterable[int]) -> int:
-    """Size of one uncompressed image (H, W, C) in bits, an int: 8 per channel value. A 28x28 MNIST digit has 6,272 bits, a
-    32x32 RGB image of CIFAR-10 24,576.
-    """
+    """Size of one uncompressed image (H, W, C) in bits: 8 per channel value."""
     return 8 * math.prod(_positive_int("a side of shape", side) for side in shape)
 
 
@@ -44,8 +41,7 @@ def bit_activity(bits: np.ndarray) -> np.ndarray:
 def bit_entropy(bits: np.ndarray) -> np.ndarray:
     """Entropy of each bit over the items, in bits: -p log2 p - (1 - p) log2(1 - p), p the bit's activity.
 
-    This is what a bit can carry at most: 1 when it is on in half of the items, 0 when it never changes. Dependence
-    between the bits of a code is not seen, so the sum over N bounds the code's entropy from above.
+    Dependence between the bits of a code is not seen, so the sum over N bounds the code's entropy from above.
     bits: bool (M, N) -> float64 (N,), in [0, 1].
     """
     activity = bit_activity(bits)
@@ -67,8 +63,7 @@ def code_usage(latent: np.ndarray, bits: np.ndarray | None = None) -> dict[str, 
     _check_matrix("latent", latent, np.floating)
     if np.isnan(latent).any():
         raise ValueError("latent holds NaN; code_usage takes the numbers of a trained encoder")
-    if bits is None:
-        bits = latent > 0.5
+    bits = latent > 0.5 if bits is None else bits
     entropy = bit_entropy(bits)
     if bits.shape != latent.shape:
         raise ValueError(f"latent and bits differ in shape: {latent.shape} and {bits.shape}")
@@ -81,12 +76,11 @@ def code_usage(latent: np.ndarray, bits: np.ndarray | None = None) -> dict[str, 
 
 
 def _positive_int(name: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} is {value!r}, expected an integer")
-    value = operator.index(value)
     if value < 1:
         raise ValueError(f"{name} is {value}, expected at least 1")
-    return value
+    return operator.index(value)
 
 
 def _check_matrix(name: str, array: np.ndarray, kind: type[np.generic]) -> None:

@@ -38,7 +38,7 @@ def committed_table(number):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    for package in ("Levenshtein", "nltk", "simplemma"):
+    for package in ("rapidfuzz", "nltk", "simplemma"):
         pytest.importorskip(package, reason="the errata of Table 3 need the extra `text`")
     folder = tmp_path_factory.mktemp("committed")
     row_archive.unpack(RESULTS / "rows.zip", folder / ROWS)

@@ -321,7 +321,7 @@ def canned(number):
 
 
 def made_up_results(amount=FULL, level=lambda row, seed: 0.5):
-    for package in ("Levenshtein", "nltk", "simplemma"):
+    for package in ("rapidfuzz", "nltk", "simplemma"):
         pytest.importorskip(package, reason="Table 3 needs the extra `text`")
     data = synthetic_digits(train=20, test=20)
     found = {}

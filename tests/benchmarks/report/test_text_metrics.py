@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from benchmarks.report.text_metrics import report_text_metrics
 from tinyqae.metrics.text import bleu_distance, text_metrics
 
-for package in ("Levenshtein", "nltk", "simplemma"):
+for package in ("rapidfuzz", "nltk", "simplemma"):
     pytest.importorskip(package, reason="the text metrics need the extra `text`")
 
 KEYS = ["levenshtein", "cosine_distance", "jaccard_distance", "bleu_distance"]
