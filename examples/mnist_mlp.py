@@ -5,9 +5,9 @@
     python examples/mnist_mlp.py --hidden 256,50     with a hidden layer of 256 on each side
     python examples/mnist_mlp.py --engine reference  with the formulas as they are written in tinyqae/ops
 
-Writes model.npz, metrics.json, history.csv and pictures to --out. To resume runs, for the report's settings and more
-bottlenecks: `tinyqae train mnist-mlp --help`.
+Writes the model, its figures and pictures to --out. To resume, and for more bottlenecks: `tinyqae train mnist-mlp --help`.
 """
+import copy
 import sys
 import time
 from pathlib import Path
@@ -37,8 +37,7 @@ def parse_arguments():
     add("--lr", type=program.positive_float,
         help="Adam's learning rate; default: 0.01, with hidden layers 0.004, for naive 0.00025")
     add("--seed", type=program.non_negative_int, default=0, help="default: 0")
-    add("--dataset", choices=("mnist", "synthetic"), default="mnist",
-        help="synthetic: made-up digits that need no download; default: mnist")
+    add("--dataset", choices=("mnist", "synthetic"), default="mnist", help="synthetic needs no download; default: mnist")
     add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
     program.add_backend_argument(parser, "auto")
     program.add_engine_argument(parser)
@@ -86,12 +85,14 @@ def main():
             history.rows.append({"epoch": epoch, "lr": lr * schedule(steps - 1), **losses,
                                  "seconds": time.perf_counter() - started, **model.validate(validation)})
             history.latents.append((epoch, latent_counts(model.latent(validation[:1000]))))
+            if epoch == 1:
+                early = copy.deepcopy(model)
 
     # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
     metrics = images.measure(model, train, data.test_images)
     metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
                                       data=images.describe(data, len(train), held_back))
-    images.write(Run(model, history, metrics), data, directory, f"MLP {hidden}")
+    images.write(Run(model, history, metrics, early), data, directory, f"MLP {hidden}")
     print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 
 

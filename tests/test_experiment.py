@@ -5,6 +5,7 @@ import pytest
 from tinyqae import CNNAutoencoder, Commit, MLPAutoencoder, Vanilla, plots, recipes
 from tinyqae.data import synthetic_digits
 from tinyqae.experiment import images
+from tinyqae.gradients import MOST_BITS, has_encoder_gradients
 
 DIGITS = synthetic_digits(train=200, test=60)
 
@@ -18,8 +19,8 @@ def drawn(monkeypatch):
     return calls
 
 
-def written(quant, directory):
-    recipe = recipes.mnist_mlp("default", quant, (12,)).override(epochs=1)
+def written(quant, directory, epochs=1):
+    recipe = recipes.mnist_mlp("default", quant, (12,)).override(epochs=epochs)
     run = images.train_and_measure(recipe, DIGITS, seed=4, progress=False)
     images.write(run, DIGITS, directory, "MLP 12")
     return run
@@ -42,13 +43,21 @@ def test_the_untrained_model_has_the_same_bottleneck():
 
 
 def test_gradients_are_shown_before_and_after_training_and_codes_beside_the_images(drawn, tmp_path):
-    run = written("commit", tmp_path)
+    written("commit", tmp_path)
     (states,) = drawn["encoder_gradients"]
     assert [label for label, _ in states] == ["untrained", "after epoch 1"] and states[1][1].loss < states[0][1].loss
+    run = written("commit", tmp_path, epochs=3)
+    ((untrained, early, late),) = drawn["encoder_gradients"]
+    assert [label for label, _ in (untrained, early, late)] == ["untrained", "after epoch 1", "after epoch 3"]
+    assert untrained[1].loss > early[1].loss > late[1].loss
     title, rows, codes = drawn["reconstructions"]
     assert "held-out PSNR" in title and [label for label, _ in rows] == ["original", "decoded from\nthe code"]
     assert codes.shape == (10, 12) and (run.model.decode(codes) == rows[1][1]).all()
     assert drawn["training_curves"][2] == "nats per pixel"
+
+
+def test_flips_of_very_many_bits_are_not_counted():
+    assert [has_encoder_gradients(MLPAutoencoder(Commit(), (bits,))) for bits in (MOST_BITS, MOST_BITS + 1)] == [True, False]
 
 
 def test_without_bits_no_code_is_shown_and_with_a_later_threshold_what_it_costs(drawn, tmp_path):

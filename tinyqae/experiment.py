@@ -2,6 +2,7 @@
 
 `images` and `sentences`, at the end of this file, train, measure and write; they differ in what they measure and show.
 """
+import copy
 import importlib.metadata
 import json
 import platform
@@ -26,11 +27,14 @@ GRADIENTS_SHOWN = 128
 
 @dataclass
 class Run:
-    """A trained model, its history, and its figures (the content of metrics.json)."""
+    """A trained model, its history, its figures (the content of metrics.json), and the model after its first epoch, for the
+    picture of its gradients; None where there is no such picture, or the run was resumed later.
+    """
 
     model: object
     history: object
     metrics: dict
+    early: object = None
 
 
 class Experiment:
@@ -50,13 +54,19 @@ class Experiment:
         examples, test = self.training(data)[:train_items], self.test(data)
         training, validation = recipe.split(examples)
         model = recipe.make_model(training, seed, engine)
+        early = []
+
+        def keep_early(model, history):
+            if len(history.rows) == 1 and not early and has_encoder_gradients(model):
+                early.append(copy.deepcopy(model))
+
         history = fit(model, training, recipe.make_optimizer(), **recipe.fit_arguments(), validation=validation, seed=seed,
                       checkpoint=directory / "checkpoint.npz" if directory else None, resume=resume, progress=progress,
-                      description=recipe.quant)
+                      description=recipe.quant, callbacks=[keep_early])
         metrics = self.measure(model, training, test)
         metrics["settings"] = {"data": self.describe(data, len(training), len(examples) - len(training)),
                                **settings_of(model, history, seed, recipe=recipe.as_dict())}
-        return Run(model, history, metrics)
+        return Run(model, history, metrics, early[0] if early else None)
 
     def title(self, data):
         """The data in words."""
@@ -143,6 +153,8 @@ class Images(Experiment):
         if has_encoder_gradients(model):
             batch, epochs = data.train_images[:GRADIENTS_SHOWN], len(run.history.rows)
             states = {"untrained": self.untrained(model, run.metrics["settings"]["seed"]), f"after epoch {epochs}": model}
+            if run.early is not None and epochs > 1:
+                states = {"untrained": states["untrained"], "after epoch 1": run.early, **states}
             plots.encoder_gradients([(label, encoder_gradients(state, batch)) for label, state in states.items()],
                                     path=directory / "gradients.png")
 

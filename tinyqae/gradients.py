@@ -28,6 +28,8 @@ WAYS = ("threshold", "straight-through", "flips", "no threshold")
 STEPS = tuple(np.geomspace(1e-6, 1, 25).tolist())
 """How far the encoder's weights are moved along a gradient, as a share of their own norm."""
 
+MOST_BITS = 512
+
 
 @dataclass(frozen=True)
 class EncoderGradients:
@@ -54,8 +56,10 @@ class EncoderGradients:
 
 
 def has_encoder_gradients(model: Autoencoder) -> bool:
-    """Whether encoder_gradients knows the model: an MLP whose decoder sees bits in training, by straight-through."""
-    return isinstance(model, MLPAutoencoder) and isinstance(model.bottleneck, Commit)
+    """Whether encoder_gradients knows the model: an MLP whose decoder sees bits in training, by straight-through; and not so
+    many of them that flipping each one would take minutes.
+    """
+    return isinstance(model, MLPAutoencoder) and isinstance(model.bottleneck, Commit) and model.latent_size <= MOST_BITS
 
 
 def encoder_gradients(model: MLPAutoencoder, images: np.ndarray) -> EncoderGradients:
