@@ -135,14 +135,11 @@ def english_sentences(content: bytes, lines: int) -> tuple[str, ...]:
     The file is UTF-8; a line is an English sentence, a tab, its translation and, in newer editions, another tab and an
     attribution. Blank lines are passed over. Raises DataError for anything else and for a file without a sentence.
     """
-    english = []
-    for number, line in enumerate(_decoded(content).split("\n")[:lines], 1):
-        columns = line.split("\t")
-        if len(columns) in (2, 3):
-            english.append(columns[0])
-        elif line.strip():
+    rows = [line.split("\t") for line in _decoded(content).split("\n")[:lines]]
+    for number, columns in enumerate(rows, 1):
+        if len(columns) not in (2, 3) and "".join(columns).strip():
             raise DataError(f"line {number} has {len(columns)} columns separated by tabs, expected 2 or 3")
-    return _not_blank(map(clean_sentence, english))
+    return _not_blank(clean_sentence(columns[0]) for columns in rows)
 
 
 def _not_blank(texts: Iterable[str]) -> tuple[str, ...]:

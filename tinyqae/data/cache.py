@@ -44,10 +44,7 @@ Source = tuple[str, Callable[[list[str]], Brought]]  # An address, or words; a f
 
 
 def data_directory(chosen: str | os.PathLike | None = None) -> Path:
-    """The folder that holds one sub-folder per data set; it need not exist.
-
-    It is `chosen`, or else what the environment variable TINYQAE_DATA says, or else the user's cache directory.
-    """
+    """The folder of all data sets: `chosen`, or else the environment variable TINYQAE_DATA, or else the user's cache."""
     import pooch  # Imported where it is needed, here and below, because most commands read no data set.
 
     return Path(chosen or os.environ.get(ENVIRONMENT_VARIABLE) or pooch.os_cache("tinyqae")).expanduser()
@@ -125,8 +122,6 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool) 
     try:
         _append(url, part, had, progress and sys.stderr.isatty())
         pooch.core.hash_matches(part, known_hash, strict=True, source=name)
-    except requests.HTTPError as error:
-        raise DataError(f"HTTP status {error.response.status_code} for {name}") from error  # type: ignore[union-attr]
     except requests.RequestException as error:
         # urllib3 puts the reason behind a colon or two: "HTTPSConnection(host='x', port=443): Failed to ...: Network ...".
         reason = str(getattr(error.args[0], "reason", error)).rpartition(": ")[2]
@@ -152,7 +147,8 @@ def _append(url: str, part: Path, have: int, progress: bool) -> None:
     with requests.get(url, headers=headers, timeout=(SECONDS_TO_CONNECT, SECONDS_WITHOUT_DATA), stream=True) as response:
         if have and response.status_code == 416:
             return  # Nothing is left to come: the hash will tell whether `part` is the file.
-        response.raise_for_status()
+        if not response.ok:
+            raise DataError(f"HTTP status {response.status_code} for {part.stem}")
         have *= response.status_code == 206
         total = have + int(response.headers.get("Content-Length", 0)) or None
         with (open(part, "ab" if have else "wb") as file,

@@ -9,6 +9,7 @@ import io
 import os
 import tarfile
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -60,13 +61,15 @@ def load_cifar10(data_dir: str | os.PathLike | None = None, *, allow_modified_da
     root, allowed = cache.data_directory(data_dir), allow_modified_data or os.environ.get(ALLOW_VARIABLE) == "1"
     archives = [(folder / name, known_hash) for folder in (root, root / DIRECTORY)
                 for name, known_hash in ((ARCHIVE_NAME, ARCHIVE_SHA256), (PYTHON_ARCHIVE_NAME, f"md5:{PYTHON_ARCHIVE_MD5}"))]
-    sources = [(f"{path.name} in the data directory", functools.partial(_from_archive, path, known_hash))
+    sources = [(f"{path.name} in the data directory", functools.partial(_stored_archive, path, known_hash))
                for path, known_hash in archives if os.path.isfile(path)]
-    advice = (f"{ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, unopened, into {root}, or use "
-              "drawn shapes: --dataset synthetic")
-    contents, source = cache.load("CIFAR-10", _paths(root), functools.partial(_checked, allowed),
-                                  sources or [(ARCHIVE_URL, functools.partial(_from_server, root / DIRECTORY, progress))],
-                                  "the files in the data directory", advice, download or bool(sources), progress)
+    from_server = functools.partial(cache.download, ARCHIVE_URL, root / DIRECTORY, ARCHIVE_SHA256, progress)
+    contents, source = cache.load(
+        "CIFAR-10", _paths(root), functools.partial(_checked, allowed),
+        [(place, functools.partial(_from_archive, read)) for place, read in sources or [(ARCHIVE_URL, from_server)]],
+        "the files in the data directory",
+        f"{ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, unopened, into {root}, or use drawn "
+        "shapes: --dataset synthetic", download or bool(sources), progress)
     whole = b"".join(contents)
     images, labels = map(np.ascontiguousarray, read_batch(whole))
     first = 5 * IMAGES_PER_FILE
@@ -98,26 +101,22 @@ def _checked(allow_modified: bool, path: Path, content: bytes) -> bytes:
     return content
 
 
-def _from_server(directory: Path, progress: bool, names: list[str]) -> cache.Brought:
-    return _members(cache.download(ARCHIVE_URL, directory, ARCHIVE_SHA256, progress), names)
-
-
-def _from_archive(path: Path, known_hash: str, names: list[str]) -> cache.Brought:
+def _stored_archive(path: Path, known_hash: str) -> bytes:
     import pooch
 
     if not pooch.core.hash_matches(path, known_hash):
         raise DataError("it is truncated or altered; delete it, and the original is downloaded at the next start")
-    return _members(path.read_bytes(), names)
+    return path.read_bytes()
 
 
-def _members(archive: bytes, names: list[str]) -> cache.Brought:
+def _from_archive(read: Callable[[], bytes], names: list[str]) -> cache.Brought:
     """The binary files `names` in either archive.
 
-    No path of the archive is ever used as a path: a member counts only if it is a regular file of an expected name; of its
-    bytes no more are read than there should be, they are checked, and written under the name in FILES.
+    No path of the archive is ever used as a path: a member counts only if it is a regular file of an expected name. Of its
+    bytes no more are read than there should be, and they are checked.
     """
     wanted = {Path(file.name).stem: file for file in FILES if file.name in names}
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as members:
+    with tarfile.open(fileobj=io.BytesIO(read()), mode="r:gz") as members:
         for member in members:
             path = PurePosixPath(member.name)
             if member.isreg() and path.stem in wanted and str(path.parent) in (DIRECTORY, PYTHON_DIRECTORY):

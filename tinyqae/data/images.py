@@ -68,7 +68,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """An unpickler that can rebuild NumPy arrays and refuses every other class or function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # The function's home moved in NumPy 2; an array names the present one itself.
+        # The function's module was renamed in NumPy 2; an array names the present one itself.
         allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
         if name not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in this file")

@@ -14,8 +14,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from tinyqae.data.images import ImageData, records_sha256
 from tinyqae.errors import DataError
 
-MAX_PIXELS = 1 << 27
-"""The most pixels of one image, 11,585 x 11,585."""
+MAX_PIXELS = 1 << 27  # of one image, 11,585 x 11,585
 MAX_FILE_BYTES = 1 << 31
 
 # Pillow would let Ghostscript run the program that an EPS is, and open any other picture that an IPTC file contains.
