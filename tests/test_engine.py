@@ -22,9 +22,9 @@ from tinyqae import bottlenecks as reference_bottlenecks
 from tinyqae import layers as reference_layers
 from tinyqae import losses as reference_losses
 from tinyqae import recurrent as reference_recurrent
+from tinyqae.batches import ImageBatches
 from tinyqae.bottlenecks import KINDS, Annealed, Bottleneck, make_bottleneck
 from tinyqae.checkpoint import write_arrays
-from tinyqae.data.batches import ImageBatches
 from tinyqae.engine import DEFAULT, ENGINES, Reference, choose
 from tinyqae.errors import BackendError, CheckpointError
 from tinyqae.fast import optim as fast_optim

@@ -591,7 +591,7 @@ def test_data_verify_names_what_is_altered(pairs, capsys):
         Path("mnist", file.name).write_bytes(b"something else")
     assert main(["data", "verify", "mnist", "anki", "--data-dir", "."]) == 1
     mnist, anki = capsys.readouterr().out.splitlines()
-    assert "mnist/train-images-idx3-ubyte is truncated or not MNIST's file" in mnist
+    assert "mnist/train-images-idx3-ubyte: truncated or not MNIST's file" in mnist
     assert "line 1 has 1 columns" in anki
 
 

@@ -327,7 +327,7 @@ def test_only_french_has_a_frozen_copy(server, tmp_path):
 
 
 def test_missing_file_without_download(tmp_path):
-    with pytest.raises(DataError, match=r"^Anki pairs: missing fra\.txt\. Put it.* into .*--text FILE.*not allowed\)$"):
+    with pytest.raises(DataError, match=r"^Anki pairs: missing fra\.txt\. Put .* into .*--text FILE.*not allowed\)$"):
         load_anki(tmp_path / "new", download=False)
     assert not (tmp_path / "new").exists()
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import platformdirs
@@ -73,8 +74,7 @@ def silent(monkeypatch):
 
 
 def fetch(server, directory: Path) -> bytes:
-    cache.download(server.url, directory / "file", SHA256, progress=False)
-    return (directory / "file").read_bytes()
+    return cache.download(server.url, directory, SHA256, progress=False)
 
 
 def names(directory: Path) -> list[str]:
@@ -102,37 +102,23 @@ def test_every_known_hash_has_as_many_digits_as_its_kind():
     assert re.fullmatch("[0-9a-f]{32}", cifar10.PYTHON_ARCHIVE_MD5)
 
 
-@pytest.mark.parametrize("known", [SHA256 + "0", SHA256[1:], f"sha1:{SHA256}", f"md5:{SHA256[:31]}"])
-def test_a_hash_of_a_wrong_length_is_found_before_a_download(server, tmp_path, known):
-    with pytest.raises(ValueError, match=r"the known hash of file has \d+ digits, expected \d+"):
-        cache.download(server.url, tmp_path / "file", known, progress=False)
-    assert server.requests == []
-
-
 # One download
 
 
 def test_download_whole_file(server, tmp_path):
     assert fetch(server, tmp_path) == CONTENT
-    assert names(tmp_path) == ["file"]
+    assert names(tmp_path) == []
     assert server.requests == [("/file", None)]
-
-
-def test_processor_gets_the_verified_file(server, tmp_path):
-    seen = []
-    cache.download(server.url, tmp_path / "file", SHA256, progress=False,
-                   processor=lambda path, *_: seen.append(Path(path).read_bytes()))
-    assert seen == [CONTENT]
 
 
 def test_interrupted_download_resumes(server, tmp_path):
     server.cut = 200_000
-    with pytest.raises(cache.SourceFailed, match="closed after 200000 bytes of file"):
+    with pytest.raises(DataError, match="closed after 200000 bytes of file"):
         fetch(server, tmp_path)
     assert names(tmp_path) == ["file.part"]
     server.cut = None
     assert fetch(server, tmp_path) == CONTENT
-    assert names(tmp_path) == ["file"]
+    assert names(tmp_path) == []
     assert server.requests == [("/file", None), ("/file", "bytes=200000-")]
 
 
@@ -141,7 +127,7 @@ def test_interrupted_download_restarts_where_the_server_cannot_continue(server, 
     server.continues = False
     assert fetch(server, tmp_path) == CONTENT
     assert server.requests == [("/file", "bytes=1000-")]
-    assert names(tmp_path) == ["file"]
+    assert names(tmp_path) == []
 
 
 def test_damaged_beginning_restarts_from_zero(server, tmp_path):
@@ -158,8 +144,7 @@ def test_complete_part_needs_no_more_bytes(server, tmp_path):
 
 def test_without_a_known_hash_nothing_is_resumed(server, tmp_path):
     (tmp_path / "file.part").write_bytes(b"yesterday")
-    cache.download(server.url, tmp_path / "file", None, progress=False)
-    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert cache.download(server.url, tmp_path, None, progress=False) == CONTENT
     assert server.requests == [("/file", None)]
 
 
@@ -169,7 +154,7 @@ def test_wrong_content_is_not_kept(server, tmp_path, old_part):
     if old_part is not None:
         (tmp_path / "file.part").write_bytes(old_part)
     found = hashlib.sha256(server.files["/file"]).hexdigest()
-    with pytest.raises(cache.SourceFailed, match=f"file.* does not match .*: expected {SHA256} but got {found}$"):
+    with pytest.raises(DataError, match=f"file.* does not match .*: expected {SHA256} but got {found}$"):
         fetch(server, tmp_path)
     assert names(tmp_path) == []
 
@@ -180,7 +165,7 @@ def test_no_server(server, tmp_path, part):
         (tmp_path / "file.part").write_bytes(part)
     server.shutdown()
     server.server_close()
-    with pytest.raises(cache.SourceFailed, match=r"^no connection \(.*refused\)$"):
+    with pytest.raises(DataError, match=r"^no connection \(.*refused\)$"):
         fetch(server, tmp_path)
 
 
@@ -189,7 +174,7 @@ def test_a_proxy_from_the_environment_is_used(server, monkeypatch, tmp_path):
     monkeypatch.delenv("no_proxy")
     monkeypatch.setenv("http_proxy", server.base)
     server.files["http://nowhere.invalid/file"] = CONTENT
-    cache.download("http://nowhere.invalid/file", tmp_path / "file", SHA256, progress=False)
+    assert cache.download("http://nowhere.invalid/file", tmp_path, SHA256, progress=False) == CONTENT
     assert server.requests == [("http://nowhere.invalid/file", None)]
 
 
@@ -198,56 +183,75 @@ def test_download_on_full_disk_is_one_clear_error(server, monkeypatch, tmp_path)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(cache, "open", full, raising=False)
-    with pytest.raises(DataError, match=r"cannot write .*file: .*Free some space") as caught:
-        fetch(server, tmp_path)
-    assert not isinstance(caught.value, cache.SourceFailed)
+    with pytest.raises(DataError, match=rf"^cannot write {tmp_path}: .*Free some space"):
+        load(tmp_path, [(server.url, bring(server.url, tmp_path))] * 2)
+    assert len(server.requests) == 1
     assert names(tmp_path) == []
 
 
 def test_progress_bar_on_a_terminal_only(server, tmp_path, monkeypatch, capsys):
-    cache.download(server.url, tmp_path / "file", SHA256, progress=True)
+    cache.download(server.url, tmp_path, SHA256, progress=True)
     assert capsys.readouterr().err == ""
-    (tmp_path / "file").unlink()
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    cache.download(server.url, tmp_path / "file", SHA256, progress=True)
+    cache.download(server.url, tmp_path, SHA256, progress=True)
     assert "file: 100%" in capsys.readouterr().err
 
 
 # One mirror after the other
 
 
+def bring(url: str, directory: Path):
+    """What brings "file" from the last part of an address."""
+    return lambda missing: [(name, cache.download(url, directory, SHA256, progress=False)) for name in missing]
+
+
+def load(directory: Path, sources, download=True, progress=False, check=lambda path, content: content):
+    return cache.load("Data", {"file": [directory / "file", directory / "elsewhere"]}, check, sources, "the directory",
+                      "get them elsewhere", download, progress)
+
+
 def test_mirrors_that_fail_in_every_way_and_one_that_works(server, silent, tmp_path, capsys):
     server.files |= {"/forbidden": b"", "/busy": b"", "/page": b"<html>please log in</html>", "/good": CONTENT}
     server.status = {"/forbidden": 403, "/busy": 503}
-    path = tmp_path / "file"
     mirrors = [*(f"{server.base}/{name}" for name in ("forbidden", "busy", "page")), silent, f"{server.base}/good"]
-    sources = [(url, lambda names, url=url: cache.download(url, path, SHA256, progress=False)) for url in mirrors]
-
-    def missing():
-        return [] if path.exists() else ["file"]
-
+    sources = [(url, bring(url, tmp_path)) for url in mirrors]
+    hosts = [url.split("/")[2] for url in mirrors]
     started = time.perf_counter()
-    assert cache.fetch("Data", tmp_path, missing, sources, "Put it there", True, True) == [f"{server.base}/good"]
+    assert load(tmp_path, sources, progress=True) == ([CONTENT], hosts[0])
     assert time.perf_counter() - started < 5
-    assert path.read_bytes() == CONTENT
-    assert capsys.readouterr().err.count("Data: fetching 1 file from http://127.0.0.1") == 5
-    path.unlink()
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert capsys.readouterr().err.count("Data: fetching 1 file from 127.0.0.1") == 5
+    (tmp_path / "file").unlink()
     del server.files["/good"]
     with pytest.raises(DataError) as caught:
-        cache.fetch("Data", tmp_path, missing, sources, "Put it there", True, False)
+        load(tmp_path, sources)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "Data: missing file. Put it there"
+    assert lines[0] == f"Data: missing file. Put them into {tmp_path}, or get them elsewhere"
     causes = ("HTTP status 403", "HTTP status 503", "does not match the known hash", "no answer", "HTTP status 404")
-    for line, mirror, cause in zip(lines[1:], mirrors, causes, strict=True):
-        assert line.startswith(f"  {mirror}: ") and cause in line
+    for line, host, cause in zip(lines[1:], hosts, causes, strict=True):
+        assert line.startswith(f"  {host}: ") and cause in line
     assert names(tmp_path) == []
 
 
 def test_nothing_is_tried_or_created_without_leave(tmp_path):
     sources = [("somewhere", lambda names: pytest.fail("tried"))]
-    with pytest.raises(DataError, match=r"^Data: missing a, b\. Put them there \(downloading was not allowed\)$"):
-        cache.fetch("Data", tmp_path / "new", lambda: ["a", "b"], sources, "Put them there", False, False)
+    with pytest.raises(DataError, match=r"^Data: missing file\. Put them .* elsewhere \(downloading was not allowed\)$"):
+        load(tmp_path / "new", sources, download=False)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["file", "elsewhere"])
+def test_a_file_that_is_there_is_checked_and_nothing_is_tried(tmp_path, place):
+    (tmp_path / place).write_bytes(b"content")
+    sources = [("somewhere", lambda names: pytest.fail("tried"))]
+    assert load(tmp_path, sources, check=lambda path, content: (path.name, content)) == ([(place, b"content")],
+                                                                                        "the directory")
+
+    def refuse(path, content):
+        raise DataError("it is bad")
+
+    with pytest.raises(DataError, match=rf"{place}: it is bad\. Delete it"):
+        load(tmp_path, sources, check=refuse)
 
 
 # The disk
@@ -260,23 +264,14 @@ def test_directory_below_a_file_is_one_clear_error(tmp_path):
             pass
 
 
-def test_write_atomically_replaces(tmp_path):
-    (tmp_path / "file").write_bytes(b"old")
-    cache.write_atomically(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"new"
-    assert names(tmp_path) == ["file"]
-
-
-def test_full_disk_keeps_the_old_file_and_leaves_nothing(monkeypatch, tmp_path):
+def test_full_disk_leaves_nothing(monkeypatch, tmp_path):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    (tmp_path / "file").write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=r"cannot write .*file.*Free some space"):
-        cache.write_atomically(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"old"
-    assert names(tmp_path) == ["file"]
+    with pytest.raises(DataError, match=r"cannot write .*file: .*Free some space"):
+        load(tmp_path, [("somewhere", lambda names: [("file", b"new")])])
+    assert names(tmp_path) == []
 
 
 @pytest.mark.skipif(cache.fcntl is None, reason="no file locks on this system")
@@ -300,22 +295,26 @@ def test_one_process_at_a_time(tmp_path):
 # Packages
 
 
-def fake_pip(monkeypatch, returncode=0, stderr="", wheel=None):
+def fake_pip(monkeypatch, returncode=0, stderr="", members=()):
     commands = []
 
-    def run(command, **_):
+    def run(command, **options):
         commands.append(command)
-        if wheel:
-            (Path(command[command.index("--dest") + 1]) / wheel).write_bytes(b"")
-        return subprocess.CompletedProcess(command, returncode, "", stderr)
+        with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "some-1.0-py3-none-any.whl", "w") as wheel:
+            for name in members:
+                wheel.writestr(name, name)
+        finished = subprocess.CompletedProcess(command, returncode, "", stderr)
+        if options["check"]:
+            finished.check_returncode()
+        return finished
 
     monkeypatch.setattr(cache.subprocess, "run", run)
     return commands
 
 
-def test_package_comes_as_a_wheel_without_dependencies(monkeypatch, tmp_path):
-    commands = fake_pip(monkeypatch, wheel="some-1.0-py3-none-any.whl")
-    assert cache.download_package("some==1.0", tmp_path) == tmp_path / "some-1.0-py3-none-any.whl"
+def test_package_comes_as_a_wheel_without_dependencies(monkeypatch):
+    commands = fake_pip(monkeypatch, members=("some/a.txt", "some/b.txt"))
+    assert cache.read_package("some==1.0", "some/b.txt") == b"some/b.txt"
     assert commands[0][:3] == [sys.executable, "-m", "pip"]
     assert {"--no-deps", "--only-binary=:all:", "some==1.0"} <= set(commands[0])
 
@@ -324,10 +323,10 @@ def test_package_comes_as_a_wheel_without_dependencies(monkeypatch, tmp_path):
     ("stderr", "message"),
     [("WARNING: x\nERROR: No matching distribution", "^pip: No matching distribution$"), ("", "no wheel came")],
 )
-def test_package_that_pip_cannot_find(monkeypatch, tmp_path, stderr, message):
+def test_package_that_pip_cannot_find(monkeypatch, stderr, message):
     fake_pip(monkeypatch, returncode=1, stderr=stderr)
-    with pytest.raises(cache.SourceFailed, match=message):
-        cache.download_package("some==1.0", tmp_path)
+    with pytest.raises(DataError, match=message):
+        cache.read_package("some==1.0", "some/a.txt")
 
 
 @pytest.mark.parametrize(
@@ -337,10 +336,10 @@ def test_package_that_pip_cannot_find(monkeypatch, tmp_path, stderr, message):
         (FileNotFoundError(2, "No such file"), "pip could not be run: No such file"),
     ],
 )
-def test_pip_that_hangs_or_is_absent(monkeypatch, tmp_path, error, message):
+def test_pip_that_hangs_or_is_absent(monkeypatch, error, message):
     def run(command, **_):
         raise error
 
     monkeypatch.setattr(cache.subprocess, "run", run)
-    with pytest.raises(cache.SourceFailed, match=message):
-        cache.download_package("some==1.0", tmp_path)
+    with pytest.raises(DataError, match=message):
+        cache.read_package("some==1.0", "some/a.txt")

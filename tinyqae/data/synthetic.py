@@ -13,7 +13,6 @@ SIDE = 28
 DIGIT_SIDE = 20
 BLOCK = 128
 POINT_SPACING = 0.028
-FARTHEST = 1e9
 
 # Ways to write a digit: the digit; its control points "x,y" in hundredths of a square, y downwards; and its strokes, each a
 # curve or a line through the points of these numbers. Strokes that share a point stay joined, however the points move.
@@ -54,40 +53,29 @@ def _draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarr
         for number, (points, strokes) in enumerate(glyphs):
             chosen = np.flatnonzero((labels == digit) & ((choice * len(glyphs)).astype(int) == number))
             control = np.array([point.split(",") for point in points.split()], np.float64) / 100
-            weights = _stroke_weights(control, strokes)
+            weights = np.concatenate([_stroke_weights(control, *stroke.split()) for stroke in strokes.split(";")])
             for start in range(0, len(chosen), BLOCK):
                 block = chosen[start:start + BLOCK]
                 images[block, :, :, 0] = _ink(_vary(control, weights, len(block), random), random)
     return images, labels
 
 
-def _stroke_weights(control: np.ndarray, strokes: str) -> np.ndarray:
-    """float64 (P, K): P pen positions, evenly spaced along the strokes, as mixtures of the K control points (K, 2)."""
+def _stroke_weights(control: np.ndarray, kind: str, *numbers: str) -> np.ndarray:
+    """float64 (P, K): P pen positions, evenly spaced along a stroke, as mixtures of the K control points (K, 2)."""
+    every = np.eye(len(control))[list(map(int, numbers))]
+    # A Catmull-Rom spline. A closed stroke takes its neighbours from around the corner, an open one repeats its end.
+    before, after = (every[-2], every[1]) if numbers[0] == numbers[-1] else (every[0], every[-1])
+    around = [before, *every, after]
     rows = []
-    for kind, *numbers in map(str.split, strokes.split(";")):
-        indices = [int(number) for number in numbers]
-        for position in range(len(indices) - 1):
-            length = np.linalg.norm(control[indices[position + 1]] - control[indices[position]])
-            steps = np.linspace(0, 1, max(2, int(np.ceil(length / POINT_SPACING))), endpoint=False)
-            rows.append(_span_weights(kind, indices, position, steps, len(control)))
-        rows.append(np.eye(len(control))[indices[-1:]])
-    return np.concatenate(rows)
-
-
-def _span_weights(kind: str, indices: list[int], position: int, t: np.ndarray, controls: int) -> np.ndarray:
-    """float64 (len(t), controls): the way from control point `position` of a stroke to the next, t from 0 to 1."""
-    start, end = indices[position], indices[position + 1]
-    shares = [(start, 1 - t), (end, t)]
-    if kind == "curve":
-        # A Catmull-Rom spline. A closed stroke takes its neighbours from around the corner, an open one repeats its end.
-        closed = indices[0] == indices[-1]
-        around = [indices[-2 if closed else 0], *indices, indices[1 if closed else -1]]
-        shares = [(around[position], (-t + 2 * t**2 - t**3) / 2), (start, (2 - 5 * t**2 + 3 * t**3) / 2),
-                  (end, (t + 4 * t**2 - 3 * t**3) / 2), (around[position + 3], (t**3 - t**2) / 2)]
-    weights = np.zeros((len(t), controls))
-    for point, share in shares:
-        weights[:, point] += share
-    return weights
+    for previous, start, end, following in (around[i:i + 4] for i in range(len(every) - 1)):
+        length = np.linalg.norm(end @ control - start @ control)
+        t = np.linspace(0, 1, max(2, int(np.ceil(length / POINT_SPACING))), endpoint=False)[:, np.newaxis]
+        if kind == "line":
+            rows.append((1 - t) * start + t * end)
+        else:
+            rows.append((-t + 2 * t**2 - t**3) / 2 * previous + (2 - 5 * t**2 + 3 * t**3) / 2 * start
+                        + (t + 4 * t**2 - 3 * t**3) / 2 * end + (t**3 - t**2) / 2 * following)
+    return np.concatenate([*rows, every[-1:]])
 
 
 def _vary(control: np.ndarray, weights: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
@@ -97,30 +85,26 @@ def _vary(control: np.ndarray, weights: np.ndarray, count: int, random: np.rando
     angle = np.clip(random.normal(0, 0.12, count), -0.35, 0.35)
     shear = np.clip(random.normal(0.12, 0.18, count), -0.3, 0.5)
     width = random.uniform(0.75, 1.1, count)
-    x, y = points[..., 0] - 0.5, points[..., 1] - 0.5
-    x = width * x - shear * y
-    x, y = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y
-    points = np.stack([x, y], axis=-1)
+    y = points[..., 1] - 0.5
+    x = width * (points[..., 0] - 0.5) - shear * y
+    points = np.stack([np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y], axis=-1)
     extent = np.ptp(points, axis=0).max(axis=-1)
     # The pen's own width counts towards the 20 pixels; 2.5 is the usual one.
     points *= ((DIGIT_SIDE - 2.5) * random.uniform(0.9, 1.05, count) / extent)[:, np.newaxis]
-    middle = (SIDE - 1) / 2
-    return points - points.mean(axis=0) + middle + random.normal(0, 0.4, (count, 2))
+    return points - points.mean(axis=0) + (SIDE - 1) / 2 + random.normal(0, 0.4, (count, 2))
 
 
 def _ink(pen_points: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """uint8 (count, 28, 28): the pictures of a pen drawn along `pen_points` (P, count, 2)."""
     count = pen_points.shape[1]
-    pixels = np.arange(SIDE, dtype=np.float32)
     # (P, count, 28) each: the square of a distance is the sum of one over columns and one over rows.
-    squared_x, squared_y = ((pixels - pen_points.astype(np.float32)[..., axis, np.newaxis]) ** 2 for axis in (0, 1))
-    nearest = np.full((count, SIDE, SIDE), FARTHEST, np.float32)
+    across = pen_points.astype(np.float32)[..., np.newaxis] - np.arange(SIDE, dtype=np.float32)
+    nearest = np.full((count, SIDE, SIDE), np.inf, np.float32)
     here = np.empty_like(nearest)
-    for along_x, along_y in zip(squared_x, squared_y, strict=True):
-        np.add(along_y[:, :, np.newaxis], along_x[:, np.newaxis, :], out=here)
+    for x, y in (across**2).swapaxes(1, 2):
+        np.add(y[:, :, np.newaxis], x[:, np.newaxis], out=here)
         np.minimum(nearest, here, out=nearest)
-    radius = random.uniform(0.9, 1.75, (count, 1, 1)).astype(np.float32)
-    softness = random.uniform(1.0, 1.8, (count, 1, 1)).astype(np.float32)
-    brightness = random.uniform(225, 255, (count, 1, 1)).astype(np.float32)
+    radius, softness, brightness = (random.uniform(low, high, (count, 1, 1)).astype(np.float32)
+                                    for low, high in ((0.9, 1.75), (1.0, 1.8), (225, 255)))
     ink = np.clip((radius - np.sqrt(nearest)) / softness + np.float32(0.5), 0, 1)
     return np.rint(brightness * ink).astype(np.uint8)

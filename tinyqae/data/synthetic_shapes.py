@@ -76,7 +76,7 @@ def _gradients(start: np.ndarray, end: np.ndarray, random: np.random.Generator) 
     """float32 (N, 32, 32, 3): from the colours `start` to the colours `end`, both (N, 3), in any direction."""
     direction = random.uniform(0, 2 * np.pi, (len(start), 1, 1)).astype(np.float32)
     place = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE - 0.5
-    along = np.cos(direction) * place[np.newaxis, np.newaxis] + np.sin(direction) * place[np.newaxis, :, np.newaxis]
+    along = np.cos(direction) * place + np.sin(direction) * place[:, np.newaxis]
     # Half the diagonal of the unit square is the farthest that a corner lies from its centre.
     share = (0.5 + along / math.sqrt(2))[..., np.newaxis]
     return start[:, np.newaxis, np.newaxis] + (end - start)[:, np.newaxis, np.newaxis] * share
@@ -84,12 +84,10 @@ def _gradients(start: np.ndarray, end: np.ndarray, random: np.random.Generator) 
 
 def _paint(canvas: np.ndarray, kinds: np.ndarray, radius: np.ndarray, opacity: float, random: np.random.Generator) -> None:
     """Lay one shape onto each picture of `canvas` (N, 32, 32, 3): its kind (N,), its radius (N,) in pixels."""
-    count = len(canvas)
+    count, pixels = len(canvas), np.arange(SIDE, dtype=np.float32)
     centre = ((SIDE - 1) / 2 + random.uniform(-4.5, 4.5, (count, 2, 1, 1))).astype(np.float32)
     angle = random.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
-    pixels = np.arange(SIDE, dtype=np.float32)
-    right = pixels[np.newaxis, np.newaxis] - centre[:, 0]
-    down = pixels[np.newaxis, :, np.newaxis] - centre[:, 1]
+    right, down = pixels - centre[:, 0], pixels[:, np.newaxis] - centre[:, 1]
     scale = radius[:, np.newaxis, np.newaxis].astype(np.float32)
     x = (np.cos(angle) * right + np.sin(angle) * down) / scale
     y = (np.cos(angle) * down - np.sin(angle) * right) / scale
@@ -98,15 +96,10 @@ def _paint(canvas: np.ndarray, kinds: np.ndarray, radius: np.ndarray, opacity: f
         chosen = kinds == kind
         distance[chosen] = shape(x[chosen], y[chosen])
     cover = opacity * np.clip(0.5 - distance * scale, 0, 1)[..., np.newaxis]
-    paint = _contrasting(canvas, random)
+    # Of four colours, that one is taken which is farthest from the middle of the canvas.
+    middle = canvas[:, SIDE // 4:-SIDE // 4, SIDE // 4:-SIDE // 4].mean(axis=(1, 2))
+    choices = np.stack([_colours(count, random) for _ in range(4)])
+    paint = choices[np.abs(choices - middle).sum(axis=-1).argmax(axis=0), np.arange(count)]
     shade = random.uniform(-0.25, 0.25, (count, 1)).astype(np.float32)
     shaded = _gradients(paint, np.clip(paint + shade, 0, 1), random)
     canvas += cover * (shaded - canvas)
-
-
-def _contrasting(canvas: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """float32 (N, 3): of four colours drawn for each picture, the one farthest from the middle of the canvas."""
-    middle = canvas[:, SIDE // 4:-SIDE // 4, SIDE // 4:-SIDE // 4].mean(axis=(1, 2))
-    choices = np.stack([_colours(len(canvas), random) for _ in range(4)])
-    farthest = np.abs(choices - middle).sum(axis=-1).argmax(axis=0)
-    return choices[farthest, np.arange(len(canvas))]

@@ -3,7 +3,6 @@ import functools
 import hashlib
 import itertools
 import operator
-import re
 
 import numpy as np
 
@@ -53,28 +52,26 @@ this {food} is {quality} | {person} went to {place} | {people} went to {place}
 def synthetic_sentences(n: int = 20_000, seed: int = 0) -> TextData:
     """`n` different English-like sentences of at most 24 characters, in lower case, shortest first.
 
-    The same numbers give the same sentences with the same NumPy. The hash is that of the sentences with a line feed
-    after each. Raises ValueError for less than 1 sentence or more than the grammar has, or for a negative seed,
-    TypeError for numbers that are not whole.
+    The same numbers give the same sentences with the same NumPy. ValueError for less than 1 sentence or more than the
+    grammar has, or for a negative seed, TypeError for numbers that are not whole.
     """
     n, seed = operator.index(n), operator.index(seed)
     every = _every_sentence()
-    if not 1 <= n <= len(every):
-        raise ValueError(f"n must be from 1 to {len(every)}, the number of sentences in the grammar, got {n}")
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}")
+    if not 1 <= n <= len(every) or seed < 0:
+        raise ValueError(f"n must be from 1 to {len(every)}, the number of sentences in the grammar, and seed at least 0, "
+                         f"got {n} and {seed}")
     chosen = np.random.default_rng(seed).choice(len(every), n, replace=False)
-    sentences = tuple(sorted((every[number] for number in chosen), key=lambda sentence: (len(sentence), sentence)))
+    sentences = sorted(sorted(every[number] for number in chosen), key=len)
     content = "".join(f"{sentence}\n" for sentence in sentences).encode()
-    return TextData(sentences, "SYNTHETIC, NOT ANKI", hashlib.sha256(content).hexdigest(),
+    return TextData(tuple(sentences), "SYNTHETIC, NOT ANKI", hashlib.sha256(content).hexdigest(),
                     f"sentences of a small grammar drawn by this program with seed {seed}")
 
 
 @functools.cache
-def _every_sentence() -> tuple[str, ...]:
+def _every_sentence() -> list[str]:
     """All different sentences of the grammar that are short enough, in the order of the templates."""
     sentences: dict[str, None] = {}
-    for template in re.split(r"\s*\|\s*", TEMPLATES):
+    for template in TEMPLATES.split("|"):
         parts = [WORDS[part[1:-1]].split(", ") if part.startswith("{") else [part] for part in template.split()]
         sentences |= dict.fromkeys(" ".join(words) for words in itertools.product(*parts))
-    return tuple(sentence for sentence in sentences if len(sentence) <= LONGEST)
+    return [sentence for sentence in sentences if len(sentence) <= LONGEST]

@@ -1,12 +1,11 @@
 """Batches of images without allocation."""
 import numpy as np
 
-from .. import backend
-from ..data import batches
+from .. import backend, batches
 
 
 class ImageBatches(batches.ImageBatches):
-    """See data.batches.ImageBatches. The data set is kept on the device, and each batch is gathered into one buffer, which
+    """See batches.ImageBatches. The data set is kept on the device, and each batch is gathered into one buffer, which
     the next batch overwrites. A data set too large for the device stays on the host, and each batch is copied.
     """
 

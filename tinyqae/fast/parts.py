@@ -5,7 +5,7 @@ from .. import bottlenecks as reference_bottlenecks
 from .. import layers as reference_layers
 from .. import losses as reference_losses
 from .. import recurrent as reference_recurrent
-from ..data.batches import ImageBatches
+from ..batches import ImageBatches
 from ..train import TrainingStep
 from . import batches, bottlenecks, cuda_graphs, layers, losses, recurrent
 

@@ -4,7 +4,7 @@ import numpy as np
 from .. import backend, losses
 from ..annotations import Array, Scalar
 from ..arguments import require_common, require_images
-from ..data.batches import ImageBatches, as_floats
+from ..batches import ImageBatches, as_floats
 from ..engine import choose
 from ..layers import Centre, Sequential
 from ..metrics import image as image_metrics

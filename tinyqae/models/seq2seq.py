@@ -4,9 +4,9 @@ import numpy as np
 from .. import backend
 from ..annotations import Array, DType, Scalar, Sentences
 from ..arguments import require_common
+from ..batches import SentenceBatch, SentenceBatches, tokenize
 from ..beam_search import beam_search
 from ..bottlenecks import Bottleneck
-from ..data.batches import SentenceBatch, SentenceBatches, tokenize
 from ..engine import choose
 from ..errors import require_positive
 from ..layers import BatchNorm, Dense

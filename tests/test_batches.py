@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyqae import backend
-from tinyqae.data.batches import Batches, ImageBatches, SentenceBatches, as_floats, tokenize
+from tinyqae.batches import Batches, ImageBatches, SentenceBatches, as_floats, tokenize
 from tinyqae.tokens import ALPHABET, END, START, to_sentences
 
 

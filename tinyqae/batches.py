@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import backend
-from ..annotations import Array, DType, Function, Sentences
-from ..tokens import END, SPACE, START, to_tokens
-from .splice import splice_sentences
+from . import backend
+from .annotations import Array, DType, Function, Sentences
+from .sentences import splice_sentences
+from .tokens import END, SPACE, START, to_tokens
 
 
 def as_floats(images: np.ndarray, dtype: DType = np.float32) -> np.ndarray:
