@@ -72,3 +72,16 @@ def test_unrelated_images_are_each_of_the_first_1000_against_the_one_before():
 def test_codes_of_the_cnn_have_4_x_4_x_16_numbers_times_the_model_s_width():
     assert [CNN.latent_size(size) for size in CNN.sizes] == [256, 512, 768]
     assert [MLP.latent_size(size) for size in MLP.sizes] == [10, 50, 100]
+
+
+def test_a_row_of_the_default_table_has_the_most_dead_bits_of_its_seeds_and_its_yardstick():
+    row = {"label": "commit 50", "quant": "commit", "latent_size": 50, "training_images": 55_000, "epochs": 20, "seeds": 3,
+           "bits": 50, "cr": 125.44, "dead_bits": [1, 4, 2], "seconds": 30.4,
+           "held_out": {"psnr": (17.5, 0.05), "ssim": (0.7, 0.001), "psnr_of_mean_mse": (16.5, None)}}
+    limits = {"50": {"gaussian": 15.25, "pca": 21.5}}
+    commit, vanilla = image_tables.default_table([row, {**row, "quant": "vanilla"}], limits).splitlines()[2:]
+    assert commit == ("| commit 50 | 55000 x 20 x 3 | 50 | 125.44 | 17.50 ± 0.05 |  | 0.700 ± 0.001 | 16.50 | "
+                      "Gaussian 15.25 | 4 | 30 |")
+    assert "| PCA 21.50 |" in vanilla
+    before = {**row, "before_threshold": {"psnr": (19.0, 0.5)}}
+    assert "| 17.50 ± 0.05 | 19.00 ± 0.50 | 0.700" in image_tables.default_table([before], limits)

@@ -64,3 +64,17 @@ def test_the_cells_of_a_ranking():
     assert ranking.cells_of(found) == [["1. commit", "18.00 ± 0.10", 3, "", "yes", 3],
                                        ["2. naive", "15.00", 1, "-3.00", "no", 0],
                                        ["vanilla (not quantized)", "23.00 ± 0.20", 3, "+5.00 ± 0.13", "yes", 0]]
+
+
+def test_the_rankings_as_markdown():
+    found = ranked(row("commit", 18.0, 0.1, 3), row("naive", 15.0, None, 1), row("vanilla", 23.0, 0.2, 3))
+    lines = ranking.markdown([found, found]).splitlines()
+    assert lines[:2] == ["## Which bottleneck wins", ""] and ranking.RULE in lines[2]
+    assert lines[4:12] == [
+        ranking.words(found), "",
+        "| MLP 50 | PSNR | seeds | against commit | batch norm before the code | bits that never change |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| 1. commit | 18.00 ± 0.10 | 3 |  | yes | 0 |",
+        "| 2. naive | 15.00 | 1 | -3.00 | no | 0 |",
+        "| vanilla (not quantized) | 23.00 ± 0.20 | 3 | +5.00 ± 0.13 | yes | 0 |", ""]
+    assert lines[12:] == lines[4:11]
