@@ -283,6 +283,16 @@ def test_splicing_gives_other_sentences_each_epoch_and_the_same_from_the_same_se
     assert batches.checksum() == SentenceBatches(examples, 10, np.float32).checksum()
 
 
+def test_each_epoch_is_spliced_from_the_sentences_themselves_not_from_splices():
+    """Each sentence repeats one letter, so that a splice has two at most."""
+    examples = [letter * length for letter, length in zip("abcdefghijkl", range(4, 16), strict=True)] * 5
+    batches = SentenceBatches(examples, 10, np.float32, splice=0.9)
+    for seed in range(8):
+        letters = [len(set(sentence) - {" "}) for batch in batches.epoch(generator(seed))
+                   for sentence in read_by_encoder(batch)]
+        assert max(letters) == 2 and 1 in letters
+
+
 def test_other_sentences_have_another_checksum():
     examples = sentences(20)
     one, same, other, joined = (SentenceBatches(s, 4, np.float32).checksum() for s in (

@@ -168,6 +168,44 @@ def test_refuses_float32(check):
         check(lambda: x.sum(), x, np.ones(3))
 
 
+@pytest.mark.parametrize("largest", [1.0, 64.0])
+def test_a_small_coordinate_is_judged_by_a_thousandth_of_the_largest(largest):
+    """f = largest x_0 has the gradient (largest, 0); a claimed 1e-9 times that is off by 1e-6 of a thousandth of it."""
+    x = np.array([1.0, 1.0])
+    def check(small):
+        return check_coordinates(lambda: largest * x[0], x, np.array([largest, small * largest]))
+    assert check(0.9e-9) == pytest.approx(0.9e-6, rel=1e-3)
+    with pytest.raises(AssertionError, match=r"coordinate \(1,\)"):
+        check(1.1e-9)
+
+
+def test_a_gradient_of_nothing_is_judged_by_1e_8():
+    x = np.ones(4)
+    claimed = np.array([0, 0, 0.9e-14, 0])
+    assert check_coordinates(lambda: 0.0, x, claimed) == pytest.approx(0.9e-6)
+    assert check_directions(lambda: 0.0, x, 0.25 * claimed) <= 0.25e-6
+    with pytest.raises(AssertionError):
+        check_coordinates(lambda: 0.0, x, 1.2 * claimed)
+    with pytest.raises(AssertionError):
+        check_directions(lambda: 0.0, x, 100 * claimed)
+
+
+def test_a_direction_is_judged_by_what_is_typical_of_a_direction():
+    """For f = g x and a claimed g + e the error along u is |e u| / max(|g u|, |(g + e) u|, |g + e| / n^(1/2))."""
+    n, steep = 100, 0
+    g, e = np.random.default_rng(0).standard_normal((2, n))
+    for seed in range(20):
+        x = np.zeros(n)
+        u = np.random.default_rng(seed).standard_normal(n)
+        u /= np.linalg.norm(u)
+        along, claimed, typical = g @ u, (g + 1e-8 * e) @ u, np.linalg.norm(g + 1e-8 * e) / 10
+        expected = 1e-8 * abs(e @ u) / max(abs(along), abs(claimed), typical)
+        found = check_directions(lambda x=x: g @ x, x, g + 1e-8 * e, directions=1, seed=seed, step=1.0)
+        assert found == pytest.approx(expected, rel=1e-4)
+        steep += abs(along) > typical
+    assert 0 < steep < 20
+
+
 def test_relative_error_is_relative_to_the_larger_magnitude():
     np.testing.assert_allclose(relative_error([2.0, -1.0, 0.0, 1e-12], [1.0, 1.0, 0.0, 0.0]), [0.5, 2, 0, 1e-4])
 

@@ -235,14 +235,17 @@ def test_a_seed_gives_the_same_parameters_in_both_dtypes_and_another_seed_others
 
 @pytest.mark.parametrize(("make", "input_shape", "fans"), [
     (lambda: Dense(300), (100,), 400), (lambda: Conv2d(30), (4, 4, 20), 9 * 50),
-    (lambda: ConvBlock(30, norm=False), (4, 4, 20), 9 * 50)])
+    (lambda: ConvBlock(30, norm=False), (4, 4, 20), 9 * 50), (lambda: ConvBlock(30), (4, 4, 20), 9 * 50),
+    (lambda: ConvBlock(30, kernel=5, pool=True), (4, 4, 20), 25 * 50),
+    (lambda: ConvBlock(60, upsample=True), (4, 4, 20), 9 * 80),
+    (lambda: ConvBlock(100, kernel=1, norm=False, relu=False), (4, 4, 80), 180)])
 def test_weights_are_glorot_uniform_and_biases_zero(make, input_shape, fans, engine):
     layer = set_up(make(), input_shape)
     w, limit = layer.params["w"], np.sqrt(6 / fans)
     assert w.dtype == np.float32
     assert 0.99 * limit < np.abs(w).max() <= limit
     np.testing.assert_allclose(w.std(), limit / np.sqrt(3), rtol=0.02)
-    np.testing.assert_array_equal(layer.params["b"], 0)
+    np.testing.assert_array_equal(layer.params["b" if "b" in layer.params else "beta"], 0)
 
 
 def test_batch_norm_starts_as_plain_normalization_with_a_standard_normal_for_statistics(engine):
@@ -295,6 +298,22 @@ def test_batch_norm_agrees_with_torch_running_statistics_included(shape, engine,
     close(layer.forward(x, training=False).reshape(-1, channels), module(leaf))
     for name, array in before.items():
         np.testing.assert_array_equal(layer.state[name], array)
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_block_of_two_values_a_channel_has_twice_their_variance_for_its_statistics(pool, engine):
+    """Of two values the unbiased variance is (x_1 - x_2)^2 / 2, and the biased one half of that. The weights are 1."""
+    block = set_up(ConvBlock(1, kernel=1, momentum=0.0, pool=pool), (2, 2, 1) if pool else (1, 1, 1))
+    block.params["w"][...] = 1
+    if pool:
+        block.forward(np.float32([[[5, 5], [5, 5]], [[1, 1], [1, 1]]])[..., None])
+        # Eight values, each 2 from the mean: 8 * 4 / 7.
+        expected = 32 / 7
+    else:
+        block.forward(np.float32([5, 1]).reshape(2, 1, 1, 1))
+        expected = 8
+    np.testing.assert_allclose(block.state["variance"], expected, rtol=1e-5)
+    np.testing.assert_allclose(block.state["mean"], 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"upsample": True}, {"pool": True}, {"kernel": 5, "upsample": True}])

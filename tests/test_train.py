@@ -175,6 +175,34 @@ def test_epochs_see_every_image_once_in_different_orders(plain_engine, monkeypat
     assert first.tolist() != second.tolist() != sorted(first)
 
 
+@pytest.mark.parametrize("draw", ["noise", "order"])
+def test_every_epoch_and_every_seed_draws_anew(draw, plain_engine, monkeypatch):
+    """One batch an epoch at a rate of 0: what differs between two epochs is what is drawn."""
+    data, drawn = images(20), []
+    for seed in (0, 1):
+        m = model(Naive(noise=0.3), normalize_latent=False)
+        original = m.loss
+
+        def watched(x, m=m, original=original):
+            random = np.random.Generator(type(m.bottleneck.random.bit_generator)())
+            random.bit_generator.state = m.bottleneck.random.bit_generator.state
+            drawn.append(random.standard_normal(20).tolist() if draw == "noise" else x.argmax(axis=0).ravel().tolist())
+            return original(x)
+
+        monkeypatch.setattr(m, "loss", watched)
+        train(m, data, SGD(0.0), batch_size=20, epochs=3, seed=seed)
+    assert len(drawn) == len(set(map(tuple, drawn))) == 6
+
+
+def test_the_noise_is_not_drawn_from_the_order_s_generator(plain_engine, monkeypatch):
+    m, states = model(Naive(noise=0.3)), []
+    original = m.loss
+    monkeypatch.setattr(m, "loss", lambda x: states.append(m.bottleneck.random.bit_generator.state["state"]) or original(x))
+    train(m, images(20), batch_size=20, epochs=1, seed=3)
+    assert states[0] == np.random.default_rng([3, 2, 0]).bit_generator.state["state"]
+    assert states[0] != np.random.default_rng([3, 1, 0]).bit_generator.state["state"]
+
+
 @pytest.mark.parametrize(("n", "batch_size", "batches"), [
     (65, 32, [32, 32]), (66, 32, [32, 32, 2]), (33, 32, [32]), (20, 32, [20]), (64, 32, [32, 32])])
 def test_last_batch_of_one_is_left_out(n, batch_size, batches, plain_engine, monkeypatch):

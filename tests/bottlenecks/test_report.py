@@ -229,6 +229,18 @@ def test_noise_has_its_standard_deviation(plain_engine):
     np.testing.assert_allclose(noise.mean(), 0, atol=0.01)
 
 
+def test_the_fence_is_measured_before_the_noise(engine):
+    """The loss and its gradient are about a, in [0, 1]: a value that the noise alone has moved over 1/2 is not pushed on."""
+    h, dcode = draw(50, 40, np.float32)
+    fence = build(Fence(weight=7.0, noise=0.5))
+    z = sigmoid(h.astype(np.float64))
+    code = fence.forward(h, True)
+    assert (code < 0).any() and ((code > 0.5) != (z > 0.5)).any()
+    np.testing.assert_allclose(fence.loss(), np.minimum(z, 1 - z).mean(), rtol=1e-5)
+    expected = (dcode + 7 * np.where(z < 0.5, 1, -1) / h.size) * z * (1 - z)
+    np.testing.assert_allclose(fence.backward(dcode), expected, rtol=1e-4, atol=1e-7)
+
+
 def test_commit_with_noise_thresholds_after_it_and_commits_to_the_bit_it_became(plain_engine):
     h, dcode = draw(50, 40)
     commit = build(Commit(weight=1.0, activation="linear", noise=0.5))

@@ -224,6 +224,24 @@ def test_garbage_that_promises_much_is_refused_before_all_of_it_is_decoded(monke
 
 
 @needs_constriction
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_stream_that_would_decode_to_anything_is_stopped_when_its_words_are_used_up(seed, monkeypatch):
+    """Nothing else stops these: the range decoder reads zeros behind the last word for as long as it is asked to."""
+    reached = []
+
+    def watched(count, blocks=payload._blocks):
+        for items in blocks(count):
+            reached.append(items.stop)
+            yield items
+
+    monkeypatch.setattr(payload, "_blocks", watched)
+    garbage = bytes(4 + 4 * 6) + np.random.default_rng(seed).bytes(4)
+    with pytest.raises(CodecError, match="it is shorter than what its bits are encoded to"):
+        decode_bits(garbage, CODED, 1 << 13, (64,))
+    assert reached[-1] <= 16
+
+
+@needs_constriction
 @settings(deadline=None, max_examples=300)
 @given(st.binary(min_size=4, max_size=64), SHAPES, st.integers(0, 200))
 def test_random_bytes_give_bits_or_one_clear_line(payload, shape, count):

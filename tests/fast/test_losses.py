@@ -10,6 +10,7 @@ from random_arrays import SHAPES, normal
 
 from tinyqae import losses as reference
 from tinyqae.fast import losses
+from tinyqae.fast.kernels import choose
 from tinyqae.gradcheck import check_coordinates, check_directions
 from tinyqae.ops.binarize import binarize
 
@@ -90,6 +91,18 @@ def test_bce_equals_the_reference_around_the_rows_that_share_a_logarithm(n):
     logits, target = draw(n, 20)
     np.testing.assert_allclose(value, reference.bce_with_logits(logits, target), rtol=1e-13)
     np.testing.assert_allclose(gradient, reference.bce_with_logits_backward(logits, target), rtol=1e-10, atol=1e-16)
+
+
+@pytest.mark.parametrize("n", [64, 127, 128, 129, 1000, 5000])
+def test_bce_of_logits_of_0_is_log_2_for_any_number_of_rows(n, kernels):
+    """Each factor 1 + e^-|l| is exactly 2 there, and the product of 128 of them is above the largest float32."""
+    logits, target = np.zeros((n, 3), np.float32), np.full((n, 3), 0.25, np.float32)
+    gradient = np.full_like(logits, np.nan)
+    function = choose(losses.bce_with_logits, logits.dtype)
+    with np.errstate(over="raise"):
+        value = function(logits, target, np.empty(3, np.float32), gradient)
+    assert value == pytest.approx(np.log(2), rel=1e-5)
+    np.testing.assert_allclose(gradient, 0.25 / (3 * n), rtol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)

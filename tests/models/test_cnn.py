@@ -266,3 +266,23 @@ def test_the_output_starts_at_the_mean_of_each_channel(normalize_output, engine)
     model = small_model("vanilla", normalize_output=normalize_output, mean_image=mean_image)
     bias = model.decoder.layers[-1].params["beta" if normalize_output else "b"]
     np.testing.assert_allclose(1 / (1 + np.exp(-bias)), mean_image.mean(axis=(0, 1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalize_output", [True, False])
+def test_a_new_model_whose_last_convolution_is_0_reconstructs_the_mean_colour(normalize_output, engine):
+    """Pixels of 0 and 1 count as 1/1000 from there, so that the logits are finite: half of the last channel is black."""
+    mean_image = images(50).mean(axis=0)
+    mean_image[:4, :, 2], mean_image[4:, :, 2] = 0, 0.6
+    mean_image[:, :, 1] = 1
+    model = small_model("vanilla", normalize_output=normalize_output, mean_image=mean_image)
+    model.decoder.layers[-1].params["w"][...] = 0
+    colour = [mean_image[:, :, 0].mean(), 0.999, (0.001 + 0.6) / 2]
+    probability = 1 / (1 + np.exp(-model.forward(images(3))))
+    np.testing.assert_allclose(probability, np.tile(colour, (3, 64)), rtol=1e-4)
+
+
+def test_the_encoder_reads_the_difference_to_the_mean_image(engine):
+    mean_image = images(50).mean(axis=0)
+    centred, plain = small_model("vanilla", mean_image=mean_image), small_model("vanilla")
+    x = images(3)
+    np.testing.assert_allclose(centred.encoder_output(x), plain.encoder_output(x - mean_image.astype(np.float32)), atol=1e-6)

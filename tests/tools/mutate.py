@@ -2,6 +2,7 @@
 
     python tests/tools/mutate.py                      150 random mutations, seed 0: prints the survivors and the share caught
     python tests/tools/mutate.py --count 20 --files tinyqae/ops/lstm.py
+    python tests/tools/mutate.py --files benchmarks/report/bounds.py benchmarks/report/claims.py
     python tests/tools/mutate.py --only 17            one of them again
 
 A mutation replaces an operator, a number, a constant or the name of a function by another one, in the reference engine or
@@ -52,6 +53,8 @@ TESTS = {
     "tinyqae/initializers.py": ["tests/test_layers.py", "tests/test_recurrent.py", "tests/test_initializers.py"],
     "tinyqae/optim.py": ["tests/test_optim.py"],
     "tinyqae/schedules.py": ["tests/test_optim.py"],
+    "tinyqae/history.py": ["tests/test_train.py"],
+    "tinyqae/recipes.py": ["tests/test_experiment.py", "tests/benchmarks/report/test_committed_results.py"],
     "tinyqae/beam_search.py": ["tests/models/test_seq2seq.py"],
     "tinyqae/train.py": ["tests/test_train.py"],
     "tinyqae/gradcheck.py": ["tests/test_gradcheck.py"],
@@ -69,6 +72,7 @@ TESTS = {
     "tinyqae/fast/layers.py": ["tests/test_layers.py"],
     "tinyqae/fast/recurrent.py": ["tests/test_recurrent.py"],
     "tinyqae/fast/numba/": ["tests/fast/test_numba.py"],
+    "benchmarks/report/": ["tests/benchmarks/report"],
     "tinyqae/fast/numba/norm.py": ["tests/fast/test_norm_relu_pool.py", "tests/fast/test_activations_dense_norm.py"],
 }
 LAST_RESORT = ["tests/models", "tests/test_engine.py", "tests/test_train.py", "tests/test_layers.py",
@@ -138,11 +142,12 @@ def _other_number(text):
 def tests_for(file):
     """The tests that should notice a mutation of this file, the quickest first, in groups."""
     path = Path(file)
-    folder = "tests" / path.parent.relative_to("tinyqae")
+    in_package = path.parts[0] == PACKAGE.name
+    folder = "tests" / (path.parent.relative_to(PACKAGE.name) if in_package else path.parent)
     of_its_name = [str(folder / f"test_{path.stem}.py"), str(folder.parent / f"test_{path.stem}.py")]
     of_its_name = [test for test in of_its_name if (ROOT / test).exists()]
     others = [test for prefix, tests in TESTS.items() if file.startswith(prefix) for test in tests]
-    return of_its_name, [test for test in others if test not in of_its_name], LAST_RESORT
+    return of_its_name, [test for test in others if test not in of_its_name], LAST_RESORT if in_package else []
 
 
 def is_caught(mutation, copy):

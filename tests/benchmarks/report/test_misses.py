@@ -1,0 +1,92 @@
+"""How much of a distance a trial closes, and when its move is more than chance."""
+import pytest
+
+from benchmarks.report import TABLES, misses
+from benchmarks.report.misses import Trial
+from benchmarks.report.rows import REDUCED
+
+CNN = TABLES[2]
+PSNR, SSIM, MSE = CNN.published["vanilla", "small"]
+RANGES = {metric: max(column) - min(column)
+          for metric, column in zip(CNN.metrics, zip(*CNN.published.values(), strict=True), strict=True)}
+
+
+def by_name(figures):
+    return dict(zip(CNN.metrics, figures, strict=True))
+
+
+def reason(trial, figures, deviation=0.0, seeds=3):
+    """The Reason that `trial` is for a row of vanilla small with these figures."""
+    pairs = {metric: (value, deviation) for metric, value in by_name(figures).items()}
+    row = {"label": "vanilla small", "quant": "vanilla", "size": "small", "seeds": seeds, "epochs": 4,
+           "published": (PSNR, SSIM, MSE), "training_images": 10_000, "report_stack": pairs}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(misses, "_recorded", lambda number: [trial])
+        (miss,) = misses.misses({2: CNN}, {2: {"tables": {"report": [row]}}}, REDUCED)
+    (found,) = miss.reasons
+    return found
+
+
+def whole_row(end, seeds=1):
+    """A trial that begins at the row itself."""
+    return Trial(2, "vanilla small", "more images", None, by_name(end), seeds, "a source")
+
+
+# 2 s sqrt(1/n + 1/k) for s = 0.1, of n seeds of the row and k of the trial.
+@pytest.mark.parametrize(("seeds", "of_trial", "reach"), [(4, 1, 0.2236), (2, 8, 0.1581), (3, 3, 0.1633)])
+def test_a_move_within_twice_its_standard_error_is_chance(seeds, of_trial, reach):
+    start = PSNR - 1
+    for factor, explains in ((0.99, False), (1.01, True)):
+        found = reason(whole_row((start + factor * reach, SSIM, MSE), of_trial), (start, SSIM, MSE), 0.1, seeds)
+        assert found.explains == explains
+        assert ("no more than chance" in found.sentence) == (not explains)
+        assert found.share == pytest.approx(factor * reach if explains else 0)
+
+
+# With both sides in the trial: its own seeds on both sides, whatever those of the row.
+@pytest.mark.parametrize(("of_trial", "error", "reach"), [(8, None, 0.1), (2, None, 0.2), (8, 0.25, 0.5), (2, 0.25, 0.5)])
+def test_a_trial_with_both_sides_has_the_spread_of_its_own_seeds_or_of_its_pairs(of_trial, error, reach):
+    start = PSNR - 2
+    for factor, explains in ((0.99, False), (1.01, True)):
+        sides = by_name((start, SSIM, MSE)), by_name((start + factor * reach, SSIM, MSE))
+        of_pairs = error and dict.fromkeys(CNN.metrics, error)
+        trial = Trial(2, "vanilla small", "more images", *sides, of_trial, "a source", of_pairs)
+        assert ("no more than chance" in reason(trial, (PSNR - 3, SSIM, MSE), 0.1).sentence) == (not explains)
+
+
+def test_shares_are_of_all_figures_together_in_units_of_their_columns_ranges():
+    start = PSNR - RANGES["psnr"], SSIM - 2 * RANGES["ssim"], MSE + 5 * RANGES["mse"]
+    end = PSNR - 0.5 * RANGES["psnr"], SSIM - 2 * RANGES["ssim"], MSE + 2 * RANGES["mse"]
+    # Of 1 + 2 + 5 ranges 0.5 + 2 + 2 are left.
+    found = reason(whole_row(end), start)
+    assert found.share == pytest.approx(1 - 4.5 / 8)
+    assert found.sentence.endswith("; closes 44% of the distance and leaves the rest.")
+
+
+@pytest.mark.parametrize(("left", "verdict"), [
+    (0.499, "closes 50% of the distance."), (0.504, "closes 50% of the distance and leaves the rest."),
+    (0.899, "closes 10% of the distance and leaves the rest."), (0.91, "does not explain it."),
+    (1.099, "does not explain it."), (1.11, "does not explain it and leads away from it.")])
+def test_verdicts_by_the_share_of_the_distance_that_is_left(left, verdict):
+    found = reason(whole_row((PSNR - 2 * left, SSIM, MSE)), (PSNR - 2, SSIM, MSE))
+    assert found.share == pytest.approx(1 - left)
+    assert found.sentence.endswith("; " + verdict)
+    assert found.explains == (left < 0.9)
+
+
+@pytest.mark.parametrize(("published", "ours", "is_chance"), [
+    (28.19, 27.61, True), (28.19, 27.59, False), (28.21, 28.0, False)])
+def test_a_row_is_chance_where_both_its_psnrs_are_near_that_of_unrelated_images(published, ours, is_chance):
+    demonstration = {"demonstration": {"unrelated": {"report": {"psnr": 27.9}}}}
+    said = misses._chance(demonstration, [misses.Figure("psnr", published, (ours, None), 1)])
+    assert said == is_chance * ["Unrelated images score 27.90 dB by this definition: its PSNR and MSE, published and ours, "
+                                "are chance."]
+
+
+@pytest.mark.parametrize(("metric", "text"), [
+    ("psnr", "PSNR 1.23, ours 4.57 ± 0.99"), ("ssim", "SSIM 1.235, ours 4.568 ± 0.988"), ("mse", "MSE 1.2, ours 4.6 ± 1.0"),
+    ("mae", "MAE 1.2, ours 4.6 ± 1.0"), ("levenshtein", "edits 1.23, ours 4.57 ± 0.99"),
+    ("jaccard_distance", "Jaccard 1.235, ours 4.568 ± 0.988")])
+def test_a_figure_as_text_has_the_digits_of_its_metric(metric, text):
+    assert str(misses.Figure(metric, 1.2346, (4.5678, 0.9876), 3)) == text
+    assert str(misses.Figure(metric, 1.2346, (4.5678, None), 1)) == text.split(" ±")[0]
