@@ -1,5 +1,4 @@
 """Pictures and texts <-> the bytes of a .tqae file, by a trained model."""
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,23 +59,23 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
     """
     if not model.bottleneck.is_binary:
         raise ValueError("the model is vanilla: its codes are floats; a .tqae file holds bits, of naive, fence or commit")
+    lines, extra = None, b""
     examples: Any
     if isinstance(model, ImageAutoencoder):
-        kind, (examples, extra) = IMAGES, _images(content, model, names)
+        examples, extra = _images(content, model, names)
     else:
-        kind, lines = TEXTS, _lines(content, model, names)
+        lines = _lines(content, model, names)
         examples = lines.coded
     if len(examples) * model.latent_size > _MAX_BITS:
         raise ValueError(f"{len(examples)} codes of {model.latent_size} bits are more than the {_MAX_BITS} bits that a file "
                          "holds; compress the content in several parts")
     bits = _in_parts(model.encode, examples, np.empty((len(examples), model.latent_size), np.bool_), "encode", progress)
-    if kind == TEXTS:
+    if lines is not None:
         extra = text_lines.to_extra(lines, _decode(model, bits, progress))
     shape, identity = code_shape(model), model_id(model)
     # A list of parents has to be worth its room in the file: for few codes a shorter one is chosen.
-    parents = parents_of(identity) if len(bits) >= _MANY else None
-    method, payload = encode_bits(bits, shape, parents)
-    return to_bytes(Container(identity, kind, method, len(bits), shape, extra, payload))
+    method, payload = encode_bits(bits, shape, parents_of(identity) if len(bits) >= _MANY else None)
+    return to_bytes(Container(identity, IMAGES if lines is None else TEXTS, method, len(bits), shape, extra, payload))
 
 
 def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpacked:
@@ -85,26 +84,27 @@ def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpack
     data: bytes. model: the one that made it. CodecError for a damaged file, one of another model, or one that promises
     more than pictures.MAX_VALUES pixels.
     """
-    container = from_bytes(data)
-    require_model(container, model)
-    shape = code_shape(model)
-    if container.shape != shape or (container.kind == IMAGES) != isinstance(model, ImageAutoencoder):
+    container, own, shape = from_bytes(data), model_id(model), code_shape(model)
+    kind, count, extra = container.kind, container.count, container.extra
+    if container.model_id != own:
+        raise CodecError(f"this .tqae file was made with the model {_called(container.model_id)}, and cannot be read with "
+                         f"{_called(own)}")
+    if container.shape != shape or (kind == IMAGES) != isinstance(model, ImageAutoencoder):
         raise CodecError(f"this .tqae file is damaged: its codes have shape {container.shape}, the model's {shape}")
-    if container.kind == TEXTS:
-        lines, checksum = text_lines.from_extra(container.extra, container.count)
-        decoded = _decode(model, _bits(container), progress)
+    if kind == TEXTS:
+        lines, checksum = text_lines.from_extra(extra, count)
+    else:
+        height, width, channels = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
+        values = count * height * width * channels
+        if values > pictures.MAX_VALUES:
+            raise CodecError(f"this .tqae file promises {count} images with {values} values; at most {pictures.MAX_VALUES} "
+                             "are read")
+        layout = pictures.from_extra(extra, count, (height, width)) if extra else None
+    decoded = _decode(model, decode_bits(container.payload, container.method, count, shape), progress)
+    if kind == TEXTS:
         return Unpacked(text_lines.put_together(lines, decoded), verbatim=len(lines.verbatim),
                         matches=text_lines.matches(lines, decoded, checksum))
-    input_shape: Shape = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
-    values = container.count * math.prod(input_shape)
-    if values > pictures.MAX_VALUES:
-        raise CodecError(f"this .tqae file promises {container.count} images with {values} values; at most "
-                         f"{pictures.MAX_VALUES} are read")
-    layout = None
-    if container.extra:
-        layout = pictures.from_extra(container.extra, container.count, (input_shape[0], input_shape[1]))
-    images = _decode(model, _bits(container), progress)
-    return Unpacked(images) if layout is None else Unpacked(pictures.join(images, layout.sizes), layout.names)
+    return Unpacked(decoded) if layout is None else Unpacked(pictures.join(decoded, layout.sizes), layout.names)
 
 
 def decompress(data: bytes, model: Autoencoder, *, progress: bool = False) -> Any:
@@ -145,14 +145,6 @@ def model_id(model: Autoencoder) -> bytes:
     return bytes.fromhex(model.model_id())[:MODEL_ID_BYTES]
 
 
-def require_model(container: Container, model: Autoencoder) -> None:
-    """CodecError unless the container's codes are this model's."""
-    own = model_id(model)
-    if container.model_id != own:
-        raise CodecError(f"this .tqae file was made with the model {_called(container.model_id)}, and cannot be read with "
-                         f"{_called(own)}")
-
-
 def _called(identity: bytes) -> str:
     name = name_of(identity)
     return f"{name} ({identity.hex()})" if name else identity.hex()
@@ -184,10 +176,6 @@ def _lines(content: Content, model: Any, names: Sequence[str] | None) -> text_li
     if names is not None:
         raise ValueError("names are for pictures; a text has none")
     return text_lines.take_apart(content, model.pad_to or model.max_length)
-
-
-def _bits(container: Container) -> np.ndarray:
-    return decode_bits(container.payload, container.method, container.count, container.shape)
 
 
 def _decode(model: Autoencoder, bits: np.ndarray, progress: bool) -> Any:

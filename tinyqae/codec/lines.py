@@ -10,12 +10,11 @@ The extra bytes of a file of text, with varints as in blocks.py, and deflated as
 The checksum tells a reader whose machine sums in another order, or runs another version, that a character came out
 differently: bits of codes are the same everywhere, what a network makes of them is so only almost always.
 """
-import zlib
 from dataclasses import dataclass
 
 from ..data import clean_sentence
 from ..errors import CodecError
-from .blocks import Reader, deflate, inflate, varint
+from .blocks import Reader, checksum, deflate, inflate, varint
 
 MAX_VERBATIM_BYTES = 1 << 28
 """The most bytes of lines that are kept as they are."""
@@ -78,7 +77,8 @@ def to_extra(lines: Lines, decoded: list[str]) -> bytes:
     if kept > MAX_VERBATIM_BYTES:
         raise ValueError(f"{len(lines.verbatim)} lines with {kept} bytes are not in the model's alphabet or too long for "
                          f"it; a file keeps at most {MAX_VERBATIM_BYTES} bytes of such lines")
-    parts = [bytes([_ENDS * lines.ends | _RETURNS * lines.returns]), _checksum(lines, decoded), varint(len(lines.verbatim))]
+    parts = [bytes([_ENDS * lines.ends | _RETURNS * lines.returns]), checksum(put_together(lines, decoded).encode()),
+             varint(len(lines.verbatim))]
     start = 0
     for before, line in lines.verbatim:
         encoded = line.encode()
@@ -89,22 +89,18 @@ def to_extra(lines: Lines, decoded: list[str]) -> bytes:
 
 def from_extra(extra: bytes, count: int) -> tuple[Lines, bytes]:
     """(Lines, checksum) in the extra bytes of a file with `count` codes; `coded` is empty. CodecError for other bytes."""
-    reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines")
-    flags, checksum = reader.take(1)[0], reader.take(4)
+    reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines of this .tqae file")
+    flags, stored = reader.take("flags", 1)[0], reader.take("checksum", 4)
     verbatim, start = [], 0
-    for _ in range(reader.varint()):
-        start += reader.varint()
-        verbatim.append((start, reader.text(reader.varint())))
+    for _ in range(reader.varint("their number")):
+        start += reader.varint("a distance")
+        verbatim.append((start, reader.text("a line")))
     reader.end()
     if flags > (_ENDS | _RETURNS) or start > count:
         raise CodecError("this .tqae file is damaged: its list of lines does not fit its codes")
-    return Lines([], verbatim, bool(flags & _ENDS), bool(flags & _RETURNS)), checksum
+    return Lines([], verbatim, bool(flags & _ENDS), bool(flags & _RETURNS)), stored
 
 
-def matches(lines: Lines, decoded: list[str], checksum: bytes) -> bool:
-    """Whether this machine decoded the lines as the writer's did."""
-    return _checksum(lines, decoded) == checksum
-
-
-def _checksum(lines: Lines, decoded: list[str]) -> bytes:
-    return zlib.crc32(put_together(lines, decoded).encode()).to_bytes(4, "little")
+def matches(lines: Lines, decoded: list[str], stored: bytes) -> bool:
+    """Whether this machine decoded the lines as the writer's did, by the checksum that is stored."""
+    return checksum(put_together(lines, decoded).encode()) == stored

@@ -19,8 +19,9 @@ from ..checkpoint import write_atomically
 from ..data.mnist import write_idx
 from ..data.pictures import one_line
 from ..errors import CodecError, DataError
+from .pictures import MAX_NAME_BYTES, check_picture
 
-LONGEST_NAME = 200
+LONGEST_NAME = MAX_NAME_BYTES
 """The most bytes in UTF-8 of a picture's name; file systems allow 255, with the ending and a temporary file's additions."""
 
 _FORBIDDEN = frozenset('<>:"/\\|?*')  # in names on Windows, "/" everywhere
@@ -40,9 +41,6 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
     *.png, *.bmp, *.tif, *.tiff      exactly one picture
     no ending, */, or a directory    a directory with a PNG for each image; it must be empty if it exists
 
-    A stack of grey images 3 pixels wide keeps its last axis in an .npy file, (N, H, 3, 1): without it, it would be read
-    as one colour picture.
-
     Args:
         path: str or path.
         images: a list of uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or one uint8 array (N, H, W, C) with C = 1 or 3.
@@ -56,43 +54,44 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
         BrokenPipeError: whoever reads standard output has stopped.
     """
     path = os.fspath(path)
-    pictures = _checked_pictures(images)
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise ValueError(f"the stack of images has shape {images.shape}, expected (N, H, W, C)")
+    for i, image in enumerate(images):
+        check_picture(image, f"image {i}")
     if names is not None:
-        _check_names(names, len(pictures))
-    if not pictures:
+        _check_names(names, len(images))
+    if not len(images):
         raise DataError(f"cannot write {one_line(path)}: there are no images")
-    ending = os.path.splitext(path)[1].lower()
+    pictures = [image[..., 0] if image.shape[2:] == (1,) else image for image in images]
+    form = os.path.splitext(path)[1].lower()
     if path == "-":
-        if isinstance(images, np.ndarray):
-            write_parts(path, _npy(_as_stack(path, pictures)))
-        else:
-            write_parts(path, [_picture(_the_only(path, pictures), "PNG")])
-    elif os.path.isdir(path) or _ends_as_directory(path):
+        form = ".npy" if isinstance(images, np.ndarray) else ".png"
+    elif _is_directory(path):
+        form = ""
+    elif path.endswith("-ubyte"):
+        form = ".idx"
+    if not form:
         _write_directory(path, pictures, names)
-    elif path.endswith("-ubyte") or ending == ".idx":
-        write_parts(path, [_idx(path, pictures)])
-    elif ending == ".npy":
-        write_parts(path, _npy(_as_stack(path, pictures)))
-    elif ending in _PICTURES:
-        write_parts(path, [_picture(_the_only(path, pictures), _PICTURES[ending])])
-    elif not ending:
-        _write_directory(path, pictures, names)
+    elif form in (".npy", ".idx"):
+        write_parts(path, _stack(path, form, pictures))
+    elif form in _PICTURES:
+        if len(pictures) > 1:
+            raise DataError(f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in "
+                            ".npy, or in / for a directory of pictures")
+        write_parts(path, [_picture(pictures[0], _PICTURES[form])])
     else:
-        why = "would lose something again" if ending in _LOSSY else "is no form that is written"
-        raise DataError(f"cannot write {one_line(path)}: {one_line(ending)} {why}; give a name that ends in .png, .bmp, "
+        why = "would lose something again" if form in _LOSSY else "is no form that is written"
+        raise DataError(f"cannot write {one_line(path)}: {one_line(form)} {why}; give a name that ends in .png, .bmp, "
                         ".tif or .npy, or in / for a directory of pictures")
 
 
 def write_text(path: FilePath, text: str) -> None:
     """Write a text in UTF-8, as it is; "-" is standard output, and a file that exists is replaced.
 
-    Raises:
-        UnicodeEncodeError: the text holds half a surrogate pair.
-        DataError: the path cannot be written; in one line.
-        BrokenPipeError: whoever reads standard output has stopped.
+    UnicodeEncodeError for half a surrogate pair; DataError and BrokenPipeError as write_images.
     """
     path, data = os.fspath(path), text.encode()
-    if os.path.isdir(path) or _ends_as_directory(path):
+    if _is_directory(path):
         raise DataError(f"cannot write {one_line(path)}: it names a directory; give the name of a file")
     write_parts(path, [data])
 
@@ -132,14 +131,10 @@ def _check_names(names: Sequence[str], count: int) -> None:
     seen = set()
     for name in names:
         if not plain_name(name):
-            raise CodecError(f"an image is called {_excerpt(name)}, which is no plain file name: nothing is written")
+            raise CodecError(f"an image is called {ascii(name)[:100]}, which is no plain file name: nothing is written")
         if _key(name) in seen:
-            raise CodecError(f"two images are called {_excerpt(name)}, at least up to case: nothing is written")
+            raise CodecError(f"two images are called {ascii(name)[:100]}, at least up to case: nothing is written")
         seen.add(_key(name))
-
-
-def _excerpt(name: str) -> str:
-    return ascii(name)[:100]
 
 
 def _is_reserved(name: str) -> bool:
@@ -167,53 +162,31 @@ def _cut(name: str, length: int) -> str:
     return name.encode()[:length].decode(errors="ignore")
 
 
-def _checked_pictures(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-    """The images as a list of uint8 arrays (H, W) or (H, W, 3)."""
-    if isinstance(images, np.ndarray) and images.ndim != 4:
-        raise ValueError(f"the stack of images has shape {images.shape}, expected (N, H, W, C)")
-    for image in images:
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            raise TypeError(f"an image is {getattr(image, 'dtype', type(image).__name__)}, expected a uint8 NumPy array")
-        if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or image.size == 0:
-            raise ValueError(f"an image has shape {image.shape}, expected (H, W), (H, W, 1) or (H, W, 3)")
-    return [image[..., 0] if image.shape[2:] == (1,) else image for image in images]
-
-
-def _the_only(path: str, pictures: list[np.ndarray]) -> np.ndarray:
-    if len(pictures) > 1:
-        raise DataError(f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in .npy, "
-                        "or in / for a directory of pictures")
-    return pictures[0]
-
-
-def _as_stack(path: str, pictures: list[np.ndarray]) -> np.ndarray:
-    """uint8 (N, H, W) or (N, H, W, 3)."""
-    shapes = sorted({picture.shape for picture in pictures})
-    if len(shapes) > 1:
-        raise DataError(f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
-                        "give a name that ends in / for a directory of pictures")
-    return np.stack(pictures)
-
-
 def _output(path: FilePath) -> str:
     return "standard output" if path == "-" else one_line(path)
 
 
-def _npy(stack: np.ndarray) -> list[bytes | memoryview]:
-    """The parts of an .npy file."""
-    if stack.ndim == 3 and stack.shape[2] == 3:
+def _stack(path: str, form: str, pictures: list[np.ndarray]) -> list[bytes | memoryview]:
+    """The parts of an .npy or .idx file.
+
+    A stack of grey images 3 pixels wide keeps its last axis in an .npy file, (N, H, 3, 1): without it, it would be read
+    as one colour picture.
+    """
+    shapes = sorted({picture.shape for picture in pictures})
+    if len(shapes) > 1:
+        raise DataError(f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
+                        "give a name that ends in / for a directory of pictures")
+    stack = np.stack(pictures)
+    if form == ".idx":
+        if stack.ndim != 3:
+            raise DataError(f"{one_line(path)} takes grey images, and these have colours; give a name that ends in .npy")
+        return [write_idx(stack)]
+    if stack.shape[2:] == (3,):
         stack = stack[..., np.newaxis]
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(stack))
     # np.save would ask for the position in the file, which a pipe does not have.
     return [header.getvalue(), stack.data]
-
-
-def _idx(path: str, pictures: list[np.ndarray]) -> bytes:
-    stack = _as_stack(path, pictures)
-    if stack.ndim != 3:
-        raise DataError(f"{one_line(path)} takes grey images, and these have colours; give a name that ends in .npy")
-    return write_idx(stack)
 
 
 def _picture(picture: np.ndarray, form: str) -> memoryview:
@@ -241,8 +214,8 @@ def write_parts(path: FilePath, parts: Sequence[bytes | memoryview]) -> None:
         raise DataError(f"cannot write {_output(path)}: {error.strerror}") from error
 
 
-def _ends_as_directory(path: str) -> bool:
-    return path.endswith(("/", os.sep))
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) or path.endswith(("/", os.sep))
 
 
 def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str] | None) -> None:

@@ -26,17 +26,17 @@ of channels plus its channel, as wide as the largest index. Then the blocks.
 A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that nothing is given
 out that did not go in: not from a damaged payload, and not on a machine that computes other probabilities.
 """
-import importlib
 import math
 import operator
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from constriction import stream
 
 from ..annotations import Shape
-from ..errors import CodecError, MissingPackage
+from ..errors import CodecError
+from .blocks import checksum
 from .parents import NEIGHBOURS, PARENT_COUNT_BITS, Parents, choose_parents, index_bits, neighbours
 
 PACKED, CODED = 0, 1
@@ -58,6 +58,10 @@ in all. This does, and is nearly twice what the large CNN makes of 20,000 x 20,0
 # How much is coded in one step; the format does not depend on it.
 _STEP_BITS = 1 << 16
 
+# Models of a bit: with probabilities to be given, and of 1/2. perfect=False rounds a probability to 24 bits by a
+# multiplication, the same in constriction 0.4 and 0.5. Of two values, Categorical is Bernoulli in half the time.
+_BIT, _EVEN = stream.model.Categorical(perfect=False), stream.model.Bernoulli(0.5, perfect=False)
+
 
 def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) -> tuple[int, bytes]:
     """The bytes of codes, by the method that makes fewer.
@@ -69,8 +73,7 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
             most of the time.
 
     Returns:
-        (method, payload): PACKED or CODED, and bytes; at most ceil(N L / 8) of them. PACKED whenever the package
-        constriction is not installed, or the codes exceed MAX_CODED_BITS.
+        (method, payload): PACKED or CODED, and at most ceil(N L / 8) bytes. PACKED if the codes exceed MAX_CODED_BITS.
 
     Raises:
         TypeError: bits is not a bool NumPy array, or shape holds no integers.
@@ -83,35 +86,24 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
         raise ValueError(f"bits has shape {bits.shape}, expected (N, {height * width * channels}) for codes of shape "
                          f"{tuple(shape)}")
     packed = np.packbits(bits).tobytes()
-    constriction = _constriction()
-    if constriction is None or not 0 < bits.size <= MAX_CODED_BITS:
+    if not 0 < bits.size <= MAX_CODED_BITS:
         return PACKED, packed
-    coder, maps = _Encoder(constriction), bits.reshape(-1, height, width, channels)
+    coder, maps = _Encoder(), bits.reshape(-1, height, width, channels)
     if parents is None:
         parents = choose_parents(maps)
-    _write_parents(coder, parents, height * width)
+    coder.write_parents(parents, height * width)
     _code_items(coder, parents, maps)
-    coded = _checksum(packed) + coder.words()
+    coded = checksum(packed) + coder.range_coder.get_compressed().astype("<u4").tobytes()
     return (CODED, coded) if len(coded) < len(packed) else (PACKED, packed)
 
 
 def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.ndarray:
-    """The codes that encode_bits made these bytes of.
-
-    Args:
-        payload: bytes.
-        method: PACKED or CODED.
-        count: N, the number of codes, 0 or more.
-        shape: as encode_bits was given it.
-
-    Returns:
-        bool array (N, L).
+    """The codes, bool (N, L), that encode_bits made these bytes of; count: N, 0 or more.
 
     Raises:
         CodecError: the payload is damaged, or not one of so many codes; or the method is unknown. Damage to packed bits
             shows only in their number; the container has a checksum for them.
-        MissingPackage: the method is CODED and constriction is not installed.
-        TypeError: shape holds no integers. ValueError: it is not (L,) or (h, w, c), or L exceeds MAX_CODE_SIZE.
+        TypeError, ValueError: shape is not what encode_bits takes.
     """
     height, width, channels = map_shape(shape)
     size = height * width * channels
@@ -121,14 +113,10 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
         if bits[count * size:].any():
             raise CodecError("the payload is damaged: the bits that fill up its last byte are not all 0")
         return bits[:count * size].reshape(count, size)
-    constriction = _constriction()
-    if constriction is None:
-        raise MissingPackage("the codes are entropy-coded; to read them, pip install 'tinyqae[codec]' (constriction)",
-                             name="constriction")
-    coder = _Decoder(constriction, payload[CHECKSUM_BYTES:])
+    coder = _Decoder(payload[CHECKSUM_BYTES:])
     bits = np.empty((count, size), np.bool_)
-    _code_items(coder, _read_parents(coder, channels, height * width), bits.reshape(-1, height, width, channels))
-    if not coder.is_at_end() or _checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
+    _code_items(coder, coder.read_parents(channels, height * width), bits.reshape(-1, height, width, channels))
+    if not coder.range_coder.maybe_exhausted() or checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
         raise CodecError("the payload is damaged: its checksum is not that of its bits")
     return bits
 
@@ -150,6 +138,19 @@ def check_size(method: int, count: int, size: int, payload_bytes: int) -> None:
                              f"multiple of 4, and fewer than the {packed} of packed bits")
     else:
         raise CodecError(f"method {method!r} is unknown; this version reads {PACKED} (packed) and {CODED} (entropy-coded)")
+
+
+def map_shape(shape: Shape) -> tuple[int, int, int]:
+    """(h, w, c) of a code's layout; a flat code is one place with L channels. TypeError or ValueError for other things."""
+    try:
+        sides = tuple(operator.index(side) for side in shape)
+    except TypeError as error:
+        raise TypeError(f"shape is {shape!r}, expected whole numbers (L,) or (h, w, c)") from error
+    if len(sides) not in (1, 3) or min(sides) < 1 or math.prod(sides) > MAX_CODE_SIZE:
+        raise ValueError(f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} "
+                         "bits in all")
+    height, width, channels = sides if len(sides) == 3 else (1, 1, *sides)
+    return height, width, channels
 
 
 # ---- the stream: what both sides do in the same order ------------------------------------------------------------------
@@ -237,35 +238,13 @@ def _runs(step: slice, sources: np.ndarray, border: int) -> Iterator[slice]:
     yield slice(start, step.stop)
 
 
-def _write_parents(coder: "_Encoder", parents: Parents, places: int) -> None:
-    """For each channel the number of its parents, then the index of each among all candidates."""
-    channels = len(parents)
-    coder.write_numbers([len(chosen) for chosen in parents], PARENT_COUNT_BITS)
-    coder.write_numbers([NEIGHBOURS.index((down, right)) * channels + other for chosen in parents
-                         for down, right, other in chosen], index_bits(channels, places))
-
-
-def _read_parents(coder: "_Decoder", channels: int, places: int) -> Parents:
-    """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
-    counts = coder.read_numbers(channels, PARENT_COUNT_BITS)
-    indices = iter(coder.read_numbers(sum(counts), index_bits(channels, places)))
-    parents = []
-    for channel, count in enumerate(counts):
-        chosen = [divmod(next(indices), channels) for _ in range(count)]
-        if any(neighbour >= neighbours(places) or neighbour == 0 and other >= channel for neighbour, other in chosen):
-            raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
-        parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in chosen])
-    return parents
-
-
 class _Encoder:
     """Takes bits and their probabilities of being 1."""
 
     decodes = False
 
-    def __init__(self, constriction: Any):
-        self._encoder = constriction.stream.queue.RangeEncoder()
-        self._model, self._even = _models(constriction)
+    def __init__(self) -> None:
+        self.range_coder = stream.queue.RangeEncoder()
 
     def code(self, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """Code rows[step] of uint8 rows (K, n).
@@ -274,17 +253,20 @@ class _Encoder:
         bits of a step. Returns how often each was 0 and 1, (c 2^D, 2).
         """
         outcomes = _outcomes(rows, step, sources)
-        self._encoder.encode(rows[step].ravel().astype(np.int32), self._model,
-                             probabilities.repeat(2, axis=0).take(outcomes, axis=0))
+        self.range_coder.encode(rows[step].ravel().astype(np.int32), _BIT,
+                                probabilities.repeat(2, axis=0).take(outcomes, axis=0))
         return np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
 
-    def write_numbers(self, numbers: list[int], width: int) -> None:
-        """Append whole numbers of `width` bits each."""
-        bits = np.array(numbers, np.int32)[:, np.newaxis] >> np.arange(width, dtype=np.int32)[::-1] & 1
-        self._encoder.encode(bits.ravel(), self._even)
+    def write_parents(self, parents: Parents, places: int) -> None:
+        """For each channel the number of its parents, then the index of each among all candidates."""
+        channels = len(parents)
+        self._write_numbers([len(chosen) for chosen in parents], PARENT_COUNT_BITS)
+        self._write_numbers([NEIGHBOURS.index((down, right)) * channels + other for chosen in parents
+                             for down, right, other in chosen], index_bits(channels, places))
 
-    def words(self) -> bytes:
-        return self._encoder.get_compressed().astype("<u4").tobytes()
+    def _write_numbers(self, numbers: list[int], width: int) -> None:
+        bits = np.array(numbers, np.int32)[:, np.newaxis] >> np.arange(width, dtype=np.int32)[::-1] & 1
+        self.range_coder.encode(bits.ravel(), _EVEN)
 
 
 class _Decoder:
@@ -292,9 +274,8 @@ class _Decoder:
 
     decodes = True
 
-    def __init__(self, constriction: Any, words: bytes):
-        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
-        self._model, self._even = _models(constriction)
+    def __init__(self, words: bytes):
+        self.range_coder = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
         # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
         self._bits_left = 2 * 8 * len(words) + 128
 
@@ -303,7 +284,7 @@ class _Decoder:
         first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
         for run in _runs(step, sources, len(rows) - 1):
             cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start:run.stop - step.start]
-            rows[run] = self._decode(self._model, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
+            rows[run] = self._decode(_BIT, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
         tally = np.bincount(_outcomes(rows, step, sources), minlength=probabilities.size).reshape(-1, 2)
         # Beyond its end a stream goes on as zeros: without this, a few bytes of garbage cost the minute of a full payload.
         self._bits_left += (tally * np.log2(probabilities)).sum()
@@ -311,27 +292,27 @@ class _Decoder:
             raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
         return tally
 
-    def read_numbers(self, count: int, width: int) -> list[int]:
-        """A list of the next `count` whole numbers of `width` bits each."""
-        bits = self._decode(self._even, count * width).reshape(count, width)
-        return (bits @ (1 << np.arange(width)[::-1])).tolist()
+    def read_parents(self, channels: int, places: int) -> Parents:
+        """What write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
+        counts = self._read_numbers(channels, PARENT_COUNT_BITS)
+        indices = iter(self._read_numbers(sum(counts), index_bits(channels, places)))
+        parents = []
+        for channel, count in enumerate(counts):
+            chosen = [divmod(next(indices), channels) for _ in range(count)]
+            if any(neighbour >= neighbours(places) or neighbour == 0 and other >= channel for neighbour, other in chosen):
+                raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
+            parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in chosen])
+        return parents
 
-    def is_at_end(self) -> bool:
-        return self._decoder.maybe_exhausted()
+    def _read_numbers(self, count: int, width: int) -> list[int]:
+        bits = self._decode(_EVEN, count * width).reshape(count, width)
+        return (bits @ (1 << np.arange(width)[::-1])).tolist()
 
     def _decode(self, model: Any, what: Any) -> np.ndarray:
         try:
-            return self._decoder.decode(model, what)
+            return self.range_coder.decode(model, what)
         except AssertionError as error:  # constriction's answer to words that no encoder writes
             raise CodecError("the payload is damaged: the range decoder cannot read it") from error
-
-
-def _models(constriction: Any) -> tuple[Any, Any]:
-    """(a model of a bit with probabilities to be given, one of 1/2)."""
-    # perfect=False rounds a probability to 24 bits by a multiplication, the same in constriction 0.4 and 0.5. Of two
-    # values, Categorical is Bernoulli, bit for bit, in half the time.
-    model = constriction.stream.model
-    return model.Categorical(perfect=False), model.Bernoulli(0.5, perfect=False)
 
 
 def _outcomes(rows: np.ndarray, step: slice, sources: np.ndarray) -> np.ndarray:
@@ -342,31 +323,3 @@ def _outcomes(rows: np.ndarray, step: slice, sources: np.ndarray) -> np.ndarray:
     outcomes += outcomes
     outcomes += rows[step]
     return np.add(outcomes, (np.arange(len(outcomes)) << len(sources) + 1)[:, np.newaxis]).ravel()
-
-
-def _checksum(packed: bytes | memoryview) -> bytes:
-    return zlib.crc32(packed).to_bytes(CHECKSUM_BYTES, "little")
-
-
-# ---- arguments ---------------------------------------------------------------------------------------------------------
-
-
-def map_shape(shape: Shape) -> tuple[int, int, int]:
-    """(h, w, c) of a code's layout; a flat code is one place with L channels. TypeError or ValueError for other things."""
-    try:
-        sides = tuple(operator.index(side) for side in shape)
-    except TypeError as error:
-        raise TypeError(f"shape is {shape!r}, expected whole numbers (L,) or (h, w, c)") from error
-    if len(sides) not in (1, 3) or min(sides) < 1 or math.prod(sides) > MAX_CODE_SIZE:
-        raise ValueError(f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} "
-                         "bits in all")
-    height, width, channels = sides if len(sides) == 3 else (1, 1, *sides)
-    return height, width, channels
-
-
-def _constriction() -> Any:
-    """The package, or None where it is not installed."""
-    try:
-        return importlib.import_module("constriction")
-    except ImportError:
-        return None

@@ -23,7 +23,7 @@ from .blocks import Reader, deflate, inflate, varint
 MAX_VALUES = 1 << 31
 """The most values that a file of pictures decodes to, one byte each: 2 GiB. Compressing more is refused too."""
 
-_MAX_NAME_BYTES = 200
+MAX_NAME_BYTES = 200
 
 Size = tuple[int, int]
 
@@ -37,7 +37,7 @@ class Layout:
 
     def tiles(self, tile: Size) -> int:
         """How many tiles (height, width) all pictures take."""
-        return sum(_count(size, tile) for size in self.sizes)
+        return sum(-(-height // tile[0]) * -(-width // tile[1]) for height, width in self.sizes)
 
 
 def cut(pictures: Sequence[np.ndarray], input_shape: Shape) -> np.ndarray:
@@ -45,21 +45,26 @@ def cut(pictures: Sequence[np.ndarray], input_shape: Shape) -> np.ndarray:
     (h, w, C).
 
     A grey picture becomes one of three equal channels where the model has three; a colour picture is not made grey.
-    ValueError names the picture that does not fit.
+    TypeError or ValueError names the picture that does not fit.
     """
     height, width, channels = input_shape
-    counts = []
     for i, picture in enumerate(pictures):
-        _check(i, picture, channels)
-        counts.append(_count(picture.shape[:2], (height, width)))
-    if sum(counts) * height * width * channels > MAX_VALUES:
-        raise ValueError(f"the pictures take {sum(counts)} tiles of {height}x{width}x{channels}, and a file holds at most "
+        check_picture(picture, f"picture {i}")
+        if picture.shape[2:] == (3,) and channels < 3:
+            raise ValueError(f"picture {i} has colours, and this model knows grey alone; make it grey, or use a model of "
+                             "colour pictures")
+    count = Layout(tuple(picture.shape[:2] for picture in pictures), None).tiles((height, width))
+    if count * height * width * channels > MAX_VALUES:
+        raise ValueError(f"the pictures take {count} tiles of {height}x{width}x{channels}, and a file holds at most "
                          f"{MAX_VALUES} values; compress them in several parts")
-    tiles = np.empty((sum(counts), height, width, channels), np.uint8)
-    start = 0
-    for picture, count in zip(pictures, counts, strict=True):
-        tiles[start:start + count] = _cut_one(np.atleast_3d(picture), input_shape)
-        start += count
+    tiles, start = np.empty((count, height, width, channels), np.uint8), 0
+    for picture in pictures:
+        rows, columns = picture.shape[:2]
+        padded = np.pad(np.atleast_3d(picture), ((0, -rows % height), (0, -columns % width), (0, 0)), mode="edge")
+        grid = padded.reshape(len(padded) // height, height, -1, width, padded.shape[2]).swapaxes(1, 2)
+        stop = start + grid.shape[0] * grid.shape[1]
+        tiles[start:stop] = grid.reshape(-1, height, width, padded.shape[2])
+        start = stop
     return tiles
 
 
@@ -70,7 +75,7 @@ def join(tiles: np.ndarray, sizes: Iterable[Size]) -> list[np.ndarray]:
     for rows, columns in sizes:
         down, across = -(-rows // height), -(-columns // width)
         part = tiles[start:start + down * across].reshape(down, across, height, width, channels)
-        whole = part.transpose(0, 2, 1, 3, 4).reshape(down * height, across * width, channels)
+        whole = part.swapaxes(1, 2).reshape(down * height, across * width, channels)
         pictures.append(np.ascontiguousarray(whole[:rows, :columns]))
         start += down * across
     return pictures
@@ -83,8 +88,8 @@ def to_extra(layout: Layout) -> bytes:
     parts.append(bytes([layout.names is not None]))
     for name in layout.names or ():
         encoded = name.encode()
-        if not 0 < len(encoded) <= _MAX_NAME_BYTES:
-            raise ValueError(f"name {name!r} has {len(encoded)} bytes in UTF-8, expected 1 to {_MAX_NAME_BYTES}")
+        if not 0 < len(encoded) <= MAX_NAME_BYTES:
+            raise ValueError(f"name {name!r} has {len(encoded)} bytes in UTF-8, expected 1 to {MAX_NAME_BYTES}")
         parts += [varint(len(encoded)), encoded]
     return deflate(b"".join(parts))
 
@@ -94,13 +99,14 @@ def from_extra(extra: bytes, count: int, tile: Size | None = None) -> Layout:
     (height, width) is known, unless it is one of so many tiles.
     """
     # A picture has at least one tile.
-    reader = Reader(inflate(extra, limit=count * (2 * 9 + 9 + _MAX_NAME_BYTES) + 16), "the list of pictures")
-    pictures = reader.varint()
+    data = inflate(extra, limit=count * (2 * 9 + 9 + MAX_NAME_BYTES) + 16)
+    reader = Reader(data, "the list of pictures of this .tqae file")
+    pictures = reader.varint("their number")
     if pictures > count:
         raise CodecError(f"this .tqae file promises {pictures} pictures of {count} tiles")
-    sizes = tuple((reader.varint(), reader.varint()) for _ in range(pictures))
-    named = reader.take(1)[0]
-    names = tuple(reader.text(reader.varint()) for _ in range(pictures)) if named == 1 else None
+    sizes = tuple((reader.varint("a height"), reader.varint("a width")) for _ in range(pictures))
+    named = reader.take("whether names follow", 1)[0]
+    names = tuple(reader.text("a name") for _ in range(pictures)) if named == 1 else None
     reader.end()
     layout = Layout(sizes, names)
     if named > 1 or any(min(size) < 1 for size in sizes) or tile and layout.tiles(tile) != count:
@@ -108,25 +114,9 @@ def from_extra(extra: bytes, count: int, tile: Size | None = None) -> Layout:
     return layout
 
 
-def _count(size: Size, tile: Size) -> int:
-    return -(-size[0] // tile[0]) * -(-size[1] // tile[1])
-
-
-def _check(i: int, picture: np.ndarray, channels: int) -> None:
+def check_picture(picture: np.ndarray, what: str) -> None:
+    """TypeError or ValueError, which calls it `what`, unless it is a uint8 array (H, W), (H, W, 1) or (H, W, 3)."""
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-        raise TypeError(f"picture {i} is {getattr(picture, 'dtype', type(picture).__name__)}, expected a uint8 array")
-    found = 1 if picture.ndim == 2 else picture.shape[-1] if picture.ndim == 3 else None
-    if found not in (1, 3) or 0 in picture.shape:
-        raise ValueError(f"picture {i} has shape {picture.shape}, expected (H, W), (H, W, 1) or (H, W, 3), not empty")
-    if found > channels:
-        raise ValueError(f"picture {i} has colours, and this model knows grey alone; make it grey, or use a model of colour "
-                         "pictures")
-
-
-def _cut_one(picture: np.ndarray, input_shape: Shape) -> np.ndarray:
-    height, width, channels = input_shape
-    rows, columns = picture.shape[:2]
-    picture = np.pad(picture, ((0, -rows % height), (0, -columns % width), (0, 0)), mode="edge")
-    down, across = picture.shape[0] // height, picture.shape[1] // width
-    tiles = picture.reshape(down, height, across, width, -1).transpose(0, 2, 1, 3, 4)
-    return np.broadcast_to(tiles, (down, across, height, width, channels)).reshape(-1, height, width, channels)
+        raise TypeError(f"{what} is {getattr(picture, 'dtype', type(picture).__name__)}, expected a uint8 array")
+    if picture.ndim < 2 or picture.shape[2:] not in ((), (1,), (3,)) or 0 in picture.shape:
+        raise ValueError(f"{what} has shape {picture.shape}, expected (H, W), (H, W, 1) or (H, W, 3), not empty")
