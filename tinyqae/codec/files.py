@@ -12,6 +12,7 @@ from ..errors import CodecError
 from ..models.images import ImageAutoencoder
 from . import lines as text_lines
 from . import pictures
+from .blocks import checksum
 from .container import IMAGES, MODEL_ID_BYTES, TEXTS, Container, from_bytes, to_bytes
 from .models import name_of, parents_of
 from .payload import CODED, decode_bits, encode_bits
@@ -71,7 +72,7 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
                          "holds; compress the content in several parts")
     bits = _in_parts(model.encode, examples, np.empty((len(examples), model.latent_size), np.bool_), "encode", progress)
     if lines is not None:
-        extra = text_lines.to_extra(lines, _decode(model, bits, progress))
+        extra = text_lines.to_extra(lines, text_lines.put_together(lines, _decode(model, bits, progress)))
     shape, identity = code_shape(model), model_id(model)
     # A list of parents has to be worth its room in the file: for few codes a shorter one is chosen.
     method, payload = encode_bits(bits, shape, parents_of(identity) if len(bits) >= _MANY else None)
@@ -92,19 +93,19 @@ def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpack
     if container.shape != shape or (kind == IMAGES) != isinstance(model, ImageAutoencoder):
         raise CodecError(f"this .tqae file is damaged: its codes have shape {container.shape}, the model's {shape}")
     if kind == TEXTS:
-        lines, checksum = text_lines.from_extra(extra, count)
+        lines, written = text_lines.from_extra(extra, count)
     else:
         height, width, channels = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
         values = count * height * width * channels
         if values > pictures.MAX_VALUES:
             raise CodecError(f"this .tqae file promises {count} images with {values} values; at most {pictures.MAX_VALUES} "
                              "are read")
-        layout = pictures.from_extra(extra, count, (height, width)) if extra else None
+        sizes, names = pictures.from_extra(extra, count, (height, width)) if extra else (None, None)
     decoded = _decode(model, decode_bits(container.payload, container.method, count, shape), progress)
     if kind == TEXTS:
-        return Unpacked(text_lines.put_together(lines, decoded), verbatim=len(lines.verbatim),
-                        matches=text_lines.matches(lines, decoded, checksum))
-    return Unpacked(decoded) if layout is None else Unpacked(pictures.join(decoded, layout.sizes), layout.names)
+        text = text_lines.put_together(lines, decoded)
+        return Unpacked(text, verbatim=len(lines.verbatim), matches=checksum(text.encode()) == written)
+    return Unpacked(decoded) if sizes is None else Unpacked(pictures.join(decoded, sizes), names)
 
 
 def decompress(data: bytes, model: Autoencoder, *, progress: bool = False) -> Any:
@@ -129,9 +130,9 @@ def contents(data: bytes) -> dict[str, Any]:
         return {**found, "lines": container.count + len(lines.verbatim), "verbatim_lines": len(lines.verbatim)}
     if not container.extra:
         return {**found, "pictures": container.count, "sizes": [], "pixels": None}
-    layout = pictures.from_extra(container.extra, container.count)
-    return {**found, "pictures": len(layout.sizes), "sizes": [list(size) for size in layout.sizes[:10]],
-            "pixels": sum(height * width for height, width in layout.sizes)}
+    sizes, _ = pictures.from_extra(container.extra, container.count)
+    return {**found, "pictures": len(sizes), "sizes": [list(size) for size in sizes[:10]],
+            "pixels": sum(height * width for height, width in sizes)}
 
 
 def code_shape(model: Autoencoder) -> Shape:
@@ -167,7 +168,7 @@ def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | No
     sizes = tuple(picture.shape[:2] for picture in content)
     if names is None and all(size == own[:2] for size in sizes):
         return tiles, b""
-    return tiles, pictures.to_extra(pictures.Layout(sizes, None if names is None else tuple(names)))
+    return tiles, pictures.to_extra(sizes, names)
 
 
 def _lines(content: Content, model: Any, names: Sequence[str] | None) -> text_lines.Lines:

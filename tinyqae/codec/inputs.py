@@ -19,18 +19,9 @@ from typing import BinaryIO
 import numpy as np
 
 from ..annotations import FilePath
+from ..data import pictures
 from ..data.mnist import read_idx
-from ..data.pictures import (
-    UNREADABLE,
-    bytes_of_floats,
-    check_size,
-    damaged,
-    in_lines,
-    one_line,
-    read_file,
-    read_folder,
-    read_picture,
-)
+from ..data.pictures import damaged, one_line
 from ..errors import DataError
 from .outputs import plain_names
 
@@ -94,30 +85,31 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
     """
     if not paths:
         raise DataError("there is no input; give files, a directory, or - for standard input")
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     names: list[str] = []
     notes: dict[str, list[str]] = {}
     size = size_as_arrays = 0
     for path in [os.fspath(path) for path in paths]:
-        before = len(pictures)
+        before = len(images)
         for name, picture, length in _folder(path, notes) if os.path.isdir(path) else [_file(path, stdin, notes)]:
             if picture.ndim == 4:
                 if len(paths) > 1:
                     raise DataError(f"{_shown(path)} is a stack of images; give it alone, not with {len(paths) - 1} other "
                                     "files")
                 stack = picture[..., 0] if picture.shape[3] == 1 else picture
-                return Inputs(stack, None, length, in_lines(notes))
-            pictures.append(picture)
+                return Inputs(stack, None, length, pictures.in_lines(notes))
+            images.append(picture)
             names.append(Path(name).stem)
             size += length
             size_as_arrays += picture.nbytes
             if size_as_arrays > MAX_STACK_BYTES:
                 raise DataError(f"with {one_line(name)}, all pictures take more than {MAX_STACK_BYTES >> 20} MiB; give "
                                 "fewer at once")
-        if len(pictures) == before:
-            raise DataError(f"the directory {one_line(path)} has no pictures, and {len(notes.get(UNREADABLE, ()))} other "
-                            "visible files; give one with pictures in it, or a file by its name")
-    return Inputs(pictures, plain_names(names), size, in_lines(notes))
+        if len(images) == before:
+            others = len(notes.get(pictures.UNREADABLE, ()))
+            raise DataError(f"the directory {one_line(path)} has no pictures, and {others} other visible files; give one "
+                            "with pictures in it, or a file by its name")
+    return Inputs(images, plain_names(names), size, pictures.in_lines(notes))
 
 
 def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> TextInput:
@@ -141,13 +133,13 @@ def _shown(path: str) -> str:
 
 
 def _folder(path: str, notes: dict[str, list[str]]) -> Iterator[Found]:
-    for name, picture in read_folder(path, notes):
+    for name, picture in pictures.read_folder(path, notes):
         yield name, picture, os.path.getsize(Path(path, name))
 
 
 def _file(path: str, stdin: BinaryIO | None, notes: dict[str, list[str]]) -> Found:
     data, shown = _read(path, stdin, MAX_STACK_BYTES)
-    read = next((reader for beginning, reader in _READERS if re.match(beginning, data)), read_picture)
+    read = next((reader for beginning, reader in _READERS if re.match(beginning, data)), pictures.read_picture)
     array, done = read(data, shown)
     for what in done:
         notes.setdefault(what, []).append(shown)
@@ -158,7 +150,7 @@ def _read(path: str, stdin: BinaryIO | None, limit: int) -> tuple[bytes, str]:
     """(bytes of a file, its name in messages), the bytes at least one and at most `limit`."""
     name = _shown(path)
     try:
-        data = _read_at_most(stdin or sys.stdin.buffer, limit + 1) if path == "-" else read_file(path, limit)
+        data = _read_at_most(stdin or sys.stdin.buffer, limit + 1) if path == "-" else pictures.read_file(path, limit)
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror or error}") from error
     if len(data) > limit:
@@ -206,7 +198,7 @@ def _idx(data: bytes, name: str) -> Images:
         stack = read_idx(data)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    check_size(name, *stack.shape[1:])
+    pictures.check_size(name, *stack.shape[1:])
     return stack[..., np.newaxis], []
 
 
@@ -246,11 +238,11 @@ def _npy(data: bytes, name: str) -> Images:
             notes.append(f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it after "
                          "transpose(1, 2, 0)")
         shape = (*shape, 1)
-    check_size(name, *(shape[1:3] if len(shape) == 4 else shape[:2]))
+    pictures.check_size(name, *(shape[1:3] if len(shape) == 4 else shape[:2]))
     if dtype.kind == "b":
         values = np.uint8(255) * (values.view(np.uint8) != 0)
     elif dtype.kind == "f":
-        values = bytes_of_floats(values, name)
+        values = pictures.bytes_of_floats(values, name)
         notes.append("floating-point values rounded to bytes")
     return np.ascontiguousarray(values.reshape(shape, order="F" if column_major else "C")), notes
 

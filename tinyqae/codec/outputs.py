@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -102,9 +103,7 @@ def plain_name(name: str) -> bool:
     That leaves out whatever is empty, longer than LONGEST_NAME, holds a separator, a drive or a character that Windows
     forbids or nobody can see, begins with a dot, ends with a dot or a space, or names a device on Windows.
     """
-    return (isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()
-            and len(name.encode()) <= LONGEST_NAME and _FORBIDDEN.isdisjoint(name)
-            and name[0] != "." and name[-1] not in ". " and not _is_reserved(name))
+    return isinstance(name, str) and _cleaned(name) == name
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
@@ -112,17 +111,15 @@ def plain_names(names: Iterable[str]) -> list[str]:
 
     What may not be in a name becomes "_". Names that some system would take for the same one get -2, -3, ...
     """
-    result: list[str] = []
-    taken: set[str] = set()
-    numbers: dict[str, int] = {}
+    taken: dict[str, str] = {}
+    numbers = Counter[str]()
     for name in names:
         clean = unique = _cleaned(name)
         while _key(unique) in taken:
-            number = numbers[clean] = numbers.get(clean, 1) + 1
-            unique = f"{_cut(clean, LONGEST_NAME - 10)}-{number}"
-        taken.add(_key(unique))
-        result.append(unique)
-    return result
+            numbers[clean] += 1
+            unique = f"{_cut(clean, LONGEST_NAME - 10)}-{numbers[clean] + 1}"
+        taken[_key(unique)] = unique
+    return list(taken.values())
 
 
 def _check_names(names: Sequence[str], count: int) -> None:
@@ -137,10 +134,6 @@ def _check_names(names: Sequence[str], count: int) -> None:
         seen.add(_key(name))
 
 
-def _is_reserved(name: str) -> bool:
-    return unicodedata.normalize("NFKC", name).split(".")[0].rstrip().upper() in _RESERVED
-
-
 def _key(name: str) -> str:
     """Equal for two names that some file system takes for the same one: by case, or by how an accent is spelt."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
@@ -151,7 +144,7 @@ def _cleaned(name: str) -> str:
     clean = "".join("_" if char in _FORBIDDEN or not char.isprintable() else char for char in name)
     if not clean or clean[0] == ".":
         clean = "_" + clean[1:]
-    if _is_reserved(clean):
+    if unicodedata.normalize("NFKC", clean).split(".")[0].rstrip().upper() in _RESERVED:
         clean = "_" + clean
     clean = _cut(clean, LONGEST_NAME)
     return clean[:-1] + "_" if clean[-1] in ". " else clean
@@ -198,16 +191,15 @@ def _picture(picture: np.ndarray, form: str) -> memoryview:
 
 def write_parts(path: FilePath, parts: Sequence[bytes | memoryview]) -> None:
     """Write bytes, one part after the other, to a file, whole or not at all, or, for "-", to standard output."""
+    if path != "-" and os.path.exists(path) and not os.path.isfile(path):
+        # A device, say: the finished file would be renamed to its name, which takes the device from the system.
+        raise DataError(f"cannot write {one_line(path)}: it exists and is no file; for standard output give -")
     try:
         if path == "-":
-            for part in parts:
-                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.writelines(parts)
             sys.stdout.buffer.flush()
-            return
-        if os.path.exists(path) and not os.path.isfile(path):
-            # A device, say: the finished file would be renamed to its name, which takes the device from the system.
-            raise DataError(f"cannot write {one_line(path)}: it exists and is no file; for standard output give -")
-        write_atomically(path, lambda file: [file.write(part) for part in parts])
+        else:
+            write_atomically(path, lambda file: file.writelines(parts))
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -1,18 +1,17 @@
 """Bits of codes <-> bytes: packed, or entropy-coded with probabilities that adapt to the stream.
 
-PACKED is np.packbits over all bits of all items, one after the other, first bit highest: N L bits, filled up with zeros
-to a whole byte.
+PACKED is np.packbits over all bits of all items, one after the other, first bit highest, filled up with zeros.
 
 CODED is binary range coding (Martin 1979; here `constriction`, Bamler 2022, arXiv:2201.01741). The probability that a
 bit is 1 comes from counts of bits coded before, as p = (2 n1 + 1) / (2 n + 2) (Krichevsky and Trofimov 1981, IEEE
-Trans. Inf. Theory 27:199): n bits seen in the same context, n1 of them 1. Counts are integers and p is one IEEE
-division of integers, so every machine and backend computes the same probabilities.
+Trans. Inf. Theory 27:199): n bits seen in the same context, n1 of them 1. It is one IEEE division of integers, so every
+machine and backend computes the same probabilities.
 
 A context is the bit's channel and the values of a few bits coded before, its parents. A flat code (L,) is a map with
 h = w = 1 and L channels. Bits of a map (h, w, c) are coded place by place in raster order, channel by channel at a
 place. A parent of channel k is a channel below k at the same place, or any channel at the place to the left or above
-(0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places. The encoder
-chooses them (parents.py) and writes them at the head of the stream; the decoder is told.
+(0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places, which the encoder
+chooses (parents.py).
 
 Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK; in a block a bit of all its items, then the next bit.
 Counts change between two places of a block: the first items teach them quickly, and later ones are coded at the speed of
@@ -23,8 +22,8 @@ first, as many as it takes. In the coder's stream, at one bit a bit: for each ch
 PARENT_COUNT_BITS wide, highest bit first; for each parent its index, the neighbour's place in NEIGHBOURS times the number
 of channels plus its channel, as wide as the largest index. Then the blocks.
 
-A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that nothing is given
-out that did not go in: not from a damaged payload, and not on a machine that computes other probabilities.
+A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that neither a damaged
+payload nor a machine that computes other probabilities gives out what did not go in.
 """
 import math
 import operator
@@ -51,8 +50,7 @@ MAX_CODE_SIZE = 1 << 16
 MAX_CODED_BITS = 1 << 29
 """The most bits, count times L, of a CODED payload: 512 MiB as bools.
 
-A payload's length does not bound what it decodes to: a channel that never changes takes about log2(N h w) / 2 + 4 bits
-in all. This does, and is nearly twice what the large CNN makes of 20,000 x 20,000 pixels.
+A payload's length does not bound what it decodes to: a channel that never changes takes about log2(N h w) / 2 + 4 bits.
 """
 
 # How much is coded in one step; the format does not depend on it.
@@ -88,12 +86,12 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
     packed = np.packbits(bits).tobytes()
     if not 0 < bits.size <= MAX_CODED_BITS:
         return PACKED, packed
-    coder, maps = _Encoder(), bits.reshape(-1, height, width, channels)
+    encoder, maps = stream.queue.RangeEncoder(), bits.reshape(-1, height, width, channels)
     if parents is None:
         parents = choose_parents(maps)
-    coder.write_parents(parents, height * width)
-    _code_items(coder, parents, maps)
-    coded = checksum(packed) + coder.range_coder.get_compressed().astype("<u4").tobytes()
+    _write_parents(encoder, parents, height * width)
+    _code_items(encoder, parents, maps)
+    coded = checksum(packed) + encoder.get_compressed().astype("<u4").tobytes()
     return (CODED, coded) if len(coded) < len(packed) else (PACKED, packed)
 
 
@@ -113,10 +111,16 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
         if bits[count * size:].any():
             raise CodecError("the payload is damaged: the bits that fill up its last byte are not all 0")
         return bits[:count * size].reshape(count, size)
-    coder = _Decoder(payload[CHECKSUM_BYTES:])
+    decoder = stream.queue.RangeDecoder(np.frombuffer(payload, "<u4", offset=CHECKSUM_BYTES).astype(np.uint32))
     bits = np.empty((count, size), np.bool_)
-    _code_items(coder, coder.read_parents(channels, height * width), bits.reshape(-1, height, width, channels))
-    if not coder.range_coder.maybe_exhausted() or checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
+    # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
+    most_bits = 2 * 8 * (len(payload) - CHECKSUM_BYTES) + 128
+    try:
+        parents = _read_parents(decoder, channels, height * width)
+        _code_items(decoder, parents, bits.reshape(-1, height, width, channels), most_bits)
+    except AssertionError as error:  # constriction's answer to words that no encoder writes
+        raise CodecError("the payload is damaged: the range decoder cannot read it") from error
+    if not decoder.maybe_exhausted() or checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
         raise CodecError("the payload is damaged: its checksum is not that of its bits")
     return bits
 
@@ -156,41 +160,68 @@ def map_shape(shape: Shape) -> tuple[int, int, int]:
 # ---- the stream: what both sides do in the same order ------------------------------------------------------------------
 
 
-def _code_items(coder: "_Encoder | _Decoder", parents: Parents, maps: np.ndarray) -> None:
-    """Send maps (N, h, w, c) through the coder, which reads or overwrites them."""
+def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float = math.inf) -> None:
+    """Send maps (N, h, w, c) through an encoder, or overwrite them by what a decoder gives.
+
+    CodecError where a decoder has given more than most_bits bits of information.
+    """
     count, height, width, channels = maps.shape
     size, depth = height * width * channels, max(map(len, parents))
     codes, sources = maps.reshape(count, size), _sources(parents, maps.shape[1:])
+    decodes = isinstance(coder, stream.queue.RangeDecoder)
     # [channel and context, the bit's value]
     counts = np.zeros((channels << depth, 2), np.int64)
     for items in _blocks(count):
         # Items last, so that the bits of one call lie side by side; the last row is what parents beyond the border are.
         rows = np.zeros((size + 1, items.stop - items.start), np.uint8)
-        if not coder.decodes:
+        if not decodes:
             rows[:size] = codes[items].T
         for step in _steps(size, channels, rows.shape[1], depth):
             first = step.start % channels
             known = counts[first << depth:first + step.stop - step.start << depth]
             one = (2 * known[:, 1] + 1) / (2 * (known[:, 0] + known[:, 1]) + 2)
-            known += coder.code(rows, step, sources, np.stack([1 - one, one], axis=1))
-        if coder.decodes:
+            probabilities = np.stack([1 - one, one], axis=1)
+            if decodes:
+                _decode_step(coder, rows, step, sources, probabilities)
+            outcomes = _outcomes(rows, step, sources)
+            if not decodes:
+                coder.encode(rows[step].ravel().astype(np.int32), _BIT,
+                             probabilities.repeat(2, axis=0).take(outcomes, axis=0))
+            tally = np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
+            known += tally
+            if decodes:
+                # Beyond its end a stream goes on as zeros: a few bytes of garbage would cost the minute of a full payload.
+                most_bits += (tally * np.log2(probabilities)).sum()
+                if most_bits < 0:
+                    raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
+        if decodes:
             codes[items] = rows[:size].T
 
 
-def _sources(parents: Parents, shape: Shape) -> np.ndarray:
-    """(D, h w c): the numbers of the bits of a code that are a bit's parents, h w c for a zero; D the most that a channel
-    has. Channels with fewer have zeros behind.
+def _decode_step(decoder: Any, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> None:
+    """Overwrite rows[step] of uint8 rows (K, n), c bits of n items.
+
+    sources (D, K): as _sources gives them. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the bits.
     """
-    height, width, channels = shape
-    size = height * width * channels
+    first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
+    for run in _runs(step, sources, len(rows) - 1):
+        cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start:run.stop - step.start]
+        rows[run] = decoder.decode(_BIT, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
+
+
+def _sources(parents: Parents, shape: Shape) -> np.ndarray:
+    """(D, h w c): the numbers of the bits of a code that are a bit's parents, D the most that a channel has; h w c, the
+    number of a zero, beyond the border and behind the parents of channels with fewer.
+    """
+    size = math.prod(shape)
     # A border above, to the left and behind the last channel, where missing parents are.
     numbers = np.pad(np.arange(size).reshape(shape), ((1, 0), (1, 0), (0, 1)), constant_values=size)
-    chosen = np.full((max(map(len, parents)), 1, 1, channels, 3), (0, 0, channels))
+    chosen = np.full((max(map(len, parents)), 1, 1, shape[2], 3), (0, 0, shape[2]))
     for channel, of_channel in enumerate(parents):
         if of_channel:
             chosen[:len(of_channel), 0, 0, channel] = of_channel
     down, right, other = np.moveaxis(chosen, -1, 0)
-    y, x, _ = np.ogrid[1:height + 1, 1:width + 1, :1]
+    y, x, _ = np.ogrid[1:shape[0] + 1, 1:shape[1] + 1, :1]
     return numbers[y + down, x + right, other].reshape(-1, size)
 
 
@@ -198,14 +229,21 @@ def _contexts(rows: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """The values of parents as one number, the first parent's its lowest bit. rows: uint8 (K, n), zeros and ones; sources:
     numbers of rows, (D, ...), D below 8. Returns uint8 (..., n).
     """
-    if not len(sources):
-        return np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
-    values = rows.take(sources, axis=0)
-    contexts = values[-1]
-    for value in values[-2::-1]:
+    contexts = np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
+    for value in rows.take(sources[::-1], axis=0):
         contexts += contexts
         contexts += value
     return contexts
+
+
+def _outcomes(rows: np.ndarray, step: slice, sources: np.ndarray) -> np.ndarray:
+    """(c n,): for each bit of a step of c bits and n items twice the number of its context, counted on from one bit of the
+    step to the next, and 1 more where the bit is 1.
+    """
+    outcomes = _contexts(rows, sources[:, step])
+    outcomes += outcomes
+    outcomes += rows[step]
+    return np.add(outcomes, (np.arange(len(outcomes)) << len(sources) + 1)[:, np.newaxis]).ravel()
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -238,88 +276,26 @@ def _runs(step: slice, sources: np.ndarray, border: int) -> Iterator[slice]:
     yield slice(start, step.stop)
 
 
-class _Encoder:
-    """Takes bits and their probabilities of being 1."""
-
-    decodes = False
-
-    def __init__(self) -> None:
-        self.range_coder = stream.queue.RangeEncoder()
-
-    def code(self, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """Code rows[step] of uint8 rows (K, n).
-
-        sources (D, K): as _sources gives them. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the c
-        bits of a step. Returns how often each was 0 and 1, (c 2^D, 2).
-        """
-        outcomes = _outcomes(rows, step, sources)
-        self.range_coder.encode(rows[step].ravel().astype(np.int32), _BIT,
-                                probabilities.repeat(2, axis=0).take(outcomes, axis=0))
-        return np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
-
-    def write_parents(self, parents: Parents, places: int) -> None:
-        """For each channel the number of its parents, then the index of each among all candidates."""
-        channels = len(parents)
-        self._write_numbers([len(chosen) for chosen in parents], PARENT_COUNT_BITS)
-        self._write_numbers([NEIGHBOURS.index((down, right)) * channels + other for chosen in parents
-                             for down, right, other in chosen], index_bits(channels, places))
-
-    def _write_numbers(self, numbers: list[int], width: int) -> None:
+def _write_parents(encoder: Any, parents: Parents, places: int) -> None:
+    """For each channel the number of its parents, then the index of each among all candidates."""
+    channels = len(parents)
+    indices = [NEIGHBOURS.index((down, right)) * channels + other for chosen in parents for down, right, other in chosen]
+    for numbers, width in ([*map(len, parents)], PARENT_COUNT_BITS), (indices, index_bits(channels, places)):
         bits = np.array(numbers, np.int32)[:, np.newaxis] >> np.arange(width, dtype=np.int32)[::-1] & 1
-        self.range_coder.encode(bits.ravel(), _EVEN)
+        encoder.encode(bits.ravel(), _EVEN)
 
 
-class _Decoder:
-    """Gives bits back."""
+def _read_parents(decoder: Any, channels: int, places: int) -> Parents:
+    """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
+    def read(count: int, width: int) -> list[int]:
+        return (decoder.decode(_EVEN, count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])).tolist()
 
-    decodes = True
-
-    def __init__(self, words: bytes):
-        self.range_coder = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
-        # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
-        self._bits_left = 2 * 8 * len(words) + 128
-
-    def code(self, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """As the encoder's, but overwrites rows[step]."""
-        first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
-        for run in _runs(step, sources, len(rows) - 1):
-            cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start:run.stop - step.start]
-            rows[run] = self._decode(_BIT, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
-        tally = np.bincount(_outcomes(rows, step, sources), minlength=probabilities.size).reshape(-1, 2)
-        # Beyond its end a stream goes on as zeros: without this, a few bytes of garbage cost the minute of a full payload.
-        self._bits_left += (tally * np.log2(probabilities)).sum()
-        if self._bits_left < 0:
-            raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
-        return tally
-
-    def read_parents(self, channels: int, places: int) -> Parents:
-        """What write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
-        counts = self._read_numbers(channels, PARENT_COUNT_BITS)
-        indices = iter(self._read_numbers(sum(counts), index_bits(channels, places)))
-        parents = []
-        for channel, count in enumerate(counts):
-            chosen = [divmod(next(indices), channels) for _ in range(count)]
-            if any(neighbour >= neighbours(places) or neighbour == 0 and other >= channel for neighbour, other in chosen):
-                raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
-            parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in chosen])
-        return parents
-
-    def _read_numbers(self, count: int, width: int) -> list[int]:
-        bits = self._decode(_EVEN, count * width).reshape(count, width)
-        return (bits @ (1 << np.arange(width)[::-1])).tolist()
-
-    def _decode(self, model: Any, what: Any) -> np.ndarray:
-        try:
-            return self.range_coder.decode(model, what)
-        except AssertionError as error:  # constriction's answer to words that no encoder writes
-            raise CodecError("the payload is damaged: the range decoder cannot read it") from error
-
-
-def _outcomes(rows: np.ndarray, step: slice, sources: np.ndarray) -> np.ndarray:
-    """(c n,): for each bit of a step of c bits and n items twice the number of its context, counted on from one bit of the
-    step to the next, and 1 more where the bit is 1.
-    """
-    outcomes = _contexts(rows, sources[:, step])
-    outcomes += outcomes
-    outcomes += rows[step]
-    return np.add(outcomes, (np.arange(len(outcomes)) << len(sources) + 1)[:, np.newaxis]).ravel()
+    counts = read(channels, PARENT_COUNT_BITS)
+    indices = iter(read(sum(counts), index_bits(channels, places)))
+    parents = []
+    for channel, count in enumerate(counts):
+        chosen = [divmod(next(indices), channels) for _ in range(count)]
+        if any(neighbour >= neighbours(places) or neighbour == 0 and other >= channel for neighbour, other in chosen):
+            raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
+        parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in chosen])
+    return parents
