@@ -88,7 +88,7 @@ def main():
         for i, seed in enumerate(seeds()):
             (Path(corpus) / f"seed-{i}").write_bytes(seed)
         # inputs.py bounds memory and time by these; small ones let the fuzzer go on.
-        inputs.MAX_PIXELS, inputs.MAX_STACK_BYTES, pictures.MAX_VALUES = 1 << 20, 1 << 22, 1 << 22
+        inputs.pictures.MAX_PIXELS, inputs.MAX_STACK_BYTES, pictures.MAX_VALUES = 1 << 20, 1 << 22, 1 << 22
         atheris.Setup([sys.argv[0], corpus, "-rss_limit_mb=1024", "-timeout=20", *sys.argv[1:]], one_input)
         atheris.Fuzz()
 

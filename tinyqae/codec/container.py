@@ -41,10 +41,8 @@ IMAGES, TEXTS = 0, 1
 class Container:
     """What a .tqae file holds.
 
-    model_id: bytes.fromhex(model.model_id())[:MODEL_ID_BYTES] of the model that made the codes.
-    kind: IMAGES or TEXTS, what the codes are of.
-    method, count, shape, payload: what payload.decode_bits needs: PACKED or CODED, the number of codes, the layout (L,)
-        or (h, w, c) of each, and bytes.
+    model_id: the first MODEL_ID_BYTES of that of the model that made the codes. kind: IMAGES or TEXTS.
+    method, count, shape, payload: what payload.decode_bits needs.
     extra: bytes that the caller needs beside the codes, to be understood by kind.
     """
 

@@ -49,8 +49,8 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
 
     Args:
         content: images, a uint8 array (N, H, W, C) or (N, H, W); or a list of pictures, uint8 arrays (H, W), (H, W, 1) or
-            (H, W, 3), each of its own size: they are cut into tiles of the model's size; or a text, a str: its lines of
-            a to z, 0 to 9 and spaces are coded, with loss, all others are kept as they are.
+            (H, W, 3), each of its own size, to be cut into tiles of the model's size; or a text, a str, of which lines of
+            a to z, 0 to 9 and spaces are coded, with loss, and all others kept as they are.
         model: a trained Autoencoder of bits (naive, fence or commit), for images or for sentences as content is.
         names: file names for the pictures, a list of str, or None.
         progress: show a bar on standard error.
@@ -64,8 +64,12 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
     examples: Any
     if isinstance(model, ImageAutoencoder):
         examples, extra = _images(content, model, names)
+    elif not isinstance(content, str):
+        raise TypeError(f"content is {type(content).__name__}; a model of sentences compresses a text, a str")
+    elif names is not None:
+        raise ValueError("names are for pictures; a text has none")
     else:
-        lines = _lines(content, model, names)
+        lines = text_lines.take_apart(content, model.pad_to or model.max_length)  # type: ignore[attr-defined]
         examples = lines.coded
     if len(examples) * model.latent_size > _MAX_BITS:
         raise ValueError(f"{len(examples)} codes of {model.latent_size} bits are more than the {_MAX_BITS} bits that a file "
@@ -73,17 +77,15 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
     bits = _in_parts(model.encode, examples, np.empty((len(examples), model.latent_size), np.bool_), "encode", progress)
     if lines is not None:
         extra = text_lines.to_extra(lines, text_lines.put_together(lines, _decode(model, bits, progress)))
-    shape, identity = code_shape(model), model_id(model)
+    kind, shape, identity = IMAGES if lines is None else TEXTS, code_shape(model), model_id(model)
     # A list of parents has to be worth its room in the file: for few codes a shorter one is chosen.
     method, payload = encode_bits(bits, shape, parents_of(identity) if len(bits) >= _MANY else None)
-    return to_bytes(Container(identity, IMAGES if lines is None else TEXTS, method, len(bits), shape, extra, payload))
+    return to_bytes(Container(identity, kind, method, len(bits), shape, extra, payload))
 
 
 def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpacked:
-    """What the bytes of a .tqae file hold, as Unpacked.
-
-    data: bytes. model: the one that made it. CodecError for a damaged file, one of another model, or one that promises
-    more than pictures.MAX_VALUES pixels.
+    """What the bytes of a .tqae file hold, by the model that made it. CodecError for a damaged file, one of another model,
+    or one that promises more than pictures.MAX_VALUES values.
     """
     container, own, shape = from_bytes(data), model_id(model), code_shape(model)
     kind, count, extra = container.kind, container.count, container.extra
@@ -166,17 +168,7 @@ def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | No
         raise ValueError(f"names has {len(names)} names for {len(content)} pictures")
     tiles = pictures.cut(content, own)
     sizes = tuple(picture.shape[:2] for picture in content)
-    if names is None and all(size == own[:2] for size in sizes):
-        return tiles, b""
-    return tiles, pictures.to_extra(sizes, names)
-
-
-def _lines(content: Content, model: Any, names: Sequence[str] | None) -> text_lines.Lines:
-    if not isinstance(content, str):
-        raise TypeError(f"content is {type(content).__name__}; a model of sentences compresses a text, a str")
-    if names is not None:
-        raise ValueError("names are for pictures; a text has none")
-    return text_lines.take_apart(content, model.pad_to or model.max_length)
+    return tiles, b"" if names is None and set(sizes) <= {own[:2]} else pictures.to_extra(sizes, names)
 
 
 def _decode(model: Autoencoder, bits: np.ndarray, progress: bool) -> Any:

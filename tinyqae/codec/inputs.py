@@ -11,7 +11,7 @@ import re
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,21 +34,16 @@ MAX_TEXT_BYTES = 1 << 28
 _IDX_IMAGES = b"\x00\x00\x08\x03"
 _IDX_HEADER_BYTES = 16
 _CHUNK = 1 << 20
-# What the rows of a table are if they have so many columns.
-_FLAT_IMAGES = {784: "reshape(-1, 28, 28)", 3072: "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)"}
 
 Images = tuple[np.ndarray, list[str]]
-Found = tuple[str, np.ndarray, int]  # A path, what is in the file, and its size in bytes.
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Images to compress.
 
-    images: a list of uint8 arrays (H, W), grey, or (H, W, 3), red, green and blue; or, of a stack, one uint8 array
-        (N, H, W) or (N, H, W, 3). At least one image, no side 0.
-    names: the pictures' file names without ending, plain and different from each other (see outputs.plain_names); None
-        for a stack.
+    images: a list of uint8 arrays (H, W) or (H, W, 3); or, of a stack, one uint8 array (N, H, W) or (N, H, W, 3).
+    names: the pictures' file names without ending, as outputs.plain_names gives them; None for a stack.
     bytes: the size of all files in bytes, as they were given.
     notes: what was done to the images beyond reading them, a line each.
     """
@@ -75,13 +70,9 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
     axes, the last of 3, is one colour picture. Values are uint8, bool (0 and 255) or floating-point in [0, 1], which are
     rounded to bytes.
 
-    Args:
-        paths: list of str or paths. A directory stands for the picture files in it and its sub-directories, as in
-            data.pictures.read_folder, "-" for standard input.
-        stdin: binary stream that is read for "-", default sys.stdin.buffer.
-
-    Raises:
-        DataError: a file is missing, damaged, too large or of no form named above; or a stack is not alone.
+    paths: list of str or paths. A directory stands for the picture files in it and its sub-directories, as in
+    data.pictures.read_folder, "-" for stdin, by default sys.stdin.buffer. DataError where a file is missing, damaged, too
+    large or of no form named above, or a stack is not alone.
     """
     if not paths:
         raise DataError("there is no input; give files, a directory, or - for standard input")
@@ -91,7 +82,13 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
     size = size_as_arrays = 0
     for path in [os.fspath(path) for path in paths]:
         before = len(images)
-        for name, picture, length in _folder(path, notes) if os.path.isdir(path) else [_file(path, stdin, notes)]:
+        found: Iterable[tuple[str, np.ndarray, int]]
+        if os.path.isdir(path):
+            found = ((name, picture, os.path.getsize(Path(path, name)))
+                     for name, picture in pictures.read_folder(path, notes))
+        else:
+            found = [_read_image_file(path, stdin, notes)]
+        for name, picture, length in found:
             if picture.ndim == 4:
                 if len(paths) > 1:
                     raise DataError(f"{_shown(path)} is a stack of images; give it alone, not with {len(paths) - 1} other "
@@ -132,12 +129,8 @@ def _shown(path: str) -> str:
     return "standard input" if path == "-" else one_line(path)
 
 
-def _folder(path: str, notes: dict[str, list[str]]) -> Iterator[Found]:
-    for name, picture in pictures.read_folder(path, notes):
-        yield name, picture, os.path.getsize(Path(path, name))
-
-
-def _file(path: str, stdin: BinaryIO | None, notes: dict[str, list[str]]) -> Found:
+def _read_image_file(path: str, stdin: BinaryIO | None, notes: dict[str, list[str]]) -> tuple[str, np.ndarray, int]:
+    """(path, array with four axes if it is a stack, size of the file in bytes)."""
     data, shown = _read(path, stdin, MAX_STACK_BYTES)
     read = next((reader for beginning, reader in _READERS if re.match(beginning, data)), pictures.read_picture)
     array, done = read(data, shown)
@@ -211,18 +204,29 @@ def _npy(data: bytes, name: str) -> Images:
             shape, column_major, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except Exception as error:  # a damaged header is parsed as Python, which has a dozen ways to fail
         raise damaged(name, error) from error
-    axes, promised, stored = len(shape), math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
     # A number can have thousands of digits: it is shown below only if it is reasonable.
+    promised, stored = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
     if max(map(abs, shape), default=0) > MAX_STACK_BYTES or promised > MAX_STACK_BYTES:
         raise DataError(f"{name} promises more than {MAX_STACK_BYTES >> 20} MiB of pixels, which is the most that is read")
-    if axes == 2 and shape[1] in _FLAT_IMAGES:
-        raise DataError(f"{name} is an array of shape {shape}, which looks like {shape[0]} flat images; store it after "
-                        f"{_FLAT_IMAGES[shape[1]]}, as uint8 (or give one picture {shape[1]} pixels wide as a PNG)")
-    if axes not in (2, 3, 4) or axes == 4 and shape[3] not in (1, 3):
-        got = f"{axes} axes" if axes != 4 else "four axes, the last neither 1 nor 3"
-        hint = "; for (N, 3, H, W) transpose(0, 2, 3, 1) makes it" if axes == 4 else ""
-        raise DataError(f"{name} is an array with {got}; expected a stack (N, H, W), (N, H, W, 1) or (N, H, W, 3), or a "
-                        f"picture (H, W) or (H, W, 3){hint}")
+    full_shape, notes = shape, []
+    match shape:
+        case (count, 784 | 3072 as columns):
+            way = "reshape(-1, 28, 28)" if columns == 784 else "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)"
+            raise DataError(f"{name} is an array of shape {shape}, which looks like {count} flat images; store it after "
+                            f"{way}, as uint8 (or give one picture {columns} pixels wide as a PNG)")
+        case (height, width) | (_, height, width, 1 | 3):
+            pass
+        case (height, width, 3):
+            notes.append(f"an array of shape {shape}, taken for one colour picture")
+        case (count, height, width):
+            full_shape = (*shape, 1)
+            if count == 3:
+                notes.append(f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it "
+                             "after transpose(1, 2, 0)")
+        case _:
+            hint = "; the last of 4 is 1 or 3, as transpose(0, 2, 3, 1) makes it of (N, 3, H, W)" if len(shape) == 4 else ""
+            raise DataError(f"{name} is an array with {len(shape)} axes; expected a stack (N, H, W), (N, H, W, 1) or "
+                            f"(N, H, W, 3), or a picture (H, W) or (H, W, 3){hint}")
     if dtype != np.uint8 and dtype.kind not in "bf":
         raise DataError(f"{name} holds values of type {dtype.name}; expected uint8, bool, or floating-point in [0, 1]")
     if min(shape) < 1:
@@ -230,21 +234,14 @@ def _npy(data: bytes, name: str) -> Images:
     if promised != stored:
         raise DataError(f"{name} is damaged: its shape {shape} of {dtype.name} takes {promised} bytes, and {stored} follow "
                         "its header")
-    values, notes = np.frombuffer(data, dtype, offset=stream.tell()), []
-    if axes == 3 and shape[2] == 3:
-        notes.append(f"an array of shape {shape}, taken for one colour picture")
-    elif axes == 3:
-        if shape[0] == 3:
-            notes.append(f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it after "
-                         "transpose(1, 2, 0)")
-        shape = (*shape, 1)
-    pictures.check_size(name, *(shape[1:3] if len(shape) == 4 else shape[:2]))
+    pictures.check_size(name, height, width)
+    values = np.frombuffer(data, dtype, offset=stream.tell())
     if dtype.kind == "b":
         values = np.uint8(255) * (values.view(np.uint8) != 0)
     elif dtype.kind == "f":
         values = pictures.bytes_of_floats(values, name)
         notes.append("floating-point values rounded to bytes")
-    return np.ascontiguousarray(values.reshape(shape, order="F" if column_major else "C")), notes
+    return np.ascontiguousarray(values.reshape(full_shape, order="F" if column_major else "C")), notes
 
 
 # By a regular expression for the first bytes; whatever matches none is a picture.

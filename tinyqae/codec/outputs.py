@@ -22,8 +22,8 @@ from ..data.pictures import one_line
 from ..errors import CodecError, DataError
 from .pictures import MAX_NAME_BYTES, check_picture
 
+# File systems allow 255 bytes, with the ending and a temporary file's additions.
 LONGEST_NAME = MAX_NAME_BYTES
-"""The most bytes in UTF-8 of a picture's name; file systems allow 255, with the ending and a temporary file's additions."""
 
 _FORBIDDEN = frozenset('<>:"/\\|?*')  # in names on Windows, "/" everywhere
 # Devices on Windows, with any ending. Superscript digits count as digits there, and NFKC makes digits of them.
@@ -44,14 +44,13 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
 
     Args:
         path: str or path.
-        images: a list of uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or one uint8 array (N, H, W, C) with C = 1 or 3.
-        names: a list of plain names (see plain_name) without ending, different from each other, for the files of a
-            directory; or None, which numbers them: 00000.png, 00001.png, ...
+        images: a list of uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or one uint8 array (N, H, W, 1) or (N, H, W, 3).
+        names: for the files of a directory, without ending, as plain_names gives them; or None, which numbers them:
+            00000.png, 00001.png, ...
 
     Raises:
-        TypeError, ValueError: images is not as described above.
-        CodecError: names are not as described above.
-        DataError: there are no images, they do not fit the form, or the path cannot be written; in one line.
+        TypeError, ValueError: images is not as described above. CodecError: names are not.
+        DataError: there are no images, they do not fit the form, or the path cannot be written.
         BrokenPipeError: whoever reads standard output has stopped.
     """
     path = os.fspath(path)

@@ -43,15 +43,9 @@ PACKED, CODED = 0, 1
 
 LARGEST_BLOCK = 1024
 CHECKSUM_BYTES = 4
-
-MAX_CODE_SIZE = 1 << 16
-"""The largest L, in bits. Codes of models have tens to thousands."""
-
+MAX_CODE_SIZE = 1 << 16  # L, in bits; codes of models have tens to thousands
+# N L of a CODED payload. Its length does not bound it: a channel that never changes takes about log2(N h w) / 2 + 4 bits.
 MAX_CODED_BITS = 1 << 29
-"""The most bits, count times L, of a CODED payload: 512 MiB as bools.
-
-A payload's length does not bound what it decodes to: a channel that never changes takes about log2(N h w) / 2 + 4 bits.
-"""
 
 # How much is coded in one step; the format does not depend on it.
 _STEP_BITS = 1 << 16
@@ -67,15 +61,13 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
     Args:
         bits: bool array (N, L), N codes of L bits, N may be 0.
         shape: the layout of a code, (L,) or (h, w, c) with h w c = L.
-        parents: each channel's parents, as choose_parents found them for like codes; None: it is asked now, which takes
-            most of the time.
+        parents: as choose_parents found them for like codes; None: it is asked now, which takes most of the time.
 
     Returns:
         (method, payload): PACKED or CODED, and at most ceil(N L / 8) bytes. PACKED if the codes exceed MAX_CODED_BITS.
 
     Raises:
-        TypeError: bits is not a bool NumPy array, or shape holds no integers.
-        ValueError: bits is not (N, L), shape does not fit, or L exceeds MAX_CODE_SIZE.
+        TypeError, ValueError: bits or shape is not as described above, or L exceeds MAX_CODE_SIZE.
     """
     height, width, channels = map_shape(shape)
     if not isinstance(bits, np.ndarray) or bits.dtype != np.bool_:
@@ -153,11 +145,7 @@ def map_shape(shape: Shape) -> tuple[int, int, int]:
     if len(sides) not in (1, 3) or min(sides) < 1 or math.prod(sides) > MAX_CODE_SIZE:
         raise ValueError(f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} "
                          "bits in all")
-    height, width, channels = sides if len(sides) == 3 else (1, 1, *sides)
-    return height, width, channels
-
-
-# ---- the stream: what both sides do in the same order ------------------------------------------------------------------
+    return (sides[0], sides[1], sides[2]) if len(sides) == 3 else (1, 1, sides[0])
 
 
 def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float = math.inf) -> None:
@@ -183,7 +171,9 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
             probabilities = np.stack([1 - one, one], axis=1)
             if decodes:
                 _decode_step(coder, rows, step, sources, probabilities)
-            outcomes = _outcomes(rows, step, sources)
+            # For each bit twice the number of its context, counted on from bit to bit of the step, and 1 more where it is 1.
+            outcomes = 2 * _contexts(rows, sources[:, step]) + rows[step]
+            outcomes = (outcomes + (np.arange(len(outcomes)) << depth + 1)[:, np.newaxis]).ravel()
             if not decodes:
                 coder.encode(rows[step].ravel().astype(np.int32), _BIT,
                              probabilities.repeat(2, axis=0).take(outcomes, axis=0))
@@ -234,16 +224,6 @@ def _contexts(rows: np.ndarray, sources: np.ndarray) -> np.ndarray:
         contexts += contexts
         contexts += value
     return contexts
-
-
-def _outcomes(rows: np.ndarray, step: slice, sources: np.ndarray) -> np.ndarray:
-    """(c n,): for each bit of a step of c bits and n items twice the number of its context, counted on from one bit of the
-    step to the next, and 1 more where the bit is 1.
-    """
-    outcomes = _contexts(rows, sources[:, step])
-    outcomes += outcomes
-    outcomes += rows[step]
-    return np.add(outcomes, (np.arange(len(outcomes)) << len(sources) + 1)[:, np.newaxis]).ravel()
 
 
 def _blocks(count: int) -> Iterator[slice]:
