@@ -17,12 +17,9 @@ from .container import IMAGES, MODEL_ID_BYTES, TEXTS, Container, from_bytes, to_
 from .models import name_of, parents_of
 from .payload import CODED, decode_bits, encode_bits
 
-# Examples between two steps of the progress bar.
-_PART = 2000
-# Codes from which the parents that a shipped model knows are as good as those that would be chosen now.
-_MANY = 5000
-# A code takes two bytes a bit while it is made, and this is what may lie in memory.
-_MAX_BITS = 1 << 30
+_PART = 2000  # examples between two steps of the progress bar
+_MANY = 5000  # codes from which the parents that a shipped model knows are as good as those that would be chosen now
+_MAX_BITS = 1 << 30  # in memory, where a code takes two bytes a bit while it is made
 
 Content = np.ndarray | Sequence[np.ndarray] | str
 
@@ -119,9 +116,8 @@ def contents(data: bytes) -> dict[str, Any]:
     """What a .tqae file says of itself, without a model: a dict of plain values.
 
     "kind" ("images" or "text"), "count" of codes, "bits" of each, "method" ("packed" or "coded"), "model_id" (hexadecimal),
-    "model" (the name of a shipped model, or None); for images "pictures", "sizes" of the first ten, (height, width),
-    "pixels" of all, None and none where every code is an image of the model's size; for text "lines" and
-    "verbatim_lines". CodecError for a damaged file.
+    "model" (the name of a shipped model, or None); for images "pictures", "sizes" of the first ten, "pixels" of all, none
+    and None where all have the model's size; for text "lines" and "verbatim_lines". CodecError for a damaged file.
     """
     container = from_bytes(data)
     found = {"kind": "images" if container.kind == IMAGES else "text", "count": container.count,

@@ -204,6 +204,7 @@ def _npy(data: bytes, name: str) -> Images:
             shape, column_major, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except Exception as error:  # a damaged header is parsed as Python, which has a dozen ways to fail
         raise damaged(name, error) from error
+    shape = tuple(map(int, shape))  # NumPy lets True pass for 1.
     # A number can have thousands of digits: it is shown below only if it is reasonable.
     promised, stored = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
     if max(map(abs, shape), default=0) > MAX_STACK_BYTES or promised > MAX_STACK_BYTES:

@@ -124,13 +124,12 @@ def plain_names(names: Iterable[str]) -> list[str]:
 def _check_names(names: Sequence[str], count: int) -> None:
     if len(names) != count:
         raise CodecError(f"{len(names)} names for {count} images: this file was not written by tinyqae")
-    seen = set()
     for name in names:
         if not plain_name(name):
             raise CodecError(f"an image is called {ascii(name)[:100]}, which is no plain file name: nothing is written")
-        if _key(name) in seen:
+    for name, unique in zip(names, plain_names(names), strict=True):
+        if name != unique:
             raise CodecError(f"two images are called {ascii(name)[:100]}, at least up to case: nothing is written")
-        seen.add(_key(name))
 
 
 def _key(name: str) -> str:
