@@ -25,7 +25,7 @@ MODELS = [MLPAutoencoder(Commit(), hidden=(12,), input_shape=(8, 8, 1)),
 
 def resealed(data):
     """The file with both checksums made to fit, where its lengths can be read at all."""
-    reader = container._Reader(data)
+    reader = blocks.Reader(data, "the file")
     try:
         reader.take("head", 6 + container.MODEL_ID_BYTES)
         reader.varint("count")
@@ -37,7 +37,7 @@ def resealed(data):
         body = [reader.take(name, length) for name, length in zip(("extra", "payload"), lengths, strict=True)]
     except TinyqaeError:
         return data
-    return data[:end] + container._checksum(data[:end]) + b"".join(body) + container._checksum(*body)
+    return data[:end] + blocks.checksum(data[:end]) + b"".join(body) + blocks.checksum(*body)
 
 
 def one_input(data):
@@ -88,7 +88,7 @@ def main():
         for i, seed in enumerate(seeds()):
             (Path(corpus) / f"seed-{i}").write_bytes(seed)
         # inputs.py bounds memory and time by these; small ones let the fuzzer go on.
-        inputs.MAX_PIXELS, inputs.MAX_STACK_BYTES, pictures.MAX_VALUES = 1 << 20, 1 << 22, 1 << 22
+        inputs.pictures.MAX_PIXELS, inputs.MAX_STACK_BYTES, pictures.MAX_VALUES = 1 << 20, 1 << 22, 1 << 22
         atheris.Setup([sys.argv[0], corpus, "-rss_limit_mb=1024", "-timeout=20", *sys.argv[1:]], one_input)
         atheris.Fuzz()
 

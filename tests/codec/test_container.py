@@ -148,8 +148,6 @@ def golden_bits():
 @pytest.mark.parametrize(("name", "method", "kind", "shape"), [("packed", PACKED, TEXTS, (32,)),
                                                                ("coded", CODED, IMAGES, (2, 2, 8))])
 def test_golden_files_decode(name, method, kind, shape):
-    if method == CODED:
-        pytest.importorskip("constriction", reason="entropy coding needs constriction (extra `codec`)")
     data = (GOLDEN / f"{name}.tqae").read_bytes()
     container = from_bytes(data)
     assert container == Container(MODEL_ID, kind, method, 100, shape, b"golden", container.payload)
@@ -221,7 +219,6 @@ def test_files_made_on_purpose(data, message):
 
 
 def test_a_payload_damaged_under_fitting_checksums_does_not_decode():
-    pytest.importorskip("constriction", reason="entropy coding needs constriction (extra `codec`)")
     good = from_bytes((GOLDEN / "coded.tqae").read_bytes())
     for payload in (good.payload[:-8], good.payload + bytes(12), good.payload[:-8] + b"garbage!", bytes(len(good.payload))):
         container = from_bytes(to_bytes(replace(good, payload=payload)))

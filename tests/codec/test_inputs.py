@@ -368,11 +368,15 @@ def test_empty_stacks_are_refused(file, shape):
 
 @pytest.mark.parametrize("shape", [
     f"({1 << 60}, 28, 28)", f"({1 << 31}, 1, 1)", f"({1 << 32}, {1 << 32}, 0)", "(0x" + "f" * 5000 + ", 1, 1)",
-    "(-0x" + "f" * 5000 + ", 1, 1)", "(1000, 1000, 1000)",
+    "(-0x" + "f" * 5000 + ", 1, 1)", "(0x" + "f" * 5000 + ", 784)", "(1000, 1000, 1000)",
 ])
 def test_a_header_that_promises_more_than_there_is_takes_no_memory(file, shape):
     path = file("a.npy", npy_promising(shape))
     assert peak_memory(lambda: refusal(path)) < 2 << 20
+
+
+def test_a_header_may_say_true_for_1(file):
+    assert read_images([file("a.npy", npy_promising("(True, 2, 2)", values=bytes(4)))]).images.tolist() == [[[0, 0], [0, 0]]]
 
 
 def test_an_npy_file_is_as_long_as_its_header_says(file):

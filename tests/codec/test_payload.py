@@ -1,7 +1,5 @@
 """Bits to bytes and back: exactly, never larger than packed, smaller where bits can be foreseen, and damage is noticed."""
 
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,16 +7,10 @@ from hypothesis import strategies as st
 
 from tinyqae.codec import CODED, PACKED, decode_bits, encode_bits, parents, payload
 from tinyqae.codec.payload import LARGEST_BLOCK, MAX_CODE_SIZE, MAX_CODED_BITS
-from tinyqae.errors import CodecError, MissingPackage, TinyqaeError
+from tinyqae.errors import CodecError, TinyqaeError
 from tinyqae.metrics.rate import bit_entropy
 
 SHAPES = st.one_of(st.tuples(st.integers(1, 40)), st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 6)))
-needs_constriction = pytest.mark.usefixtures("constriction")
-
-
-@pytest.fixture(scope="module")
-def constriction():
-    return pytest.importorskip("constriction", reason="entropy coding needs constriction (extra `codec`)")
 
 
 def random_bits(count, size, probability, seed=0):
@@ -44,7 +36,6 @@ def test_round_trip(data, shape, count, probability):
     round_trip(bits, shape)
 
 
-@needs_constriction
 @pytest.mark.parametrize("count", [2 ** k + d for k in (5, 10, 11) for d in (-1, 0, 1)] + [3 * LARGEST_BLOCK + 1])
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 2)])
 def test_round_trip_at_the_edges_of_blocks(count, shape):
@@ -70,7 +61,6 @@ def test_bits_that_cannot_be_foreseen_are_packed():
     assert encode_bits(random_bits(2000, 20, 0.5), (20,))[0] == PACKED
 
 
-@needs_constriction
 @pytest.mark.parametrize("shape", [(50,), (2, 5, 5)])
 def test_skewed_bits_take_their_entropy(shape):
     # Channels have probabilities of their own, alike at all places.
@@ -84,7 +74,6 @@ def test_skewed_bits_take_their_entropy(shape):
     assert entropy < 8 * len(payload) < entropy + channels * (0.5 * np.log2(bits.size / channels) + 8) + 128
 
 
-@needs_constriction
 def test_bits_that_follow_from_others_cost_almost_nothing():
     source = random_bits(4000, 10, 0.5)
     bits = np.concatenate([source, source[:, :5] ^ source[:, 5:], source[:, ::-1]], axis=1)
@@ -93,7 +82,6 @@ def test_bits_that_follow_from_others_cost_almost_nothing():
     assert 8 * len(payload) < 4000 * 15 + 25 * 40 + 96
 
 
-@needs_constriction
 @pytest.mark.parametrize(("down", "right"), [(0, 1), (1, 0)])
 def test_the_bits_to_the_left_and_above_are_made_use_of(down, right):
     maps = random_bits(500, 64, 0.5).reshape(500, 4, 4, 4)
@@ -109,26 +97,16 @@ def test_the_bits_to_the_left_and_above_are_made_use_of(down, right):
     round_trip(maps.reshape(500, 64), (64,))
 
 
-@needs_constriction
 def test_a_stream_that_never_changes_is_a_few_bytes():
     _, payload = round_trip(np.ones((20_000, 50), bool), (50,))
     assert len(payload) < 100
-
-
-def test_without_constriction_bits_are_packed_and_coded_files_refused(monkeypatch):
-    monkeypatch.setitem(sys.modules, "constriction", None)
-    bits = random_bits(1000, 8, 0.01)
-    method, payload = round_trip(bits, (8,))
-    assert method == PACKED and len(payload) == 1000
-    with pytest.raises(MissingPackage, match=r"pip install 'tinyqae\[codec\]'"):
-        decode_bits(bytes(8), CODED, 1000, (8,))
 
 
 # ---- damage ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def coded(constriction):
+def coded():
     bits = random_bits(120, 8, [0.1, 0.9, 0.5, 0.02, 0.1, 0.1, 0.5, 0.5])
     bits[:, 7] = bits[:, 6]
     method, payload = encode_bits(bits, (1, 2, 4))
@@ -177,7 +155,6 @@ def test_no_flipped_bit_of_a_coded_payload_gives_other_bits(coded):
         assert is_refused_or_right(bytes(flipped), bits, (1, 2, 4)) or position >= 8 * len(payload) - 32
 
 
-@needs_constriction
 @settings(deadline=None)
 @given(st.data(), st.integers(80, 600), st.sampled_from([(8,), (2, 2, 3)]))
 def test_no_damage_of_any_kind_gives_other_bits(data, count, shape):
@@ -195,7 +172,6 @@ def test_a_decoder_that_computes_other_probabilities_notices(coded, monkeypatch)
     refuses(coded_payload, CODED, 120, (1, 2, 4))
 
 
-@needs_constriction
 def test_what_a_step_holds_makes_no_difference_to_the_payload(monkeypatch):
     bits = random_bits(300, 24, np.tile([0.02, 0.3, 0.9], 8))
     for shape in ((24,), (2, 2, 6)):
@@ -206,7 +182,6 @@ def test_what_a_step_holds_makes_no_difference_to_the_payload(monkeypatch):
         monkeypatch.undo()
 
 
-@needs_constriction
 def test_garbage_that_promises_much_is_refused_before_all_of_it_is_decoded(monkeypatch):
     reached = []
 
@@ -223,7 +198,6 @@ def test_garbage_that_promises_much_is_refused_before_all_of_it_is_decoded(monke
     assert 0 < reached[-1] < count / 100
 
 
-@needs_constriction
 @pytest.mark.parametrize("seed", [0, 2])
 def test_a_stream_that_would_decode_to_anything_is_stopped_when_its_words_are_used_up(seed, monkeypatch):
     """Nothing else stops these: the range decoder reads zeros behind the last word for as long as it is asked to."""
@@ -241,7 +215,6 @@ def test_a_stream_that_would_decode_to_anything_is_stopped_when_its_words_are_us
     assert reached[-1] <= 16
 
 
-@needs_constriction
 @settings(deadline=None, max_examples=300)
 @given(st.binary(min_size=4, max_size=64), SHAPES, st.integers(0, 200))
 def test_random_bytes_give_bits_or_one_clear_line(payload, shape, count):

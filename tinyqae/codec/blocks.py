@@ -1,4 +1,4 @@
-"""Small pieces of bytes that the parts of a file share: varints, deflated blocks, and a reader that cannot be misled."""
+"""Small pieces of bytes that the parts of a file share: varints, checksums, deflated blocks and a reader."""
 import zlib
 
 from ..errors import CodecError
@@ -13,27 +13,17 @@ def varint(number: int) -> bytes:
     return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
-def of_varint(data: bytes) -> int:
-    """The number that varint wrote."""
-    return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(data))
-
-
-def varint_length(data: bytes) -> int | None:
-    """How many bytes of those at the head of `data` are a varint: None where it goes on behind the end of data.
-
-    CodecError where it is longer than it may be, or longer than need be.
-    """
-    longest = data[:MAX_VARINT_BYTES]
-    length = next((i for i, byte in enumerate(longest, 1) if byte < 0x80), None)
-    if length is None and len(longest) == MAX_VARINT_BYTES or length and length > 1 and not longest[length - 1]:
-        raise CodecError(f"is not a number of at most {MAX_VARINT_BYTES} bytes, written as short as possible")
-    return length
+def checksum(*parts: bytes | memoryview) -> bytes:
+    """CRC-32 (that of zlib and PNG) of the parts, one after the other: 4 bytes, lowest first."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return crc.to_bytes(4, "little")
 
 
 def deflate(data: bytes) -> bytes:
     """A byte that says how, then the bytes as they are or deflated (RFC 1951), whichever is shorter."""
-    compressor = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    deflated = compressor.compress(data) + compressor.flush()
+    deflated = zlib.compress(data, 9, wbits=-zlib.MAX_WBITS)
     return DEFLATED + deflated if len(deflated) < len(data) else RAW + data
 
 
@@ -48,41 +38,41 @@ def inflate(block: bytes, limit: int) -> bytes:
             inflated = decompressor.decompress(data, limit)
         except zlib.error as error:
             raise CodecError(f"this .tqae file is damaged: its extra bytes cannot be inflated ({error})") from error
-        if decompressor.eof and not decompressor.unused_data and len(inflated) <= limit:
+        if decompressor.eof and not decompressor.unused_data:
             return inflated
     raise CodecError("this .tqae file is damaged: its extra bytes are cut short, too long or of an unknown form")
 
 
 class Reader:
-    """Goes through bytes; CodecError, which names them as `what`, where they end too early or too late."""
+    """Goes through bytes. CodecError where they end too early or too late; `what` is their name in messages."""
 
     def __init__(self, data: bytes, what: str):
         self.data, self.what, self.offset = data, what, 0
 
-    def take(self, length: int) -> bytes:
+    def take(self, name: str, length: int) -> bytes:
         """The next `length` bytes."""
-        part = self.data[self.offset:self.offset + length]
-        if len(part) < length:
-            raise CodecError(f"this .tqae file is damaged: {self.what} is cut short")
-        self.offset += length
-        return part
+        start, self.offset = self.offset, self.offset + length
+        if self.offset > len(self.data):
+            raise CodecError(f"{self.what} is cut short: {name} ends at byte {self.offset}, and there are {len(self.data)}")
+        return self.data[start:self.offset]
 
-    def varint(self) -> int:
-        """The next varint."""
-        try:
-            length = varint_length(self.data[self.offset:self.offset + MAX_VARINT_BYTES])
-        except CodecError as error:
-            raise CodecError(f"this .tqae file is damaged: a number in {self.what} {error}") from error
-        return of_varint(self.take(length or MAX_VARINT_BYTES))
+    def varint(self, name: str) -> int:
+        """The next varint, below 2^63."""
+        data = self.data[self.offset:self.offset + MAX_VARINT_BYTES]
+        length = next((i for i, byte in enumerate(data, 1) if byte < 0x80), len(data) + 1)
+        if length > MAX_VARINT_BYTES or length > 1 and data[length - 1:length] == b"\0":
+            raise CodecError(f"{self.what} is damaged: {name} is not a number of at most {MAX_VARINT_BYTES} bytes, written "
+                             "as short as possible")
+        return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(self.take(name, length)))
 
-    def text(self, length: int) -> str:
-        """The next `length` bytes, which must be UTF-8, as a str."""
+    def text(self, name: str) -> str:
+        """The next varint, and as many bytes of UTF-8."""
         try:
-            return self.take(length).decode()
+            return self.take(name, self.varint(f"the length of {name}")).decode()
         except UnicodeDecodeError as error:
-            raise CodecError(f"this .tqae file is damaged: {self.what} has a part that is not UTF-8") from error
+            raise CodecError(f"{self.what} is damaged: {name} is not UTF-8") from error
 
     def end(self) -> None:
         """To be called when all has been read."""
         if self.offset != len(self.data):
-            raise CodecError(f"this .tqae file is damaged: {self.what} has {len(self.data) - self.offset} bytes too many")
+            raise CodecError(f"{self.what} is damaged: it has {len(self.data) - self.offset} bytes too many")

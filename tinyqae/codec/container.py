@@ -23,14 +23,12 @@ for a map whose sides are below 128. Lengths are those of the whole file: bytes 
 """
 import math
 import operator
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..annotations import Shape
 from ..errors import CodecError
-from .blocks import MAX_VARINT_BYTES, of_varint, varint, varint_length
+from .blocks import Reader, checksum, varint
 from .payload import CODED, PACKED, check_size, map_shape
 
 MAGIC, VERSION = b"TQAE", 1
@@ -43,10 +41,8 @@ IMAGES, TEXTS = 0, 1
 class Container:
     """What a .tqae file holds.
 
-    model_id: bytes.fromhex(model.model_id())[:MODEL_ID_BYTES] of the model that made the codes.
-    kind: IMAGES or TEXTS, what the codes are of.
-    method, count, shape, payload: what payload.decode_bits needs: PACKED or CODED, the number of codes, the layout (L,)
-        or (h, w, c) of each, and bytes.
+    model_id: the first MODEL_ID_BYTES of that of the model that made the codes. kind: IMAGES or TEXTS.
+    method, count, shape, payload: what payload.decode_bits needs.
     extra: bytes that the caller needs beside the codes, to be understood by kind.
     """
 
@@ -81,44 +77,27 @@ def to_bytes(container: Container) -> bytes:
     for name, value, known in (("kind", c.kind, (IMAGES, TEXTS)), ("method", c.method, (PACKED, CODED))):
         if value not in known:
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(str, known))}")
-    count = operator.index(c.count)
-    if count < 0:
-        raise ValueError(f"count is {count}, expected 0 or more")
-    check_size(c.method, count, math.prod(map_shape(c.shape)), len(c.payload))
-    shape = tuple(map(operator.index, c.shape))
-    flags = c.method | c.kind << 1 | (len(shape) == 3) << 2
-    header = MAGIC + bytes([VERSION, flags]) + c.model_id
-    header += b"".join(map(varint, (count, *shape, len(c.extra), len(c.payload))))
-    return b"".join((header, _checksum(header), c.extra, c.payload, _checksum(c.extra, c.payload)))
+    if c.count < 0:
+        raise ValueError(f"count is {c.count}, expected 0 or more")
+    check_size(c.method, operator.index(c.count), math.prod(map_shape(c.shape)), len(c.payload))
+    return b"".join(stored for _, _, stored in _parts(c))
 
 
 def from_bytes(data: bytes) -> Container:
     """The Container in the bytes of a file. CodecError says what is wrong with others, before memory is taken."""
-    return _read(data)[0]
-
-
-def describe(data: bytes) -> list[Field]:
-    """The bytes of a file one after the other: a list of Field that covers them all. CodecError as in from_bytes."""
-    return _read(data)[1]
-
-
-def _read(data: bytes) -> tuple[Container, list[Field]]:
-    """(Container, fields) of a file."""
-    reader = _Reader(data)
+    reader = Reader(bytes(data), "this .tqae file")
     if reader.data[:len(MAGIC)] != MAGIC:
         raise CodecError(f"this is no .tqae file: it begins with {reader.data[:len(MAGIC)]!r}, not {MAGIC!r}")
     reader.take("magic", len(MAGIC))
-    version = reader.take("version", 1, _integer)
+    version = reader.take("version", 1)[0]
     if version != VERSION:
         raise CodecError(f"this .tqae file has version {version}; this version of tinyqae reads version {VERSION}")
-    flags = reader.take("flags", 1, _integer)
-    method, kind, is_map = flags & 1, flags >> 1 & 1, flags >> 2 & 1
+    flags = reader.take("flags", 1)[0]
     model_id = reader.take("model id", MODEL_ID_BYTES)
     count = reader.varint("count")
-    shape = tuple(map(reader.varint, ("height", "width", "channels") if is_map else ("size",)))
-    extra_length = reader.varint("extra length")
-    payload_length = reader.varint("payload length")
-    computed = _checksum(reader.data[:reader.offset])
+    shape = tuple(map(reader.varint, _sides(is_map=bool(flags & 4))))
+    extra_length, payload_length = reader.varint("extra length"), reader.varint("payload length")
+    computed = checksum(reader.data[:reader.offset])
     if reader.take("header checksum", 4) != computed:
         raise CodecError("the header of this .tqae file is damaged: its checksum does not fit")
     # What follows guards against files that were made on purpose: an accident does not pass the checksum.
@@ -128,51 +107,39 @@ def _read(data: bytes) -> tuple[Container, list[Field]]:
         map_shape(shape)
     except ValueError as error:
         raise CodecError(f"this .tqae file has codes of an impossible size: {error}") from error
-    check_size(method, count, math.prod(shape), payload_length)
+    check_size(flags & 1, count, math.prod(shape), payload_length)
     left = len(data) - reader.offset - (extra_length + payload_length + 4)
     if left > 0:
         raise CodecError(f"this .tqae file is too long: {left} bytes follow its end")
-    extra = reader.take("extra", extra_length)
-    payload = reader.take("payload", payload_length)
-    if reader.take("checksum", 4) != _checksum(extra, payload):
+    extra, payload = reader.take("extra", extra_length), reader.take("payload", payload_length)
+    if reader.take("checksum", 4) != checksum(extra, payload):
         raise CodecError("this .tqae file is damaged: the checksum of its contents does not fit")
-    return Container(model_id, kind, method, count, shape, extra, payload), reader.fields
+    return Container(model_id, flags >> 1 & 1, flags & 1, count, shape, extra, payload)
 
 
-class _Reader:
-    """Goes through bytes and keeps a Field for each step."""
-
-    def __init__(self, data: bytes):
-        self.data, self.offset = bytes(data), 0
-        self.fields: list[Field] = []
-
-    def take(self, name: str, length: int, convert: Callable[[bytes], Any] = bytes) -> Any:
-        """The next `length` bytes, converted; CodecError when there are fewer."""
-        end = self.offset + length
-        if end > len(self.data):
-            raise CodecError(f"this .tqae file is cut short: {name} ends at byte {end}, the file at byte {len(self.data)}")
-        value = convert(self.data[self.offset:end])
-        self.fields.append(Field(self.offset, length, name, value))
-        self.offset = end
-        return value
-
-    def varint(self, name: str) -> int:
-        """The next varint, below 2^63."""
-        try:
-            length = varint_length(self.data[self.offset:self.offset + MAX_VARINT_BYTES])
-        except CodecError as error:
-            raise CodecError(f"this .tqae file is damaged: {name} {error}") from error
-        # Where the data ends within a number, ask for one byte more than there is.
-        return self.take(name, length or len(self.data) - self.offset + 1, of_varint)
+def describe(data: bytes) -> list[Field]:
+    """The bytes of a file one after the other: a list of Field that covers them all. CodecError as in from_bytes."""
+    fields, offset = [], 0
+    for name, value, stored in _parts(from_bytes(data)):  # Whatever can be read has one form only.
+        fields.append(Field(offset, len(stored), name, value))
+        offset += len(stored)
+    return fields
 
 
-def _integer(data: bytes) -> int:
-    return int.from_bytes(data, "little")
+def _parts(c: Container) -> list[tuple[str, int | bytes, bytes]]:
+    """(name, value, bytes) of each part of a file."""
+    is_map = len(c.shape) == 3
+    flags = c.method | c.kind << 1 | is_map << 2
+    numbers = {"count": c.count, **dict(zip(_sides(is_map), c.shape, strict=True)), "extra length": len(c.extra),
+               "payload length": len(c.payload)}
+    parts: list[tuple[str, int | bytes, bytes]] = [
+        ("magic", MAGIC, MAGIC), ("version", VERSION, bytes([VERSION])), ("flags", flags, bytes([flags])),
+             ("model id", c.model_id, c.model_id)]
+    parts += [(name, number, varint(operator.index(number))) for name, number in numbers.items()]
+    in_front = checksum(*(stored for _, _, stored in parts))
+    rest = {"header checksum": in_front, "extra": c.extra, "payload": c.payload, "checksum": checksum(c.extra, c.payload)}
+    return parts + [(name, stored, stored) for name, stored in rest.items()]
 
 
-def _checksum(*parts: bytes) -> bytes:
-    """CRC-32 (that of zlib and PNG) of the parts, one after the other, as it is stored."""
-    crc = 0
-    for part in parts:
-        crc = zlib.crc32(part, crc)
-    return crc.to_bytes(4, "little")
+def _sides(is_map: bool) -> tuple[str, ...]:
+    return ("height", "width", "channels") if is_map else ("size",)

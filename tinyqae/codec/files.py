@@ -1,5 +1,4 @@
 """Pictures and texts <-> the bytes of a .tqae file, by a trained model."""
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +12,14 @@ from ..errors import CodecError
 from ..models.images import ImageAutoencoder
 from . import lines as text_lines
 from . import pictures
+from .blocks import checksum
 from .container import IMAGES, MODEL_ID_BYTES, TEXTS, Container, from_bytes, to_bytes
 from .models import name_of, parents_of
 from .payload import CODED, decode_bits, encode_bits
 
-# Examples between two steps of the progress bar.
-_PART = 2000
-# Codes from which the parents that a shipped model knows are as good as those that would be chosen now.
-_MANY = 5000
-# A code takes two bytes a bit while it is made, and this is what may lie in memory.
-_MAX_BITS = 1 << 30
+_PART = 2000  # examples between two steps of the progress bar
+_MANY = 5000  # codes from which the parents that a shipped model knows are as good as those that would be chosen now
+_MAX_BITS = 1 << 30  # in memory, where a code takes two bytes a bit while it is made
 
 Content = np.ndarray | Sequence[np.ndarray] | str
 
@@ -49,8 +46,8 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
 
     Args:
         content: images, a uint8 array (N, H, W, C) or (N, H, W); or a list of pictures, uint8 arrays (H, W), (H, W, 1) or
-            (H, W, 3), each of its own size: they are cut into tiles of the model's size; or a text, a str: its lines of
-            a to z, 0 to 9 and spaces are coded, with loss, all others are kept as they are.
+            (H, W, 3), each of its own size, to be cut into tiles of the model's size; or a text, a str, of which lines of
+            a to z, 0 to 9 and spaces are coded, with loss, and all others kept as they are.
         model: a trained Autoencoder of bits (naive, fence or commit), for images or for sentences as content is.
         names: file names for the pictures, a list of str, or None.
         progress: show a bar on standard error.
@@ -60,51 +57,54 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
     """
     if not model.bottleneck.is_binary:
         raise ValueError("the model is vanilla: its codes are floats; a .tqae file holds bits, of naive, fence or commit")
+    lines, extra = None, b""
     examples: Any
     if isinstance(model, ImageAutoencoder):
-        kind, (examples, extra) = IMAGES, _images(content, model, names)
+        examples, extra = _images(content, model, names)
+    elif not isinstance(content, str):
+        raise TypeError(f"content is {type(content).__name__}; a model of sentences compresses a text, a str")
+    elif names is not None:
+        raise ValueError("names are for pictures; a text has none")
     else:
-        kind, lines = TEXTS, _lines(content, model, names)
+        lines = text_lines.take_apart(content, model.pad_to or model.max_length)  # type: ignore[attr-defined]
         examples = lines.coded
     if len(examples) * model.latent_size > _MAX_BITS:
         raise ValueError(f"{len(examples)} codes of {model.latent_size} bits are more than the {_MAX_BITS} bits that a file "
                          "holds; compress the content in several parts")
     bits = _in_parts(model.encode, examples, np.empty((len(examples), model.latent_size), np.bool_), "encode", progress)
-    if kind == TEXTS:
-        extra = text_lines.to_extra(lines, _decode(model, bits, progress))
-    shape, identity = code_shape(model), model_id(model)
+    if lines is not None:
+        extra = text_lines.to_extra(lines, text_lines.put_together(lines, _decode(model, bits, progress)))
+    kind, shape, identity = IMAGES if lines is None else TEXTS, code_shape(model), model_id(model)
     # A list of parents has to be worth its room in the file: for few codes a shorter one is chosen.
-    parents = parents_of(identity) if len(bits) >= _MANY else None
-    method, payload = encode_bits(bits, shape, parents)
+    method, payload = encode_bits(bits, shape, parents_of(identity) if len(bits) >= _MANY else None)
     return to_bytes(Container(identity, kind, method, len(bits), shape, extra, payload))
 
 
 def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpacked:
-    """What the bytes of a .tqae file hold, as Unpacked.
-
-    data: bytes. model: the one that made it. CodecError for a damaged file, one of another model, or one that promises
-    more than pictures.MAX_VALUES pixels.
+    """What the bytes of a .tqae file hold, by the model that made it. CodecError for a damaged file, one of another model,
+    or one that promises more than pictures.MAX_VALUES values.
     """
-    container = from_bytes(data)
-    require_model(container, model)
-    shape = code_shape(model)
-    if container.shape != shape or (container.kind == IMAGES) != isinstance(model, ImageAutoencoder):
+    container, own, shape = from_bytes(data), model_id(model), code_shape(model)
+    kind, count, extra = container.kind, container.count, container.extra
+    if container.model_id != own:
+        raise CodecError(f"this .tqae file was made with the model {_called(container.model_id)}, and cannot be read with "
+                         f"{_called(own)}")
+    if container.shape != shape or (kind == IMAGES) != isinstance(model, ImageAutoencoder):
         raise CodecError(f"this .tqae file is damaged: its codes have shape {container.shape}, the model's {shape}")
-    if container.kind == TEXTS:
-        lines, checksum = text_lines.from_extra(container.extra, container.count)
-        decoded = _decode(model, _bits(container), progress)
-        return Unpacked(text_lines.put_together(lines, decoded), verbatim=len(lines.verbatim),
-                        matches=text_lines.matches(lines, decoded, checksum))
-    input_shape: Shape = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
-    values = container.count * math.prod(input_shape)
-    if values > pictures.MAX_VALUES:
-        raise CodecError(f"this .tqae file promises {container.count} images with {values} values; at most "
-                         f"{pictures.MAX_VALUES} are read")
-    layout = None
-    if container.extra:
-        layout = pictures.from_extra(container.extra, container.count, (input_shape[0], input_shape[1]))
-    images = _decode(model, _bits(container), progress)
-    return Unpacked(images) if layout is None else Unpacked(pictures.join(images, layout.sizes), layout.names)
+    if kind == TEXTS:
+        lines, written = text_lines.from_extra(extra, count)
+    else:
+        height, width, channels = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
+        values = count * height * width * channels
+        if values > pictures.MAX_VALUES:
+            raise CodecError(f"this .tqae file promises {count} images with {values} values; at most {pictures.MAX_VALUES} "
+                             "are read")
+        sizes, names = pictures.from_extra(extra, count, (height, width)) if extra else (None, None)
+    decoded = _decode(model, decode_bits(container.payload, container.method, count, shape), progress)
+    if kind == TEXTS:
+        text = text_lines.put_together(lines, decoded)
+        return Unpacked(text, verbatim=len(lines.verbatim), matches=checksum(text.encode()) == written)
+    return Unpacked(decoded) if sizes is None else Unpacked(pictures.join(decoded, sizes), names)
 
 
 def decompress(data: bytes, model: Autoencoder, *, progress: bool = False) -> Any:
@@ -116,9 +116,8 @@ def contents(data: bytes) -> dict[str, Any]:
     """What a .tqae file says of itself, without a model: a dict of plain values.
 
     "kind" ("images" or "text"), "count" of codes, "bits" of each, "method" ("packed" or "coded"), "model_id" (hexadecimal),
-    "model" (the name of a shipped model, or None); for images "pictures", "sizes" of the first ten, (height, width),
-    "pixels" of all, None and none where every code is an image of the model's size; for text "lines" and
-    "verbatim_lines". CodecError for a damaged file.
+    "model" (the name of a shipped model, or None); for images "pictures", "sizes" of the first ten, "pixels" of all, none
+    and None where all have the model's size; for text "lines" and "verbatim_lines". CodecError for a damaged file.
     """
     container = from_bytes(data)
     found = {"kind": "images" if container.kind == IMAGES else "text", "count": container.count,
@@ -129,9 +128,9 @@ def contents(data: bytes) -> dict[str, Any]:
         return {**found, "lines": container.count + len(lines.verbatim), "verbatim_lines": len(lines.verbatim)}
     if not container.extra:
         return {**found, "pictures": container.count, "sizes": [], "pixels": None}
-    layout = pictures.from_extra(container.extra, container.count)
-    return {**found, "pictures": len(layout.sizes), "sizes": [list(size) for size in layout.sizes[:10]],
-            "pixels": sum(height * width for height, width in layout.sizes)}
+    sizes, _ = pictures.from_extra(container.extra, container.count)
+    return {**found, "pictures": len(sizes), "sizes": [list(size) for size in sizes[:10]],
+            "pixels": sum(height * width for height, width in sizes)}
 
 
 def code_shape(model: Autoencoder) -> Shape:
@@ -143,14 +142,6 @@ def code_shape(model: Autoencoder) -> Shape:
 def model_id(model: Autoencoder) -> bytes:
     """The bytes by which a .tqae file names its model."""
     return bytes.fromhex(model.model_id())[:MODEL_ID_BYTES]
-
-
-def require_model(container: Container, model: Autoencoder) -> None:
-    """CodecError unless the container's codes are this model's."""
-    own = model_id(model)
-    if container.model_id != own:
-        raise CodecError(f"this .tqae file was made with the model {_called(container.model_id)}, and cannot be read with "
-                         f"{_called(own)}")
 
 
 def _called(identity: bytes) -> str:
@@ -173,21 +164,7 @@ def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | No
         raise ValueError(f"names has {len(names)} names for {len(content)} pictures")
     tiles = pictures.cut(content, own)
     sizes = tuple(picture.shape[:2] for picture in content)
-    if names is None and all(size == own[:2] for size in sizes):
-        return tiles, b""
-    return tiles, pictures.to_extra(pictures.Layout(sizes, None if names is None else tuple(names)))
-
-
-def _lines(content: Content, model: Any, names: Sequence[str] | None) -> text_lines.Lines:
-    if not isinstance(content, str):
-        raise TypeError(f"content is {type(content).__name__}; a model of sentences compresses a text, a str")
-    if names is not None:
-        raise ValueError("names are for pictures; a text has none")
-    return text_lines.take_apart(content, model.pad_to or model.max_length)
-
-
-def _bits(container: Container) -> np.ndarray:
-    return decode_bits(container.payload, container.method, container.count, container.shape)
+    return tiles, b"" if names is None and set(sizes) <= {own[:2]} else pictures.to_extra(sizes, names)
 
 
 def _decode(model: Autoencoder, bits: np.ndarray, progress: bool) -> Any:

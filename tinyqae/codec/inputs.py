@@ -18,19 +18,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..annotations import FilePath, Shape
+from ..annotations import FilePath
+from ..data import pictures
 from ..data.mnist import read_idx
-from ..data.pictures import (
-    UNREADABLE,
-    bytes_of_floats,
-    check_size,
-    damaged,
-    in_lines,
-    one_line,
-    read_file,
-    read_folder,
-    read_picture,
-)
+from ..data.pictures import damaged, one_line
 from ..errors import DataError
 from .outputs import plain_names
 
@@ -40,23 +31,19 @@ MAX_STACK_BYTES = 1 << 31
 MAX_TEXT_BYTES = 1 << 28
 """The most bytes of a text."""
 
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_GZIP, _NPY, _IDX_IMAGES = b"\x1f\x8b", b"\x93NUMPY", b"\x00\x00\x08\x03"
-_ANY_IDX = re.compile(rb"\x00\x00[\x08\x09\x0b-\x0e][\x01-\x04]")
+_IDX_IMAGES = b"\x00\x00\x08\x03"
 _IDX_HEADER_BYTES = 16
 _CHUNK = 1 << 20
-# What the rows of a table are if they have so many columns.
-_FLAT_IMAGES = {784: "reshape(-1, 28, 28)", 3072: "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)"}
+
+Images = tuple[np.ndarray, list[str]]
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Images to compress.
 
-    images: a list of uint8 arrays (H, W), grey, or (H, W, 3), red, green and blue; or, of a stack, one uint8 array
-        (N, H, W) or (N, H, W, 3). At least one image, no side 0.
-    names: the pictures' file names without ending, plain and different from each other (see outputs.plain_names); None
-        for a stack.
+    images: a list of uint8 arrays (H, W) or (H, W, 3); or, of a stack, one uint8 array (N, H, W) or (N, H, W, 3).
+    names: the pictures' file names without ending, as outputs.plain_names gives them; None for a stack.
     bytes: the size of all files in bytes, as they were given.
     notes: what was done to the images beyond reading them, a line each.
     """
@@ -83,65 +70,50 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
     axes, the last of 3, is one colour picture. Values are uint8, bool (0 and 255) or floating-point in [0, 1], which are
     rounded to bytes.
 
-    Args:
-        paths: list of str or paths. A directory stands for the picture files in it and its sub-directories, as in
-            data.pictures.read_folder, "-" for standard input.
-        stdin: binary stream that is read for "-", default sys.stdin.buffer.
-
-    Returns:
-        Inputs.
-
-    Raises:
-        DataError: a file is missing, damaged, too large or of no form named above; or a stack is not alone.
+    paths: list of str or paths. A directory stands for the picture files in it and its sub-directories, as in
+    data.pictures.read_folder, "-" for stdin, by default sys.stdin.buffer. DataError where a file is missing, damaged, too
+    large or of no form named above, or a stack is not alone.
     """
     if not paths:
         raise DataError("there is no input; give files, a directory, or - for standard input")
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     names: list[str] = []
     notes: dict[str, list[str]] = {}
     size = size_as_arrays = 0
-    for given in paths:
-        path = os.fspath(given)
+    for path in [os.fspath(path) for path in paths]:
+        before = len(images)
         found: Iterable[tuple[str, np.ndarray, int]]
         if os.path.isdir(path):
-            found = ((name, picture, os.path.getsize(Path(path, name))) for name, picture in read_folder(path, notes))
+            found = ((name, picture, os.path.getsize(Path(path, name)))
+                     for name, picture in pictures.read_folder(path, notes))
         else:
-            data, shown = _read(path, stdin, MAX_STACK_BYTES)
-            array, is_stack, done = _images_of(data, shown)
-            for what in done:
-                notes.setdefault(what, []).append(shown)
-            if is_stack:
-                if len(paths) > 1:
-                    raise DataError(f"{shown} is a stack of images; give it alone, not with {len(paths) - 1} other files")
-                return Inputs(array, None, len(data), in_lines(notes))
-            found = [("stdin" if path == "-" else path, array, len(data))]
-        before = len(pictures)
+            found = [_read_image_file(path, stdin, notes)]
         for name, picture, length in found:
-            pictures.append(picture)
+            if picture.ndim == 4:
+                if len(paths) > 1:
+                    raise DataError(f"{_shown(path)} is a stack of images; give it alone, not with {len(paths) - 1} other "
+                                    "files")
+                stack = picture[..., 0] if picture.shape[3] == 1 else picture
+                return Inputs(stack, None, length, pictures.in_lines(notes))
+            images.append(picture)
             names.append(Path(name).stem)
             size += length
             size_as_arrays += picture.nbytes
             if size_as_arrays > MAX_STACK_BYTES:
                 raise DataError(f"with {one_line(name)}, all pictures take more than {MAX_STACK_BYTES >> 20} MiB; give "
                                 "fewer at once")
-        if len(pictures) == before:
-            raise DataError(f"the directory {one_line(path)} has no pictures, and {len(notes.get(UNREADABLE, ()))} other "
-                            "visible files; give one with pictures in it, or a file by its name")
-    return Inputs(pictures, plain_names(names), size, in_lines(notes))
+        if len(images) == before:
+            others = len(notes.get(pictures.UNREADABLE, ()))
+            raise DataError(f"the directory {one_line(path)} has no pictures, and {others} other visible files; give one "
+                            "with pictures in it, or a file by its name")
+    return Inputs(images, plain_names(names), size, pictures.in_lines(notes))
 
 
 def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> TextInput:
     """The text in a file in UTF-8: all its characters, the newlines and a byte order mark as they are.
 
-    Args:
-        paths: list of one str or path, "-" for standard input.
-        stdin: binary stream that is read for "-", default sys.stdin.buffer.
-
-    Returns:
-        TextInput.
-
-    Raises:
-        DataError: there is more than one path; the file is missing, empty, too large, or not in UTF-8.
+    paths: list of one str or path, "-" for stdin, default sys.stdin.buffer. DataError where there is more than one path, or
+    the file is missing, empty, too large, or not in UTF-8.
     """
     if len(paths) != 1:
         raise DataError(f"expected one text file, got {len(paths)}; texts are compressed one at a time")
@@ -153,11 +125,25 @@ def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> Te
                         "say iconv -f LATIN1 -t UTF-8, or whichever encoding it has") from None
 
 
+def _shown(path: str) -> str:
+    return "standard input" if path == "-" else one_line(path)
+
+
+def _read_image_file(path: str, stdin: BinaryIO | None, notes: dict[str, list[str]]) -> tuple[str, np.ndarray, int]:
+    """(path, array with four axes if it is a stack, size of the file in bytes)."""
+    data, shown = _read(path, stdin, MAX_STACK_BYTES)
+    read = next((reader for beginning, reader in _READERS if re.match(beginning, data)), pictures.read_picture)
+    array, done = read(data, shown)
+    for what in done:
+        notes.setdefault(what, []).append(shown)
+    return "stdin" if path == "-" else path, array, len(data)
+
+
 def _read(path: str, stdin: BinaryIO | None, limit: int) -> tuple[bytes, str]:
     """(bytes of a file, its name in messages), the bytes at least one and at most `limit`."""
-    name = "standard input" if path == "-" else one_line(path)
+    name = _shown(path)
     try:
-        data = _read_at_most(stdin or sys.stdin.buffer, limit + 1) if path == "-" else read_file(path, limit)
+        data = _read_at_most(stdin or sys.stdin.buffer, limit + 1) if path == "-" else pictures.read_file(path, limit)
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror or error}") from error
     if len(data) > limit:
@@ -175,22 +161,15 @@ def _read_at_most(stream: BinaryIO | gzip.GzipFile, limit: int) -> bytes:
     return data  # type: ignore[return-value]  # A bytearray does what bytes do, and 2 GiB need not be copied.
 
 
-def _images_of(data: bytes, name: str) -> tuple[np.ndarray, bool, list[str]]:
-    """(uint8 array, whether it is a stack, what was done to it) of a file's bytes."""
-    if data.startswith(_ZIP):
-        raise DataError(f"{name} is a zip archive, as .npz files are; unpack it and give what is in it")
-    if data.startswith(_GZIP):
-        return _idx_stack(_unpacked_idx(data, name), name), True, []
-    if _ANY_IDX.match(data):
-        return _idx_stack(data, name), True, []
-    if data.startswith(_NPY):
-        return _npy_images(data, name)
-    picture, done = read_picture(data, name)
-    return picture, False, done
+# ---- forms: each reader returns a uint8 array, with four axes if it is a stack, and what was done to it ---------------
 
 
-def _unpacked_idx(data: bytes, name: str) -> bytes:
-    """The IDX file in a .gz file, and no more bytes than it should have and one."""
+def _zip(data: bytes, name: str) -> Images:
+    raise DataError(f"{name} is a zip archive, as .npz files are; unpack it and give what is in it")
+
+
+def _packed_idx(data: bytes, name: str) -> Images:
+    """Of an IDX file in a .gz file, of which no more is unpacked than it should have and a byte."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             header = _read_at_most(stream, _IDX_HEADER_BYTES)
@@ -199,13 +178,12 @@ def _unpacked_idx(data: bytes, name: str) -> bytes:
             size = math.prod(int.from_bytes(header[start:start + 4], "big") for start in range(4, _IDX_HEADER_BYTES, 4))
             if size > MAX_STACK_BYTES:
                 raise DataError(f"{name} promises {size} pixels; at most {MAX_STACK_BYTES} are read")
-            return header + _read_at_most(stream, size + 1)
+            return _idx(header + _read_at_most(stream, size + 1), name)
     except (EOFError, OSError, zlib.error) as error:
         raise damaged(name, error) from error
 
 
-def _idx_stack(data: bytes, name: str) -> np.ndarray:
-    """uint8 (N, H, W) of an IDX file."""
+def _idx(data: bytes, name: str) -> Images:
     if not data.startswith(_IDX_IMAGES):
         raise DataError(f"{name} is an IDX file that begins with {data[:4].hex(' ')}, so it holds no images; expected "
                         f"{_IDX_IMAGES.hex(' ')}, unsigned bytes with three axes")
@@ -213,57 +191,60 @@ def _idx_stack(data: bytes, name: str) -> np.ndarray:
         stack = read_idx(data)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    check_size(name, *stack.shape[1:])
-    return stack
+    pictures.check_size(name, *stack.shape[1:])
+    return stack[..., np.newaxis], []
 
 
-def _npy_images(data: bytes, name: str) -> tuple[np.ndarray, bool, list[str]]:
-    """(uint8 array, whether it is a stack, what was done to it) of an .npy file."""
-    shape, column_major, dtype, offset = _npy_header(data, name)
-    if len(shape) == 2 and shape[1] in _FLAT_IMAGES:
-        raise DataError(f"{name} is an array of shape {shape}, which looks like {shape[0]} flat images; store it after "
-                        f"{_FLAT_IMAGES[shape[1]]}, as uint8 (or give one picture {shape[1]} pixels wide as a PNG)")
-    if len(shape) not in (2, 3, 4) or len(shape) == 4 and shape[3] not in (1, 3):
-        got = f"{len(shape)} axes" if len(shape) != 4 else "four axes, the last neither 1 nor 3"
-        hint = "; for (N, 3, H, W) transpose(0, 2, 3, 1) makes it" if len(shape) == 4 else ""
-        raise DataError(f"{name} is an array with {got}; expected a stack (N, H, W), (N, H, W, 1) or (N, H, W, 3), or a "
-                        f"picture (H, W) or (H, W, 3){hint}")
-    if dtype != np.uint8 and dtype.kind not in "bf":
-        raise DataError(f"{name} holds values of type {dtype.name}; expected uint8, bool, or floating-point in [0, 1]")
-    # A number can have thousands of digits: it is shown below only if it is reasonable.
-    promised, stored = math.prod(shape) * dtype.itemsize, len(data) - offset
-    if max(map(abs, shape)) > MAX_STACK_BYTES or promised > MAX_STACK_BYTES:
-        raise DataError(f"{name} promises more than {MAX_STACK_BYTES >> 20} MiB of pixels, which is the most that is read")
-    if min(shape) < 1:
-        raise DataError(f"{name} holds no images: its shape is {shape}")
-    if promised != stored:
-        raise DataError(f"{name} is damaged: its shape {shape} of {dtype.name} takes {promised} bytes, and {stored} follow "
-                        "its header")
-    is_stack, notes = len(shape) == 4 or len(shape) == 3 and shape[2] != 3, []
-    check_size(name, *shape[1:3] if is_stack else shape[:2])
-    if len(shape) == 3 and not is_stack:
-        notes.append(f"an array of shape {shape}, taken for one colour picture")
-    elif len(shape) == 3 and shape[0] == 3:
-        notes.append(f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it after "
-                     "transpose(1, 2, 0)")
-    values = np.frombuffer(data, dtype, offset=offset)
-    if dtype.kind == "b":
-        values = (values.view(np.uint8) != 0).view(np.uint8) * np.uint8(255)
-    elif dtype.kind == "f":
-        values = bytes_of_floats(values, name)
-        notes.append("floating-point values rounded to bytes")
-    array = np.ascontiguousarray(values.reshape(shape, order="F" if column_major else "C"))
-    return array[..., 0] if len(shape) == 4 and shape[3] == 1 else array, is_stack, notes
-
-
-def _npy_header(data: bytes, name: str) -> tuple[Shape, bool, np.dtype, int]:
-    """(shape, whether in Fortran's order, dtype, where the values begin) of an .npy file."""
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+def _npy(data: bytes, name: str) -> Images:
     stream = io.BytesIO(data[:1 << 14])  # NumPy reads no header of more than 10,000 characters
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shape, column_major, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except Exception as error:  # a damaged header is parsed as Python, which has a dozen ways to fail
         raise damaged(name, error) from error
-    return tuple(map(int, shape)), column_major, dtype, stream.tell()
+    shape = tuple(map(int, shape))  # NumPy lets True pass for 1.
+    # A number can have thousands of digits: it is shown below only if it is reasonable.
+    promised, stored = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
+    if max(map(abs, shape), default=0) > MAX_STACK_BYTES or promised > MAX_STACK_BYTES:
+        raise DataError(f"{name} promises more than {MAX_STACK_BYTES >> 20} MiB of pixels, which is the most that is read")
+    full_shape, notes = shape, []
+    match shape:
+        case (count, 784 | 3072 as columns):
+            way = "reshape(-1, 28, 28)" if columns == 784 else "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)"
+            raise DataError(f"{name} is an array of shape {shape}, which looks like {count} flat images; store it after "
+                            f"{way}, as uint8 (or give one picture {columns} pixels wide as a PNG)")
+        case (height, width) | (_, height, width, 1 | 3):
+            pass
+        case (height, width, 3):
+            notes.append(f"an array of shape {shape}, taken for one colour picture")
+        case (count, height, width):
+            full_shape = (*shape, 1)
+            if count == 3:
+                notes.append(f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it "
+                             "after transpose(1, 2, 0)")
+        case _:
+            hint = "; the last of 4 is 1 or 3, as transpose(0, 2, 3, 1) makes it of (N, 3, H, W)" if len(shape) == 4 else ""
+            raise DataError(f"{name} is an array with {len(shape)} axes; expected a stack (N, H, W), (N, H, W, 1) or "
+                            f"(N, H, W, 3), or a picture (H, W) or (H, W, 3){hint}")
+    if dtype != np.uint8 and dtype.kind not in "bf":
+        raise DataError(f"{name} holds values of type {dtype.name}; expected uint8, bool, or floating-point in [0, 1]")
+    if min(shape) < 1:
+        raise DataError(f"{name} holds no images: its shape is {shape}")
+    if promised != stored:
+        raise DataError(f"{name} is damaged: its shape {shape} of {dtype.name} takes {promised} bytes, and {stored} follow "
+                        "its header")
+    pictures.check_size(name, height, width)
+    values = np.frombuffer(data, dtype, offset=stream.tell())
+    if dtype.kind == "b":
+        values = np.uint8(255) * (values.view(np.uint8) != 0)
+    elif dtype.kind == "f":
+        values = pictures.bytes_of_floats(values, name)
+        notes.append("floating-point values rounded to bytes")
+    return np.ascontiguousarray(values.reshape(full_shape, order="F" if column_major else "C")), notes
+
+
+# By a regular expression for the first bytes; whatever matches none is a picture.
+_READERS = ((rb"PK\x03\x04|PK\x05\x06", _zip), (rb"\x1f\x8b", _packed_idx),
+            (rb"\x00\x00[\x08\x09\x0b-\x0e][\x01-\x04]", _idx), (rb"\x93NUMPY", _npy))

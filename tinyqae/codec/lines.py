@@ -1,21 +1,20 @@
 """A text as lines: those that a model's alphabet holds become codes, all others are kept as they are.
 
-The extra bytes of a file of text, with varints as in blocks.py, and deflated as there:
+The extra bytes of a file of text, deflated by blocks.deflate:
 
     1        flags: bit 0: the text ends with a line feed, bit 1: every line feed follows a carriage return
     4        CRC-32 of the text as the writer's machine decoded it, in UTF-8, little-endian
     varint   number of lines kept verbatim
-    each     varint number of coded lines before it, varint length, and the line in UTF-8
+    each     varint number of coded lines since the one before, varint length, and the line in UTF-8
 
 The checksum tells a reader whose machine sums in another order, or runs another version, that a character came out
 differently: bits of codes are the same everywhere, what a network makes of them is so only almost always.
 """
-import zlib
 from dataclasses import dataclass
 
 from ..data import clean_sentence
 from ..errors import CodecError
-from .blocks import Reader, deflate, inflate, varint
+from .blocks import Reader, checksum, deflate, inflate, varint
 
 MAX_VERBATIM_BYTES = 1 << 28
 """The most bytes of lines that are kept as they are."""
@@ -67,44 +66,33 @@ def put_together(lines: Lines, decoded: list[str]) -> str:
     for before, line in lines.verbatim:
         parts += [*decoded[start:before], line]
         start = before
-    parts += decoded[start:]
     newline = "\r\n" if lines.returns else "\n"
-    return newline.join(parts) + newline * lines.ends
+    return newline.join(parts + decoded[start:]) + newline * lines.ends
 
 
-def to_extra(lines: Lines, decoded: list[str]) -> bytes:
-    """The extra bytes for Lines whose codes the model decodes to `decoded`."""
-    kept = sum(len(line.encode()) for _, line in lines.verbatim)
-    if kept > MAX_VERBATIM_BYTES:
-        raise ValueError(f"{len(lines.verbatim)} lines with {kept} bytes are not in the model's alphabet or too long for "
-                         f"it; a file keeps at most {MAX_VERBATIM_BYTES} bytes of such lines")
-    parts = [bytes([_ENDS * lines.ends | _RETURNS * lines.returns]), _checksum(lines, decoded), varint(len(lines.verbatim))]
+def to_extra(lines: Lines, text: str) -> bytes:
+    """The extra bytes for Lines that are `text` after decoding."""
+    encoded = [line.encode() for _, line in lines.verbatim]
+    if (kept := sum(map(len, encoded))) > MAX_VERBATIM_BYTES:
+        raise ValueError(f"{len(encoded)} lines with {kept} bytes are not in the model's alphabet or too long for it; a "
+                         f"file keeps at most {MAX_VERBATIM_BYTES} bytes of such lines")
+    parts = [bytes([_ENDS * lines.ends | _RETURNS * lines.returns]), checksum(text.encode()), varint(len(encoded))]
     start = 0
-    for before, line in lines.verbatim:
-        encoded = line.encode()
-        parts += [varint(before - start), varint(len(encoded)), encoded]
+    for (before, _), line in zip(lines.verbatim, encoded, strict=True):
+        parts += [varint(before - start), varint(len(line)), line]
         start = before
     return deflate(b"".join(parts))
 
 
 def from_extra(extra: bytes, count: int) -> tuple[Lines, bytes]:
     """(Lines, checksum) in the extra bytes of a file with `count` codes; `coded` is empty. CodecError for other bytes."""
-    reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines")
-    flags, checksum = reader.take(1)[0], reader.take(4)
+    reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines of this .tqae file")
+    flags, stored = reader.take("flags", 1)[0], reader.take("checksum", 4)
     verbatim, start = [], 0
-    for _ in range(reader.varint()):
-        start += reader.varint()
-        verbatim.append((start, reader.text(reader.varint())))
+    for _ in range(reader.varint("their number")):
+        start += reader.varint("a distance")
+        verbatim.append((start, reader.text("a line")))
     reader.end()
     if flags > (_ENDS | _RETURNS) or start > count:
         raise CodecError("this .tqae file is damaged: its list of lines does not fit its codes")
-    return Lines([], verbatim, bool(flags & _ENDS), bool(flags & _RETURNS)), checksum
-
-
-def matches(lines: Lines, decoded: list[str], checksum: bytes) -> bool:
-    """Whether this machine decoded the lines as the writer's did."""
-    return _checksum(lines, decoded) == checksum
-
-
-def _checksum(lines: Lines, decoded: list[str]) -> bytes:
-    return zlib.crc32(put_together(lines, decoded).encode()).to_bytes(4, "little")
+    return Lines([], verbatim, bool(flags & _ENDS), bool(flags & _RETURNS)), stored

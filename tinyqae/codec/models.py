@@ -55,10 +55,7 @@ def parents_of(model_id: bytes) -> Parents | None:
 
 
 def round_weights(model: Autoencoder) -> None:
-    """Round a model's weights to 8 significant bits, which float16 holds and deflates well. In place.
-
-    What that changes is in models.json, where the figures before and after stand.
-    """
+    """Round a model's weights in place to 8 significant bits, which float16 holds and deflates well."""
     scale = 2 ** _SIGNIFICANT_BITS
     for array in model.parameters():
         mantissa, exponent = np.frexp(array)

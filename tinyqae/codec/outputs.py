@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from ..checkpoint import write_atomically
 from ..data.mnist import write_idx
 from ..data.pictures import one_line
 from ..errors import CodecError, DataError
+from .pictures import MAX_NAME_BYTES, check_picture
 
-LONGEST_NAME = 200
-"""The most bytes in UTF-8 of a picture's name; file systems allow 255, with the ending and a temporary file's additions."""
+# File systems allow 255 bytes, with the ending and a temporary file's additions.
+LONGEST_NAME = MAX_NAME_BYTES
 
 _FORBIDDEN = frozenset('<>:"/\\|?*')  # in names on Windows, "/" everywhere
 # Devices on Windows, with any ending. Superscript digits count as digits there, and NFKC makes digits of them.
@@ -40,59 +42,56 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
     *.png, *.bmp, *.tif, *.tiff      exactly one picture
     no ending, */, or a directory    a directory with a PNG for each image; it must be empty if it exists
 
-    A stack of grey images 3 pixels wide keeps its last axis in an .npy file, (N, H, 3, 1): without it, it would be read
-    as one colour picture.
-
     Args:
         path: str or path.
-        images: a list of uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or one uint8 array (N, H, W, C) with C = 1 or 3.
-        names: a list of plain names (see plain_name) without ending, different from each other, for the files of a
-            directory; or None, which numbers them: 00000.png, 00001.png, ...
+        images: a list of uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or one uint8 array (N, H, W, 1) or (N, H, W, 3).
+        names: for the files of a directory, without ending, as plain_names gives them; or None, which numbers them:
+            00000.png, 00001.png, ...
 
     Raises:
-        TypeError, ValueError: images is not as described above.
-        CodecError: names are not as described above.
-        DataError: there are no images, they do not fit the form, or the path cannot be written; in one line.
+        TypeError, ValueError: images is not as described above. CodecError: names are not.
+        DataError: there are no images, they do not fit the form, or the path cannot be written.
         BrokenPipeError: whoever reads standard output has stopped.
     """
     path = os.fspath(path)
-    pictures = _checked_pictures(images)
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise ValueError(f"the stack of images has shape {images.shape}, expected (N, H, W, C)")
+    for i, image in enumerate(images):
+        check_picture(image, f"image {i}")
     if names is not None:
-        _check_names(names, len(pictures))
-    if not pictures:
+        _check_names(names, len(images))
+    if not len(images):
         raise DataError(f"cannot write {one_line(path)}: there are no images")
-    ending = os.path.splitext(path)[1].lower()
+    pictures = [image[..., 0] if image.shape[2:] == (1,) else image for image in images]
+    form = os.path.splitext(path)[1].lower()
     if path == "-":
-        if isinstance(images, np.ndarray):
-            write_parts(path, _npy(_as_stack(path, pictures)))
-        else:
-            write_parts(path, [_picture(_the_only(path, pictures), "PNG")])
-    elif os.path.isdir(path) or _ends_as_directory(path):
+        form = ".npy" if isinstance(images, np.ndarray) else ".png"
+    elif _is_directory(path):
+        form = ""
+    elif path.endswith("-ubyte"):
+        form = ".idx"
+    if not form:
         _write_directory(path, pictures, names)
-    elif path.endswith("-ubyte") or ending == ".idx":
-        write_parts(path, [_idx(path, pictures)])
-    elif ending == ".npy":
-        write_parts(path, _npy(_as_stack(path, pictures)))
-    elif ending in _PICTURES:
-        write_parts(path, [_picture(_the_only(path, pictures), _PICTURES[ending])])
-    elif not ending:
-        _write_directory(path, pictures, names)
+    elif form in (".npy", ".idx"):
+        write_parts(path, _stack(path, form, pictures))
+    elif form in _PICTURES:
+        if len(pictures) > 1:
+            raise DataError(f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in "
+                            ".npy, or in / for a directory of pictures")
+        write_parts(path, [_picture(pictures[0], _PICTURES[form])])
     else:
-        why = "would lose something again" if ending in _LOSSY else "is no form that is written"
-        raise DataError(f"cannot write {one_line(path)}: {one_line(ending)} {why}; give a name that ends in .png, .bmp, "
+        why = "would lose something again" if form in _LOSSY else "is no form that is written"
+        raise DataError(f"cannot write {one_line(path)}: {one_line(form)} {why}; give a name that ends in .png, .bmp, "
                         ".tif or .npy, or in / for a directory of pictures")
 
 
 def write_text(path: FilePath, text: str) -> None:
     """Write a text in UTF-8, as it is; "-" is standard output, and a file that exists is replaced.
 
-    Raises:
-        UnicodeEncodeError: the text holds half a surrogate pair.
-        DataError: the path cannot be written; in one line.
-        BrokenPipeError: whoever reads standard output has stopped.
+    UnicodeEncodeError for half a surrogate pair; DataError and BrokenPipeError as write_images.
     """
     path, data = os.fspath(path), text.encode()
-    if os.path.isdir(path) or _ends_as_directory(path):
+    if _is_directory(path):
         raise DataError(f"cannot write {one_line(path)}: it names a directory; give the name of a file")
     write_parts(path, [data])
 
@@ -103,9 +102,7 @@ def plain_name(name: str) -> bool:
     That leaves out whatever is empty, longer than LONGEST_NAME, holds a separator, a drive or a character that Windows
     forbids or nobody can see, begins with a dot, ends with a dot or a space, or names a device on Windows.
     """
-    return (isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()
-            and len(name.encode()) <= LONGEST_NAME and _FORBIDDEN.isdisjoint(name)
-            and name[0] != "." and name[-1] not in ". " and not _is_reserved(name))
+    return isinstance(name, str) and _cleaned(name) == name
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
@@ -113,37 +110,26 @@ def plain_names(names: Iterable[str]) -> list[str]:
 
     What may not be in a name becomes "_". Names that some system would take for the same one get -2, -3, ...
     """
-    result: list[str] = []
-    taken: set[str] = set()
-    numbers: dict[str, int] = {}
+    taken: dict[str, str] = {}
+    numbers = Counter[str]()
     for name in names:
         clean = unique = _cleaned(name)
         while _key(unique) in taken:
-            number = numbers[clean] = numbers.get(clean, 1) + 1
-            unique = f"{_cut(clean, LONGEST_NAME - 10)}-{number}"
-        taken.add(_key(unique))
-        result.append(unique)
-    return result
+            numbers[clean] += 1
+            unique = f"{_cut(clean, LONGEST_NAME - 10)}-{numbers[clean] + 1}"
+        taken[_key(unique)] = unique
+    return list(taken.values())
 
 
 def _check_names(names: Sequence[str], count: int) -> None:
     if len(names) != count:
         raise CodecError(f"{len(names)} names for {count} images: this file was not written by tinyqae")
-    seen = set()
     for name in names:
         if not plain_name(name):
-            raise CodecError(f"an image is called {_excerpt(name)}, which is no plain file name: nothing is written")
-        if _key(name) in seen:
-            raise CodecError(f"two images are called {_excerpt(name)}, at least up to case: nothing is written")
-        seen.add(_key(name))
-
-
-def _excerpt(name: str) -> str:
-    return ascii(name)[:100]
-
-
-def _is_reserved(name: str) -> bool:
-    return unicodedata.normalize("NFKC", name).split(".")[0].rstrip().upper() in _RESERVED
+            raise CodecError(f"an image is called {ascii(name)[:100]}, which is no plain file name: nothing is written")
+    for name, unique in zip(names, plain_names(names), strict=True):
+        if name != unique:
+            raise CodecError(f"two images are called {ascii(name)[:100]}, at least up to case: nothing is written")
 
 
 def _key(name: str) -> str:
@@ -156,7 +142,7 @@ def _cleaned(name: str) -> str:
     clean = "".join("_" if char in _FORBIDDEN or not char.isprintable() else char for char in name)
     if not clean or clean[0] == ".":
         clean = "_" + clean[1:]
-    if _is_reserved(clean):
+    if unicodedata.normalize("NFKC", clean).split(".")[0].rstrip().upper() in _RESERVED:
         clean = "_" + clean
     clean = _cut(clean, LONGEST_NAME)
     return clean[:-1] + "_" if clean[-1] in ". " else clean
@@ -167,53 +153,31 @@ def _cut(name: str, length: int) -> str:
     return name.encode()[:length].decode(errors="ignore")
 
 
-def _checked_pictures(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
-    """The images as a list of uint8 arrays (H, W) or (H, W, 3)."""
-    if isinstance(images, np.ndarray) and images.ndim != 4:
-        raise ValueError(f"the stack of images has shape {images.shape}, expected (N, H, W, C)")
-    for image in images:
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            raise TypeError(f"an image is {getattr(image, 'dtype', type(image).__name__)}, expected a uint8 NumPy array")
-        if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)) or image.size == 0:
-            raise ValueError(f"an image has shape {image.shape}, expected (H, W), (H, W, 1) or (H, W, 3)")
-    return [image[..., 0] if image.shape[2:] == (1,) else image for image in images]
-
-
-def _the_only(path: str, pictures: list[np.ndarray]) -> np.ndarray:
-    if len(pictures) > 1:
-        raise DataError(f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in .npy, "
-                        "or in / for a directory of pictures")
-    return pictures[0]
-
-
-def _as_stack(path: str, pictures: list[np.ndarray]) -> np.ndarray:
-    """uint8 (N, H, W) or (N, H, W, 3)."""
-    shapes = sorted({picture.shape for picture in pictures})
-    if len(shapes) > 1:
-        raise DataError(f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
-                        "give a name that ends in / for a directory of pictures")
-    return np.stack(pictures)
-
-
 def _output(path: FilePath) -> str:
     return "standard output" if path == "-" else one_line(path)
 
 
-def _npy(stack: np.ndarray) -> list[bytes | memoryview]:
-    """The parts of an .npy file."""
-    if stack.ndim == 3 and stack.shape[2] == 3:
+def _stack(path: str, form: str, pictures: list[np.ndarray]) -> list[bytes | memoryview]:
+    """The parts of an .npy or .idx file.
+
+    A stack of grey images 3 pixels wide keeps its last axis in an .npy file, (N, H, 3, 1): without it, it would be read
+    as one colour picture.
+    """
+    shapes = sorted({picture.shape for picture in pictures})
+    if len(shapes) > 1:
+        raise DataError(f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
+                        "give a name that ends in / for a directory of pictures")
+    stack = np.stack(pictures)
+    if form == ".idx":
+        if stack.ndim != 3:
+            raise DataError(f"{one_line(path)} takes grey images, and these have colours; give a name that ends in .npy")
+        return [write_idx(stack)]
+    if stack.shape[2:] == (3,):
         stack = stack[..., np.newaxis]
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(stack))
     # np.save would ask for the position in the file, which a pipe does not have.
     return [header.getvalue(), stack.data]
-
-
-def _idx(path: str, pictures: list[np.ndarray]) -> bytes:
-    stack = _as_stack(path, pictures)
-    if stack.ndim != 3:
-        raise DataError(f"{one_line(path)} takes grey images, and these have colours; give a name that ends in .npy")
-    return write_idx(stack)
 
 
 def _picture(picture: np.ndarray, form: str) -> memoryview:
@@ -225,24 +189,23 @@ def _picture(picture: np.ndarray, form: str) -> memoryview:
 
 def write_parts(path: FilePath, parts: Sequence[bytes | memoryview]) -> None:
     """Write bytes, one part after the other, to a file, whole or not at all, or, for "-", to standard output."""
+    if path != "-" and os.path.exists(path) and not os.path.isfile(path):
+        # A device, say: the finished file would be renamed to its name, which takes the device from the system.
+        raise DataError(f"cannot write {one_line(path)}: it exists and is no file; for standard output give -")
     try:
         if path == "-":
-            for part in parts:
-                sys.stdout.buffer.write(part)
+            sys.stdout.buffer.writelines(parts)
             sys.stdout.buffer.flush()
-            return
-        if os.path.exists(path) and not os.path.isfile(path):
-            # A device, say: the finished file would be renamed to its name, which takes the device from the system.
-            raise DataError(f"cannot write {one_line(path)}: it exists and is no file; for standard output give -")
-        write_atomically(path, lambda file: [file.write(part) for part in parts])
+        else:
+            write_atomically(path, lambda file: file.writelines(parts))
     except BrokenPipeError:
         raise
     except OSError as error:
         raise DataError(f"cannot write {_output(path)}: {error.strerror}") from error
 
 
-def _ends_as_directory(path: str) -> bool:
-    return path.endswith(("/", os.sep))
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path) or path.endswith(("/", os.sep))
 
 
 def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str] | None) -> None:

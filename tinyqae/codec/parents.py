@@ -13,8 +13,8 @@ import numpy as np
 PARENT_COUNT_BITS = 3
 MAX_PARENTS = (1 << PARENT_COUNT_BITS) - 1
 
+# Where a parent may be, as (rows down, columns right); a flat code has the first alone.
 NEIGHBOURS = ((0, 0), (0, -1), (-1, 0))
-"""Where a parent may be, as (rows down, columns right); a flat code has the first alone."""
 
 Lengths = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Parents = Sequence[Sequence[tuple[int, int, int]]]

@@ -1,18 +1,17 @@
 """Bits of codes <-> bytes: packed, or entropy-coded with probabilities that adapt to the stream.
 
-PACKED is np.packbits over all bits of all items, one after the other, first bit highest: N L bits, filled up with zeros
-to a whole byte.
+PACKED is np.packbits over all bits of all items, one after the other, first bit highest, filled up with zeros.
 
 CODED is binary range coding (Martin 1979; here `constriction`, Bamler 2022, arXiv:2201.01741). The probability that a
 bit is 1 comes from counts of bits coded before, as p = (2 n1 + 1) / (2 n + 2) (Krichevsky and Trofimov 1981, IEEE
-Trans. Inf. Theory 27:199): n bits seen in the same context, n1 of them 1. Counts are integers and p is one IEEE
-division of integers, so every machine and backend computes the same probabilities.
+Trans. Inf. Theory 27:199): n bits seen in the same context, n1 of them 1. It is one IEEE division of integers, so every
+machine and backend computes the same probabilities.
 
 A context is the bit's channel and the values of a few bits coded before, its parents. A flat code (L,) is a map with
 h = w = 1 and L channels. Bits of a map (h, w, c) are coded place by place in raster order, channel by channel at a
 place. A parent of channel k is a channel below k at the same place, or any channel at the place to the left or above
-(0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places. The encoder
-chooses them (parents.py) and writes them at the head of the stream; the decoder is told.
+(0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places, which the encoder
+chooses (parents.py).
 
 Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK; in a block a bit of all its items, then the next bit.
 Counts change between two places of a block: the first items teach them quickly, and later ones are coded at the speed of
@@ -23,20 +22,20 @@ first, as many as it takes. In the coder's stream, at one bit a bit: for each ch
 PARENT_COUNT_BITS wide, highest bit first; for each parent its index, the neighbour's place in NEIGHBOURS times the number
 of channels plus its channel, as wide as the largest index. Then the blocks.
 
-A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that nothing is given
-out that did not go in: not from a damaged payload, and not on a machine that computes other probabilities.
+A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that neither a damaged
+payload nor a machine that computes other probabilities gives out what did not go in.
 """
-import importlib
 import math
 import operator
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from constriction import stream
 
 from ..annotations import Shape
-from ..errors import CodecError, MissingPackage
+from ..errors import CodecError
+from .blocks import checksum
 from .parents import NEIGHBOURS, PARENT_COUNT_BITS, Parents, choose_parents, index_bits, neighbours
 
 PACKED, CODED = 0, 1
@@ -44,19 +43,16 @@ PACKED, CODED = 0, 1
 
 LARGEST_BLOCK = 1024
 CHECKSUM_BYTES = 4
-
-MAX_CODE_SIZE = 1 << 16
-"""The largest L, in bits. Codes of models have tens to thousands."""
-
+MAX_CODE_SIZE = 1 << 16  # L, in bits; codes of models have tens to thousands
+# N L of a CODED payload. Its length does not bound it: a channel that never changes takes about log2(N h w) / 2 + 4 bits.
 MAX_CODED_BITS = 1 << 29
-"""The most bits, count times L, of a CODED payload: 512 MiB as bools.
-
-A payload's length does not bound what it decodes to: a channel that never changes takes about log2(N h w) / 2 + 4 bits
-in all. This does, and is nearly twice what the large CNN makes of 20,000 x 20,000 pixels.
-"""
 
 # How much is coded in one step; the format does not depend on it.
 _STEP_BITS = 1 << 16
+
+# Models of a bit: with probabilities to be given, and of 1/2. perfect=False rounds a probability to 24 bits by a
+# multiplication, the same in constriction 0.4 and 0.5. Of two values, Categorical is Bernoulli in half the time.
+_BIT, _EVEN = stream.model.Categorical(perfect=False), stream.model.Bernoulli(0.5, perfect=False)
 
 
 def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) -> tuple[int, bytes]:
@@ -65,16 +61,13 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
     Args:
         bits: bool array (N, L), N codes of L bits, N may be 0.
         shape: the layout of a code, (L,) or (h, w, c) with h w c = L.
-        parents: each channel's parents, as choose_parents found them for like codes; None: it is asked now, which takes
-            most of the time.
+        parents: as choose_parents found them for like codes; None: it is asked now, which takes most of the time.
 
     Returns:
-        (method, payload): PACKED or CODED, and bytes; at most ceil(N L / 8) of them. PACKED whenever the package
-        constriction is not installed, or the codes exceed MAX_CODED_BITS.
+        (method, payload): PACKED or CODED, and at most ceil(N L / 8) bytes. PACKED if the codes exceed MAX_CODED_BITS.
 
     Raises:
-        TypeError: bits is not a bool NumPy array, or shape holds no integers.
-        ValueError: bits is not (N, L), shape does not fit, or L exceeds MAX_CODE_SIZE.
+        TypeError, ValueError: bits or shape is not as described above, or L exceeds MAX_CODE_SIZE.
     """
     height, width, channels = map_shape(shape)
     if not isinstance(bits, np.ndarray) or bits.dtype != np.bool_:
@@ -83,35 +76,24 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
         raise ValueError(f"bits has shape {bits.shape}, expected (N, {height * width * channels}) for codes of shape "
                          f"{tuple(shape)}")
     packed = np.packbits(bits).tobytes()
-    constriction = _constriction()
-    if constriction is None or not 0 < bits.size <= MAX_CODED_BITS:
+    if not 0 < bits.size <= MAX_CODED_BITS:
         return PACKED, packed
-    coder, maps = _Encoder(constriction), bits.reshape(-1, height, width, channels)
+    encoder, maps = stream.queue.RangeEncoder(), bits.reshape(-1, height, width, channels)
     if parents is None:
         parents = choose_parents(maps)
-    _write_parents(coder, parents, height * width)
-    _code_items(coder, parents, maps)
-    coded = _checksum(packed) + coder.words()
+    _write_parents(encoder, parents, height * width)
+    _code_items(encoder, parents, maps)
+    coded = checksum(packed) + encoder.get_compressed().astype("<u4").tobytes()
     return (CODED, coded) if len(coded) < len(packed) else (PACKED, packed)
 
 
 def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.ndarray:
-    """The codes that encode_bits made these bytes of.
-
-    Args:
-        payload: bytes.
-        method: PACKED or CODED.
-        count: N, the number of codes, 0 or more.
-        shape: as encode_bits was given it.
-
-    Returns:
-        bool array (N, L).
+    """The codes, bool (N, L), that encode_bits made these bytes of; count: N, 0 or more.
 
     Raises:
         CodecError: the payload is damaged, or not one of so many codes; or the method is unknown. Damage to packed bits
             shows only in their number; the container has a checksum for them.
-        MissingPackage: the method is CODED and constriction is not installed.
-        TypeError: shape holds no integers. ValueError: it is not (L,) or (h, w, c), or L exceeds MAX_CODE_SIZE.
+        TypeError, ValueError: shape is not what encode_bits takes.
     """
     height, width, channels = map_shape(shape)
     size = height * width * channels
@@ -121,14 +103,16 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
         if bits[count * size:].any():
             raise CodecError("the payload is damaged: the bits that fill up its last byte are not all 0")
         return bits[:count * size].reshape(count, size)
-    constriction = _constriction()
-    if constriction is None:
-        raise MissingPackage("the codes are entropy-coded; to read them, pip install 'tinyqae[codec]' (constriction)",
-                             name="constriction")
-    coder = _Decoder(constriction, payload[CHECKSUM_BYTES:])
+    decoder = stream.queue.RangeDecoder(np.frombuffer(payload, "<u4", offset=CHECKSUM_BYTES).astype(np.uint32))
     bits = np.empty((count, size), np.bool_)
-    _code_items(coder, _read_parents(coder, channels, height * width), bits.reshape(-1, height, width, channels))
-    if not coder.is_at_end() or _checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
+    # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
+    most_bits = 2 * 8 * (len(payload) - CHECKSUM_BYTES) + 128
+    try:
+        parents = _read_parents(decoder, channels, height * width)
+        _code_items(decoder, parents, bits.reshape(-1, height, width, channels), most_bits)
+    except AssertionError as error:  # constriction's answer to words that no encoder writes
+        raise CodecError("the payload is damaged: the range decoder cannot read it") from error
+    if not decoder.maybe_exhausted() or checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
         raise CodecError("the payload is damaged: its checksum is not that of its bits")
     return bits
 
@@ -152,44 +136,82 @@ def check_size(method: int, count: int, size: int, payload_bytes: int) -> None:
         raise CodecError(f"method {method!r} is unknown; this version reads {PACKED} (packed) and {CODED} (entropy-coded)")
 
 
-# ---- the stream: what both sides do in the same order ------------------------------------------------------------------
+def map_shape(shape: Shape) -> tuple[int, int, int]:
+    """(h, w, c) of a code's layout; a flat code is one place with L channels. TypeError or ValueError for other things."""
+    try:
+        sides = tuple(operator.index(side) for side in shape)
+    except TypeError as error:
+        raise TypeError(f"shape is {shape!r}, expected whole numbers (L,) or (h, w, c)") from error
+    if len(sides) not in (1, 3) or min(sides) < 1 or math.prod(sides) > MAX_CODE_SIZE:
+        raise ValueError(f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} "
+                         "bits in all")
+    return (sides[0], sides[1], sides[2]) if len(sides) == 3 else (1, 1, sides[0])
 
 
-def _code_items(coder: "_Encoder | _Decoder", parents: Parents, maps: np.ndarray) -> None:
-    """Send maps (N, h, w, c) through the coder, which reads or overwrites them."""
+def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float = math.inf) -> None:
+    """Send maps (N, h, w, c) through an encoder, or overwrite them by what a decoder gives.
+
+    CodecError where a decoder has given more than most_bits bits of information.
+    """
     count, height, width, channels = maps.shape
     size, depth = height * width * channels, max(map(len, parents))
     codes, sources = maps.reshape(count, size), _sources(parents, maps.shape[1:])
+    decodes = isinstance(coder, stream.queue.RangeDecoder)
     # [channel and context, the bit's value]
     counts = np.zeros((channels << depth, 2), np.int64)
     for items in _blocks(count):
         # Items last, so that the bits of one call lie side by side; the last row is what parents beyond the border are.
         rows = np.zeros((size + 1, items.stop - items.start), np.uint8)
-        if not coder.decodes:
+        if not decodes:
             rows[:size] = codes[items].T
         for step in _steps(size, channels, rows.shape[1], depth):
             first = step.start % channels
             known = counts[first << depth:first + step.stop - step.start << depth]
             one = (2 * known[:, 1] + 1) / (2 * (known[:, 0] + known[:, 1]) + 2)
-            known += coder.code(rows, step, sources, np.stack([1 - one, one], axis=1))
-        if coder.decodes:
+            probabilities = np.stack([1 - one, one], axis=1)
+            if decodes:
+                _decode_step(coder, rows, step, sources, probabilities)
+            # For each bit twice the number of its context, counted on from bit to bit of the step, and 1 more where it is 1.
+            outcomes = 2 * _contexts(rows, sources[:, step]) + rows[step]
+            outcomes = (outcomes + (np.arange(len(outcomes)) << depth + 1)[:, np.newaxis]).ravel()
+            if not decodes:
+                coder.encode(rows[step].ravel().astype(np.int32), _BIT,
+                             probabilities.repeat(2, axis=0).take(outcomes, axis=0))
+            tally = np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
+            known += tally
+            if decodes:
+                # Beyond its end a stream goes on as zeros: a few bytes of garbage would cost the minute of a full payload.
+                most_bits += (tally * np.log2(probabilities)).sum()
+                if most_bits < 0:
+                    raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
+        if decodes:
             codes[items] = rows[:size].T
 
 
-def _sources(parents: Parents, shape: Shape) -> np.ndarray:
-    """(D, h w c): the numbers of the bits of a code that are a bit's parents, h w c for a zero; D the most that a channel
-    has. Channels with fewer have zeros behind.
+def _decode_step(decoder: Any, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> None:
+    """Overwrite rows[step] of uint8 rows (K, n), c bits of n items.
+
+    sources (D, K): as _sources gives them. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the bits.
     """
-    height, width, channels = shape
-    size = height * width * channels
+    first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
+    for run in _runs(step, sources, len(rows) - 1):
+        cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start:run.stop - step.start]
+        rows[run] = decoder.decode(_BIT, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
+
+
+def _sources(parents: Parents, shape: Shape) -> np.ndarray:
+    """(D, h w c): the numbers of the bits of a code that are a bit's parents, D the most that a channel has; h w c, the
+    number of a zero, beyond the border and behind the parents of channels with fewer.
+    """
+    size = math.prod(shape)
     # A border above, to the left and behind the last channel, where missing parents are.
     numbers = np.pad(np.arange(size).reshape(shape), ((1, 0), (1, 0), (0, 1)), constant_values=size)
-    chosen = np.full((max(map(len, parents)), 1, 1, channels, 3), (0, 0, channels))
+    chosen = np.full((max(map(len, parents)), 1, 1, shape[2], 3), (0, 0, shape[2]))
     for channel, of_channel in enumerate(parents):
         if of_channel:
             chosen[:len(of_channel), 0, 0, channel] = of_channel
     down, right, other = np.moveaxis(chosen, -1, 0)
-    y, x, _ = np.ogrid[1:height + 1, 1:width + 1, :1]
+    y, x, _ = np.ogrid[1:shape[0] + 1, 1:shape[1] + 1, :1]
     return numbers[y + down, x + right, other].reshape(-1, size)
 
 
@@ -197,11 +219,8 @@ def _contexts(rows: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """The values of parents as one number, the first parent's its lowest bit. rows: uint8 (K, n), zeros and ones; sources:
     numbers of rows, (D, ...), D below 8. Returns uint8 (..., n).
     """
-    if not len(sources):
-        return np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
-    values = rows.take(sources, axis=0)
-    contexts = values[-1]
-    for value in values[-2::-1]:
+    contexts = np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
+    for value in rows.take(sources[::-1], axis=0):
         contexts += contexts
         contexts += value
     return contexts
@@ -237,18 +256,22 @@ def _runs(step: slice, sources: np.ndarray, border: int) -> Iterator[slice]:
     yield slice(start, step.stop)
 
 
-def _write_parents(coder: "_Encoder", parents: Parents, places: int) -> None:
+def _write_parents(encoder: Any, parents: Parents, places: int) -> None:
     """For each channel the number of its parents, then the index of each among all candidates."""
     channels = len(parents)
-    coder.write_numbers([len(chosen) for chosen in parents], PARENT_COUNT_BITS)
-    coder.write_numbers([NEIGHBOURS.index((down, right)) * channels + other for chosen in parents
-                         for down, right, other in chosen], index_bits(channels, places))
+    indices = [NEIGHBOURS.index((down, right)) * channels + other for chosen in parents for down, right, other in chosen]
+    for numbers, width in ([*map(len, parents)], PARENT_COUNT_BITS), (indices, index_bits(channels, places)):
+        bits = np.array(numbers, np.int32)[:, np.newaxis] >> np.arange(width, dtype=np.int32)[::-1] & 1
+        encoder.encode(bits.ravel(), _EVEN)
 
 
-def _read_parents(coder: "_Decoder", channels: int, places: int) -> Parents:
+def _read_parents(decoder: Any, channels: int, places: int) -> Parents:
     """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
-    counts = coder.read_numbers(channels, PARENT_COUNT_BITS)
-    indices = iter(coder.read_numbers(sum(counts), index_bits(channels, places)))
+    def read(count: int, width: int) -> list[int]:
+        return (decoder.decode(_EVEN, count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])).tolist()
+
+    counts = read(channels, PARENT_COUNT_BITS)
+    indices = iter(read(sum(counts), index_bits(channels, places)))
     parents = []
     for channel, count in enumerate(counts):
         chosen = [divmod(next(indices), channels) for _ in range(count)]
@@ -256,117 +279,3 @@ def _read_parents(coder: "_Decoder", channels: int, places: int) -> Parents:
             raise CodecError(f"the payload is damaged: bits of channel {channel} depend on bits that come later")
         parents.append([(*NEIGHBOURS[neighbour], other) for neighbour, other in chosen])
     return parents
-
-
-class _Encoder:
-    """Takes bits and their probabilities of being 1."""
-
-    decodes = False
-
-    def __init__(self, constriction: Any):
-        self._encoder = constriction.stream.queue.RangeEncoder()
-        self._model, self._even = _models(constriction)
-
-    def code(self, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """Code rows[step] of uint8 rows (K, n).
-
-        sources (D, K): as _sources gives them. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the c
-        bits of a step. Returns how often each was 0 and 1, (c 2^D, 2).
-        """
-        outcomes = _outcomes(rows, step, sources)
-        self._encoder.encode(rows[step].ravel().astype(np.int32), self._model,
-                             probabilities.repeat(2, axis=0).take(outcomes, axis=0))
-        return np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
-
-    def write_numbers(self, numbers: list[int], width: int) -> None:
-        """Append whole numbers of `width` bits each."""
-        bits = np.array(numbers, np.int32)[:, np.newaxis] >> np.arange(width, dtype=np.int32)[::-1] & 1
-        self._encoder.encode(bits.ravel(), self._even)
-
-    def words(self) -> bytes:
-        return self._encoder.get_compressed().astype("<u4").tobytes()
-
-
-class _Decoder:
-    """Gives bits back."""
-
-    decodes = True
-
-    def __init__(self, constriction: Any, words: bytes):
-        self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
-        self._model, self._even = _models(constriction)
-        # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
-        self._bits_left = 2 * 8 * len(words) + 128
-
-    def code(self, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-        """As the encoder's, but overwrites rows[step]."""
-        first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
-        for run in _runs(step, sources, len(rows) - 1):
-            cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start:run.stop - step.start]
-            rows[run] = self._decode(self._model, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
-        tally = np.bincount(_outcomes(rows, step, sources), minlength=probabilities.size).reshape(-1, 2)
-        # Beyond its end a stream goes on as zeros: without this, a few bytes of garbage cost the minute of a full payload.
-        self._bits_left += (tally * np.log2(probabilities)).sum()
-        if self._bits_left < 0:
-            raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
-        return tally
-
-    def read_numbers(self, count: int, width: int) -> list[int]:
-        """A list of the next `count` whole numbers of `width` bits each."""
-        bits = self._decode(self._even, count * width).reshape(count, width)
-        return (bits @ (1 << np.arange(width)[::-1])).tolist()
-
-    def is_at_end(self) -> bool:
-        return self._decoder.maybe_exhausted()
-
-    def _decode(self, model: Any, what: Any) -> np.ndarray:
-        try:
-            return self._decoder.decode(model, what)
-        except AssertionError as error:  # constriction's answer to words that no encoder writes
-            raise CodecError("the payload is damaged: the range decoder cannot read it") from error
-
-
-def _models(constriction: Any) -> tuple[Any, Any]:
-    """(a model of a bit with probabilities to be given, one of 1/2)."""
-    # perfect=False rounds a probability to 24 bits by a multiplication, the same in constriction 0.4 and 0.5. Of two
-    # values, Categorical is Bernoulli, bit for bit, in half the time.
-    model = constriction.stream.model
-    return model.Categorical(perfect=False), model.Bernoulli(0.5, perfect=False)
-
-
-def _outcomes(rows: np.ndarray, step: slice, sources: np.ndarray) -> np.ndarray:
-    """(c n,): for each bit of a step of c bits and n items twice the number of its context, counted on from one bit of the
-    step to the next, and 1 more where the bit is 1.
-    """
-    outcomes = _contexts(rows, sources[:, step])
-    outcomes += outcomes
-    outcomes += rows[step]
-    return np.add(outcomes, (np.arange(len(outcomes)) << len(sources) + 1)[:, np.newaxis]).ravel()
-
-
-def _checksum(packed: bytes | memoryview) -> bytes:
-    return zlib.crc32(packed).to_bytes(CHECKSUM_BYTES, "little")
-
-
-# ---- arguments ---------------------------------------------------------------------------------------------------------
-
-
-def map_shape(shape: Shape) -> tuple[int, int, int]:
-    """(h, w, c) of a code's layout; a flat code is one place with L channels. TypeError or ValueError for other things."""
-    try:
-        sides = tuple(operator.index(side) for side in shape)
-    except TypeError as error:
-        raise TypeError(f"shape is {shape!r}, expected whole numbers (L,) or (h, w, c)") from error
-    if len(sides) not in (1, 3) or min(sides) < 1 or math.prod(sides) > MAX_CODE_SIZE:
-        raise ValueError(f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} "
-                         "bits in all")
-    height, width, channels = sides if len(sides) == 3 else (1, 1, *sides)
-    return height, width, channels
-
-
-def _constriction() -> Any:
-    """The package, or None where it is not installed."""
-    try:
-        return importlib.import_module("constriction")
-    except ImportError:
-        return None

@@ -1,7 +1,7 @@
 """Pictures of any size <-> stacks of tiles of a model's size, and the extra bytes that say how they belong together.
 
 The extra bytes of a file of images are empty when every code is an image of the model's own size, without a name. Else,
-with varints as in container.py, and deflated by blocks.deflate:
+deflated by blocks.deflate:
 
     varint   number of pictures P
     P times  varint height, varint width
@@ -11,8 +11,7 @@ with varints as in container.py, and deflated by blocks.deflate:
 A picture is cut into tiles from its upper left corner on, row by row; what is missing at the right and lower edges is
 filled up with the picture's last column and row, which cost the fewest bits in most models.
 """
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,21 +22,16 @@ from .blocks import Reader, deflate, inflate, varint
 MAX_VALUES = 1 << 31
 """The most values that a file of pictures decodes to, one byte each: 2 GiB. Compressing more is refused too."""
 
-_MAX_NAME_BYTES = 200
+MAX_NAME_BYTES = 200
 
 Size = tuple[int, int]
+Sizes = tuple[Size, ...]
+Names = tuple[str, ...] | None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How tiles make pictures: sizes ((height, width), ...) of each, and names, a tuple of str or None."""
-
-    sizes: tuple[Size, ...]
-    names: tuple[str, ...] | None
-
-    def tiles(self, tile: Size) -> int:
-        """How many tiles (height, width) all pictures take."""
-        return sum(_count(size, tile) for size in self.sizes)
+def count_tiles(sizes: Sizes, tile: Size) -> int:
+    """How many tiles (height, width) pictures of these sizes take."""
+    return sum(-(-height // tile[0]) * -(-width // tile[1]) for height, width in sizes)
 
 
 def cut(pictures: Sequence[np.ndarray], input_shape: Shape) -> np.ndarray:
@@ -45,88 +39,77 @@ def cut(pictures: Sequence[np.ndarray], input_shape: Shape) -> np.ndarray:
     (h, w, C).
 
     A grey picture becomes one of three equal channels where the model has three; a colour picture is not made grey.
-    ValueError names the picture that does not fit.
+    TypeError or ValueError names the picture that does not fit.
     """
     height, width, channels = input_shape
-    counts = []
     for i, picture in enumerate(pictures):
-        _check(i, picture, channels)
-        counts.append(_count(picture.shape[:2], (height, width)))
-    if sum(counts) * height * width * channels > MAX_VALUES:
-        raise ValueError(f"the pictures take {sum(counts)} tiles of {height}x{width}x{channels}, and a file holds at most "
+        check_picture(picture, f"picture {i}")
+        if picture.shape[2:] == (3,) and channels < 3:
+            raise ValueError(f"picture {i} has colours, and this model knows grey alone; make it grey, or use a model of "
+                             "colour pictures")
+    count = count_tiles(tuple(picture.shape[:2] for picture in pictures), (height, width))
+    if count * height * width * channels > MAX_VALUES:
+        raise ValueError(f"the pictures take {count} tiles of {height}x{width}x{channels}, and a file holds at most "
                          f"{MAX_VALUES} values; compress them in several parts")
-    tiles = np.empty((sum(counts), height, width, channels), np.uint8)
-    start = 0
-    for picture, count in zip(pictures, counts, strict=True):
-        tiles[start:start + count] = _cut_one(np.atleast_3d(picture), input_shape)
-        start += count
+    tiles, start = np.empty((count, height, width, channels), np.uint8), 0
+    for picture in pictures:
+        rows, columns = picture.shape[:2]
+        padded = np.pad(np.atleast_3d(picture), ((0, -rows % height), (0, -columns % width), (0, 0)), mode="edge")
+        grid = padded.reshape(len(padded) // height, height, -1, width, padded.shape[2]).swapaxes(1, 2)
+        stop = start + grid.shape[0] * grid.shape[1]
+        tiles[start:stop] = grid.reshape(-1, height, width, padded.shape[2])
+        start = stop
     return tiles
 
 
-def join(tiles: np.ndarray, sizes: Iterable[Size]) -> list[np.ndarray]:
+def join(tiles: np.ndarray, sizes: Sizes) -> list[np.ndarray]:
     """The pictures, a list of uint8 arrays (H, W, C), from the tiles (N, h, w, C) that `cut` made, by their sizes."""
     height, width, channels = tiles.shape[1:]
     pictures, start = [], 0
     for rows, columns in sizes:
         down, across = -(-rows // height), -(-columns // width)
-        part = tiles[start:start + down * across].reshape(down, across, height, width, channels)
-        whole = part.transpose(0, 2, 1, 3, 4).reshape(down * height, across * width, channels)
+        stop = start + down * across
+        grid = tiles[start:stop].reshape(down, across, height, width, channels)
+        whole = grid.swapaxes(1, 2).reshape(down * height, across * width, channels)
         pictures.append(np.ascontiguousarray(whole[:rows, :columns]))
-        start += down * across
+        start = stop
     return pictures
 
 
-def to_extra(layout: Layout) -> bytes:
-    """The extra bytes that hold a Layout."""
-    parts = [varint(len(layout.sizes))]
-    parts += [varint(side) for size in layout.sizes for side in size]
-    parts.append(bytes([layout.names is not None]))
-    for name in layout.names or ():
+def to_extra(sizes: Sizes, names: Sequence[str] | None) -> bytes:
+    """The extra bytes that hold the pictures' sizes and names."""
+    parts = [varint(number) for number in (len(sizes), *(side for size in sizes for side in size))]
+    parts.append(bytes([names is not None]))
+    for name in names or ():
         encoded = name.encode()
-        if not 0 < len(encoded) <= _MAX_NAME_BYTES:
-            raise ValueError(f"name {name!r} has {len(encoded)} bytes in UTF-8, expected 1 to {_MAX_NAME_BYTES}")
+        if not 0 < len(encoded) <= MAX_NAME_BYTES:
+            raise ValueError(f"name {name!r} has {len(encoded)} bytes in UTF-8, expected 1 to {MAX_NAME_BYTES}")
         parts += [varint(len(encoded)), encoded]
     return deflate(b"".join(parts))
 
 
-def from_extra(extra: bytes, count: int, tile: Size | None = None) -> Layout:
-    """The Layout in extra bytes of a file with `count` codes; CodecError for other bytes and, where the size of a tile
-    (height, width) is known, unless it is one of so many tiles.
+def from_extra(extra: bytes, count: int, tile: Size | None = None) -> tuple[Sizes, Names]:
+    """(sizes, names) in extra bytes of a file with `count` codes; CodecError for other bytes and, where the size of a tile
+    (height, width) is known, unless they make so many tiles.
     """
     # A picture has at least one tile.
-    reader = Reader(inflate(extra, limit=count * (2 * 9 + 9 + _MAX_NAME_BYTES) + 16), "the list of pictures")
-    pictures = reader.varint()
-    if pictures > count:
-        raise CodecError(f"this .tqae file promises {pictures} pictures of {count} tiles")
-    sizes = tuple((reader.varint(), reader.varint()) for _ in range(pictures))
-    named = reader.take(1)[0]
-    names = tuple(reader.text(reader.varint()) for _ in range(pictures)) if named == 1 else None
+    data = inflate(extra, limit=count * (2 * 9 + 9 + MAX_NAME_BYTES) + 16)
+    reader = Reader(data, "the list of pictures of this .tqae file")
+    number = reader.varint("their number")
+    if number > count:
+        raise CodecError(f"this .tqae file promises {number} pictures of {count} tiles")
+    sizes = tuple((reader.varint("a height"), reader.varint("a width")) for _ in range(number))
+    named = reader.take("whether names follow", 1)[0]
+    names = tuple(reader.text("a name") for _ in range(number)) if named == 1 else None
     reader.end()
-    layout = Layout(sizes, names)
-    if named > 1 or any(min(size) < 1 for size in sizes) or tile and layout.tiles(tile) != count:
+    if named > 1 or any(min(size) < 1 for size in sizes) or tile and count_tiles(sizes, tile) != count:
         raise CodecError("this .tqae file is damaged: its list of pictures does not fit its codes")
-    return layout
+    return sizes, names
 
 
-def _count(size: Size, tile: Size) -> int:
-    return -(-size[0] // tile[0]) * -(-size[1] // tile[1])
-
-
-def _check(i: int, picture: np.ndarray, channels: int) -> None:
+def check_picture(picture: np.ndarray, what: str) -> None:
+    """TypeError or ValueError, which calls it `what`, unless it is a uint8 array (H, W), (H, W, 1) or (H, W, 3)."""
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-        raise TypeError(f"picture {i} is {getattr(picture, 'dtype', type(picture).__name__)}, expected a uint8 array")
-    found = 1 if picture.ndim == 2 else picture.shape[-1] if picture.ndim == 3 else None
-    if found not in (1, 3) or 0 in picture.shape:
-        raise ValueError(f"picture {i} has shape {picture.shape}, expected (H, W), (H, W, 1) or (H, W, 3), not empty")
-    if found > channels:
-        raise ValueError(f"picture {i} has colours, and this model knows grey alone; make it grey, or use a model of colour "
-                         "pictures")
-
-
-def _cut_one(picture: np.ndarray, input_shape: Shape) -> np.ndarray:
-    height, width, channels = input_shape
-    rows, columns = picture.shape[:2]
-    picture = np.pad(picture, ((0, -rows % height), (0, -columns % width), (0, 0)), mode="edge")
-    down, across = picture.shape[0] // height, picture.shape[1] // width
-    tiles = picture.reshape(down, height, across, width, -1).transpose(0, 2, 1, 3, 4)
-    return np.broadcast_to(tiles, (down, across, height, width, channels)).reshape(-1, height, width, channels)
+        raise TypeError(f"{what} is {getattr(picture, 'dtype', type(picture).__name__)}, expected a uint8 array")
+    if picture.ndim < 2 or picture.shape[2:] not in ((), (1,), (3,)) or 0 in picture.shape:
+        raise ValueError(f"{what} has shape {picture.shape}, expected (H, W), (H, W, 1) or (H, W, 3), not empty")
