@@ -103,6 +103,29 @@ def test_bce_of_extreme_logits_is_finite_and_exact(dtype, engine):
 
 
 @DTYPES
+@pytest.mark.parametrize("size", [15.0, 30.0, 1e4, 1e8, 1e36])
+def test_bce_of_confident_logits_does_not_cancel(size, dtype, engine):
+    """Right and certain: the loss is e^-|l| for each, however many there are, not the rounding error of |l|."""
+    sign = np.random.default_rng(0).choice([-1, 1], (130, 70))
+    logits, target = (size * sign).astype(dtype), (sign > 0).astype(dtype)
+    with np.errstate(all="raise", under="ignore"):
+        value, _ = evaluate("bce", logits, target)
+    assert 0 <= value <= 1.1 * np.exp(-size) + 1e-7
+    wrong, _ = evaluate("bce", logits[:1, :1], 1 - target[:1, :1])
+    np.testing.assert_allclose(wrong, size, rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0, 1e4, -1e6])
+def test_cross_entropy_does_not_depend_on_an_offset_of_the_logits(offset, engine):
+    labels, weights = np.arange(8) % 5, np.full(8, 0.125, np.float32)
+    logits = np.random.default_rng(1).integers(-8, 8, (8, 5)).astype(np.float32)  # Exact with the offset too.
+    value, gradient = evaluate("cross-entropy", logits + np.float32(offset), labels, weights)
+    expected_value, expected_gradient = evaluate("cross-entropy", logits.astype(np.float64), labels, weights.astype(float))
+    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-6)
+
+
+@DTYPES
 def test_squared_error_of_extreme_logits_is_finite_and_exact(dtype, engine):
     logits, target = np.array([[1e4, -1e4, 1e4, -1e4]], dtype), np.array([[1, 0, 0, 1]], dtype)
     with np.errstate(all="raise", under="ignore"):

@@ -13,16 +13,19 @@ ROWS_PER_LOGARITHM = 64
 def bce_with_logits(logits, target, row, dlogits):
     """losses.bce_with_logits and its gradient, without temporary arrays; one exponential per element, one logarithm per 64.
 
-    The sum of log(1 + e) over 64 rows is the logarithm of a product of 64 factors, each in [1, 2]. max(l, 0) = (|l| + l) / 2
-    turns the rest into sums and one dot product. The sigmoid reuses the exponential: with s = 1 / (1 + e^-|l|),
-    sigma(l) = 1/2 + copysign(s - 1/2, l). logits, target, dlogits (N, F); row (F,) is scratch space.
+    The sum of log(1 + e) over 64 rows is the logarithm of a product of 64 factors, each in [1, 2]. The sigmoid reuses the
+    exponential: with s = 1 / (1 + e^-|l|), sigma(l) = 1/2 + copysign(s - 1/2, l). logits, target, dlogits (N, F); row (F,)
+    is scratch space.
     """
     xp = backend.xp
-    log_terms = absolute = 0
+    log_terms = linear = 0
     for start in range(0, len(logits), ROWS_PER_LOGARITHM):
         rows = slice(start, start + ROWS_PER_LOGARITHM)
         block, l = dlogits[rows], logits[rows]
-        absolute += xp.absolute(l, out=block).sum()
+        xp.greater(l, 0, out=block)
+        block -= target[rows]
+        linear += xp.vdot(l, block)
+        xp.absolute(l, out=block)
         xp.exp(xp.negative(block, out=block), out=block)
         block += 1
         log_terms += xp.log(xp.prod(block, axis=0, out=row), out=row).sum()
@@ -32,7 +35,6 @@ def bce_with_logits(logits, target, row, dlogits):
         block += 0.5
         block -= target[rows]
         block *= 1 / logits.size
-    linear = (absolute + logits.sum()) / 2 - xp.vdot(logits, target)
     return (log_terms + linear) / logits.size
 
 

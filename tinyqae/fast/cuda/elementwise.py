@@ -27,7 +27,7 @@ KERNEL bce_partial_sums(const float* logits, const float* target, float* dlogits
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) {
         const float l = logits[i], t = target[i], e = expf(-fabsf(l)), s = 1.0f / (1.0f + e);
         dlogits[i] = ((l >= 0 ? s : e * s) - t) * scale;
-        sum += fmaxf(l, 0.0f) - t * l + log1pf(e);
+        sum += l * ((l > 0 ? 1.0f : 0.0f) - t) + log1pf(e);
     }
     store_block_sum(partial + blockIdx.x, sum);
 }

@@ -89,7 +89,7 @@ KERNEL cross_entropy_rows(const float* logits, const long long* labels, const fl
     for (int v = threadIdx.x; v < vocabulary; v += LANES)
         dlogits[(long long)m * vocabulary + v] = weight * (expf(l[v] - largest) / normalizer - (v == label ? 1.0f : 0.0f));
     if (threadIdx.x == 0)
-        loss[m] = weight * (logf(normalizer) + largest - l[label]);
+        loss[m] = weight * (logf(normalizer) + (largest - l[label]));
 }
 """)
 

@@ -49,7 +49,7 @@ def _bce_row(logits, target, scale, row, dlogits):
         s = ONE / (ONE + e)
         probability = s if l >= 0 else ONE - s
         dlogits[f] = (probability - t) * scale
-        linear += max(l, ZERO) - t * l
+        linear += l * ((ONE if l > ZERO else ZERO) - t)
     return linear
 
 

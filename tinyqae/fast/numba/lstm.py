@@ -163,7 +163,7 @@ def _cross_entropy(logits, labels, weights, dlogits):
         normalizer = ZERO
         for v in range(len(l)):
             normalizer += p[v]
-        total += weight * (np.log(normalizer) + largest - l[labels[m]])
+        total += weight * (np.log(normalizer) + (np.float64(largest) - np.float64(l[labels[m]])))  # Exact at any offset.
         scale = weight / normalizer
         for v in range(len(l)):
             p[v] *= scale
