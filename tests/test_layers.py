@@ -1,4 +1,5 @@
 """The layers' contract, with one body for both engines: shapes, gradients, agreement with PyTorch, running statistics."""
+import functools
 import itertools
 
 import numpy as np
@@ -388,6 +389,15 @@ def test_an_engine_leaves_the_layer_that_it_builds_from_as_it_was(engine):
 def test_a_size_that_is_no_whole_number_above_zero_is_named(argument, make, value):
     with pytest.raises(ValueError, match=f"{argument}={value!r} must be a whole number above 0"):
         make(value)
+
+
+@pytest.mark.parametrize("kind", [BatchNorm, functools.partial(ConvBlock, 4)])
+@pytest.mark.parametrize("arguments", [{"momentum": 1.0}, {"momentum": -0.1}, {"momentum": np.nan}, {"eps": -1e-5},
+                                       {"eps": np.nan}, {"eps": np.inf}], ids=str)
+def test_momentum_or_eps_out_of_range_is_named(kind, arguments):
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r} must be at least 0 and below"):
+        kind(**arguments)
 
 
 @pytest.mark.parametrize("make", [Conv2d, ConvBlock])

@@ -136,7 +136,8 @@ def test_step_changes_parameters_in_place_and_leaves_gradients_alone(name, engin
 @pytest.mark.parametrize(("make", "argument"), [
     (lambda: SGD(lr=-1), "lr=-1"), (lambda: Adam(lr=np.nan), "lr=nan"), (lambda: Adam(lr=np.inf), "lr=inf"),
     (lambda: SGD(momentum=1.0), "momentum=1.0"), (lambda: RMSprop(rho=-0.1), "rho=-0.1"),
-    (lambda: Adam(beta1=1), "beta1=1"), (lambda: Adam(beta2=1.5), "beta2=1.5"),
+    (lambda: Adam(beta1=1), "beta1=1"), (lambda: Adam(beta2=1.5), "beta2=1.5"), (lambda: Adam(eps=-1e-8), "eps=-1e-08"),
+    (lambda: RMSprop(eps=np.nan), "eps=nan"), (lambda: Adam(beta1=np.nan), "beta1=nan"),
 ])
 def test_bad_argument_is_named(make, argument):
     with pytest.raises(ValueError, match=argument):

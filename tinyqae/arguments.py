@@ -41,15 +41,19 @@ def require_images(input_shape: Sequence[int], mean_image: np.ndarray | None = N
     return shape
 
 
-def require_training(examples: Examples, epochs: int, batch_size: int, schedule: str | Schedule,
-                     clip_norm: float | None) -> None:
-    """ValueError unless these arguments of `fit` are what they should be."""
+def require_training(examples: Examples, validation: Examples | None, optimizer: object, epochs: int, batch_size: int,
+                     schedule: str | Schedule, clip_norm: float | None) -> None:
+    """TypeError or ValueError unless these arguments of `fit` are what they should be."""
+    if not hasattr(optimizer, "step"):
+        raise TypeError(f"optimizer={optimizer!r} must be an optimizer object, such as Adam(1e-3)")
     require_positive("epochs", epochs)
     require_positive("batch_size", batch_size)
     if clip_norm is not None and not clip_norm > 0:
         raise ValueError(f"clip_norm={clip_norm!r} must be None or a number above 0")
     if len(examples) == 0:
         raise ValueError("examples is empty: there is nothing to train on")
+    if validation is not None and len(validation) == 0:
+        raise ValueError("validation is empty; give some examples, or None to measure none")
     if not callable(schedule) and schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}, or give a function")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import backend
 from .annotations import Array, DType, Function, Shape
-from .errors import require_positive, require_two_values
+from .errors import require_positive, require_range, require_two_values
 from .initializers import filled, glorot
 from .ops.activations import relu_backward, relu_forward
 from .ops.conv import conv2d_backward, conv2d_forward
@@ -88,6 +88,8 @@ class BatchNorm(Layer):
 
     def __init__(self, momentum: float = 0.9, eps: float = 1e-5):
         super().__init__()
+        require_range("momentum", momentum, 0, 1)
+        require_range("eps", eps, 0, np.inf)
         self.momentum, self.eps = momentum, eps
 
     def draw(self, random: np.random.Generator) -> Shape:

@@ -78,6 +78,7 @@ class RMSprop(Optimizer):
     def __init__(self, lr: float = 1e-3, rho: float = 0.9, eps: float = 1e-7):
         super().__init__(lr)
         require_range("rho", rho, 0, 1)
+        require_range("eps", eps, 0, np.inf)
         self.rho, self.eps = rho, eps
 
     def update(self, p: Array, g: Array, lr: float, v: Array) -> None:
@@ -95,6 +96,7 @@ class Adam(Optimizer):
         super().__init__(lr)
         require_range("beta1", beta1, 0, 1)
         require_range("beta2", beta2, 0, 1)
+        require_range("eps", eps, 0, np.inf)
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def update(self, p: Array, g: Array, lr: float, m: Array, v: Array) -> None:

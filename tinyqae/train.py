@@ -73,7 +73,7 @@ def fit(model: Autoencoder, examples: Examples, optimizer: Optimizer, *, epochs:
     Raises TrainingDiverged when the loss is no longer finite; CheckpointError for a checkpoint that is corrupt or belongs to
     another run; ValueError for arguments out of range.
     """
-    require_training(examples, epochs, batch_size, schedule, clip_norm)
+    require_training(examples, validation, optimizer, epochs, batch_size, schedule, clip_norm)
     batches = model.batches(examples, batch_size)
     steps = len(batches)
     factor = schedule if callable(schedule) else SCHEDULES[schedule](epochs * steps)
