@@ -630,8 +630,8 @@ def test_a_code_of_one_bit_is_not_taken_for_packed_bytes(plain_engine):
 
 
 @pytest.mark.parametrize(("model", "defaults"), [
-    (MLPAutoencoder, {"hidden": (50,), "input_shape": (28, 28, 1), "normalize_latent": False, "reconstruction": "bce",
-                      "mean_image": None, "seed": 0, "dtype": np.float32, "engine": None}),
+    (MLPAutoencoder, {"hidden": (50,), "input_shape": (28, 28, 1), "normalize_hidden": False, "normalize_latent": False,
+                      "reconstruction": "bce", "mean_image": None, "seed": 0, "dtype": np.float32, "engine": None}),
     (CNNAutoencoder, {"widths": (64, 32, 16), "latent_channels": 16, "input_shape": (32, 32, 3), "decoder_widths": None,
                       "normalize_latent": False, "normalize_output": False, "norm_momentum": 0.9, "norm_eps": 1e-5,
                       "reconstruction": "bce", "mean_image": None, "seed": 0, "dtype": np.float32, "engine": None}),

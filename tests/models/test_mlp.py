@@ -15,7 +15,7 @@ from tinyqae import Adam, Commit, Fence, MLPAutoencoder, Naive, Vanilla, load
 from tinyqae.checkpoint import write_arrays
 from tinyqae.errors import CheckpointError
 from tinyqae.gradcheck import check_coordinates, check_directions
-from tinyqae.layers import BatchNorm, Dense
+from tinyqae.layers import BatchNorm, Dense, ReLU
 
 SHAPE = (6, 6, 1)
 KINDS = {"vanilla": Vanilla, "naive": Naive, "fence": lambda **k: Fence(weight=0.3, **k),
@@ -45,8 +45,9 @@ VARIANTS = [(normalize, loss, mean) for normalize in (False, True) for loss in (
 
 @pytest.mark.parametrize(("normalize", "loss", "mean"), VARIANTS)
 @pytest.mark.parametrize("kind", ["vanilla", "fence"])
-def test_gradient_of_the_whole_model(kind, normalize, loss, mean, plain_engine):
-    model = small_model(kind, mean, np.float64, normalize_latent=normalize, reconstruction=loss)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_gradient_of_the_whole_model(hidden, kind, normalize, loss, mean, plain_engine):
+    model = small_model(kind, mean, np.float64, normalize_hidden=hidden, normalize_latent=normalize, reconstruction=loss)
     parameters, x = flat(model.parameters()), images(32, dtype=np.float64)
     parameters += np.random.default_rng(1).normal(0, 0.3, parameters.shape)
 
@@ -117,8 +118,10 @@ def values_of(tensors):
 
 @pytest.mark.parametrize(("normalize", "loss", "mean"), VARIANTS)
 @pytest.mark.parametrize("signed", [False, True])
-def test_commit_gradient_is_that_of_the_detach_trick(signed, normalize, loss, mean, torch, plain_engine):
-    model = small_model("commit", mean, np.float64, signed, normalize_latent=normalize, reconstruction=loss)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_commit_gradient_is_that_of_the_detach_trick(hidden, signed, normalize, loss, mean, torch, plain_engine):
+    model = small_model("commit", mean, np.float64, signed, normalize_hidden=hidden, normalize_latent=normalize,
+                        reconstruction=loss)
     x = images(20, dtype=np.float64)
     leaves, run = in_torch(torch, model)
     terms, total = run(torch.tensor(x))
@@ -179,8 +182,8 @@ def test_training_lowers_the_loss(engine):
 @pytest.mark.parametrize("loss", ["bce", "mse"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fast_training_step_allocates_no_array_after_the_first(kind, loss, kernels):
-    model = MLPAutoencoder(KINDS[kind](signed=True), hidden=(50,), normalize_latent=True, reconstruction=loss,
-                           mean_image=images(100, (28, 28, 1)).mean(axis=0), engine="fast")
+    model = MLPAutoencoder(KINDS[kind](signed=True), hidden=(60, 50), normalize_hidden=True, normalize_latent=True,
+                           reconstruction=loss, mean_image=images(100, (28, 28, 1)).mean(axis=0), engine="fast")
     optimizer, x = Adam(), images(1024, (28, 28, 1))
     for _ in range(3):
         train_once(model, x)
@@ -225,6 +228,10 @@ def test_sizes_of_the_reports_model(plain_engine):
     assert flat(model.parameters()).shape == (784 * 50 + 50 + 50 * 784 + 784,)
     assert {array.dtype for array in model.parameters() + model.gradients()} == {np.dtype(np.float32)}
     assert MLPAutoencoder(Commit(), hidden=(256, 50)).latent_size == 50
+    model = MLPAutoencoder(Commit(), hidden=(30, 20, 10), normalize_hidden=True, normalize_latent=True, engine="reference")
+    encoder, decoder = ([type(layer) for layer in part.layers] for part in (model.encoder, model.decoder))
+    assert encoder == [Dense, BatchNorm, ReLU] * 2 + [Dense, BatchNorm]
+    assert decoder == [Dense, BatchNorm, ReLU] * 2 + [Dense]
 
 
 def test_output_of_a_new_model_starts_at_the_mean_image(engine):

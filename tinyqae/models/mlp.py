@@ -15,6 +15,7 @@ class MLPAutoencoder(ImageAutoencoder):
     hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
         50 or (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
     input_shape: (H, W, C) of the images.
+    normalize_hidden: batch norm before each ReLU, without which the bits of deep encoders die.
     normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
         threshold and none can drift to one side and die; its learned scale lets the losses drive the values apart.
     reconstruction: "bce" (binary cross-entropy, as in the report) or "mse". mean_image: see ImageAutoencoder.
@@ -22,13 +23,17 @@ class MLPAutoencoder(ImageAutoencoder):
     """
 
     def __init__(self, bottleneck: Bottleneck, hidden: Sizes = (50,), input_shape: Shape = (28, 28, 1), *,
-                 normalize_latent: bool = False, reconstruction: str = "bce", mean_image: np.ndarray | None = None,
-                 seed: int = 0, dtype: DType = np.float32, engine: str | None = None):
-        self.hidden, self.normalize_latent = positive_integers("hidden", hidden), normalize_latent
+                 normalize_hidden: bool = False, normalize_latent: bool = False, reconstruction: str = "bce",
+                 mean_image: np.ndarray | None = None, seed: int = 0, dtype: DType = np.float32,
+                 engine: str | None = None):
+        self.hidden = positive_integers("hidden", hidden)
+        self.normalize_hidden, self.normalize_latent = normalize_hidden, normalize_latent
         *middle, latent = self.hidden
-        encoder: list[Layer] = [*(layer for units in middle for layer in (Dense(units), ReLU())), Dense(latent)]
-        encoder += [BatchNorm()] * normalize_latent
-        decoder: list[Layer] = [*(layer for units in reversed(middle) for layer in (Dense(units), ReLU()))]
-        decoder += [Dense(int(np.prod(input_shape)))]
+
+        def layers(widths) -> list[Layer]:
+            return [layer for units in widths for layer in (Dense(units), *[BatchNorm()] * normalize_hidden, ReLU())]
+
+        encoder = [*layers(middle), Dense(latent), *[BatchNorm()] * normalize_latent]
+        decoder = [*layers(reversed(middle)), Dense(int(np.prod(input_shape)))]
         self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape, flatten=True,
                     reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
