@@ -219,8 +219,11 @@ def _contexts(rows: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """The values of parents as one number, the first parent's its lowest bit. rows: uint8 (K, n), zeros and ones; sources:
     numbers of rows, (D, ...), D below 8. Returns uint8 (..., n).
     """
-    contexts = np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
-    for value in rows.take(sources[::-1], axis=0):
+    if not len(sources):
+        return np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
+    values = rows.take(sources, axis=0)
+    contexts = values[-1]
+    for value in values[-2::-1]:
         contexts += contexts
         contexts += value
     return contexts
