@@ -470,7 +470,7 @@ def test_alone_it_prints_its_help_and_with_version_its_version(capsys):
     assert capsys.readouterr().out == f"tinyqae {tinyqae.__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["compress", "decompress", "info", "train", "evaluate", "data"])
+@pytest.mark.parametrize("name", ["compress", "decompress", "info", "train", "evaluate", "export", "data"])
 def test_every_command_explains_itself_with_an_example(name, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([name, "--help"])

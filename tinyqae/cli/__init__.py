@@ -3,6 +3,7 @@
     train       train.py       train a model on MNIST, CIFAR-10, Anki sentences, or data of one's own
     evaluate    evaluate.py    measure a model on held-out examples
     compress, decompress, info                  files.py
+    export      export.py      write a model as ONNX files
     data        data.py        download, find and verify the data sets
 
 Exit codes: 0; 1 for what went wrong, in one line; 2 for wrong usage; 3 where decompressed text differs from what the machine
@@ -21,6 +22,7 @@ COMMANDS = {
     "compress": ("files", "compress pictures, a stack of images or a text to one file"),
     "decompress": ("files", "reconstruct what a file holds"),
     "info": ("files", "show what is in a file, byte by byte"),
+    "export": ("export", "write a model as ONNX files"),
     "data": ("data", "download, find or verify the data sets"),
 }
 """{name: (module, summary)}. Only the module of the command in use is imported, so that every command starts fast."""
