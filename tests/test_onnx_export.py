@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agreement import MARGIN, assert_same_examples
-from tinyqae.batches import tokenize
 
 from tinyqae import (
     Adam,
@@ -28,6 +27,7 @@ from tinyqae import (
     synthetic_sentences,
     synthetic_shapes,
 )
+from tinyqae.batches import tokenize
 from tinyqae.bottlenecks import KINDS, Annealed
 from tinyqae.cli import main
 from tinyqae.codec import shipped
@@ -112,7 +112,8 @@ def test_images_of_every_bottleneck_with_all_options(number, kind, plain_engine,
     options = {"normalize_latent": bool(normalize_latent), "reconstruction": "mse" if mse else "bce", "seed": number,
                "mean_image": images.mean(axis=0) / 255 if centred else None}
     if kind == "mlp":
-        model = MLPAutoencoder(bottleneck, (24, 10) if wide else (10,), shape, normalize_hidden=bool(normalize_output), **options)
+        model = MLPAutoencoder(bottleneck, (24, 10) if wide else (10,), shape, normalize_hidden=bool(normalize_output),
+                               **options)
     else:
         model = CNNAutoencoder(bottleneck, (4, 6), 3, shape, decoder_widths=(5, 7) if wide else None,
                                normalize_output=bool(normalize_output), **options)

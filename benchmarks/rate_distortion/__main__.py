@@ -2,6 +2,7 @@
 
     python -m benchmarks.report all --recipe default --reduced && python -m benchmarks.rate_distortion --reduced
     python -m benchmarks.rate_distortion --limit 1000 --sets mnist
+    python -m benchmarks.rate_distortion --quick --limit 20              a trial: models of a moment, to see that all works
 
 On held-out images of MNIST and CIFAR-10: the MLP and the CNN at every size with every bottleneck (recipe default) beside
 JPEG, JPEG 2000, WebP, AVIF and PNG, each as whole files, as payload (codecs.py says what that is) and as one file
@@ -24,6 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.report.jobs import load as load_data
+from benchmarks.report.rows import FULL, QUICK, QUICK_MARK, REDUCED
 from tinyqae import backend
 from tinyqae.checkpoint import write_atomically
 from tinyqae.cli import program
@@ -36,12 +38,16 @@ from .picture import draw
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rate_distortion", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", choices=SETS, nargs="+", default=list(SETS), help="what to measure (default: everything)")
-    parser.add_argument("--reduced", action="store_true",
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--reduced", dest="amount", action="store_const", const=REDUCED, default=FULL,
                         help="the rows of the report's --reduced runs; the page says on how much each was trained")
+    amount.add_argument("--quick", dest="amount", action="store_const", const=QUICK,
+                        help="the rows of the report's --quick runs, whose figures mean nothing: a trial, written to --work "
+                             "unless --out says otherwise")
     parser.add_argument("--rows", type=Path, default=Path("runs/reproduce"), metavar="DIR",
                         help="the --out of `python -m benchmarks.report`, which keeps the trained rows; what is missing is "
                              "trained and kept there. Default: %(default)s, that command's own")
@@ -52,30 +58,31 @@ def main():
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument("--work", type=Path, default=Path("runs/rate-distortion"), metavar="DIR",
                         help="the figures; default: %(default)s")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where the page goes; default: results/")
-    args = parser.parse_args()
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes; default: results/")
+    args = parser.parse_args(argv)
+    out = args.out or (args.work if args.amount == QUICK else RESULTS)
     data = {name: load_data(type(SETS[name]), args.data_dir, True) for name in args.sets}
-    todo = tasks(data, args.limit, args.work, reduced=args.reduced, seed=args.seed, rows=args.rows, data_dir=args.data_dir)
+    todo = tasks(data, args.limit, args.work, amount=args.amount, seed=args.seed, rows=args.rows, data_dir=args.data_dir)
     train_missing([task.job for task in todo if isinstance(task, ModelTask)], args.jobs)
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(carry_out, task, args.data_dir) for task in todo if not task.path(data[task.set]).exists()]
         for done in tqdm(as_completed(running), total=len(running), desc="models and settings of codecs", unit="task"):
             done.result()
     figures = {task: json.loads(task.path(data[task.set]).read_text()) for task in todo}
-    command = (f"python -m benchmarks.rate_distortion --sets {' '.join(args.sets)}" + " --reduced" * args.reduced +
-               (f" --limit {args.limit}" if args.limit else "") + f" --seed {args.seed}")
+    amount, limit = f" --{args.amount}" * (args.amount != FULL), f" --limit {args.limit}" if args.limit else ""
+    command = f"python -m benchmarks.rate_distortion --sets {' '.join(args.sets)}{amount}{limit} --seed {args.seed}"
     backend.use("numpy")
     results = {"command": command, "machine": backend.describe(), "kernels": kernels.kernels(), "versions": versions(),
                "seed": args.seed, "date": time.strftime("%Y-%m-%d"),
                "sets": {name: collect(name, data[name], {task: found for task, found in figures.items() if task.set == name},
                                       args.limit) for name in args.sets}}
-    text = as_markdown(results)
+    text = f"**{QUICK_MARK}**\n\n" * (args.amount == QUICK) + as_markdown(results)
     print(text)
-    write_atomically(args.out / "rate_distortion.md", lambda file: file.write(text.encode()))
-    write_atomically(args.out / "rate_distortion.json",
+    write_atomically(out / "rate_distortion.md", lambda file: file.write(text.encode()))
+    write_atomically(out / "rate_distortion.json",
                      lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
     if set(args.sets) - {"text"}:
-        draw(args.out / "rate_distortion.png", results)
+        draw(out / "rate_distortion.png", results)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from PIL import features
 from benchmarks.report import TABLES, bars, workers
 from benchmarks.report.jobs import Job, all_jobs
 from benchmarks.report.jobs import load as load_data
-from benchmarks.report.rows import FULL, QUANTS, REDUCED
+from benchmarks.report.rows import QUANTS
 from tinyqae import backend, load
 from tinyqae.checkpoint import write_atomically
 from tinyqae.codec import IMAGES, MODEL_ID_BYTES, PACKED, TEXTS, Container, encode_bits, to_bytes
@@ -211,8 +211,10 @@ def is_compared(table, row):
             or row.recipe.quant == "commit" and "weight" not in row.label)
 
 
-def tasks(data, limit, work, *, reduced, seed, rows, data_dir):
-    """All that is to be measured, codecs first. data: {name of a set: its data}; the others as the command's arguments."""
+def tasks(data, limit, work, *, amount, seed, rows, data_dir):
+    """All that is to be measured, codecs first. data: {name of a set: its data}; amount: of the rows, FULL, REDUCED or
+    QUICK; the others as the command's arguments.
+    """
     found = []
     for name, content in data.items():
         table = SETS[name]
@@ -221,8 +223,8 @@ def tasks(data, limit, work, *, reduced, seed, rows, data_dir):
         else:
             found += [CodecTask(name, limit, work, codec.name, setting)
                       for codec in CODECS.values() if not codec.missing() for setting in codec.settings]
-        jobs = all_jobs({table: content}, ["default"], (seed,), REDUCED if reduced else FULL, folder=rows,
-                        data_dir=data_dir, allow_modified_data=True)
+        jobs = all_jobs({table: content}, {"default": amount}, (seed,), folder=rows, data_dir=data_dir,
+                        allow_modified_data=True)
         found += [ModelTask(name, limit, work, job) for job in jobs if is_compared(table, job.row)]
     return found
 

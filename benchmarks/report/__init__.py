@@ -7,6 +7,7 @@
     workers.py        many of them in several processes, or on a Dask cluster       bars.py  what is seen meanwhile
     image_metrics.py  text_metrics.py                  the report's own, flawed definitions
     bounds.py         what theory allows at a number of bits or floats
+    significance.py   what a difference over seeds proves
     agreement.py      by what rule a figure agrees with the published one
     claims.py         what the report claims, checked                               errata.py  its mistakes, demonstrated
     misses.py         why rows miss the published figures, by trials.json, which why_missed.py records

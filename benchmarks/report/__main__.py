@@ -2,7 +2,9 @@
 
     python -m benchmarks.report all --quick                          every row on parts of the data, to see that all works
     python -m benchmarks.report table1 --seeds 0-4
-    python -m benchmarks.report all --reduced --seeds 0-4 --out DIR  three hours on two cores
+    python -m benchmarks.report all --seeds 0-4 --out DIR            the whole study: a day and a half on two cores
+    python -m benchmarks.report all --seeds 0-4 --reduced default    the report's recipe in full: half a day
+    python -m benchmarks.report all --seeds 0-4 --reduced            three hours
     python -m benchmarks.report all --shard 1/3 --out DIR            one of three machines that share DIR
     python -m benchmarks.report figures --reduced --out DIR          the figures alone
 
@@ -48,6 +50,19 @@ def shard(text):
     return int(match[1]), int(match[2])
 
 
+def add_reduced_argument(parser):
+    """Add --reduced, which gives a list of recipes, empty for both, or None."""
+    parser.add_argument("--reduced", nargs="*", choices=RECIPES, metavar="RECIPE",
+                        help="fewer examples, epochs and seeds where a row would take hours, as every row says: in these "
+                             "recipes, or in both where none is named")
+
+
+def amounts(reduced, recipe_names=RECIPES[::-1]):
+    """{recipe's name: rows.FULL or REDUCED}. reduced: what --reduced gives."""
+    named = () if reduced is None else reduced or RECIPES
+    return {name: REDUCED if name in named else FULL for name in recipe_names}
+
+
 def main(argv=None):
     """Run the command with these arguments (None: those it was started with); returns the exit code: 0, or 1 when rows could
     not be trained.
@@ -56,10 +71,11 @@ def main(argv=None):
     args = _parser().parse_args(argv)
     if not args.dask:  # A GPU that is not there is told now, and not by every row.
         use_backend(args.backend)
+    recipe_names = (args.recipe,) if args.recipe else RECIPES[::-1]
     outcome = reproduce(
         [TABLES[number] for number in WHAT[args.what]], args.out,
-        recipe_names=(args.recipe,) if args.recipe else RECIPES[::-1],
-        seeds=args.seeds or ((0,) if args.amount == QUICK else (0, 1, 2)), amount=args.amount,
+        amounts=dict.fromkeys(recipe_names, QUICK) if args.quick else amounts(args.reduced, recipe_names),
+        seeds=args.seeds or ((0,) if args.quick else (0, 1, 2)),
         figures_only=args.what == "figures", processes=args.jobs, shard=args.shard, dask=args.dask, data_dir=args.data_dir,
         allow_modified_data=args.allow_modified_data, backend=args.backend,
         command=shlex.join(["python", "-m", "benchmarks.report", *argv]))
@@ -70,7 +86,7 @@ def main(argv=None):
         more = len(outcome.missing) - MISSING_SHOWN
         print(f"{len(outcome.missing)} rows are not there yet: {names}" + (f"; and {more} more" if more > 0 else ""))
         return 1 if outcome.failures else 0
-    if args.amount == QUICK:
+    if args.quick:
         print(QUICK_MARK)
     if args.what != "figures":
         for judged in outcome.results.claims.values():
@@ -87,10 +103,9 @@ def _parser():
     parser.add_argument("--recipe", choices=RECIPES, help="default: both")
     parser.add_argument("--seeds", type=seeds, metavar="SEEDS", help="as 0-4 or 0,1,2; default: 0-2, with --quick 0")
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--quick", dest="amount", action="store_const", const=QUICK, default=FULL,
+    amount.add_argument("--quick", action="store_true",
                         help="a trial: every row on a small part of the data, within 15 minutes on two cores; marked so")
-    amount.add_argument("--reduced", dest="amount", action="store_const", const=REDUCED,
-                        help="fewer examples, epochs and seeds where a row would take hours; every row says so")
+    add_reduced_argument(amount)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--jobs", type=positive_int, default=os.cpu_count(), metavar="N",
                        help="rows trained at the same time, one core each; default: as many as there are cores")

@@ -1,10 +1,11 @@
 """How well a figure agrees with the published one."""
-import math
+from .significance import prediction_reach
 
 WITHIN, NEAR, OFF = "within", "near", "off"
 RULE = {
-    WITHIN: "within the spread over seeds: the published figure, which is one run's, is at most 2 s √(1 + 1/n) away from "
-            "the mean of our n seeds with standard deviation s",
+    WITHIN: "within the spread over seeds: the published figure, which is one run's, is in the 95% prediction interval of "
+            "our n seeds with standard deviation s, at most t(0.975, n - 1) s √(1 + 1/n) away from their mean, with the "
+            "quantile of Student's t distribution with n - 1 degrees of freedom (scipy.stats.t); never for one seed",
     NEAR: "at most a tenth of the distance between the smallest and the largest published figure of the column away",
     OFF: "neither",
 }
@@ -16,6 +17,6 @@ def agreement(published, pair, seeds, column):
     """
     mean, deviation = pair
     distance = abs(published - mean)
-    if deviation is not None and distance <= 2 * deviation * math.sqrt(1 + 1 / seeds):
+    if deviation is not None and distance <= prediction_reach(deviation, seeds):
         return WITHIN
     return NEAR if distance <= (max(column) - min(column)) / 10 else OFF

@@ -4,25 +4,75 @@ Each claim is a rule that compares rows. It is applied three times: to the repor
 the same models by correct metrics on held-out data, and to the default recipe by correct metrics. The verdict is about the
 report's settings.
 """
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import significance
+from .rows import ALL_IMAGES
+from .significance import HIGHER_IS_BETTER
+
 HOLDS, FAILS, OWN_METRIC_ONLY = "holds", "does not hold", "holds only under its own metric"
-HIGHER_IS_BETTER = {"psnr", "ssim"}
+UNDECIDED = "not decided: single seeds"
 NAMES = {"psnr": "PSNR", "ssim": "SSIM", "mse": "MSE", "mae": "MAE", "levenshtein": "edits", "cosine_distance": "cosine",
          "jaccard_distance": "Jaccard", "bleu_distance": "1 - BLEU", "undecided": "share between ¼ and ¾",
          "distance_to_bit": "distance to the nearest bit"}
+AHEAD = (f"Ahead or better means significantly, {significance.in_words('all comparisons of the claim in one column')}. A "
+         "share, a margin or a limit is one of the means.")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of a claim: what is compared, both figures (None for a number of the rule itself), and the outcome."""
+    """One comparison of a claim and its outcome: what is compared, both figures (None for a number of the rule itself),
+    whether it holds (None where a figure has a single seed), and p of the test that decides it, corrected over the claim, to
+    three digits (None where there is no test).
+    """
 
     what: str
     left: tuple
     right: tuple | None
-    holds: bool
+    holds: bool | None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A check to be decided. test(left, right), of the figures, says whether it holds; where it is None, the check holds if
+    left is significantly better than right, or if it is not, as `ahead` says.
+    """
+
+    what: str
+    left: tuple
+    right: tuple | None
+    metric: str
+    test: Callable | None = None
+    ahead: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a claim is checked by. comparisons(view): a list of Comparison. Called with a View, it gives the Checks."""
+
+    comparisons: Callable
+
+    def __call__(self, view):
+        """[Check], the tests among them corrected as one family."""
+        found, checks = self.comparisons(view), []
+        tested = [(one.left, one.right, one.metric) for one in found if one.test is None]
+        outcomes = iter(significance.better(tested))
+        for one in found:
+            holds, p = next(outcomes) if one.test is None else (_by_test(one), None)
+            if one.test is None and holds is not None:
+                # Rounded, since the last digits depend on the version of SciPy.
+                holds, p = holds == one.ahead, float(f"{p:.3g}")
+            checks.append(Check(one.what, one.left, one.right, holds, p))
+        return checks
+
+
+def _by_test(comparison):
+    figures = [figure for figure in (comparison.left, comparison.right) if figure is not None]
+    if any(deviation is None for _, deviation, _ in figures):
+        return None
+    return comparison.test(*figures)
 
 
 @dataclass(frozen=True)
@@ -50,83 +100,72 @@ class Claim:
     words: str
     rule: str
     table: int
-    checks: Callable
+    checks: Rule
     has_own_metric: bool = True
 
 
-def ahead(a, b, metric):
-    """Whether figure a is better than b: by more than twice the standard error of the difference, where both have several
-    seeds. a, b: (mean, standard deviation or None, seeds).
-    """
-    difference = (a[0] - b[0]) * (1 if metric in HIGHER_IS_BETTER else -1)
-    if a[1] is None or b[1] is None:
-        return difference > 0
-    return difference > 2 * math.sqrt(a[1] ** 2 / a[2] + b[1] ** 2 / b[2])
-
-
-def _pairs(view, first, second, metrics, test, sign, sizes=None):
-    """A check of each size and metric for which there are both figures."""
-    found = []
-    for size in sizes or view.sizes:
-        for metric in metrics:
-            a, b = view.figure(first, size, metric), view.figure(second, size, metric)
-            if a and b:
-                found.append(Check(f"{NAMES[metric]} at {size}: {first} {sign} {second}", a, b, test(a, b, metric)))
-    return found
+def _pairs(first, second, metrics, sign, *, sizes=None, **decision):
+    """A Rule of a Comparison of each size and metric for which there are both figures. decision: its `test` or `ahead`."""
+    def comparisons(view):
+        found = []
+        for size in sizes or view.sizes:
+            for metric in metrics:
+                a, b = view.figure(first, size, metric), view.figure(second, size, metric)
+                if a and b:
+                    found.append(Comparison(f"{NAMES[metric]} at {size}: {first} {sign} {second}", a, b, metric, **decision))
+        return found
+    return Rule(comparisons)
 
 
 def better(first, second, *metrics, sizes=None):
     """`first` is ahead of `second`, at every size and by every metric."""
-    return lambda view: _pairs(view, first, second, metrics, ahead, "better than", sizes)
+    return _pairs(first, second, metrics, "better than", sizes=sizes)
 
 
 def not_better(first, second, *metrics):
     """`first` is nowhere ahead of `second`."""
-    return lambda view: _pairs(view, first, second, metrics, lambda a, b, m: not ahead(a, b, m), "no better than")
+    return _pairs(first, second, metrics, "no better than", ahead=False)
 
 
 def share_kept(first, second, metric, share):
     """`first` has at least this share of what `second` has."""
-    return lambda view: _pairs(view, first, second, [metric], lambda a, b, _: a[0] >= share * b[0],
-                               f"has {share:.0%} of")
+    return _pairs(first, second, [metric], f"has {share:.0%} of", test=lambda a, b: a[0] >= share * b[0])
 
 
 def at_most_behind(first, second, metric, margin):
     """`first` is at most `margin` worse than `second`."""
-    def test(a, b, metric):
-        return (b[0] - a[0]) * (1 if metric in HIGHER_IS_BETTER else -1) <= margin
-    return lambda view: _pairs(view, first, second, [metric], test, f"at most {margin:g} behind")
+    sign = 1 if metric in HIGHER_IS_BETTER else -1
+    return _pairs(first, second, [metric], f"at most {margin:g} behind", test=lambda a, b: (b[0] - a[0]) * sign <= margin)
 
 
 def grows(metric, quants=("vanilla", "naive", "fence", "commit")):
     """Each bottleneck gets better from size to size."""
-    def checks(view):
+    def comparisons(view):
         found = []
         for quant in quants:
             for small, large in zip(view.sizes, view.sizes[1:], strict=False):
                 a, b = view.figure(quant, large, metric), view.figure(quant, small, metric)
                 if a and b:
-                    what = f"{NAMES[metric]} of {quant}: {large} better than {small}"
-                    found.append(Check(what, a, b, ahead(a, b, metric)))
+                    found.append(Comparison(f"{NAMES[metric]} of {quant}: {large} better than {small}", a, b, metric))
         return found
-    return checks
+    return Rule(comparisons)
 
 
 def bounded(quant, metric, limit, above):
     """The figure is above, or else below, a limit at every size."""
-    def checks(view):
+    def comparisons(view):
         figures = [(size, view.figure(quant, size, metric)) for size in view.sizes]
-        return [Check(f"{NAMES[metric]} of {quant} at {size} {'above' if above else 'below'} {limit:g}", a, None,
-                      a[0] > limit if above else a[0] < limit) for size, a in figures if a]
-    return checks
+        side = "above" if above else "below"
+        return [Comparison(f"{NAMES[metric]} of {quant} at {size} {side} {limit:g}", a, None, metric,
+                           test=lambda a: a[0] > limit if above else a[0] < limit) for size, a in figures if a]
+    return Rule(comparisons)
 
 
 def both(*rules):
-    """All of several rules."""
-    return lambda view: [check for rule in rules for check in rule(view)]
+    """All of several rules, as one family of tests."""
+    return Rule(lambda view: [comparison for rule in rules for comparison in rule.comparisons(view)])
 
 
-AHEAD = "ahead means by more than twice the standard error over seeds"
 _IMAGES, _TEXT = ((1, "psnr"), (2, "psnr")), ((3, "levenshtein"),)
 _MODELS = {1: "MLP", 2: "CNN", 3: "LSTM"}
 
@@ -171,14 +210,17 @@ CLAIMS = [
 
 
 def views(table, tables):
-    """{"own", "correct", "default": View} of a table. tables: {recipe's name: built rows}."""
+    """{"own", "correct", "default": View} of a table. tables: {recipe's name: built rows}. A row of the report's recipe that
+    was trained on all images too is that one.
+    """
     def plain(name):
         return {(row["quant"], row["size"]): row for row in tables.get(name, ())
                 if row["label"] == f"{row['quant']} {row['size']}"}
     def held_out(_):
         return table.held_out
-    return {"own": View(plain("report"), table.sizes, table.report_key),
-            "correct": View(plain("report"), table.sizes, held_out),
+    by_label = {row["label"]: row for row in tables.get("report", ())}
+    report = {place: by_label.get(row["label"] + ALL_IMAGES, row) for place, row in plain("report").items()}
+    return {"own": View(report, table.sizes, table.report_key), "correct": View(report, table.sizes, held_out),
             "default": View(plain("default"), table.sizes, held_out)}
 
 
@@ -186,8 +228,11 @@ def verdict(own, correct):
     """What the checks by the report's own metrics (None: it has none for this) and by correct ones say; None: nothing."""
     if not correct:
         return None
-    if all(check.holds for check in correct):
+    outcomes = [check.holds for check in correct]
+    if all(outcomes):
         return HOLDS
+    if False not in outcomes:
+        return UNDECIDED
     return OWN_METRIC_ONLY if own and all(check.holds for check in own) else FAILS
 
 

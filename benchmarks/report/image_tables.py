@@ -12,7 +12,7 @@ from tinyqae.metrics.image import image_metrics
 
 from . import bounds, encoder
 from .image_metrics import errata_demonstration, report_image_metrics
-from .rows import QUANTS, QUICK, REDUCED, Row, effort, from_png, plus_minus, summary, to_png
+from .rows import ALL_IMAGES, FULL, QUANTS, QUICK, Row, effort, from_png, plus_minus, summary, to_png
 
 METRICS = ("psnr", "ssim", "mse", "mae")
 OTHER_WEIGHTS = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
@@ -71,9 +71,9 @@ class ImageTable:
         """Under which key a built row has its figures by the report's definitions."""
         return f"report_{self.pooling}"
 
-    def part(self, data, amount):
+    def part(self, data, quick):
         """The data of a run: for a quick one the first images only."""
-        if amount != QUICK:
+        if not quick:
             return data
         train, test = self.quick
         return replace(data, train_images=data.train_images[:train], train_labels=data.train_labels[:train],
@@ -242,9 +242,9 @@ class Table2(ImageTable):
         return load_cifar10(data_dir, allow_modified_data=allow_modified_data, progress=False)
 
     def rows(self, recipe_name, amount):
-        """The twelve rows and, for the default recipe, naive with noise and what the report did not try. Reduced: 10,000
-        images, fewer epochs, and one seed, but for the small model three; beside them, on all images, the small model for
-        all the epochs of the report and three seeds, and by the default recipe small vanilla and commit.
+        """The twelve rows and, for the default recipe, naive with noise and what the report did not try, with at most three
+        seeds. Reduced: 10,000 images, fewer epochs, and one seed, but for the small model three; beside them, on all images,
+        the small model for all the epochs of the report and three seeds, and by the default recipe small vanilla and commit.
         """
         rows = [Row(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
                 for size in self.sizes for quant in QUANTS]
@@ -255,13 +255,13 @@ class Table2(ImageTable):
         if amount == QUICK:
             train, test = self.quick
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
-        if amount != REDUCED:
-            return rows
+        if amount == FULL:
+            return [replace(row, most_seeds=3) for row in rows]
         if recipe_name == "report":
             epochs, epochs_of_whole, of_whole, seeds_of_whole = 3, 4, QUANTS, 3
         else:
             epochs, epochs_of_whole, of_whole, seeds_of_whole = 4, 6, ("vanilla", "commit"), 1
-        whole = [replace(row, label=f"{row.label}, all images", recipe=row.recipe.override(epochs=epochs_of_whole),
+        whole = [replace(row, label=row.label + ALL_IMAGES, recipe=row.recipe.override(epochs=epochs_of_whole),
                          most_seeds=seeds_of_whole)
                  for row in rows if row.is_plain and row.size == "small" and row.recipe.quant in of_whole]
         return [replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs),

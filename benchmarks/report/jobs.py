@@ -112,7 +112,7 @@ def load(table, data_dir, allow_modified_data):
     return table.load(data_dir, allow_modified_data)
 
 
-def all_jobs(tables, recipe_names, seeds, amount, **settings):
-    """Every job of the tables, a list. tables: {table: its data}."""
-    return [Job(table, row, seed, sha256=data.sha256, **settings) for table, data in tables.items() for name in recipe_names
-            for row in table.rows(name, amount) for seed in row.seeds(seeds)]
+def all_jobs(tables, amounts, seeds, **settings):
+    """Every job of the tables, a list. tables: {table: its data}. amounts: {recipe's name: FULL, REDUCED or QUICK}."""
+    return [Job(table, row, seed, sha256=data.sha256, **settings) for table, data in tables.items()
+            for name, amount in amounts.items() for row in table.rows(name, amount) for seed in row.seeds(seeds)]

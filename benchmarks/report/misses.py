@@ -6,23 +6,28 @@ computed: how far the change moves each figure towards the published one.
 """
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from .agreement import WITHIN, agreement
 from .claims import NAMES
-from .rows import FULL, QUICK
+from .rows import ALL_IMAGES, FULL, QUICK
+from .significance import t_quantile
 
 TRIALS = Path(__file__).parent / "trials.json"
-ALL_IMAGES = ", all images"
-MISSED = ("A figure by the report's definition is listed when the published one is not within the spread over our seeds, or "
-          "when our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, and how "
-          "much of the distance to the published figures the change closes, all figures together, each in units of its "
-          "published column's range; or that our figures lie between two runs of the authors themselves, the published and "
-          "one that their notebooks keep (github.com/divamgupta/dnn_lossy_compression). What neither closes is not "
-          "explained. Command, machine and date of recorded trials stand in benchmarks/report/trials.json.")
-NOT_EXPLAINED = "Not explained."
+EXPLAINED, PARTLY_EXPLAINED, NOT_EXPLAINED = "explained", "partly explained", "not explained"
 MOST, SOME = 0.5, 0.1
+MISSED = (
+    "A figure by the report's definition is listed when the published one is not within the spread over our seeds, or when "
+    "our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, of a list of "
+    "experiments that is fixed beforehand (benchmarks/report/why_missed.py), and how much of the distance to the published "
+    "figures the change closes, all figures together, each in units of its published column's range; or that our figures "
+    "lie between two runs of the authors themselves, the published and one that their notebooks keep "
+    f"(github.com/divamgupta/dnn_lossy_compression). A row is explained when one of them closes at least {MOST:.0%} of the "
+    f"distance, partly explained from {SOME:.0%} on, and otherwise not explained. A figure that moves by no more than "
+    "t(0.975) standard errors, or whose row has one seed and so no known error, counts as not moved. Command, machine and "
+    "date of recorded trials stand in benchmarks/report/trials.json.")
 NEAR_CHANCE = 0.3
 """How many dB from the PSNR of unrelated images a row still counts as chance."""
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
@@ -31,21 +36,21 @@ DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
 @dataclass(frozen=True)
 class Trial:
     """A row with one thing changed. change: what, in words. start, end: {metric: mean by the report's definition} before the
-    change and after it, None for the row's own. seeds: of the trial. source: where it is from, in words. error: {metric:
-    standard error of the mean change} where both sides have the same seeds, several; None otherwise.
-
-    A row that was trained less than the report's is the end of a trial whose start was trained still less; that tells
-    nothing of a row that was trained as the report's.
+    change and after it, start None for the row's own. seeds: of the trial. source: where it is from, in words.
+    error: {metric: standard error of the mean change} where both sides have the same seeds, several; None otherwise.
+    epochs: for how many the row was trained whose trial it is; it says nothing of a row that was trained for longer or
+    shorter. None: it does not depend on them.
     """
 
     table: int
     row: str
     change: str
     start: dict | None
-    end: dict | None
+    end: dict
     seeds: int
     source: str
     error: dict | None = None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Miss:
-    """A row with the figures that miss and the reasons that were looked at; explained: whether one of them explains part of
-    the distance. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
+    """A row with the figures that miss and the reasons that were looked at. verdict: EXPLAINED, PARTLY_EXPLAINED or
+    NOT_EXPLAINED. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
     """
 
     table: int
@@ -90,12 +95,12 @@ class Miss:
     known: list
     figures: list
     reasons: list
-    explained: bool
+    verdict: str
 
 
 def misses(tables, published, amount):
-    """[Miss] of all rows of recipe `report`. tables: {number: table}; published: {number: its results}; amount: of the run.
-    None for a quick run, whose figures mean nothing.
+    """[Miss] of all rows of recipe `report`. tables: {number: table}; published: {number: its results}; amount: of this
+    recipe in the run. None for a quick run, whose figures mean nothing.
     """
     if amount == QUICK:
         return []
@@ -111,10 +116,21 @@ def misses(tables, published, amount):
                 chance = _chance(published[number], figures[label])
                 # What is chance needs no other reason.
                 open_ = [one for one in missing if not (chance and one.metric in ("psnr", "mse"))]
-                reasons = _reasons(kind, row, open_, figures, trials) if open_ else []
-                explained = not open_ or any(reason.explains for reason in reasons)
-                found.append(Miss(number, label, [*_shorter(kind, row), *chance], missing, reasons, explained))
+                reasons = _reasons(kind, row, open_, rows, figures, trials) if open_ else []
+                verdict = _verdict(max((reason.share for reason in reasons), default=0.0)) if open_ else EXPLAINED
+                found.append(Miss(number, label, [*_shorter(kind, row), *chance], missing, reasons, verdict))
     return found
+
+
+def _verdict(share):
+    """What it means that the best reason explains this share of the distance."""
+    return EXPLAINED if share >= MOST else PARTLY_EXPLAINED if share >= SOME else NOT_EXPLAINED
+
+
+def counted(verdicts):
+    """How many rows have which verdict, in words: "2 explained, 1 partly explained, 4 not explained"."""
+    count = Counter(verdicts)
+    return ", ".join(f"{count[one]} {one}" for one in (EXPLAINED, PARTLY_EXPLAINED, NOT_EXPLAINED) if count[one])
 
 
 def _shorter(kind, row):
@@ -151,7 +167,7 @@ def _recorded(number):
     """The trials in trials.json for this table."""
     content = json.loads(TRIALS.read_text(encoding="utf-8"))
     return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"], trial["seeds"], "recorded",
-                  trial.get("error"))
+                  trial.get("error"), trial["epochs"])
             for trial in content if trial["table"] == number]
 
 
@@ -164,27 +180,30 @@ def _of_this_run(number, kind, rows):
             figures = {metric: pair[0] for metric, pair in whole[kind.report_key(whole)].items()}
             change = (f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
                       f"{row['training_images']:,} for {row['epochs']}")
-            found.append(Trial(number, label, change, None, figures, whole["seeds"], "this run"))
+            found.append(Trial(number, label, change, None, figures, whole["seeds"], "this run", epochs=row["epochs"]))
     return found
 
 
-def _reasons(kind, row, missing, figures, trials):
+def _reasons(kind, row, missing, rows, figures, trials):
     """[Reason] of the row's own trials, where there are none of those of the smallest row with its bottleneck, and of the
-    authors' second run.
+    authors' second run. rows, figures: {label: built row}, {label: its figures}.
     """
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
-    trials = [trial for trial in trials if trial.end or _shorter(kind, row)]
-    # A trial that has both its sides does not depend on how much of the data the row was trained on.
-    own = [trial for trial in trials if trial.row == label
-           or trial.start and trial.end and label == trial.row + ALL_IMAGES]
-    if own or row["size"] == kind.sizes[0] or smallest not in figures:
+    # A trial that has both its sides does not depend on how many images the row was trained on.
+    own = [trial for trial in trials if _is_about(trial, row)
+           and (trial.row == label or trial.start and label == trial.row + ALL_IMAGES)]
+    if own or row["size"] == kind.sizes[0] or smallest not in rows:
         found = [_reason(kind, trial, missing) for trial in own]
     else:
         metrics = {figure.metric for figure in missing}
         of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
         found = [_reason(kind, trial, of_smallest, f"As for {smallest}: ") for trial in trials
-                 if trial.row == smallest]
+                 if trial.row == smallest and _is_about(trial, rows[smallest])]
     return found + _second_run(kind, row, missing)
+
+
+def _is_about(trial, row):
+    return trial.epochs in (None, row["epochs"])
 
 
 def _second_run(kind, row, missing):
@@ -210,24 +229,22 @@ def _reason(kind, trial, figures, before=""):
     """The Reason that a trial is for these figures: what share of their distances to the published ones it closes, all
     together, each in units of the range of its published column.
 
-    A move that is no longer than twice its standard error closes nothing, as far as that is known: from pairs of seeds, or
-    from the row's spread.
+    A move within chance closes nothing, as far as that is known: see _is_beyond_chance.
     """
-    farther, nearer, moves, beyond_chance = 0.0, 0.0, [], False
+    farther, nearer, moves, moved = 0.0, 0.0, [], []
     for figure in figures:
         start, end = (figure.ours[0] if side is None else side[figure.metric] for side in (trial.start, trial.end))
-        others = trial.seeds if trial.start and trial.end else figure.seeds
-        unpaired = (figure.ours[1] or 0) * math.sqrt(1 / others + 1 / trial.seeds)
-        moved = abs(end - start) > 2 * (trial.error[figure.metric] if trial.error else unpaired)
+        moved.append(_is_beyond_chance(trial, figure, end - start))
         column = _column(kind, figure)
         unit = max(column) - min(column)
         farther += abs(figure.published - start) / unit
-        nearer += abs(figure.published - (end if moved else start)) / unit
-        beyond_chance = beyond_chance or moved
+        nearer += abs(figure.published - (end if moved[-1] else start)) / unit
         digits = DIGITS.get(figure.metric, 3)
         moves.append(f"{NAMES[figure.metric]} {start:.{digits}f} → {end:.{digits}f}")
     share = 1 - nearer / farther if farther else 0.0
-    if not beyond_chance:
+    if set(moved) == {None}:
+        verdict = "the row has one seed, so that it may be chance, and it does not explain it"
+    elif not any(moved):
         verdict = "no more than chance over the seeds, so it does not explain it"
     elif share >= SOME:
         verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
@@ -238,21 +255,35 @@ def _reason(kind, trial, figures, before=""):
     return Reason(trial.change, f"{what} ({trial.source}, {seeds}): {', '.join(moves)}; {verdict}.", share)
 
 
+def _is_beyond_chance(trial, figure, move):
+    """Whether a trial moves a figure by more than t(0.975) of its standard errors: from pairs of seeds, or from the spread
+    of the row with these figures; None where neither is known.
+    """
+    if trial.error:
+        return abs(move) > t_quantile(trial.seeds - 1) * trial.error[figure.metric]
+    if figure.ours[1] is None:
+        return None
+    others = trial.seeds if trial.start else figure.seeds
+    return abs(move) > t_quantile(figure.seeds - 1) * figure.ours[1] * math.sqrt(1 / others + 1 / trial.seeds)
+
+
 def why_in_words(miss):
-    """The reasons of a Miss as one text: what explains most first, of the rest in short what was tried."""
+    """The verdict on a Miss and the reasons as one text: what explains most first, of the rest in short what was tried."""
     reasons = sorted(miss.reasons, key=lambda reason: -reason.share)
-    if not miss.explained:
+    verdict = _capital(miss.verdict) + "."
+    if miss.verdict == NOT_EXPLAINED:
         tried = ["Tried:", *(reason.sentence for reason in reasons)] if reasons else []
-        return " ".join([*miss.known, NOT_EXPLAINED, *tried])
+        return " ".join([*miss.known, verdict, *tried])
     said = [reason.sentence for reason in reasons if reason.explains]
     others = "; ".join(reason.what for reason in reasons if not reason.explains)
-    return " ".join([*miss.known, *said, *([f"Tried as well, and no explanation: {others}."] if others else [])])
+    return " ".join([*miss.known, verdict, *said, *([f"Tried as well, and no explanation: {others}."] if others else [])])
 
 
 def markdown(found):
     """Markdown: the rows of one table that miss, a bullet each."""
     if not found:
         return ""
-    lines = ["## Rows that miss the published figures", "", MISSED, ""]
+    lines = ["## Rows that miss the published figures", "", MISSED, "",
+             f"Rows that miss them: {counted(miss.verdict for miss in found)}.", ""]
     return "\n".join([*lines, *(f"- **{miss.label}** ({'; '.join(map(str, miss.figures))}): {why_in_words(miss)}"
                                 for miss in found), ""])

@@ -35,9 +35,19 @@ class Results:
     errata: list
     misses: list
 
+    @property
+    def quick(self):
+        """Whether this was a trial, whose figures mean nothing."""
+        return is_quick(self.about)
+
+
+def is_quick(about):
+    """Whether a run of which this is known is a trial."""
+    return QUICK in about["amounts"].values()
+
 
 def collect(data, found, about):
-    """Results of all jobs. data: {table: its data}; found: {job: its result}; about: "command", "amount",
+    """Results of all jobs. data: {table: its data}; found: {job: its result}; about: "command", "amounts",
     "seeds", "date".
     """
     rows, raw = {}, {}
@@ -47,7 +57,7 @@ def collect(data, found, about):
         raw.setdefault(key, []).append(result)
     published, used = {}, {}
     for table, loaded in data.items():
-        used[table.number] = part = table.part(loaded, about["amount"])
+        used[table.number] = part = table.part(loaded, is_quick(about))
         built = {}
         for (number, recipe, label), row in rows.items():
             if number == table.number:
@@ -61,7 +71,7 @@ def collect(data, found, about):
     tables = {table.number: table for table in data}
     return Results(about, tables, published, raw,
                    {number: judge(table, published[number]["tables"]) for number, table in tables.items()},
-                   errata(tables, published, used), misses.misses(tables, published, about["amount"]))
+                   errata(tables, published, used), misses.misses(tables, published, about["amounts"].get("report")))
 
 
 def write(results, out):
@@ -104,14 +114,14 @@ def draw(results, number, path):
     for recipe in ("default", "report"):
         examples = {label: seeds[0]["examples"] for (n, name, label), seeds in results.raw.items()
                     if (n, name) == (number, recipe)}
-        if results.tables[number].draw(path, examples, results.published[number], results.about["amount"] == QUICK):
+        if results.tables[number].draw(path, examples, results.published[number], results.quick):
             return True
     return False
 
 
 def figure5(results):
     """Markdown: the report's two sentences, and held-out ones, as they are reconstructed."""
-    lines = ["# Figure 5", ""] + [f"**{QUICK_MARK}**", ""] * (results.about["amount"] == QUICK)
+    lines = ["# Figure 5", ""] + [f"**{QUICK_MARK}**", ""] * results.quick
     for heading, headings, rows in page_pictures.sentences(3, results.tables[3], results):
         lines += [f"## {heading}", ""] if heading else []
         lines += ["| " + " | ".join(headings) + " |", "| --- |" + " --- |" * (len(headings) - 1)]
@@ -125,7 +135,7 @@ def as_csv(results):
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for (number, recipe, label), seeds in results.raw.items():
-        start = (results.about["amount"], number, label, recipe)
+        start = (results.about["amounts"][recipe], number, label, recipe)
         for result in seeds:
             seed = result["settings"]["seed"]
             for kind, metric, value in _figures(result):
@@ -161,7 +171,7 @@ def as_markdown(results, number):
     """A table's page."""
     table, published = results.tables[number], results.published[number]
     return "\n".join([
-        f"# {table.title}", "", *([f"**{QUICK_MARK}**", ""] if published["amount"] == QUICK else []),
+        f"# {table.title}", "", *[f"**{QUICK_MARK}**", ""] * results.quick,
         f"Data: {published['data']} (SHA-256 of the content {published['data_sha256'][:16]}…). Seeds "
         f"{', '.join(map(str, published['seeds']))}, or the first of them where a row says so; ± is the standard deviation "
         f"over seeds. `{published['command']}`, {published['machine']}, kernels {published['kernels']}, one thread a row, "

@@ -41,10 +41,17 @@ def section(results, name):
     return templates().get_template(f"{name}.html").render(SECTIONS[name][1](results))
 
 
+def amounts_in_words(amounts):
+    """How much was trained. amounts: {recipe's name: FULL, REDUCED or QUICK}."""
+    if len(set(amounts.values())) == 1:
+        return AMOUNTS[next(iter(amounts.values()))]
+    return "; ".join(f"recipe {name}: {AMOUNTS[amount]}" for name, amount in amounts.items())
+
+
 def as_html(results):
     """The page as text. results: outputs.Results."""
     about = results.about
     return templates().get_template("report.html").render(
-        about=about, amount=AMOUNTS[about["amount"]], quick_mark=QUICK_MARK if about["amount"] == QUICK else None,
+        about=about, amount=amounts_in_words(about["amounts"]), quick_mark=QUICK_MARK if results.quick else None,
         machines=sorted({published["machine"] for published in results.published.values()}),
         sections=[(name, heading, section(results, name)) for name, (heading, _) in SECTIONS.items()])

@@ -3,14 +3,15 @@
 Each function takes outputs.Results and returns the variables of the template of its name.
 """
 from .agreement import NEAR, OFF, RULE, WITHIN, agreement
-from .claims import AHEAD, FAILS, HOLDS, NAMES, OWN_METRIC_ONLY
-from .misses import MISSED, why_in_words
+from .claims import AHEAD, FAILS, HOLDS, NAMES, OWN_METRIC_ONLY, UNDECIDED
+from .misses import MISSED, counted, why_in_words
 from .ranking import HEADINGS, cells_of, rankings
 from .ranking import RULE as APART
 from .ranking import words as ranking_in_words
-from .rows import QUICK, effort, plus_minus
+from .rows import effort, plus_minus
 
-VERDICTS = {HOLDS: "holds", FAILS: "fails", OWN_METRIC_ONLY: "own"}
+VERDICTS = {HOLDS: "holds", FAILS: "fails", OWN_METRIC_ONLY: "own", UNDECIDED: "undecided"}
+"""{verdict: its class in the page}."""
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2, "exact_match_rate": 3}
 VIEWS = {"own": "By the report's metrics", "correct": "Correct, held-out", "default": "Recipe default, held-out"}
 RECIPES = {"report": "the settings behind the report's table", "default": "the best training found on a validation split"}
@@ -35,8 +36,8 @@ def missed(results):
     """Each row of the report's recipe that misses its published figures, and why."""
     by_table = [(kind.title, [miss for miss in results.misses if miss.table == number])
                 for number, kind in results.tables.items()]
-    return {"quick": results.about["amount"] == QUICK, "has_report": _has_report(results),
-            "tables": [(title, misses) for title, misses in by_table if misses], "missed": MISSED, "why": why_in_words}
+    return {"quick": results.quick, "has_report": _has_report(results), "missed": MISSED, "why": why_in_words,
+            "tables": [(title, counted(miss.verdict for miss in misses), misses) for title, misses in by_table if misses]}
 
 
 def ranked(results):

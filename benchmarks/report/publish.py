@@ -1,9 +1,9 @@
 """The report reproduced, for benchmarks/results/report/ and the README: all that `python -m benchmarks.report all` writes.
 
-    python -m benchmarks.report.publish --work DIR --seeds 0-4      DIR: the --out of `python -m benchmarks.report`
+    python -m benchmarks.report.publish --work DIR --reduced        DIR: the --out of `python -m benchmarks.report`
 
 Rows that are in DIR, or in rows.zip of an earlier run, are not trained again, unless something changed that they depend on;
-the others are, on parts of the data as each row says (`--reduced`). Writes report.html, results.json, results.csv,
+the others are, as much of them as that command does with the same --reduced. Writes report.html, results.json, results.csv,
 tables.md, rows.zip and the pictures, and then puts the short form into README.md. Where rows are missing in the end, the
 others are in rows.zip, for the next time.
 """
@@ -15,29 +15,30 @@ from pathlib import Path
 from tinyqae.cli import program
 
 from . import readme, row_archive
-from .__main__ import seeds
+from .__main__ import add_reduced_argument, amounts, seeds
 from .jobs import ROWS
 from .readme_tables import REPORT
-from .rows import REDUCED
 from .run import TABLES, reproduce
 
 ARCHIVE = REPORT / "rows.zip"
 FILES = ("report.html", "results.json", "results.csv", "tables.md", "figure3.png", "figure4.png", "rate.png")
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report.publish", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seeds", default="0-4", metavar="SEEDS", help="as 0-4 or 0,1,2; default: %(default)s")
+    add_reduced_argument(parser)
     parser.add_argument("--jobs", type=program.positive_int, default=2, help="rows trained at the same time")
     parser.add_argument("--data-dir", metavar="DIR")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     # What a reader types to have the same.
-    command = f"python -m benchmarks.report all --reduced --seeds {args.seeds}"
+    reduced = "" if args.reduced is None else " ".join(["--reduced", *args.reduced, ""])
+    command = f"python -m benchmarks.report all {reduced}--seeds {args.seeds}"
     row_archive.unpack(ARCHIVE, args.work / ROWS)
-    outcome = reproduce(list(TABLES.values()), args.work, seeds=seeds(args.seeds), amount=REDUCED, processes=args.jobs,
-                        data_dir=args.data_dir, allow_modified_data=True, command=command)
+    outcome = reproduce(list(TABLES.values()), args.work, amounts=amounts(args.reduced), seeds=seeds(args.seeds),
+                        processes=args.jobs, data_dir=args.data_dir, allow_modified_data=True, command=command)
     REPORT.mkdir(exist_ok=True)
     row_archive.pack([job.path for job in outcome.done], ARCHIVE)
     if outcome.missing:
@@ -45,7 +46,7 @@ def main():
     for name in FILES:
         shutil.copyfile(args.work / name, REPORT / name)
     for name in readme.OF_THE_REPORT:
-        readme.update(name, readme.SECTIONS[name]())
+        readme.update(readme.RESULTS / "README.md", name, readme.SECTIONS[name]())
 
 
 if __name__ == "__main__":

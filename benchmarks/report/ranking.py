@@ -5,12 +5,13 @@ Everyone is trained by its own settings, which were chosen on a validation split
 import math
 from dataclasses import dataclass
 
-from .claims import HIGHER_IS_BETTER, NAMES, ahead
+from . import significance
+from .claims import NAMES
 from .rows import plus_minus
+from .significance import HIGHER_IS_BETTER
 
 UNITS = {"psnr": "dB", "levenshtein": "edits"}
-RULE = ("Apart means by more than twice the standard error of the difference, √(s²/n + s²/n); where one of two rows has a "
-        "single seed nothing is known of the spread, and they are not told apart.")
+RULE = f"Significantly worse than the first means {significance.in_words('all comparisons with the first')}."
 HEADINGS = ("seeds", "against commit", "batch norm before the code", "bits that never change")
 """Over the cells of cells_of, after the bottleneck and its figure."""
 
@@ -72,14 +73,16 @@ def _place(name, row, figure, commit, metric):
     return Place(name, figure, sign * (figure[0] - commit[0]), error, row["normalized"], max(row["dead_bits"]))
 
 
-def apart(a, b, metric):
-    """Whether place a is better than place b beyond doubt; see RULE."""
-    return a.figure[1] is not None and b.figure[1] is not None and ahead(a.figure, b.figure, metric)
+def against_the_first(ranking):
+    """{name: whether it is significantly worse than the first; None where one of both has a single seed}; see RULE."""
+    first, *others = ranking.places
+    outcomes = significance.better([(first.figure, place.figure, ranking.metric) for place in others])
+    return {place.name: worse for place, (worse, _) in zip(others, outcomes, strict=True)}
 
 
 def words(ranking):
-    """The ranking in two sentences: who is first, by how much, and from whom it cannot be told apart."""
-    metric, unit = ranking.metric, UNITS[ranking.metric]
+    """The ranking in two sentences: who is first, by how much, and who is not significantly worse."""
+    unit = UNITS[ranking.metric]
     first, *others = ranking.places
     said = f"{ranking.what}: {first.name} is first with {plus_minus(first.figure[:2])} {unit}"
     said += f" ({_seeds(first.figure[2])})"
@@ -89,8 +92,13 @@ def words(ranking):
         said += f", {_distance(others[0])} {unit} better than the next, {others[0].name}"
     if all(place.figure[1] is None for place in ranking.places):
         return said + ". One seed each: the order may be chance."
-    level = [place.name for place in others if not apart(first, place, metric)]
-    return said + (f". Not told apart from it: {', '.join(level)}." if level else ". It is apart from all others.")
+    worse = against_the_first(ranking)
+    level = [name for name, outcome in worse.items() if outcome is False]
+    undecided = [name for name, outcome in worse.items() if outcome is None]
+    if not level and not undecided:
+        return said + ". All others are significantly worse."
+    said += f". Not significantly worse: {', '.join(level)}" if level else ""
+    return said + (f". Not decided, with one seed: {', '.join(undecided)}." if undecided else ".")
 
 
 def gain(place):

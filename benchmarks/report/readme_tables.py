@@ -4,13 +4,15 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from .claims import FAILS, HOLDS, NAMES, OWN_METRIC_ONLY
+from .claims import FAILS, HOLDS, NAMES, OWN_METRIC_ONLY, UNDECIDED
+from .misses import NOT_EXPLAINED, counted
 from .ranking import gain, rankings, words
-from .rows import plus_minus
+from .rows import ALL_IMAGES, plus_minus
 from .run import TABLES
 
 REPORT = Path(__file__).resolve().parents[1] / "results" / "report"
-VERDICTS = {HOLDS: "hold", OWN_METRIC_ONLY: "hold under its own metrics only", FAILS: "do not hold"}
+VERDICTS = {HOLDS: "hold", OWN_METRIC_ONLY: "hold under its own metrics only", FAILS: "do not hold",
+            UNDECIDED: "are not decided (single seeds)"}
 MOST_NAMED = 3
 ALL_FIGURES = "[tables.md](report/tables.md)"
 
@@ -36,14 +38,13 @@ class Results:
         """How many rows miss the published figures, in words."""
         rows = [row for row in self.rows(number, "report").values() if row["published"]]
         missed = [miss for miss in self.content["misses"] if miss["table"] == number]
-        unexplained = [miss["label"] for miss in missed if not miss["explained"]]
+        open_ = [miss["label"] for miss in missed if miss["verdict"] == NOT_EXPLAINED]
         if not missed:
             return "Every row meets the published figures within the spread over seeds."
         said = (f"{len(rows) - len(missed)} of {len(rows)} rows of recipe `report` meet all published figures within the "
-                f"spread over seeds; why the others miss says {ALL_FIGURES}")
-        if len(unexplained) > MOST_NAMED:
-            return f"{said}, but for {len(unexplained)} of them, which nothing tried explains."
-        return said + (f", but for {', '.join(unexplained)}, which nothing tried explains." if unexplained else ".")
+                f"spread over seeds. The others: {counted(miss['verdict'] for miss in missed)}")
+        named = f" ({', '.join(open_)})" if 0 < len(open_) <= MOST_NAMED else ""
+        return f"{said}{named}; the reasons are in {ALL_FIGURES}."
 
 
 def image_table(results, number):
@@ -52,7 +53,7 @@ def image_table(results, number):
     """
     kind, content = TABLES[number], results.content["tables"][str(number)]
     report, default = results.rows(number, "report"), results.rows(number, "default")
-    report = {label: report.get(f"{label}, all images", row) for label, row in report.items()}
+    report = {label: report.get(label + ALL_IMAGES, row) for label, row in report.items()}
     lines = ["| row | published PSNR | ours, its definition | held-out PSNR / SSIM, recipe `report` | recipe `default` |",
              "| --- | --- | --- | --- | --- |"]
     for size in kind.sizes:

@@ -18,6 +18,10 @@ FULL, REDUCED, QUICK = "full", "reduced", "quick"
 QUICK_MARK = "QUICK RUN: every row on a small part of the data, to see that all works. Its figures mean nothing."
 
 
+ALL_IMAGES = ", all images"
+"""Ends the label of a row of a reduced run that stands there a second time, trained on all images."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One row: how it is trained, on the first `items` training examples (None: all) of which split (None: the data's

@@ -14,6 +14,8 @@ from .rows import FULL
 from .text_table import Table3
 
 TABLES = {table.number: table for table in (Table1(), Table2(), Table3())}
+ALL_OF_IT = dict.fromkeys(RECIPES[::-1], FULL)
+"""The whole study: how much of each recipe is trained, in the order of the results."""
 
 
 @dataclass
@@ -29,14 +31,14 @@ class Outcome:
     written: tuple = ()
 
 
-def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amount=FULL, figures_only=False, processes=1,
-              shard=(1, 1), dask=None, data_dir=None, allow_modified_data=False, backend="numpy", command=""):
+def reproduce(tables, out, *, amounts=ALL_OF_IT, seeds=(0, 1, 2), figures_only=False, processes=1, shard=(1, 1), dask=None,
+              data_dir=None, allow_modified_data=False, backend="numpy", command=""):
     """Train the rows of these tables that are not yet in the folder `out`, and when all are there write the report.
 
-    tables: list of tables (see TABLES). amount: rows.FULL, REDUCED or QUICK. figures_only: train the rows that Figures 3 to
-    5 show, and draw the figures from these and from whatever other rows are there. shard: (i, n), train the i-th of n parts
-    only. dask: the address of a cluster that trains them, in place of processes here. backend: as in backend.use, where
-    the rows are trained. command: what to call this run.
+    tables: list of tables (see TABLES). amounts: {recipe's name: rows.FULL, REDUCED or QUICK}, QUICK for all or none.
+    figures_only: train the rows that Figures 3 to 5 show, and draw the figures from these and from whatever other rows are
+    there. shard: (i, n), train the i-th of n parts only. dask: the address of a cluster that trains them, in place of
+    processes here. backend: as in backend.use, where the rows are trained. command: what to call this run.
     Returns an Outcome. MissingPackage where the page could not be made at the end.
     """
     if not figures_only:
@@ -45,7 +47,7 @@ def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amoun
     write_atomically(out / ".writable", lambda file: None)
     (out / ".writable").unlink()
     data = {table: load(type(table), data_dir, allow_modified_data) for table in tables}
-    every_job = all_jobs(data, recipe_names, seeds, amount, folder=out, data_dir=data_dir,
+    every_job = all_jobs(data, amounts, seeds, folder=out, data_dir=data_dir,
                          allow_modified_data=allow_modified_data, backend=backend)
     jobs = [job for job in every_job if job.is_in_figures] if figures_only else every_job
     failures = _train([job for job in jobs[shard[0] - 1::shard[1]] if job.result() is None], processes, dask)
@@ -54,7 +56,7 @@ def reproduce(tables, out, *, recipe_names=RECIPES[::-1], seeds=(0, 1, 2), amoun
     if missing:
         return Outcome(done, missing, failures)
     print(f"all rows are there: {'drawing the figures' if figures_only else 'writing the report'}", file=sys.stderr)
-    about = {"command": command, "amount": amount, "seeds": list(seeds), "date": time.strftime("%Y-%m-%d")}
+    about = {"command": command, "amounts": dict(amounts), "seeds": list(seeds), "date": time.strftime("%Y-%m-%d")}
     results = outputs.collect(data, found, about)
     written = outputs.write_figures(results, out) if figures_only else outputs.write(results, out)
     return Outcome(done, [], {}, results, tuple(written))

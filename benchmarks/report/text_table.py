@@ -9,7 +9,7 @@ from tinyqae.history import undecided
 from tinyqae.metrics.text import require_text_packages, text_compression, text_metrics
 from tinyqae.tokens import END, to_sentences
 
-from .rows import QUANTS, QUICK, REDUCED, Row, effort, plus_minus, summary
+from .rows import FULL, QUANTS, QUICK, Row, effort, plus_minus, summary
 from .text_metrics import report_text_metrics
 
 REPORT_METRICS = ("levenshtein", "cosine_distance", "jaccard_distance", "bleu_distance")
@@ -54,8 +54,8 @@ class Table3:
 
     def rows(self, recipe_name, amount):
         """The sixteen rows; for the default recipe once for the report's split and once for a random one, and beside the
-        former what the report did not try. Reduced: fewer epochs where an LSTM is large, and fewer seeds; then some rows of
-        commit stand there a second time, trained longer.
+        former what the report did not try; with at most three seeds, and two where an LSTM is largest. Reduced: fewer epochs
+        where an LSTM is large, and fewer seeds; then some rows of commit stand there a second time, trained longer.
         """
         splits = ("report",) if recipe_name == "report" else ("length", "random")
         kinds = [(hidden, quant) for hidden in recipes.HIDDEN_SIZES for quant in QUANTS]
@@ -65,8 +65,8 @@ class Table3:
         if amount == QUICK:
             train, test = self.quick
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
-        if amount != REDUCED:
-            return rows
+        if amount == FULL:
+            return [replace(row, most_seeds=2 if row.size == max(self.sizes) else 3) for row in rows]
         rows = [replace(row, recipe=row.recipe.override(epochs=REDUCED_EPOCHS[recipe_name][row.size]),
                         most_seeds=self._reduced_seeds(row)) for row in rows]
         return rows + [Row(_label("commit", hidden, split) + LONGER, hidden,

@@ -6,9 +6,10 @@ own weight was chosen on a validation split.
 import statistics
 from dataclasses import dataclass
 
-from .claims import ahead
+from . import significance
 from .rows import plus_minus
 
+RULE = f"Significantly worse means {significance.in_words('all comparisons with the best')}."
 COLLAPSE = "more than half of the bits never change"
 
 
@@ -48,16 +49,23 @@ def _spread(values):
 def words(weights):
     """What the weight does, in sentences."""
     best = max(weights, key=lambda one: one.psnr[0])
-    behind = [one for one in weights if one is not best and ahead(_figure(best), _figure(one), "psnr")]
-    level = [one for one in weights if one is not best and one not in behind]
+    others = [one for one in weights if one is not best]
+    outcomes = significance.better([(_figure(best), _figure(one), "psnr") for one in others])
+    worse = {one.weight: outcome for one, (outcome, _) in zip(others, outcomes, strict=True)}
+    behind, level, undecided = ([one for one in others if worse[one.weight] is outcome] for outcome in (True, False, None))
     collapsed = [one for one in weights if one.dead[0] > one.bits / 2]
     first, last = weights[0], weights[-1]
     said = [f"Best on held-out images, which is shown and was not used for choosing: weight {best.weight:g} with "
-            f"{plus_minus(best.psnr)} dB" + (f"; not told apart from it: {_list(level)}" if level else "") + "."]
+            f"{plus_minus(best.psnr)} dB" + (f"; not significantly worse: {_list(level)}" if level else "") + "."]
     if behind:
-        said.append("Worse: " + ", ".join(f"{one.weight:g} by {best.psnr[0] - one.psnr[0]:.2f} dB" for one in behind) + ".")
+        distances = (f"{one.weight:g} by {best.psnr[0] - one.psnr[0]:.2f} dB" for one in behind)
+        said.append(f"Significantly worse: {', '.join(distances)}.")
     if all(one.seeds == 1 for one in weights):
         said.append("One seed each: small distances may be chance.")
+    elif undecided:
+        said.append(f"Not decided, with one seed: {_list(undecided)}.")
+    if behind or level:
+        said.append(RULE)
     said.append(f"Collapsed, which is to say {COLLAPSE}: {_list(collapsed)}." if collapsed else
                 f"None collapses: the most bits that never change are {max(one.dead[0] for one in weights):.3g} of "
                 f"{first.bits}.")

@@ -2,15 +2,13 @@
 
     python -m benchmarks.report.why_missed mlp --rows "vanilla 100" "commit 50"      Keras' Adam, and fewer epochs
     python -m benchmarks.report.why_missed cnn --rows "vanilla small"                originals against JPEGs of quality 75
-    python -m benchmarks.report.why_missed cnn-epochs --rows "naive small"           1 epoch in place of what the row has
-    python -m benchmarks.report.why_missed lstm-epochs --rows "vanilla 32"           a fifth of the row's epochs
     python -m benchmarks.report.why_missed lstm-longer --rows "vanilla 32"           more epochs than the row's
     python -m benchmarks.report.why_missed lstm-edition --rows "vanilla 32"          where the report's sentences stand in it
     python -m benchmarks.report.why_missed lstm-shorter --rows "commit 128"          there, two fifths of the row's epochs
 
 Each trains the rows with one thing changed and measures them by the report's definition. Writes the means over --seeds to
-trials.json beside this file, in place of what an earlier call of the same experiment left; misses.py turns it into
-sentences.
+trials.json beside this file, in place of what an earlier call of the same experiment left for rows of as many epochs;
+misses.py turns it into sentences. `--quick` trains on a few examples, to see that all works, and writes nothing.
 """
 import argparse
 import io
@@ -33,24 +31,28 @@ from tinyqae.optim import Adam
 
 from .image_metrics import report_image_metrics
 from .misses import TRIALS
-from .rows import REDUCED
+from .rows import FULL, REDUCED
 from .run import TABLES
 from .text_table import measure_as_report
 
-FEWER_EPOCHS = {"mlp": 8, "cnn": 1}
-MORE_EPOCHS = {32: 65, 256: 10}
-"""Of LSTMs, by their size: the smallest a little longer than the report, the largest twice as long as a reduced run."""
+FEWER_EPOCHS = 8
+"""Of MLPs, whose rows have 10."""
+MORE_EPOCHS = {50: 65, 5: 10}
+"""Of LSTMs, by those of the row: a little longer than the report, and twice as long as the largest in a reduced run."""
 LONGEST = 22
 """Characters of the longest sentence that the report's models read: its input is 22 x 38."""
 FIRST, LAST = "when will you be back", "who else is out there"
 """Of the hundred sentences of the quantized rows, which the authors' notebooks keep. In the report's edition of the file
 they are the lines from index 45,100 on, and training ended before index 40,000.
 """
-FEWER_IMAGES = 10_000
 ORIGINALS, JPEG_QUALITY, CNN_EPOCHS = 4000, 75, 40
 """How many of the training images are originals in the CIFAR-10 proxy, what the others were, and for how long to train: for
 about as many steps as the report does.
 """
+
+
+QUICK_ITEMS = {1: 200, 2: 20, 3: 200}
+"""On how many examples a quick run trains, by the number of the table."""
 
 
 class KerasAdam(Adam):
@@ -58,22 +60,29 @@ class KerasAdam(Adam):
     and not of v / (1 - beta2^t).
     """
 
-    def _constants(self, lr):
-        beta1, beta2, step, _ = super()._constants(lr)
-        return beta1, beta2, step, self.eps / math.sqrt(1 - self.beta2)
+    def update(self, p, g, lr, m, v):
+        """m and v are the running means of g and g^2."""
+        m[...] = self.beta1 * m + (1 - self.beta1) * g
+        v[...] = self.beta2 * v + (1 - self.beta2) * g**2
+        step = lr * math.sqrt(1 - self.beta2**self.steps) / (1 - self.beta1**self.steps)
+        p -= step * m / (backend.xp.sqrt(v) + self.eps)
 
 
 def mlp(table, row, seed, data):
     """{change: figures of the row with it}: Keras' Adam, and fewer epochs."""
-    recipe, fewer = row.recipe, FEWER_EPOCHS["mlp"]
-    keras = recipe.make_model(data.train_images, seed)
-    fit(keras, data.train_images, KerasAdam(recipe.lr, **recipe.optimizer_arguments), **recipe.fit_arguments(), seed=seed,
-        progress=False)
-    short = recipe.override(epochs=fewer)
-    shorter = short.make_model(data.train_images, seed)
-    fit(shorter, data.train_images, short.make_optimizer(), **short.fit_arguments(), seed=seed, progress=False)
-    return {"Adam's epsilon where Keras has it": _image_figures(table, row, keras, data.train_images),
-            f"{fewer} epochs in place of {recipe.epochs}": _image_figures(table, row, shorter, data.train_images)}
+    recipe, images = row.recipe, data.train_images
+    keras = _trained(row, recipe, images, seed, KerasAdam(recipe.lr, **recipe.optimizer_arguments))
+    shorter = _trained(row, recipe.override(epochs=FEWER_EPOCHS), images, seed)
+    return {"Adam's epsilon where Keras has it": _image_figures(table, row, keras, images),
+            f"{FEWER_EPOCHS} epochs in place of {recipe.epochs}": _image_figures(table, row, shorter, images)}
+
+
+def _trained(row, recipe, examples, seed, optimizer=None):
+    """A model trained by the recipe on as many of the examples as the row is. optimizer: None for the recipe's own."""
+    examples = examples[:row.items]
+    model = recipe.make_model(examples, seed)
+    fit(model, examples, optimizer or recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+    return model
 
 
 def _image_figures(table, row, model, images):
@@ -86,12 +95,10 @@ def _image_figures(table, row, model, images):
 def cnn(table, row, seed, data):
     """{"JPEGs", "originals": figures} of the row trained on the same few images, both measured on the originals."""
     originals = data.train_images[:ORIGINALS]
-    recipe, figures = row.recipe.override(epochs=CNN_EPOCHS), {}
-    for name, images in (("JPEGs", np.stack([_as_jpeg(image) for image in originals])), ("originals", originals)):
-        model = recipe.make_model(images, seed)
-        fit(model, images, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
-        figures[name] = _image_figures(table, row, model, originals)
-    return figures
+    jpegs = np.stack([_as_jpeg(image) for image in originals])
+    recipe = row.recipe.override(epochs=CNN_EPOCHS)
+    return {name: _image_figures(table, row, _trained(row, recipe, images, seed), originals)
+            for name, images in (("JPEGs", jpegs), ("originals", originals))}
 
 
 def _as_jpeg(image):
@@ -100,25 +107,9 @@ def _as_jpeg(image):
     return np.asarray(Image.open(file))
 
 
-def cnn_epochs(table, row, seed, data):
-    """{change: figures} of the row trained for fewer epochs, on as many images as in a reduced run."""
-    epochs, images = FEWER_EPOCHS["cnn"], data.train_images[:FEWER_IMAGES]
-    recipe = row.recipe.override(epochs=epochs)
-    model = recipe.make_model(images, seed)
-    fit(model, images, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
-    return {f"{epochs} epoch on {FEWER_IMAGES:,} images": _image_figures(table, row, model, images)}
-
-
-def lstm_epochs(table, row, seed, data):
-    """{change: figures} of the row trained for a fifth of its epochs."""
-    epochs = row.recipe.epochs // 5
-    figures = _sentence_figures(table, row, row.recipe.override(epochs=epochs), split_sentences(data, "report"), seed)
-    return {f"{epochs} epoch{'s' * (epochs > 1)}": figures}
-
-
 def lstm_longer(table, row, seed, data):
     """{"all", "more": figures} of the row trained as long as it is, and for longer."""
-    split, longer = split_sentences(data, "report"), row.recipe.override(epochs=MORE_EPOCHS[row.size])
+    split, longer = split_sentences(data, "report"), row.recipe.override(epochs=MORE_EPOCHS[row.recipe.epochs])
     return {"all": _sentence_figures(table, row, row.recipe, split, seed),
             "more": _sentence_figures(table, row, longer, split, seed)}
 
@@ -155,51 +146,53 @@ def lstm_shorter(table, row, seed, data):
 
 
 def _sentence_figures(table, row, recipe, split, seed):
-    model = recipe.make_model(split.train, seed)
-    fit(model, list(split.train), recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
+    model = _trained(row, recipe, list(split.train), seed)
     figures = measure_as_report(model, split.report)["vanilla" if recipe.quant == "vanilla" else "quantized"]
     return {metric: figures[metric] for metric in table.metrics}
 
 
-EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "cnn-epochs": (2, cnn_epochs), "lstm-epochs": (3, lstm_epochs),
-               "lstm-longer": (3, lstm_longer), "lstm-edition": (3, lstm_edition), "lstm-shorter": (3, lstm_shorter)}
+EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "lstm-longer": (3, lstm_longer), "lstm-edition": (3, lstm_edition),
+               "lstm-shorter": (3, lstm_shorter)}
+"""{name: (number of the table, experiment)}."""
 
 
 def trials_of(name, row, by_change):
     """The trials of a row as trials.json holds them. by_change: {change: mean figures}."""
-    if name == "cnn":
-        change = f"trained on {ORIGINALS:,} originals in place of the same images as JPEGs of quality {JPEG_QUALITY}"
-        return [{"row": row.label, "change": change, "start": by_change["JPEGs"], "end": by_change["originals"]}]
-    if name == "lstm-shorter":
-        epochs = row.recipe.epochs
-        change = f"{epochs * 2 // 5} epochs in place of {epochs}, both measured on the report's own sentences"
-        return [{"row": row.label, "change": change, "start": by_change["all"], "end": by_change["fewer"]}]
-    if name == "lstm-longer":
-        change = f"{MORE_EPOCHS[row.size]} epochs in place of {row.recipe.epochs}"
-        return [{"row": row.label, "change": change, "start": by_change["all"], "end": by_change["more"]}]
-    if name in ("cnn-epochs", "lstm-epochs"):
-        return [{"row": row.label, "change": f"from {change} to the row's", "start": figures, "end": None}
-                for change, figures in by_change.items()]
-    return [{"row": row.label, "change": change, "start": None, "end": figures} for change, figures in by_change.items()]
+    epochs = row.recipe.epochs
+    # The CNNs of that experiment have epochs of their own.
+    about = {"row": row.label, "epochs": None if name == "cnn" else epochs}
+    both_sides = {
+        "cnn": f"trained on {ORIGINALS:,} originals in place of the same images as JPEGs of quality {JPEG_QUALITY}",
+        "lstm-longer": f"{MORE_EPOCHS.get(epochs)} epochs in place of {epochs}",
+        "lstm-shorter": f"{epochs * 2 // 5} epochs in place of {epochs}, both measured on the report's own sentences"}
+    if name in both_sides:
+        start, end = by_change.values()
+        return [{**about, "change": both_sides[name], "start": start, "end": end}]
+    return [{**about, "change": change, "start": None, "end": figures} for change, figures in by_change.items()]
 
 
-def main():
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report.why_missed", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--rows", nargs="+", required=True, metavar="ROW", help='labels, as "vanilla 100"')
     parser.add_argument("--seeds", type=program.non_negative_int, nargs="+", default=[0, 1])
+    parser.add_argument("--reduced", action="store_true", help="rows as in the report's --reduced runs")
+    parser.add_argument("--quick", action="store_true", help="a trial: on a few examples, and nothing is written")
     parser.add_argument("--data-dir", metavar="DIR")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     backend.use("numpy")
     backend.use_threads(1)
     number, run = EXPERIMENTS[args.experiment]
     table = TABLES[number]
     data = table.load(args.data_dir, True)
-    rows = {row.label: row for row in table.rows("report", REDUCED)}
+    rows = {row.label: row for row in table.rows("report", REDUCED if args.reduced else FULL)}
+    if args.quick:
+        rows = {label: replace(row, items=QUICK_ITEMS[number]) for label, row in rows.items()}
     about = {"experiment": args.experiment, "table": number}
     made = {"seeds": len(args.seeds), "data": data.name, "machine": backend.describe(),
-            "source": f"python -m benchmarks.report.why_missed {shlex.join(sys.argv[1:])}, {time.strftime('%Y-%m-%d')}"}
+            "source": f"python -m benchmarks.report.why_missed {shlex.join(argv)}, {time.strftime('%Y-%m-%d')}"}
     for label in args.rows:
         found = []
         for seed in args.seeds:
@@ -208,9 +201,10 @@ def main():
         means = {change: {metric: statistics.mean(one[change][metric] for one in found) for metric in table.metrics}
                  for change in found[0]}
         trials = trials_of(args.experiment, rows[label], means)
-        if trials[0]["start"] and trials[0]["end"] and len(found) > 1:
+        if trials[0]["start"] and len(found) > 1:
             trials[0]["error"] = paired_error(table, found)
-        record(label, [{**about, **trial, **made} for trial in trials])
+        if not args.quick:
+            record(label, [{**about, **trial, **made} for trial in trials])
 
 
 def paired_error(table, found):
@@ -222,8 +216,9 @@ def paired_error(table, found):
 
 def record(label, trials):
     """Write the trials of a row in place of those that an earlier call of the same experiment left."""
+    replaced = trials[0]["experiment"], label, trials[0]["epochs"]
     kept = [one for one in json.loads(TRIALS.read_text(encoding="utf-8"))
-            if (one["experiment"], one["row"]) != (trials[0]["experiment"], label)]
+            if (one["experiment"], one["row"], one["epochs"]) != replaced]
     ordered = sorted([*kept, *trials], key=lambda one: list(EXPERIMENTS).index(one["experiment"]))
     write_atomically(TRIALS, lambda file: file.write((json.dumps(ordered, indent=1) + "\n").encode()))
 

@@ -14,7 +14,7 @@ from benchmarks.rate_distortion import codecs, curves, measure, page, picture
 from benchmarks.rate_distortion.codecs import CODECS, decode, text_compressors
 from benchmarks.report.image_tables import Table1
 from benchmarks.report.jobs import Job
-from benchmarks.report.rows import Row
+from benchmarks.report.rows import FULL, QUICK, REDUCED, Row
 from tinyqae import Commit, MLPAutoencoder, Vanilla, load, recipes
 from tinyqae.bottlenecks import REPORT_KINDS, VARIANTS
 from tinyqae.codec import IMAGES, Container, to_bytes
@@ -179,8 +179,8 @@ def test_without_the_package_zstandard_there_is_no_zstd(monkeypatch):
 
 # ---- tasks ------------------------------------------------------------------------------------------------------------
 
-def tasks_of(data, folder, reduced=True, limit=None):
-    return measure.tasks(data, limit, folder / "work", reduced=reduced, seed=0, rows=folder, data_dir=None)
+def tasks_of(data, folder, amount=REDUCED, limit=None):
+    return measure.tasks(data, limit, folder / "work", amount=amount, seed=0, rows=folder, data_dir=None)
 
 
 class Digits(Table1):
@@ -241,8 +241,8 @@ def test_only_rows_without_a_model_are_trained(trained, monkeypatch, tmp_path):
 
 def test_the_tasks_are_every_size_and_bottleneck_and_every_setting_of_a_codec(tmp_path):
     data = dict.fromkeys(measure.SETS, synthetic_digits(train=10, test=5, seed=0))
-    for reduced in (False, True):
-        labels = {name: [task.label for task in tasks_of(data, tmp_path, reduced) if task.set == name] for name in data}
+    for amount in (FULL, QUICK, REDUCED):
+        labels = {name: [task.label for task in tasks_of(data, tmp_path, amount) if task.set == name] for name in data}
         for name, sizes in (("mnist", (10, 50, 100)), ("cifar", ("small", "medium", "large"))):
             assert {f"{quant} {size}" for quant in REPORT_KINDS for size in sizes} <= set(labels[name])
             assert not any(kind in label for kind in VARIANTS for label in labels[name])
@@ -250,7 +250,7 @@ def test_the_tasks_are_every_size_and_bottleneck_and_every_setting_of_a_codec(tm
                     for setting in codec.settings} <= set(labels[name])
             assert not any("noise" in label or "weight" in label or "vanilla 256" in label for label in labels[name])
         assert {"commit 256,10", "commit 256,50", "commit 256,100"} <= set(labels["mnist"])
-        assert ("commit small, all images" in labels["cifar"]) == reduced
+        assert ("commit small, all images" in labels["cifar"]) == (amount == REDUCED)
         assert labels["text"][0] == "text compressors" and {f"commit {n}" for n in (32, 64, 128)} <= set(labels["text"])
         assert all(label.startswith("commit") and "256" not in label and "longer" not in label
                    for label in labels["text"][1:])

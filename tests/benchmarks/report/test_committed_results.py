@@ -8,8 +8,6 @@ import pytest
 
 from benchmarks.report import TABLES, outputs, row_archive
 from benchmarks.report.jobs import ROWS, all_jobs
-from benchmarks.report.rows import REDUCED
-from tinyqae.recipes import RECIPES
 
 RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results" / "report"
 CONTENT = json.loads((RESULTS / "results.json").read_text(encoding="utf-8"))
@@ -43,9 +41,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("committed")
     row_archive.unpack(RESULTS / "rows.zip", folder / ROWS)
     data = {committed_table(number): dataset(number) for number in TABLES}
-    found = {job: job.result() for job in all_jobs(data, RECIPES[::-1], CONTENT["seeds"], REDUCED, folder=folder)}
+    found = {job: job.result() for job in all_jobs(data, CONTENT["amounts"], CONTENT["seeds"], folder=folder)}
     assert found and None not in found.values(), "a row's identity is another one than when it was trained"
-    about = {name: CONTENT[name] for name in ("command", "amount", "seeds", "date")}
+    about = {name: CONTENT[name] for name in ("command", "amounts", "seeds", "date")}
     return outputs.collect(data, found, about)
 
 
@@ -59,6 +57,4 @@ def test_json(results):
 
 def test_markdown(results):
     made = "\n".join(outputs.as_markdown(results, number) for number in results.tables)
-    # The trials have moved since.
-    made = made.replace("benchmarks/report/trials.json", "tinyqae/reproduce/trials.json")
     assert made == (RESULTS / "tables.md").read_text(encoding="utf-8")

@@ -18,7 +18,6 @@ import pytest
 import tinyqae
 from benchmarks.report import (
     TABLES,
-    agreement,
     claims,
     encoder,
     outputs,
@@ -33,7 +32,8 @@ from benchmarks.report import (
 from benchmarks.report import __main__ as command
 from benchmarks.report.image_tables import Table1
 from benchmarks.report.jobs import Job
-from benchmarks.report.rows import FULL, QUICK, QUICK_MARK, Row, from_png, to_png
+from benchmarks.report.rows import FULL, QUANTS, QUICK, QUICK_MARK, REDUCED, Row, from_png, to_png
+from benchmarks.report.run import ALL_OF_IT
 from tinyqae import recipes
 from tinyqae.cli import main
 from tinyqae.data import synthetic_digits
@@ -116,7 +116,7 @@ def row_files(out):
 
 
 def report_only(table, out, **settings):
-    return reproduce([table], out, recipe_names=("report",), seeds=(0,), **settings)
+    return reproduce([table], out, amounts={"report": FULL}, seeds=(0,), **settings)
 
 
 def a_job(**changes):
@@ -255,6 +255,15 @@ def test_it_runs_as_a_module_whose_errors_are_one_line(argument, code, lines):
     assert done.stdout.startswith("usage: python -m benchmarks.report") == (code == 0)
 
 
+def test_reduced_takes_the_recipes_that_are_reduced():
+    full, reduced = (dict.fromkeys(("report", "default"), amount) for amount in (FULL, REDUCED))
+    for arguments, expected in (([], full), (["--reduced"], reduced), (["--reduced", "default", "report"], reduced),
+                                (["--reduced", "default"], {"report": FULL, "default": REDUCED})):
+        args = command._parser().parse_args(["all", *arguments])
+        assert command.amounts(args.reduced) == expected
+    assert command.amounts([], ("default",)) == {"default": REDUCED}
+
+
 def test_the_command_says_what_a_shard_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(run.TABLES, 1, Digits(tmp_path / "log"))
     arguments = ["table1", "--recipe", "report", "--seeds", "0", "--jobs", "1", "--out", str(tmp_path / "out")]
@@ -320,18 +329,18 @@ def canned(number):
     return Canned()
 
 
-def made_up_results(amount=FULL, level=lambda row, seed: 0.5):
+def made_up_results(amounts=ALL_OF_IT, level=lambda row, seed: 0.5):
     for package in ("rapidfuzz", "nltk", "simplemma"):
         pytest.importorskip(package, reason="Table 3 needs the extra `text`")
     data = synthetic_digits(train=20, test=20)
     found = {}
     tables = [canned(number) for number in TABLES]
     for table in tables:
-        for name in ("report", "default"):
+        for name, amount in amounts.items():
             for row in table.rows(name, amount):
                 for seed in (0, 1):
                     found[Job(table, row, seed, Path("out"), "ab")] = made_up(table, row, seed, level(row, seed))
-    about = {"command": "python -m benchmarks.report " + EVIL, "amount": amount, "seeds": [0, 1], "date": "2026-01-01"}
+    about = {"command": "python -m benchmarks.report " + EVIL, "amounts": amounts, "seeds": [0, 1], "date": "2026-01-01"}
     return outputs.collect({table: data for table in tables}, found, about)
 
 
@@ -423,7 +432,7 @@ def test_the_page_claims_nothing_of_the_report_s_recipe_where_it_was_not_trained
     for section in ("missed", "claims"):
         text = "".join(Page(page.section(of_default, section)).text).strip()
         assert text.startswith("No row of recipe report is in this run") and "within the spread" not in text
-    quick = replace(results, misses=[], about={**results.about, "amount": QUICK})
+    quick = replace(results, misses=[], about={**results.about, "amounts": {"report": QUICK}})
     assert "within the spread" not in page.section(quick, "missed")
 
 
@@ -469,10 +478,11 @@ def test_rows_come_back_from_an_archive_but_replace_none(tmp_path):
 
 
 def test_a_quick_run_marks_every_output(tmp_path):
-    write_without_charts(made_up_results(QUICK), tmp_path)
+    write_without_charts(made_up_results(dict.fromkeys(ALL_OF_IT, QUICK)), tmp_path)
     assert {row["amount"] for row in csv.DictReader((tmp_path / "results.csv").open())} == {QUICK}
     content = json.loads((tmp_path / "results.json").read_text())
-    assert content["amount"] == QUICK and {table["amount"] for table in content["tables"].values()} == {QUICK}
+    amounts = {"report": QUICK, "default": QUICK}
+    assert content["amounts"] == amounts and all(table["amounts"] == amounts for table in content["tables"].values())
     assert (tmp_path / "tables.md").read_text().count(QUICK_MARK) == 3
     assert (tmp_path / "report.html").read_text().count(QUICK_MARK) >= 8  # at the top and in every section
 
@@ -483,6 +493,39 @@ def test_a_quick_run_has_every_row_on_parts_of_the_data():
             full, quick = table.rows(name, FULL), table.rows(name, QUICK)
             assert [row.label for row in quick] == [row.label for row in full]
             assert all(row.items and row.test_items and row.recipe.epochs == 1 for row in quick)
+
+
+@pytest.mark.parametrize("number, most", [(1, {10: 5, 50: 5, 100: 5}), (2, dict.fromkeys(("small", "medium", "large"), 3)),
+                                          (3, {32: 3, 64: 3, 128: 3, 256: 2})])
+def test_the_whole_study_trains_each_row_with_so_many_of_five_seeds(number, most):
+    for name in recipes.RECIPES:
+        for row in TABLES[number].rows(name, FULL):
+            assert row.items is None
+            if row.is_plain and row.recipe.quant in QUANTS:
+                assert len(row.seeds(range(5))) == most[row.size]
+
+
+def test_a_row_of_which_nothing_is_reduced_is_the_same_job():
+    def keys(table, amount):
+        return {row.label: a_job(table=table, row=row).key for row in table.rows("report", amount)}
+    for number, reduced_sizes in ((1, ()), (2, TABLES[2].sizes), (3, (256,))):
+        full, reduced = (keys(TABLES[number], amount) for amount in (FULL, REDUCED))
+        assert {label for label in full if full[label] != reduced[label]} == {
+            row.label for row in TABLES[number].rows("report", FULL) if row.size in reduced_sizes}
+
+
+def test_each_recipe_is_trained_as_much_as_it_is_asked_to_be_and_the_results_say_so(tmp_path):
+    results = made_up_results({"report": FULL, "default": REDUCED})
+    trained = {(number, recipe): len(rows) for number, table in results.published.items()
+               for recipe, rows in table["tables"].items()}
+    assert trained == {(number, recipe): len(TABLES[number].rows(recipe, amount)) for number in TABLES
+                       for recipe, amount in results.about["amounts"].items()}
+    found = csv.DictReader(outputs.as_csv(results).splitlines())
+    assert {(row["recipe"], row["amount"]) for row in found} == {("report", FULL), ("default", REDUCED)}
+    assert json.loads(outputs.as_json(results))["amounts"] == {"report": FULL, "default": REDUCED}
+    assert page.amounts_in_words(results.about["amounts"]) == (
+        "recipe report: all of the data; recipe default: fewer examples, epochs and seeds where a row would take hours, as "
+        "each row says")
 
 
 def test_pictures_come_back_from_a_row_s_file():
@@ -522,27 +565,12 @@ def test_verdicts_follow_from_the_figures_in_both_directions():
 
 def test_a_claim_can_hold_under_its_own_metric_only():
     def check(holds):
-        return claims.Check("", (1.0, None, 1), None, holds)
+        return claims.Check("", (1.0, 0.1, 3), None, holds)
     yes, no = [check(True), check(True)], [check(True), check(False)]
     assert claims.verdict(yes, yes) == claims.verdict(no, yes) == claims.verdict(None, yes) == claims.HOLDS
     assert claims.verdict(yes, no) == claims.OWN_METRIC_ONLY
     assert claims.verdict(no, no) == claims.verdict(None, no) == claims.FAILS
     assert claims.verdict(yes, []) is None
-
-
-def test_ahead_means_by_more_than_the_spread_over_seeds():
-    assert claims.ahead((20.0, 0.1, 3), (19.0, 0.1, 3), "psnr")
-    assert not claims.ahead((20.0, 1.0, 3), (19.5, 1.0, 3), "psnr")
-    assert not claims.ahead((20.0, 0.1, 3), (19.0, 0.1, 3), "levenshtein")
-    assert claims.ahead((3.0, None, 1), (3.1, None, 1), "levenshtein")
-
-
-def test_agreement_with_the_published_figure():
-    column = (20.0, 30.0)
-    assert agreement.agreement(25.0, (24.5, 0.5), 3, column) == agreement.WITHIN
-    assert agreement.agreement(25.0, (24.5, 0.01), 3, column) == agreement.NEAR
-    assert agreement.agreement(25.0, (24.5, None), 1, column) == agreement.NEAR
-    assert agreement.agreement(25.0, (22.0, 0.5), 3, column) == agreement.OFF
 
 
 # ---- rows of what the report did not try -------------------------------------------------------------------------------
