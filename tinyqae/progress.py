@@ -1,9 +1,13 @@
 """What a training shows and checks as it goes on: the mean losses of an epoch so far, a bar, whether they are finite."""
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # In a notebook without ipywidgets, where the bar is text then.
+    from tqdm.auto import tqdm
 
 from . import backend
 from .annotations import FilePath, Progress

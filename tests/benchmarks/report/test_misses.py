@@ -32,9 +32,9 @@ def whole_row(end, seeds=1):
     return Trial(2, "vanilla small", "more images", None, by_name(end), seeds, "a source")
 
 
-# 2 s sqrt(1/n + 1/k) for s = 0.1, of n seeds of the row and k of the trial.
-@pytest.mark.parametrize(("seeds", "of_trial", "reach"), [(4, 1, 0.2236), (2, 8, 0.1581), (3, 3, 0.1633)])
-def test_a_move_within_twice_its_standard_error_is_chance(seeds, of_trial, reach):
+# t(0.975, n - 1) s sqrt(1/n + 1/k) for s = 0.1, of n seeds of the row and k of the trial.
+@pytest.mark.parametrize(("seeds", "of_trial", "reach"), [(4, 1, 0.355808), (5, 8, 0.158282), (3, 3, 0.351310)])
+def test_a_move_within_t_of_its_standard_errors_is_chance(seeds, of_trial, reach):
     start = PSNR - 1
     for factor, explains in ((0.99, False), (1.01, True)):
         found = reason(whole_row((start + factor * reach, SSIM, MSE), of_trial), (start, SSIM, MSE), 0.1, seeds)
@@ -43,8 +43,10 @@ def test_a_move_within_twice_its_standard_error_is_chance(seeds, of_trial, reach
         assert found.share == pytest.approx(factor * reach if explains else 0)
 
 
-# With both sides in the trial: its own seeds on both sides, whatever those of the row.
-@pytest.mark.parametrize(("of_trial", "error", "reach"), [(8, None, 0.1), (2, None, 0.2), (8, 0.25, 0.5), (2, 0.25, 0.5)])
+# With both sides in the trial: its own seeds on both sides, and the row's spread with t(0.975, 2); or the error of its pairs
+# with t(0.975, 7) or t(0.975, 1).
+@pytest.mark.parametrize(("of_trial", "error", "reach"), [
+    (8, None, 0.215133), (2, None, 0.430265), (8, 0.25, 0.591156), (2, 0.25, 3.176551)])
 def test_a_trial_with_both_sides_has_the_spread_of_its_own_seeds_or_of_its_pairs(of_trial, error, reach):
     start = PSNR - 2
     for factor, explains in ((0.99, False), (1.01, True)):

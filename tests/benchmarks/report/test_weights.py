@@ -29,14 +29,6 @@ def test_a_collapse_is_more_than_half_of_the_bits_on_average(dead, collapses):
     assert ("None collapses: the most bits that never change are 25 of 50." in said) == (not collapses)
 
 
-@pytest.mark.parametrize(("psnr", "worse"), [(17.52, False), (17.50, True)])
-def test_worse_is_by_twice_the_standard_error(psnr, worse):
-    """2 sqrt(0.09 / 3 + 0.09 / 3) = 0.4899."""
-    said = weights.words(found(weighted(1, 18.0), weighted(0, psnr)))
-    assert ("Worse: 0 by 0.50 dB." in said) == worse
-    assert ("not told apart from it: 0." in said) == (not worse)
-
-
 def test_one_seed_each_is_said():
     rows = [weighted(weight, psnr, (0,), None, 1) for weight, psnr in ((0, 17.0), (1, 18.0))]
     assert "One seed each: small distances may be chance." in weights.words(found(*rows))
