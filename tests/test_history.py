@@ -29,5 +29,7 @@ def test_a_table_of_no_epochs_is_empty_and_each_epoch_is_a_line(tmp_path):
     path = tmp_path / "history.csv"
     History().save_csv(path)
     assert path.read_bytes().strip() == b""
+    History([{"epoch": 1, "lr": 0.5}]).save_csv(path)
+    assert path.read_bytes() == b"epoch,lr\n1,0.5\n"
     History([{"epoch": 1, "lr": 0.5}, {"epoch": 2, "lr": 0.25}]).save_csv(path)
     assert path.read_bytes() == b"epoch,lr\n1,0.5\n2,0.25\n"

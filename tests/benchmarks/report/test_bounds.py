@@ -33,10 +33,10 @@ def of_known_spectrum():
     return pixels.astype(np.uint8).reshape(-1, 2, 2, 1), patterns
 
 
-@pytest.mark.parametrize(("bits", "mse"), [(1, 145), (2, 81), (3, 49), (9, 4), (13, 1)])
+@pytest.mark.parametrize(("bits", "mse"), [(1, 145), (2, 81), (3, 49), (9, 4), (13, 1), (17, 0.25)])
 def test_unequal_variances_are_filled_up_to_the_water_level(bits, mse):
     """With the m largest variances v above the level w, R = sum log2(v / w) / 2 gives w = (product of v)^(1/m) 2^(-2R/m):
-    for R = 1, 2, 3, 9 and 13 that is w = 256, 128, 64, 4 and 1, and D the sum of min(w, v).
+    for R = 1, 2, 3, 9, 13 and 17 that is w = 256, 128, 64, 4, 1 and 1/4, and D the sum of min(w, v).
     """
     assert bounds.gaussian_bound(of_known_spectrum()[0], bits) == pytest.approx(10 * np.log10(255 ** 2 / mse), abs=1e-6)
 

@@ -37,6 +37,7 @@ def test_better_asks_for_every_size_and_metric_and_not_better_for_none():
 def test_rows_that_are_missing_are_not_compared():
     assert holds(claims.better("commit", "naive", "psnr"), commit=exact(3, 4), naive=exact(2)) == [True]
     assert holds(claims.grows("psnr"), commit=exact(3), naive=exact(2)) == []
+    assert holds(claims.grows("psnr"), commit=exact(3, 4), naive=exact(2)) == [True]
     assert view(commit=exact(3)).figure("fence", "A", "psnr") is None
 
 
