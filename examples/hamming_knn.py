@@ -112,7 +112,7 @@ def draw(results, title, path):
         axes.errorbar(NEIGHBORS, percent.mean(axis=0), spread, marker="o", markersize=4, capsize=2, label=method)
     axes.set(xlabel="number of neighbors k", ylabel="test digits classified correctly, %", xticks=NEIGHBORS)
     axes.legend(fontsize=8)
-    plots.finish(figure, title, path)
+    plots.save(figure, path, title)
 
 
 if __name__ == "__main__":

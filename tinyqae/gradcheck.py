@@ -101,7 +101,7 @@ def _central_difference(function, xs, direction, step, claimed, name):
     for x, start in zip(xs, starts, strict=True):
         x[...] = start
     if kink:
-        raise KinkFound(f"the function is not smooth along {name}, between x - {step:g} and x + {step:g}")
+        raise KinkFound(f"{name}: the function is not smooth between x - {step:g} and x + {step:g}")
     return central
 
 

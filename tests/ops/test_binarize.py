@@ -105,7 +105,7 @@ def test_the_window_includes_its_ends():
 
 def test_it_leans_towards_flipping_every_bit_where_the_loss_is_convex_in_it():
     """What the module says: the slope at b=0, the flip difference and the slope at b=1 stand in this order."""
-    w, target, bits = normal(6, 9), normal(4, 9, seed=1) > 0, (normal(4, 6, seed=2) > 0).astype(float)
+    w, target, bits = normal(6, 9), *((normal(4, n, seed=seed) > 0).astype(float) for n, seed in ((9, 1), (6, 2)))
 
     def loss_and_slope(bit, value):
         code = bits.copy()
