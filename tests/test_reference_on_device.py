@@ -73,7 +73,7 @@ def test_every_optimizer_trains_on_the_device_as_with_numpy(optimizer):
     states = []
     for side in (contextlib.nullcontext, numpy):
         with side():
-            m, examples = reference("mlp", "naive")
+            m, examples = reference("mlp", "naive", dtype=np.float64)
             train.fit(m, examples, optimizer(), epochs=2, batch_size=16, clip_norm=1.0, progress=False)
             states.append(m.state_arrays())
     assert_close(*states)

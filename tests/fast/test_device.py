@@ -415,7 +415,7 @@ def test_the_stand_in_computes_as_numpy_does():
                          (xp.pad(x, ((1, 0), (2, 3))), np.pad(a, ((1, 0), (2, 3)))),
                          (x[:, :, None].max(axis=(1, 2)), a.max(axis=1)), (x[:, None] @ y, a[:, None] @ b)):
         assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(ours.get(), theirs)
+        np.testing.assert_allclose(ours.get(), theirs, rtol=1e-15)  # A product of matrices may depend on their alignment.
     view = x[1, 2]
     view[...] = 7
     assert x.get()[1, 2] == 7
