@@ -1,11 +1,14 @@
 """tinyqae.checkpoint: files are written whole or not at all, and what a file is besides its content stays."""
 import os
 import stat
+import subprocess
 import sys
+import time
 
 import pytest
 
-from tinyqae.checkpoint import UMASK, write_atomically
+from tinyqae import checkpoint
+from tinyqae.checkpoint import SECONDS_UNTIL_STALE, UMASK, locked, write_atomically
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="permissions and links of POSIX")
 
@@ -49,3 +52,27 @@ def test_what_fails_leaves_the_old_file_and_no_other(tmp_path):
         write_atomically(path, fail)
     assert raised.value.filename == str(path)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_what_killed_writers_of_the_same_file_left_is_swept_once_it_is_old(tmp_path):
+    old, new, others = tmp_path / ".file.abcdefgh", tmp_path / ".file.12345678", tmp_path / ".file.npz.abcdefgh"
+    for path in (old, new, others):
+        path.write_bytes(b"half")
+    for path in (old, others):
+        os.utime(path, (time.time() - SECONDS_UNTIL_STALE - 1,) * 2)
+    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["file", new.name, others.name])
+
+
+@pytest.mark.skipif(checkpoint.fcntl is None, reason="no file locks on this system")
+def test_a_lock_is_one_process_s_until_it_ends_however_it_does(tmp_path):
+    code = ("import sys, time\nfrom tinyqae.checkpoint import locked\n"
+            "with locked(sys.argv[1]) as free:\n    print(free, flush=True)\n    time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "True\n"
+        with locked(tmp_path, wait=False) as free:
+            assert not free
+        other.kill()
+    with locked(tmp_path, wait=False) as free:
+        assert free
+    assert list(tmp_path.iterdir()) == []

@@ -2,11 +2,14 @@
 
 An .npz is a zip archive, and zip keeps a CRC-32 of every entry, which reading verifies.
 """
+import contextlib
 import json
 import os
+import shutil
 import tempfile
+import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +19,11 @@ from .annotations import FilePath, Function
 from .engine import environment
 from .errors import CheckpointError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:  # They import this module.
     from .history import History
     from .models import Autoencoder
@@ -23,6 +31,7 @@ if TYPE_CHECKING:  # They import this module.
     from .schedules import Schedule
 
 META = "meta.json"
+SECONDS_UNTIL_STALE = 600
 # Read once, while the process has one thread: to read it means to set it.
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -36,6 +45,7 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
     """
     given, path = path, Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, f".{path.name}.????????")
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -50,6 +60,37 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
         raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def sweep(directory: Path, pattern: str) -> None:
+    """Remove the temporary files and directories of this name that a killed process left, ten minutes ago or earlier."""
+    for path in directory.glob(pattern):
+        with contextlib.suppress(OSError):  # Another process may be as fast.
+            if time.time() - path.stat().st_mtime > SECONDS_UNTIL_STALE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def locked(directory: FilePath, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of a directory that exists. The system releases it when the process ends, however it does.
+
+    Yields whether the lock was free; with `wait` the block begins when it is. A file system without locks has them free.
+    """
+    if fcntl is None:
+        yield True
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:
+            pass
+        yield free
+    finally:
+        os.close(descriptor)
 
 
 def write_arrays(path: FilePath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], deflated: bool = False) -> None:

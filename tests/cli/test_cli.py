@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import tinyqae
-from tinyqae import backend, codec
+from tinyqae import backend, checkpoint, codec
 from tinyqae.bottlenecks import Commit, Vanilla
 from tinyqae.cli import COMMANDS, data, files, main, make_parser, train
 from tinyqae.data import TextData, synthetic_digits, synthetic_sentences, synthetic_shapes
@@ -362,6 +362,16 @@ def test_an_earlier_run_is_kept_unless_told_otherwise(here, monkeypatch, capsys)
     assert Path("runs/mnist-mlp-commit-12/model.npz").read_bytes() == before
     assert main([*arguments_, "--seed", "1", "--force"]) == 0
     assert Path("runs/mnist-mlp-commit-12/model.npz").read_bytes() != before
+
+
+@pytest.mark.skipif(checkpoint.fcntl is None, reason="no file locks on this system")
+def test_two_runs_in_one_directory_exclude_each_other(tmp_path, capsys):
+    arguments_ = ["train", "mnist-mlp", "--dataset", "synthetic", "--epochs", "1", "--train-images", "200", "-q", "-o",
+                  str(tmp_path)]
+    with checkpoint.locked(tmp_path):
+        assert "another run is writing there" in refused(capsys, 1, *arguments_)
+        assert list(tmp_path.iterdir()) == []
+    assert main(arguments_) == 0
 
 
 def test_bits_mean_the_code_s_size_for_every_model(capsys):

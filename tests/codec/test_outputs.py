@@ -233,6 +233,34 @@ def test_a_picture_that_cannot_be_written_leaves_no_directory(tmp_path, monkeypa
     assert written and os.listdir(tmp_path) == ["existing"] and os.listdir(tmp_path / "existing") == []
 
 
+@pytest.mark.parametrize("error", [OSError("disk"), KeyboardInterrupt()], ids=["full disk", "interrupt"])
+def test_an_existing_directory_gets_all_pictures_or_none(tmp_path, monkeypatch, error):
+    rename = os.rename
+
+    def failing(source, target):
+        if Path(target).name == "00002.png":
+            raise error
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises((DataError, KeyboardInterrupt)):
+        write_images(tmp_path, GREYS, None)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write_images(tmp_path, GREYS, None)
+    assert len(list(tmp_path.iterdir())) == len(GREYS)
+
+
+def test_a_retry_works_after_a_process_that_was_killed_and_sweeps_what_is_old(tmp_path):
+    old, new = tmp_path / ".tqae-old", tmp_path / ".tqae-new"
+    for path in (old, new):
+        (path / "whole").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    write_images(tmp_path, GREYS, None)
+    assert not old.exists() and new.exists()
+    assert len(list(tmp_path.glob("*.png"))) == len(GREYS)
+
+
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     def fail(descriptor):
         raise OSError(28, "No space left on device")

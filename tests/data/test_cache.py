@@ -15,6 +15,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
+from tinyqae import checkpoint
 from tinyqae.data import anki, cache, cifar10, mnist
 from tinyqae.errors import DataError
 
@@ -274,7 +275,7 @@ def test_full_disk_leaves_nothing(monkeypatch, tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.skipif(cache.fcntl is None, reason="no file locks on this system")
+@pytest.mark.skipif(checkpoint.fcntl is None, reason="no file locks on this system")
 def test_one_process_at_a_time(tmp_path):
     order = []
 

@@ -6,15 +6,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from .. import backend
 from ..annotations import FilePath
-from ..checkpoint import write_atomically
+from ..checkpoint import locked, write_atomically
 from ..engine import DEFAULT, ENGINES
-from ..errors import TinyqaeError
+from ..errors import CheckpointError, TinyqaeError
 
 Number = TypeVar("Number", int, float)
 Result = TypeVar("Result")
@@ -87,7 +87,17 @@ def use_backend(which: str, say: bool = True) -> None:
 def require_writable(directory: FilePath) -> None:
     """OSError unless files can be written to the directory, which is made if it does not exist."""
     write_atomically(Path(directory) / ".writable", lambda file: None)
-    (Path(directory) / ".writable").unlink()
+    (Path(directory) / ".writable").unlink(missing_ok=True)  # Another process may be trying the same.
+
+
+@contextlib.contextmanager
+def only_run_in(directory: FilePath) -> Iterator[None]:
+    """CheckpointError where another process is inside this block for the directory; OSError as for require_writable."""
+    require_writable(directory)
+    with locked(directory, wait=False) as free:
+        if not free:
+            raise CheckpointError(f"{directory}: another run is writing there; wait for its end, or choose another --out")
+        yield
 
 
 class Terminated(BaseException):

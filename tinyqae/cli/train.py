@@ -216,16 +216,16 @@ def run(args: argparse.Namespace) -> int:
     shared.use_backend(args.backend, progress)
     directory = Path(args.out or Path("runs") / f"{program.name}-{recipe.quant}-{size_in_words}")
     require_new_run(directory, args)
-    shared.require_writable(directory)
-    data = program.load(args)
-    started = time.perf_counter()
-    done = kind.train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
-                                  resume=args.resume, progress=progress, engine=args.engine)
-    settings = done.metrics["settings"]
-    settings["command"] = args.command
-    settings["seconds"]["all"] = round(time.perf_counter() - started, 2)
-    options = {"beam": args.beam} if kind is sentences else {}
-    shown = kind.write(done, data, directory, f"{program.model} {size_in_words}", **options)
+    with shared.only_run_in(directory):
+        data = program.load(args)
+        started = time.perf_counter()
+        done = kind.train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
+                                      resume=args.resume, progress=progress, engine=args.engine)
+        settings = done.metrics["settings"]
+        settings["command"] = args.command
+        settings["seconds"]["all"] = round(time.perf_counter() - started, 2)
+        options = {"beam": args.beam} if kind is sentences else {}
+        shown = kind.write(done, data, directory, f"{program.model} {size_in_words}", **options)
     if args.json:
         print(json.dumps(done.metrics, indent=2))
     elif not args.quiet:

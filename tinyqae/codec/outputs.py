@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..annotations import FilePath
-from ..checkpoint import write_atomically
+from ..checkpoint import sweep, write_atomically
 from ..data.mnist import write_idx
 from ..data.pictures import one_line
 from ..errors import CodecError, DataError
@@ -31,6 +31,9 @@ _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{port}{n}" for
 
 _PICTURES = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 _LOSSY = (".avif", ".gif", ".jp2", ".jpeg", ".jpg", ".webp")
+
+TEMPORARY = ".tqae-"
+"""How the names of temporary directories begin."""
 
 
 def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, names: Sequence[str] | None) -> None:
@@ -216,21 +219,34 @@ def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str]
     try:
         # A directory that is there stays the same one: a shell may be in it, and its parent may not be writable.
         exists = target.is_dir()
-        if exists and any(target.iterdir()):
+        sweep(target if exists else target.parent, f"{TEMPORARY}*")
+        if exists and any(not path.name.startswith(TEMPORARY) for path in target.iterdir()):
             raise DataError(f"the directory {one_line(path)} is not empty; give an empty one or a new name")
         if not exists and os.path.lexists(target):
             raise DataError(f"cannot write {one_line(path)}: it exists and is no directory; give another name")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target if exists else target.parent, prefix=".tqae-") as temporary:
+        with tempfile.TemporaryDirectory(dir=target if exists else target.parent, prefix=TEMPORARY) as temporary:
             # One more level, since the temporary directory is private and the result is to be as any new directory.
             whole = Path(temporary) / "whole"
             whole.mkdir()
             for name, picture in zip(names, pictures, strict=True):
                 (whole / f"{name}.png").write_bytes(_picture(picture, "PNG"))
             if exists:
-                for name in names:
-                    os.rename(whole / f"{name}.png", target / f"{name}.png")
+                _move_all([whole / f"{name}.png" for name in names], target)
             else:
                 os.rename(whole, target)
     except OSError as error:
         raise DataError(f"cannot write {one_line(path)}: {error.strerror}") from error
+
+
+def _move_all(files, directory):
+    """Move the files into the directory; if that cannot be done to the end, none is left there."""
+    moved = []
+    try:
+        for file in files:
+            moved.append(directory / file.name)
+            os.rename(file, moved[-1])
+    except BaseException:  # An interruption too.
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise

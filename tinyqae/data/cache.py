@@ -21,12 +21,8 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from tinyqae import checkpoint
+from tinyqae.checkpoint import locked
 from tinyqae.errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows, which itself refuses to replace a file that another process holds open
-    fcntl = None  # type: ignore[assignment]
 
 ENVIRONMENT_VARIABLE = "TINYQAE_DATA"
 SECONDS_TO_CONNECT = 5
@@ -185,17 +181,12 @@ def one_process_at_a_time(directory: Path) -> Iterator[None]:
     Two processes that appended to one .part file would spoil it. A file system without locks does not wait; there the
     hashes still keep bad data out.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if fcntl:
-                descriptor = os.open(directory, os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                with contextlib.suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with locked(directory):
             yield
-        except OSError as error:
-            advice = ("Free some space, or choose a data directory on another disk"
-                      if error.errno in (errno.ENOSPC, errno.EDQUOT) else
-                      f"Choose another data directory with --data-dir or the variable {ENVIRONMENT_VARIABLE}")
-            raise DataError(f"cannot write {error.filename or directory}: {error.strerror}. {advice}") from error
+    except OSError as error:
+        advice = ("Free some space, or choose a data directory on another disk"
+                  if error.errno in (errno.ENOSPC, errno.EDQUOT) else
+                  f"Choose another data directory with --data-dir or the variable {ENVIRONMENT_VARIABLE}")
+        raise DataError(f"cannot write {error.filename or directory}: {error.strerror}. {advice}") from error
