@@ -3,6 +3,7 @@ import ast
 import contextlib
 import importlib.abc
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -247,3 +248,26 @@ def test_a_number_of_threads_that_is_none_is_one_clear_error(text, monkeypatch):
     monkeypatch.setenv("TINYQAE_THREADS", text)
     with pytest.raises(BackendError, match="TINYQAE_THREADS='.*' must be a whole number above 0"):
         backend.use("numpy")
+
+
+FORK = """
+import os, sys, warnings
+warnings.simplefilter("ignore")  # Newer Pythons warn of forks beside threads.
+from tinyqae import Adam, CNNAutoencoder, Commit, backend, fit, synthetic_shapes
+backend.use_threads(2)
+images = synthetic_shapes(train=64, test=1, seed=0).train_images
+def train():
+    model = CNNAutoencoder(Commit(), (8, 4), 2, seed=1)
+    fit(model, images, Adam(), epochs=1, batch_size=32, progress=False)
+    return model.model_id()
+expected = train()
+child = os.fork()
+if not child:
+    os._exit(train() != expected)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_forked_after_training_trains_as_well():
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=100)

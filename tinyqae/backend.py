@@ -33,9 +33,19 @@ CUDA_ERROR_HINTS = {
     "CUBLAS_STATUS_ALLOC_FAILED": OUT_OF_MEMORY,
 }
 why_not_cupy = ""
-# Its threads start when they are needed.
-_thread_pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
-_blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
+
+
+def _new_threads():
+    """Start anew, as a forked process must: it has the pool, but none of its threads, and locks as they happened to be."""
+    global _thread_pool, _blas_lock, _blas_users, _blas_limits
+    # Its threads start when they are needed.
+    _thread_pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
+    _blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
+
+
+_new_threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_threads)
 
 # glibc returns large freed blocks to the operating system, and allocating them again causes page faults, which dominate a
 # small training step. Once a block of just under 32 MiB has been freed, glibc keeps smaller ones for reuse.
