@@ -3,7 +3,6 @@
     python examples/mnist_mlp.py --quant commit      threshold, straight-through gradient and commitment loss
     python examples/mnist_mlp.py --quant naive       the same network, thresholded only after training
     python examples/mnist_mlp.py --hidden 256,50     with a hidden layer of 256 on each side
-    python examples/mnist_mlp.py --engine reference  with the formulas as they are written in tinyqae/ops
 
 Writes the model, its figures and pictures to --out. To resume, and for more bottlenecks: `tinyqae train mnist-mlp --help`.
 """
@@ -29,13 +28,13 @@ def parse_arguments():
     add("--hidden", type=program.widths, default=(50,), metavar="N[,N...]",
         help="widths of the encoder's layers; the last one is the number of bits; default: 50")
     add("--quant-weight", type=program.non_negative_float, metavar="W",
-        help="weight of the commitment loss (default: 1) or the fence loss (default: 0.5)")
+        help="weight of the commitment loss (default: 1, half for each hidden layer) or the fence loss (half of that)")
     add("--ste", choices=("identity", "clipped"), default="identity",
         help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
     add("--epochs", type=program.positive_int, default=20, help="default: 20")
     add("--batch-size", type=program.positive_int, default=128, help="default: 128")
     add("--lr", type=program.positive_float,
-        help="Adam's learning rate; default: 0.01, with hidden layers 0.004, for naive 0.00025")
+        help="Adam's learning rate; default: 0.01, half for each hidden layer after the first; for naive 0.00025")
     add("--seed", type=program.non_negative_int, default=0, help="default: 0")
     add("--dataset", choices=("mnist", "synthetic"), default="mnist", help="synthetic needs no download; default: mnist")
     add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
@@ -58,31 +57,32 @@ def main():
     train, validation = data.train_images[:-held_back], data.train_images[-held_back:]
 
     # The model: pixels -> hidden layers -> bottleneck -> hidden layers -> pixels.
-    options = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0, "window": 0.4 if args.ste == "clipped" else None}}
+    deeper, naive = len(args.hidden) - 1, args.quant == "naive"
+    options = {"fence": {"weight": 0.5 / 2**deeper},
+               "commit": {"weight": 1 / 2**deeper, "window": 0.4 if args.ste == "clipped" else None}}
     options = options.get(args.quant, {}) | ({} if args.quant_weight is None else {"weight": args.quant_weight})
     model = MLPAutoencoder(make_bottleneck(args.quant, signed=True, **options), args.hidden, seed=args.seed,
-                           normalize_latent=args.quant != "naive", mean_image=train.mean(axis=0) / 255, engine=args.engine)
-    lr = args.lr or (0.00025 if args.quant == "naive" else 0.01 if len(args.hidden) == 1 else 0.004)
-    optimizer = Adam(lr)
+                           normalize_hidden=not naive, normalize_latent=not naive, mean_image=train.mean(axis=0) / 255,
+                           engine=args.engine)
+    optimizer = Adam(args.lr or (0.00025 if naive else 0.01 / 2**max(deeper - 1, 0)))
 
     # The training: forward, backward, update.
     batches, history = model.batches(train, args.batch_size), History()
     history.latents.append((0, latent_counts(model.latent(validation[:1000]))))
-    schedule, steps = cosine(args.epochs * len(batches)), 0
+    schedule = cosine(args.epochs * len(batches))
     with model.engine.working(model, args.batch_size), tqdm(total=args.epochs * len(batches), desc=args.quant) as bar:
         for epoch in range(1, args.epochs + 1):
             started, losses = time.perf_counter(), {}
             for batch in batches.epoch(backend.generator(args.seed, SHUFFLE, epoch - 1)):
                 model.loss(batch)                                   # reconstruction + weight * bottleneck loss
                 model.backward()                                    # the gradient of every parameter
-                optimizer.step(model, lr * schedule(steps))         # Adam
-                steps += 1
+                optimizer.step(model, optimizer.lr * schedule(bar.n))   # Adam; bar.n: steps done
                 losses = {term: losses.get(term, 0) + value * len(batch) for term, value in model.terms.items()}
                 bar.update()
             losses = {term: float(backend.to_host(total)) / len(train) for term, total in losses.items()}
-            stop_if_diverged(losses, epoch - 1, lr)
+            stop_if_diverged(losses, epoch - 1, optimizer.lr)
             bar.set_postfix(epoch=f"{epoch}/{args.epochs}", **losses)
-            history.rows.append({"epoch": epoch, "lr": lr * schedule(steps - 1), **losses,
+            history.rows.append({"epoch": epoch, "lr": optimizer.lr * schedule(bar.n - 1), **losses,
                                  "seconds": time.perf_counter() - started, **model.validate(validation)})
             history.latents.append((epoch, latent_counts(model.latent(validation[:1000]))))
             if epoch == 1:

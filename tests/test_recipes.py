@@ -121,9 +121,16 @@ def test_the_default_lstm_and_cnn_are_trained_for_so_long():
         assert recipes.mnist_mlp("default", quant, (50,)).epochs == 20
 
 
-def test_a_hidden_layer_asks_for_a_smaller_rate():
-    assert recipes.mnist_mlp("default", "commit", (50,)).lr == 1e-2
-    assert recipes.mnist_mlp("default", "commit", (256, 50)).lr == 4e-3
+@pytest.mark.parametrize(("hidden", "lr", "share", "normalized"), [
+    ((50,), 1e-2, 1, False), ((256, 50), 1e-2, 1 / 2, True), ((512, 256, 50), 5e-3, 1 / 4, True),
+    ((9, 8, 7, 6), 2.5e-3, 1 / 8, True)])
+def test_deeper_mlps_have_batch_norm_smaller_rates_and_lighter_added_losses(hidden, lr, share, normalized):
+    for quant, weight in (("fence", 0.5), ("commit", 1.0), ("entropy", 0.3)):
+        recipe = recipes.mnist_mlp("default", quant, hidden)
+        assert recipe.lr == lr and recipe.bottleneck["weight"] == weight * share
+        assert recipe.model.get("normalize_hidden", False) == normalized and recipe.model["normalize_latent"]
+    naive = recipes.mnist_mlp("default", "naive", hidden)
+    assert naive.lr == 2.5e-4 and "normalize_hidden" not in naive.model
 
 
 # ---- changes ---------------------------------------------------------------------------------------------------------

@@ -127,7 +127,11 @@ def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     before the sigmoid. Naive does without batch norm and with a fortieth of the learning rate: the better it learns to
     use the values between 0 and 1, the more the threshold takes away. Annealed does without batch norm as well, which
     would keep the values near the flat middle of the sigmoid while that grows steep.
+
+    With hidden layers, batch norm before each ReLU, and for each layer after the first half the learning rate; for each half
+    the weight of the added loss. Without them deep encoders' bits die; heavier, the loss freezes bits that are still wrong.
     """
+    deeper = len(hidden) - 1
     tricks: dict[str, Any] = {"epochs": 20, "batch_size": 128, "schedule": "cosine", "start_at_mean": True,
                               "validation": VALIDATION_IMAGES}
     if quant == "naive":
@@ -135,9 +139,11 @@ def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     if quant == "annealed":
         return Recipe("default", "mlp", quant, lr=2.5e-3, bottleneck={"signed": True, "slope": 100.0},
                       model={"hidden": hidden}, **tricks)
-    weight = {"fence": {"weight": 0.5}, "commit": {"weight": 1.0}, "entropy": {"weight": 0.3}}.get(quant, {})
-    return Recipe("default", "mlp", quant, lr=1e-2 if len(hidden) == 1 else 4e-3, bottleneck={"signed": True, **weight},
-                  model={"hidden": hidden, "normalize_latent": True}, **tricks)
+    weights = {"fence": 0.5, "commit": 1.0, "entropy": 0.3}
+    weight = {"weight": weights[quant] / 2 ** deeper} if quant in weights else {}
+    normalized = {"normalize_hidden": True} if deeper else {}
+    return Recipe("default", "mlp", quant, lr=1e-2 / 2 ** max(deeper - 1, 0), bottleneck={"signed": True, **weight},
+                  model={"hidden": hidden, **normalized, "normalize_latent": True}, **tricks)
 
 
 def naive_with_noise(vanilla: Recipe) -> Recipe:
