@@ -66,3 +66,11 @@ def test_without_bits_no_code_is_shown_and_with_a_later_threshold_what_it_costs(
     written("naive", tmp_path)
     assert [label for label, _ in drawn["reconstructions"][1]] == ["original", "decoded from\nthe code",
                                                                   "decoded from\nthe activations"]
+
+
+@pytest.mark.parametrize("dead", [0, 3])
+def test_a_run_whose_bits_die_says_what_to_try(dead):
+    model = MLPAutoencoder(Commit(), (12,))
+    metrics = images.measure(model, None, DIGITS.test_images)
+    metrics["code"]["dead_bits"] = dead
+    assert ("try a smaller --lr" in images.results_table(metrics)) == bool(dead)

@@ -111,6 +111,8 @@ class Experiment:
         lines += self.rate_in_words(metrics["rate"])
         lines.append(f"code: mean distance to the nearest bit {code['distance_to_bit']:.3f}, bits that never change "
                      f"{code['dead_bits']}, entropy {code['mean_bit_entropy']:.3f} of 1 bit each")
+        if code["dead_bits"]:
+            lines.append("bits that never change store nothing: try a smaller --lr or --quant-weight, or fewer bits")
         return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@
 Rows that are in DIR, or in rows.zip of an earlier run, are not trained again, unless something changed that they depend on;
 the others are, as much of them as that command does with the same --reduced. Writes report.html, results.json, results.csv,
 tables.md, rows.zip and the pictures, and then puts the short form into README.md. Where rows are missing in the end, the
-others are in rows.zip, for the next time.
+others are in rows.zip, for the next time; so are rows of the whole study that DIR has beyond those of this run.
 """
 import argparse
 import shutil
@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from tinyqae.cli import program
+from tinyqae.recipes import RECIPES
 
 from . import readme, row_archive
 from .__main__ import add_reduced_argument, amounts, seeds
-from .jobs import ROWS
+from .jobs import ROWS, all_jobs, load
 from .readme_tables import REPORT
 from .run import TABLES, reproduce
 
@@ -40,7 +41,9 @@ def main(argv=None):
     outcome = reproduce(list(TABLES.values()), args.work, amounts=amounts(args.reduced), seeds=seeds(args.seeds),
                         processes=args.jobs, data_dir=args.data_dir, allow_modified_data=True, command=command)
     REPORT.mkdir(exist_ok=True)
-    row_archive.pack([job.path for job in outcome.done], ARCHIVE)
+    data = {table: load(type(table), args.data_dir, True) for table in TABLES.values()}
+    whole = all_jobs(data, RECIPES, seeds(args.seeds), amounts(None), folder=args.work)
+    row_archive.pack({job.path for job in outcome.done} | {job.path for job in whole if job.result() is not None}, ARCHIVE)
     if outcome.missing:
         sys.exit("\n".join(f"error: {job.name}: {outcome.failures.get(job.name, 'not trained')}" for job in outcome.missing))
     for name in FILES:
