@@ -17,7 +17,22 @@ from device_stand_in import StandIn
 from engines import flat, train_once
 
 import tinyqae
-from tinyqae import SGD, Adam, CNNAutoencoder, Commit, MLPAutoencoder, Naive, Seq2SeqAutoencoder, backend, fit, load
+from tinyqae import (
+    SGD,
+    Adam,
+    CNNAutoencoder,
+    Commit,
+    MLPAutoencoder,
+    Naive,
+    Seq2SeqAutoencoder,
+    Vanilla,
+    backend,
+    fit,
+    load,
+    split_sentences,
+    synthetic_digits,
+    synthetic_sentences,
+)
 from tinyqae import bottlenecks as reference_bottlenecks
 from tinyqae import layers as reference_layers
 from tinyqae import losses as reference_losses
@@ -642,3 +657,21 @@ def test_a_code_of_one_bit_is_not_taken_for_packed_bytes(plain_engine):
 def test_the_default_settings_of_the_models(model, defaults):
     parameters = inspect.signature(model).parameters.values()
     assert {p.name: p.default for p in parameters if p.name != "bottleneck"} == defaults
+
+
+def test_a_printed_model_shows_its_layers_parameters_and_code(engine):
+    model = MLPAutoencoder(Commit(signed=True), (256, 50), normalize_latent=True)
+    lines = str(model).splitlines()
+    assert lines[0] == f"MLPAutoencoder, {engine} engine, float32"
+    assert [line.split() for line in lines[2:-1]] == [
+        ["Dense", "256", "200,960"], ["ReLU", "256", "0"], ["Dense", "50", "12,850"], ["BatchNorm", "50", "100"],
+        ["Dense", "256", "13,056"], ["ReLU", "256", "0"], ["Dense", "784", "201,488"], ["sum", "428,454"]]
+    assert lines[-1] == f"code: 50 bits, {model.bottleneck!r}" and model.summary() == str(model)
+    assert str(MLPAutoencoder(Vanilla(), (7,))).splitlines()[-1].startswith("code: 7 numbers, Vanilla(")
+
+
+def test_printed_data_is_short():
+    assert repr(synthetic_digits(train=20, test=3)).endswith(": 20 training and 3 test images, 28 x 28 x 1>")
+    sentences = synthetic_sentences()
+    assert repr(sentences) == f"<{sentences.name}: {len(sentences.sentences):,} sentences>"
+    assert len(repr(split_sentences(sentences, "random"))) < 120

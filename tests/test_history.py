@@ -33,3 +33,9 @@ def test_a_table_of_no_epochs_is_empty_and_each_epoch_is_a_line(tmp_path):
     assert path.read_bytes() == b"epoch,lr\n1,0.5\n"
     History([{"epoch": 1, "lr": 0.5}, {"epoch": 2, "lr": 0.25}]).save_csv(path)
     assert path.read_bytes() == b"epoch,lr\n1,0.5\n2,0.25\n"
+
+
+def test_a_history_is_short_when_it_is_printed():
+    rows = [{"epoch": 1, "lr": 0.01, "reconstruction": 0.3}, {"epoch": 2, "lr": 0.005, "reconstruction": 0.25}]
+    assert repr(History(rows)) == "<History of 2 epochs; the last: lr=0.005, reconstruction=0.25>"
+    assert repr(History()) == "<History of 0 epochs; the last: >"

@@ -9,7 +9,7 @@ from .checkpoint import write_atomically
 LATENT_BINS = 40
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """What a run recorded: `rows`, a dict of numbers for each epoch (loss terms, rate, seconds, validation); and `latents`,
     pairs (epoch, counts): how many of the values before the threshold fell in each of LATENT_BINS bins over [0, 1] (values
@@ -18,6 +18,10 @@ class History:
 
     rows: list[dict[str, float]] = field(default_factory=list)
     latents: list[tuple[int, list[int]]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        last = {name: value for name, value in self.rows[-1].items() if name != "epoch"} if self.rows else {}
+        return f"<History of {len(self.rows)} epochs; the last: " + ", ".join(f"{n}={v:.4g}" for n, v in last.items()) + ">"
 
     def save_csv(self, path: FilePath) -> None:
         """Write `rows` as a CSV table, one line for each epoch."""

@@ -24,6 +24,8 @@ class Stored:
     engine: Reference  # Or one with its methods.
     bottleneck: Bottleneck
     layers: list[Layer]  # In the order of their parameters.
+    dtype: np.dtype
+    latent_size: int  # The number of values (or bits) of a code.
 
     def __init_subclass__(cls) -> None:
         Stored.registry[cls.__name__] = cls
@@ -38,6 +40,19 @@ class Stored:
         """
         names = signature(type(self)).parameters.keys() - {"bottleneck", "engine", "seed", "mean_image"}
         return {name: _plain(getattr(self, name)) for name in sorted(names)}
+
+    def summary(self) -> str:
+        """The layers with their output shapes and numbers of parameters, the bottleneck and the size of a code, as text."""
+        rows = [(type(layer).__name__, " x ".join(map(str, layer.output_shape)),
+                 sum(array.size for array in layer.params.values())) for layer in self.layers]
+        lines = [f"{name:14} {shape:>16} {size:>12,}" for name, shape, size in rows]
+        unit = "bits" if self.bottleneck.is_binary else "numbers"
+        return "\n".join([f"{type(self).__name__}, {self.engine.name} engine, {self.dtype}",
+                          f"{'layer':14} {'output':>16} {'parameters':>12}", *lines,
+                          f"{'sum':14} {'':>16} {sum(size for *_, size in rows):>12,}",
+                          f"code: {self.latent_size} {unit}, {self.bottleneck!r}"])
+
+    __str__ = summary
 
     def _arrays(self) -> tuple[list[Array], dict[str, Array]]:
         """Every array that training changes by its name in a file: the parameters of all layers, and each one's state."""

@@ -14,7 +14,7 @@ REPORT_SENTENCES = {"vanilla": slice(40_001, 40_101), "quantized": slice(45_100,
 ATTEMPTS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SentenceSplit:
     """Sentences to train on, and held-out ones, none of which is among them.
 
@@ -30,6 +30,9 @@ class SentenceSplit:
     name: str
     sha256: str
     source: str
+
+    def __repr__(self) -> str:
+        return f"<{self.name}, split {self.how}: {len(self.train):,} training and {len(self.test):,} test sentences>"
 
 
 def split_sentences(data: TextData, how: str = "random", seed: int = 0) -> SentenceSplit:

@@ -28,7 +28,7 @@ MOST_TEXT_BYTES = 1 << 28
 NOT_IN_ALPHABET = re.compile("[^a-z0-9 ]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextData:
     """Sentences in the alphabet a to z, 0 to 9 and the space, in the order of their source; none is empty or blank.
 
@@ -40,6 +40,9 @@ class TextData:
     name: str
     sha256: str
     source: str
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self.sentences):,} sentences>"
 
 
 def clean_sentence(text: str) -> str:

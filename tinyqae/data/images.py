@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageData:
     """Labelled images in a training and a test part; the arrays are made read-only.
 
@@ -30,6 +30,10 @@ class ImageData:
     def __post_init__(self) -> None:
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             array.flags.writeable = False
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.train_images.shape[1:]))
+        return f"<{self.name}: {len(self.train_images):,} training and {len(self.test_images):,} test images, {size}>"
 
 
 def write_records(images: np.ndarray, labels: np.ndarray) -> bytes:

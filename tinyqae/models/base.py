@@ -20,7 +20,6 @@ class Autoencoder(Stored):
     validate: Function  # {figure: value} of examples.
     latent: Function  # a (N, latent_size) of examples.
     decode: Function  # Examples from codes.
-    latent_size: int  # The number of values (or bits) of a code.
     terms: dict[str, Scalar]  # The summands of the last loss, without weights, by name.
     history: History  # Of the last training.
     inference_batch = 500  # Examples at a time outside training.
