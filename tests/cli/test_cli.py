@@ -639,3 +639,10 @@ def test_every_command_takes_a_gpu_and_says_in_one_line_when_there_is_none(argum
 
     monkeypatch.setattr(backend, "_import_cupy", missing)
     assert "backend='cupy': no CUDA device can be seen" in refused(capsys, 1, *arguments, "--backend", "cupy")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero on this system")
+@pytest.mark.parametrize("command_", ["info", "decompress"])
+def test_a_file_without_end_is_not_read_to_its_end(command_, capsys, tmp_path):
+    arguments_ = [] if command_ == "info" else ["-o", str(tmp_path / "out")]
+    assert "this is no .tqae file: it begins with" in refused(capsys, 1, command_, "/dev/zero", *arguments_)

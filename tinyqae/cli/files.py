@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import Autoencoder, codec
 from ..codec import lines, outputs
+from ..codec.container import MAGIC
 from ..codec.inputs import read_images, read_text
 from ..data import clean_sentence, clean_text
 from ..errors import CodecError
@@ -306,7 +307,10 @@ def _shipped_model(data: bytes) -> Autoencoder | None:
 
 
 def _read(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == STANDARD else Path(file).read_bytes()
+    """The content of a .tqae file; of others, which may have no end, the first bytes alone."""
+    with contextlib.nullcontext(sys.stdin.buffer) if file == STANDARD else open(file, "rb") as stream:
+        start = stream.read(len(MAGIC))
+        return start + stream.read() if start == MAGIC else start
 
 
 def _progress(args: argparse.Namespace) -> bool:
