@@ -298,6 +298,15 @@ def test_resume_of_a_finished_run_changes_nothing(tmp_path, plain_engine):
     assert (tmp_path / "c.npz").read_bytes() == before
 
 
+def test_the_table_of_a_resumed_run_has_its_columns_in_the_same_order(tmp_path, plain_engine):
+    tables = []
+    for resume in (False, True):
+        history = train(model(), epochs=2, checkpoint=tmp_path / "c.npz", resume=resume, validation=images(20))
+        history.save_csv(tmp_path / "history.csv")
+        tables.append((tmp_path / "history.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
 def test_resume_without_a_checkpoint_starts_anew(tmp_path, plain_engine):
     a, b = model(), model()
     train(a)

@@ -96,7 +96,7 @@ def locked(directory: FilePath, wait: bool = True) -> Iterator[bool]:
 def write_arrays(path: FilePath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], deflated: bool = False) -> None:
     """Write NumPy arrays by name and a JSON-able description to `path` (.npz), deflated or as they are."""
     # A damaged zip directory can hide an entry, so the names are written down as well.
-    text = np.frombuffer(json.dumps({**meta, "arrays": sorted(arrays)}, sort_keys=True).encode(), np.uint8)
+    text = np.frombuffer(json.dumps({**meta, "arrays": sorted(arrays)}).encode(), np.uint8)
     savez: Function = np.savez_compressed if deflated else np.savez
     write_atomically(path, lambda file: savez(file, **{META: text}, **arrays))
 
