@@ -646,3 +646,12 @@ def test_every_command_takes_a_gpu_and_says_in_one_line_when_there_is_none(argum
 def test_a_file_without_end_is_not_read_to_its_end(command_, capsys, tmp_path):
     arguments_ = [] if command_ == "info" else ["-o", str(tmp_path / "out")]
     assert "this is no .tqae file: it begins with" in refused(capsys, 1, command_, "/dev/zero", *arguments_)
+
+
+@pytest.mark.parametrize(("arguments_", "option"), [
+    (["train", "mnist-mlp", "--out", ""], "-o/--out"), (["train", "cifar-cnn", "--images", ""], "--images"),
+    (["train", "anki-lstm", "--text="], "--text"), (["info", ""], "file"), (["compress", "x.npy", "-m", "mlp-50", "-o", ""], "-o/--output"),
+    (["data", "where", "--data-dir", ""], "--data-dir")], ids=str)
+def test_an_empty_value_is_refused(arguments_, option, capsys, here):
+    assert f"argument {option}: '' is empty" in refused(capsys, 2, *arguments_)
+    assert list(here.iterdir()) == []

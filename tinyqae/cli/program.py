@@ -51,6 +51,14 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, but "" is no value: not for a path, nor for anything else."""
+        found = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if getattr(found[0], action.dest, None) == "":
+                self.error(f"argument {'/'.join(action.option_strings) or action.dest}: '' is empty")
+        return found
+
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
         self.exit(2, f"error: {message}; --help explains\n")
