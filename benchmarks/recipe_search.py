@@ -28,7 +28,7 @@ TRIALS = [((*middle, bits), *settings) for middle, bits, tried in (
     ((256,), 50, (BEFORE, NORMALIZED, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
     ((256,), 100, (BEFORE, NORMALIZED, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
     ((512, 256), 10, (BEFORE, NORMALIZED, (True, 2e-3, 1.0), (True, 5e-3, 0.5), (True, 5e-3, 0.25))),
-    ((1024, 512, 256), 10, (BEFORE, NORMALIZED, (True, 2e-3, 1.0), (True, 2.5e-3, 0.125))),
+    ((1024, 512, 256), 10, (BEFORE, (True, 2.5e-3, 0.125))),
     ((64, 32, 16), 10, (BEFORE, NORMALIZED, (True, 3e-3, 1.0), (True, 2.5e-3, 0.125))),
 ) for settings in tried]
 

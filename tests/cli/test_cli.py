@@ -650,7 +650,8 @@ def test_a_file_without_end_is_not_read_to_its_end(command_, capsys, tmp_path):
 
 @pytest.mark.parametrize(("arguments_", "option"), [
     (["train", "mnist-mlp", "--out", ""], "-o/--out"), (["train", "cifar-cnn", "--images", ""], "--images"),
-    (["train", "anki-lstm", "--text="], "--text"), (["info", ""], "file"), (["compress", "x.npy", "-m", "mlp-50", "-o", ""], "-o/--output"),
+    (["train", "anki-lstm", "--text="], "--text"), (["info", ""], "file"),
+    (["compress", "x.npy", "-m", "mlp-50", "-o", ""], "-o/--output"),
     (["data", "where", "--data-dir", ""], "--data-dir")], ids=str)
 def test_an_empty_value_is_refused(arguments_, option, capsys, here):
     assert f"argument {option}: '' is empty" in refused(capsys, 2, *arguments_)
