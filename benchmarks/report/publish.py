@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from tinyqae.cli import program
-from tinyqae.recipes import RECIPES
 
 from . import readme, row_archive
 from .__main__ import add_reduced_argument, amounts, seeds
@@ -42,7 +41,7 @@ def main(argv=None):
                         processes=args.jobs, data_dir=args.data_dir, allow_modified_data=True, command=command)
     REPORT.mkdir(exist_ok=True)
     data = {table: load(type(table), args.data_dir, True) for table in TABLES.values()}
-    whole = all_jobs(data, RECIPES, seeds(args.seeds), amounts(None), folder=args.work)
+    whole = all_jobs(data, amounts(None), seeds(args.seeds), folder=args.work)
     row_archive.pack({job.path for job in outcome.done} | {job.path for job in whole if job.result() is not None}, ARCHIVE)
     if outcome.missing:
         sys.exit("\n".join(f"error: {job.name}: {outcome.failures.get(job.name, 'not trained')}" for job in outcome.missing))
