@@ -16,7 +16,7 @@ from tinyqae.cli import program
 
 from . import readme, row_archive
 from .__main__ import add_reduced_argument, amounts, seeds
-from .jobs import ROWS, all_jobs, load
+from .jobs import ROWS
 from .readme_tables import REPORT
 from .run import TABLES, reproduce
 
@@ -40,9 +40,7 @@ def main(argv=None):
     outcome = reproduce(list(TABLES.values()), args.work, amounts=amounts(args.reduced), seeds=seeds(args.seeds),
                         processes=args.jobs, data_dir=args.data_dir, allow_modified_data=True, command=command)
     REPORT.mkdir(exist_ok=True)
-    data = {table: load(type(table), args.data_dir, True) for table in TABLES.values()}
-    whole = all_jobs(data, amounts(None), seeds(args.seeds), folder=args.work)
-    row_archive.pack({job.path for job in outcome.done} | {job.path for job in whole if job.result() is not None}, ARCHIVE)
+    row_archive.pack([job.path for job in (*outcome.done, *outcome.beyond)], ARCHIVE)
     if outcome.missing:
         sys.exit("\n".join(f"error: {job.name}: {outcome.failures.get(job.name, 'not trained')}" for job in outcome.missing))
     for name in FILES:

@@ -20,13 +20,15 @@ ALL_OF_IT = dict.fromkeys(RECIPES[::-1], FULL)
 
 @dataclass
 class Outcome:
-    """What a call came to: the jobs that are done, those that are still missing and why some failed; `results`, an
-    outputs.Results, and the names of the files that were `written`, None and none while rows are missing.
+    """What a call came to: the jobs that are done, those that are still missing and why some failed; `beyond`, jobs of the
+    whole study with these seeds that are done and were not asked for; `results`, an outputs.Results, and the names of the
+    files that were `written`, None and none while rows are missing.
     """
 
     done: list
     missing: list
     failures: dict
+    beyond: list
     results: outputs.Results | None = None
     written: tuple = ()
 
@@ -45,21 +47,24 @@ def reproduce(tables, out, *, amounts=ALL_OF_IT, seeds=(0, 1, 2), figures_only=F
         page.templates()
     out = Path(out).resolve()  # So that the workers of a cluster find it.
     write_atomically(out / ".writable", lambda file: None)
-    (out / ".writable").unlink()
+    (out / ".writable").unlink(missing_ok=True)  # Another process may be trying the same.
     data = {table: load(type(table), data_dir, allow_modified_data) for table in tables}
-    every_job = all_jobs(data, amounts, seeds, folder=out, data_dir=data_dir,
-                         allow_modified_data=allow_modified_data, backend=backend)
+    settings = {"folder": out, "data_dir": data_dir, "allow_modified_data": allow_modified_data, "backend": backend}
+    every_job = all_jobs(data, amounts, seeds, **settings)
     jobs = [job for job in every_job if job.is_in_figures] if figures_only else every_job
     failures = _train([job for job in jobs[shard[0] - 1::shard[1]] if job.result() is None], processes, dask)
     found = {job: result for job in every_job if (result := job.result()) is not None}
     done, missing = [job for job in jobs if job in found], [job for job in jobs if job not in found]
+    asked = {job.path for job in every_job}
+    beyond = [job for job in all_jobs(data, dict.fromkeys(amounts, FULL), seeds, **settings)
+              if job.path not in asked and job.result() is not None]
     if missing:
-        return Outcome(done, missing, failures)
+        return Outcome(done, missing, failures, beyond)
     print(f"all rows are there: {'drawing the figures' if figures_only else 'writing the report'}", file=sys.stderr)
     about = {"command": command, "amounts": dict(amounts), "seeds": list(seeds), "date": time.strftime("%Y-%m-%d")}
     results = outputs.collect(data, found, about)
     written = outputs.write_figures(results, out) if figures_only else outputs.write(results, out)
-    return Outcome(done, [], {}, results, tuple(written))
+    return Outcome(done, [], {}, beyond, results, tuple(written))
 
 
 def _train(jobs, processes, dask):

@@ -3,6 +3,7 @@ seed.
 """
 import json
 import math
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -322,10 +323,15 @@ def test_publishing_takes_the_files_over_and_updates_the_readme(arguments, amoun
         out.mkdir()
         for name in publish.FILES:
             (out / name).write_text(f"made: {name}")
-        return SimpleNamespace(done=[], missing=[], failures={})
+        rows = [out / "asked.json", out / "beyond.json"]
+        for path in rows:
+            path.write_text("{}")
+        asked_for, beyond = ([SimpleNamespace(path=path)] for path in rows)
+        return SimpleNamespace(done=asked_for, beyond=beyond, missing=[], failures={})
 
     monkeypatch.setattr(publish, "reproduce", reproduce)
     publish.main(["--work", str(tmp_path / "work"), *arguments])
     assert asked["amounts"] == amounts and asked["command"] == command
     assert all((tmp_path / "results" / "report" / name).read_text() == f"made: {name}" for name in publish.FILES)
+    assert zipfile.ZipFile(publish.ARCHIVE).namelist() == ["asked.json", "beyond.json"]
     assert "new table1\n" in page_.read_text() and "old" not in page_.read_text()
