@@ -99,12 +99,16 @@ class Naive(Buffered, bottlenecks.Naive):
 
 
 class Fence(Buffered, bottlenecks.Fence):
+    """See bottlenecks.Fence."""
+
     def _quantize(self, a, code):
         super()._quantize(a, code)
         self._loss = fence_loss(a, self._loss_gradient[:len(a)])
 
 
 class Commit(Buffered, bottlenecks.Commit):
+    """See bottlenecks.Commit."""
+
     def _quantize(self, a, code):
         if self.noise:
             super()._quantize(a, code)
@@ -114,18 +118,24 @@ class Commit(Buffered, bottlenecks.Commit):
 
 
 class Clipped(Buffered, bottlenecks.Clipped):
+    """See bottlenecks.Clipped."""
+
     def _quantize(self, a, code):
         super()._quantize(a, code)
         ops.binarize_forward(code, code)
 
 
 class Stochastic(Buffered, bottlenecks.Stochastic):
+    """See bottlenecks.Stochastic."""
+
     def _quantize(self, a, code):
         super()._quantize(a, code)
         backend.xp.less(self._random(self.random.random, code), code, out=code)
 
 
 class Annealed(Buffered, bottlenecks.Annealed):
+    """See bottlenecks.Annealed."""
+
     _device_slope = None
 
     def set_progress(self, progress):
@@ -147,6 +157,8 @@ class Annealed(Buffered, bottlenecks.Annealed):
 
 
 class Entropy(Buffered, bottlenecks.Entropy):
+    """See bottlenecks.Entropy."""
+
     def allocate(self, shape, dtype):
         super().allocate(shape, dtype)
         self._row_scratch = backend.xp.empty((2, shape[1]), dtype)
