@@ -278,7 +278,7 @@ class Run:
                 else:
                     reported += 1
                     yield found
-            if why is None:
+            if why is None or 0 < len(cases) == reported:  # What fails after its last case has lost nothing.
                 return
             for_all = why == NO_TIME or why == before and not reported or not cases
             self.fail(stage, name, why, None if for_all else cases[reported])

@@ -128,6 +128,12 @@ def test_what_fails_the_same_way_at_once_is_not_tried_for_every_case(run, monkey
     assert len(run.result["failures"]) == 2
 
 
+def test_a_worker_that_fails_after_its_last_case_has_lost_nothing(run, monkeypatch):
+    worker_that(run, monkeypatch, [{"ms": 1}, "stopped after 2 s"])
+    assert list(run.task("speed", "PyTorch CPU", cases=[("mlp", {"batch_size": 1})])) == [{"ms": 1}]
+    assert run.result["failures"] == []
+
+
 def test_without_time_or_card_nothing_is_started(run):
     run.deadline = 0
     assert list(run.task("speed", "NumPy fast", cases=[("mlp", {"batch_size": 1})])) == []
