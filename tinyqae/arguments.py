@@ -41,6 +41,16 @@ def require_images(input_shape: Sequence[int], mean_image: np.ndarray | None = N
     return shape
 
 
+def require_levels(input_shape: Sequence[int], widths: Shape, decoder_widths: Shape) -> Shape:
+    """`input_shape` (H, W, C) as a tuple; ValueError unless it can be halved once for each of `widths`, and back."""
+    if len(widths) != len(decoder_widths):
+        raise ValueError(f"decoder_widths={decoder_widths!r} must have as many levels as widths={widths!r}")
+    height, width, _ = shape = require_images(input_shape)
+    if height % (factor := 2 ** len(widths)) or width % factor:
+        raise ValueError(f"input_shape={shape!r} must have sides divisible by {factor}, for {len(widths)} levels")
+    return shape
+
+
 def require_training(examples: Examples, validation: Examples | None, optimizer: object, epochs: int, batch_size: int,
                      schedule: str | Schedule, clip_norm: float | None) -> None:
     """TypeError or ValueError unless these arguments of `fit` are what they should be."""

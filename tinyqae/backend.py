@@ -55,8 +55,11 @@ np.empty((1 << 25) - (1 << 16), np.uint8)
 def use(which="auto"):
     """Select the backend for everything built from now on. Returns its name, "numpy" or "cupy".
 
-    which: "numpy", "cupy", or "auto": CuPy if it works, otherwise NumPy; then `describe` says why not CuPy. BackendError if
-    "cupy" was requested and no GPU is usable: one line that says what is missing.
+    Args:
+        which: "numpy", "cupy", or "auto": CuPy if it works, otherwise NumPy; then `describe` says why not CuPy.
+
+    Raises:
+        BackendError: "cupy" was requested and no GPU is usable; one line says what is missing.
     """
     global xp, name, gpu_gemm, why_not_cupy
     if which not in BACKENDS:

@@ -84,7 +84,9 @@ class SentenceBatches(Batches):
     Batches of similar length would save a quarter of the steps, but batch norm would then see the statistics of one length
     at a time, which is not how codes are made later: a model trained that way made twice as many errors.
 
-    pad_to, reverse: as in `tokenize`. splice: the share of an epoch's sentences that are spliced from two.
+    Args:
+        pad_to, reverse: as in `tokenize`.
+        splice: the share of an epoch's sentences that are spliced from two.
     """
 
     def __init__(self, sentences: Sentences, batch_size: int, dtype: DType, *, pad_to: int | None = None,
@@ -141,9 +143,13 @@ def tokenize(sentences: Sentences, pad_to: int | None = None,
              reverse: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(tokens (N, T) as the encoder reads them, lengths (N,), targets (N, T') of the decoder), NumPy arrays.
 
-    pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with spaces,
-    which count as characters, as in the report's code. reverse: the encoder reads from the end.
-    ValueError for a character outside the alphabet, and with pad_to for a longer sentence.
+    Args:
+        pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with
+            spaces, which count as characters, as in the report's code.
+        reverse: the encoder reads from the end.
+
+    Raises:
+        ValueError: a character is outside the alphabet, or a sentence is longer than pad_to.
     """
     tokens, lengths = to_tokens(sentences)
     n, steps = tokens.shape

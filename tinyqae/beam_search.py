@@ -11,8 +11,10 @@ def beam_search(decoder: SentenceDecoder, state: Array, context: Array | None, b
     The `beam` candidates of each code stand in rows one after another; one that has ended goes on with end tokens at no
     cost. With one candidate each this is greedy decoding.
 
-    decoder: a SentenceDecoder. state (N beam, 2 units): its initial h and c side by side, equal for the candidates of a
-    code; context (N beam, 4 units) or None.
+    Args:
+        decoder: a SentenceDecoder.
+        state: its initial h and c side by side, (N beam, 2 units), equal for the candidates of a code.
+        context: (N beam, 4 units) or None.
     """
     xp = backend.xp
     rows, n, units = len(state), len(state) // beam, state.shape[1] // 2

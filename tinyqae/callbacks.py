@@ -16,7 +16,8 @@ Callback = Callable[[Autoencoder, History], object]
 def stop_early(patience: int = 5, figure: str = "val_psnr", largest: bool = True) -> Callback:
     """A callback that ends the training when `figure`, a column of the History, was best more than `patience` epochs ago.
 
-    largest: whether the best is the largest (a PSNR) or the smallest (a loss).
+    Args:
+        largest: whether the best is the largest (a PSNR) or the smallest (a loss).
     """
     require_positive("patience", patience)
     return lambda model, history: bool(history.rows) and len(history.rows) - best_epoch(history, figure, largest) > patience

@@ -40,8 +40,11 @@ class Run:
 class Experiment:
     """What runs on images and on sentences share; `data` is an ImageData or a SentenceSplit.
 
-    items: what the data consist of, in a word. test_items: the same, held out. measured: how many training examples are
-    measured, None for all. columns: of the results' table: (name in metrics.json, heading, width, format).
+    Attributes:
+        items: what the data consist of, in a word.
+        test_items: the same, held out.
+        measured: how many training examples are measured, None for all.
+        columns: of the results' table: (name in metrics.json, heading, width, format).
     """
 
     def train_and_measure(self, recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True,
@@ -49,7 +52,12 @@ class Experiment:
         """Train as `recipe` says on the first `train_items` training examples, but for those that it keeps for validation,
         and measure on them and on the held-out ones.
 
-        directory: where the checkpoint goes; None writes nothing. engine: see tinyqae.engine. Returns a Run.
+        Args:
+            directory: where the checkpoint goes; None writes nothing.
+            engine: see tinyqae.engine.
+
+        Returns:
+            A Run.
         """
         examples, test = self.training(data)[:train_items], self.test(data)
         training, validation = recipe.split(examples)

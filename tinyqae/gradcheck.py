@@ -26,11 +26,17 @@ def check_coordinates(function: Function, x: Array, gradient: Array, tolerance: 
                       step: float = STEP) -> float:
     """Check dfunction/dx coordinate by coordinate; return the largest relative error.
 
-    function: no arguments, reads `x` and returns a scalar. x: float64, changed in place and restored. gradient: what the
-    hand-written backward claims, of x's shape. Errors are relative to the larger of the coordinate and a thousandth of the
-    gradient's largest magnitude, since a coordinate far smaller than its neighbours carries their rounding.
-    Raises AssertionError naming the worst coordinate when the error is above `tolerance`; KinkFound at a kink; TypeError
-    and ValueError for another dtype or shape.
+    Errors are relative to the larger of the coordinate and a thousandth of the gradient's largest magnitude, since a
+    coordinate far smaller than its neighbours carries their rounding.
+
+    Args:
+        function: no arguments, reads `x` and returns a scalar.
+        x: float64, changed in place and restored.
+        gradient: what the hand-written backward claims, of x's shape.
+
+    Raises:
+        AssertionError: the error is above `tolerance` at the worst coordinate, which it names.
+        KinkFound, TypeError, ValueError: at a kink; another dtype; another shape.
     """
     _require_float64([x], [gradient])
     numeric, axes = np.zeros_like(x), np.eye(x.size).reshape(x.size, *x.shape)

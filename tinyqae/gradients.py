@@ -35,12 +35,16 @@ MOST_BITS = 512
 class EncoderGradients:
     """The gradients of one batch, compared; dicts are by the names of WAYS.
 
-    layers: names of the encoder's layers that have weights, from the input on. norms: {way: the norm of each layer's part}.
-    cosines: {way: {way: cosine between the whole gradients, None where one of them is 0}}.
-    loss: with the threshold, of `images` images of `bits` bits each, at the weights as they are. steps: STEPS;
-    changes, turned: {way: what is added to the loss, and the share of all bits that turn, when the weights move so far
-    downhill along the gradient}, lists; none for a gradient of 0. wrong_signs: {way: share of all bits for which dL/da and
-    the flip difference have opposite signs}, for the two that have signs; empty in results from before it was counted.
+    Attributes:
+        layers: names of the encoder's layers that have weights, from the input on.
+        norms: {way: the norm of each layer's part}.
+        cosines: {way: {way: cosine between the whole gradients, None where one of them is 0}}.
+        loss: with the threshold, of `images` images of `bits` bits each, at the weights as they are.
+        steps: STEPS.
+        changes, turned: {way: what is added to the loss, and the share of all bits that turn, when the weights move so far
+            downhill along the gradient}, lists; none for a gradient of 0.
+        wrong_signs: {way: share of all bits for which dL/da and the flip difference have opposite signs}, for the two that
+            have signs; empty in results from before it was counted.
     """
 
     layers: list[str]

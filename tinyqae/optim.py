@@ -8,12 +8,9 @@ from .models import Autoencoder
 
 
 class Optimizer:
-    """A rule that updates a parameter p from its gradient g, `update(p, g, lr, *state)`, written as in its paper.
+    """A rule that updates a parameter p from its gradient g, `update(p, g, lr, *state)`, written as in its paper."""
 
-    state_names: the arrays of p's shape that the rule keeps from step to step, zero at first. steps: how many were done.
-    """
-
-    state_names: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ()  # The arrays of p's shape that the rule keeps from step to step, zero at first.
     update: Function
 
     def __init__(self, lr: float):

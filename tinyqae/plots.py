@@ -61,7 +61,9 @@ def plain(axes):
 def reconstructions(title, labelled_rows, codes=None, path=None):
     """Originals, the codes if given, and reconstructions, with the PSNR of each below it.
 
-    labelled_rows: list of (label, images (K, H, W, C) bytes), the originals first. codes: bits (K, bits) or None.
+    Args:
+        labelled_rows: list of (label, images (K, H, W, C) bytes), the originals first.
+        codes: bits (K, bits) or None.
     """
     (label, originals), *decoded = labelled_rows
     rows = [(label, originals, None)] + [(label, images, psnr(originals, images)) for label, images in decoded]
@@ -235,8 +237,12 @@ def _agreement(axes, found):
 
 
 def commit_weights(weights, panels, naive=None, path=None):
-    """Figures against the weight of the commitment loss, on a logarithmic axis with 0 at its left end. weights: ascending.
-    panels: list of (title, means, standard deviations or None), one of each for a weight. naive: its figure in each panel.
+    """Figures against the weight of the commitment loss, on a logarithmic axis with 0 at its left end.
+
+    Args:
+        weights: ascending.
+        panels: list of (title, means, standard deviations or None), one of each for a weight.
+        naive: its figure in each panel.
     """
     smallest = min(weight for weight in weights if weight > 0)
     positions = [np.log10(weight) if weight else np.log10(smallest) - 1 for weight in weights]

@@ -15,9 +15,11 @@ from .ops.lstm import lstm_backward, lstm_forward
 class LSTM(Layer):
     """A sequence x and an initial state -> the outputs (T, N, units); see ops/lstm.py for the formulas.
 
-    tokens: True for x (T, N) of integers, which stand for one-hot rows; False for x (T, N, F). The weights start as in
-    Keras: Glorot-uniform input weights and orthogonal recurrent ones, each as one matrix for the four gates; biases 0, but
-    1 at the forget gate, so that the cell starts out keeping its state.
+    The weights start as in Keras: Glorot-uniform input weights and orthogonal recurrent ones, each as one matrix for the
+    four gates; biases 0, but 1 at the forget gate, so that the cell starts out keeping its state.
+
+    Args:
+        tokens: True for x (T, N) of integers, which stand for one-hot rows; False for x (T, N, F).
     """
 
     def __init__(self, units: int, tokens: bool = False):

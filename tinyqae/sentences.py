@@ -18,9 +18,12 @@ ATTEMPTS = 10
 class SentenceSplit:
     """Sentences to train on, and held-out ones, none of which is among them.
 
-    train, test: tuples of str, the test sentences all different. report: the two times 100 sentences that the report
-    measured on, {"vanilla", "quantized"}, empty for data that is too short for them. how: as in `split_sentences`.
-    name, sha256, source: of the data, as in TextData.
+    Attributes:
+        train, test: tuples of str, the test sentences all different.
+        report: the two times 100 sentences that the report measured on, {"vanilla", "quantized"}, empty for data that is too
+            short for them.
+        how: as in `split_sentences`.
+        name, sha256, source: of the data, as in TextData.
     """
 
     train: tuple[str, ...]
@@ -38,15 +41,19 @@ class SentenceSplit:
 def split_sentences(data: TextData, how: str = "random", seed: int = 0) -> SentenceSplit:
     """Split sentences into training and held-out ones.
 
-    how:
-      "random"  nine tenths of the different sentences are trained on, one tenth is held out. A split by line would leak:
-                an Anki sentence stands once for each of its translations.
-      "length"  the report's border: the first 80% of the lines are trained on, each sentence once, and what follows is
-                held out. Anki's lines are sorted by length, so these are the longest.
-      "report"  the same border, trained on line by line, repetitions included, as the report did. The sentences of
-                REPORT_SENTENCES are cut out of all lines.
-    seed: of the random order, in which the training sentences of the first two also stand. ValueError for another `how`,
-    DataError for fewer than two different sentences, or where nothing would be held out.
+    Args:
+        how: one of
+            "random"  nine tenths of the different sentences are trained on, one tenth is held out. A split by line would
+                      leak: an Anki sentence stands once for each of its translations.
+            "length"  the report's border: the first 80% of the lines are trained on, each sentence once, and what follows
+                      is held out. Anki's lines are sorted by length, so these are the longest.
+            "report"  the same border, trained on line by line, repetitions included, as the report did. The sentences of
+                      REPORT_SENTENCES are cut out of all lines.
+        seed: of the random order, in which the training sentences of the first two also stand.
+
+    Raises:
+        ValueError: `how` is none of these.
+        DataError: there are fewer than two different sentences, or nothing would be held out.
     """
     if how not in TRAINING_SHARE:
         raise ValueError(f"how={how!r} is unknown; choose one of {', '.join(TRAINING_SHARE)}")

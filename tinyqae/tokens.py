@@ -19,7 +19,11 @@ def to_tokens(sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(tokens (N, T), lengths (N,)), both intp: one sentence per row, T the longest one's length (at least 1), padded
     with spaces.
 
-    sentences: a list or tuple of str. TypeError for anything else, ValueError for a character outside the alphabet.
+    Args:
+        sentences: a list or tuple of str.
+
+    Raises:
+        TypeError, ValueError: sentences is anything else; a character is outside the alphabet.
     """
     if not isinstance(sentences, list | tuple) or not all(isinstance(sentence, str) for sentence in sentences):
         raise TypeError("sentences must be a list of str")

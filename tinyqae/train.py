@@ -62,16 +62,20 @@ def fit(model: Autoencoder, examples: Examples, optimizer: Optimizer, *, epochs:
         callbacks: Sequence[Callable[[Autoencoder, History], object]] = ()) -> History:
     """Train `model` on `examples` in place and return the History, which is model.history too, after an interrupt as well.
 
-    examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1], a NumPy array; or a list of sentences.
-    schedule: "constant", "cosine" (down to 0 at the end), or a function from the step to a factor of the rate.
-    clip_norm: the largest norm of a step's gradients; longer ones are scaled down to it. None for no limit.
-    validation: examples to measure after each epoch, by their stored codes, or None.
-    checkpoint: a path, written whole after each epoch. resume: go on from it if it exists.
-    progress: show a bar with the loss terms; or a function, called at times with (steps done, all steps, {term: mean}).
-    callbacks: functions callback(model, history), called before each epoch and after the last one; True ends the training.
+    Args:
+        examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1], a NumPy array; or a list of sentences.
+        schedule: "constant", "cosine" (down to 0 at the end), or a function from the step to a factor of the rate.
+        clip_norm: the largest norm of a step's gradients; longer ones are scaled down to it. None for no limit.
+        validation: examples to measure after each epoch, by their stored codes, or None.
+        checkpoint: a path, written whole after each epoch.
+        resume: go on from the checkpoint if it exists.
+        progress: show a bar with the loss terms; or a function, called at times with (steps done, all steps, {term: mean}).
+        callbacks: functions of (model, history), called before each epoch and after the last one; True ends the training.
 
-    Raises TrainingDiverged when the loss is no longer finite; CheckpointError for a checkpoint that is corrupt or belongs to
-    another run; ValueError for arguments out of range.
+    Raises:
+        TrainingDiverged: the loss is no longer finite.
+        CheckpointError: the checkpoint is corrupt or belongs to another run.
+        ValueError, TypeError: an argument is out of range, or of another type.
     """
     require_training(examples, validation, optimizer, epochs, batch_size, schedule, clip_norm)
     batches = model.batches(examples, batch_size)

@@ -25,10 +25,13 @@ ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # name: (a from h, dh fro
 
 
 class Bottleneck:
-    """weight: factor of the added loss term, 0 or more; None: the kind's default.
-    activation: from h to a: "sigmoid"; "relu-sigmoid" (the report's MLP); for some kinds "relu" or "linear".
-    signed: the decoder sees 2 code - 1, so -1 and +1 in place of 0 and 1, and off bits move its weights too.
-    noise: standard deviation of Gaussian noise on a in training, which asks for the same robustness as the threshold.
+    """What all bottlenecks share: from the encoder's h to a, from a to the code, and the added loss term.
+
+    Args:
+        weight: factor of the added loss term, 0 or more; None: the kind's default.
+        activation: from h to a: "sigmoid"; "relu-sigmoid" (the report's MLP); for some kinds "relu" or "linear".
+        signed: the decoder sees 2 code - 1, so -1 and +1 in place of 0 and 1, and off bits move its weights too.
+        noise: standard deviation of Gaussian noise on a in training, which asks for the same robustness as the threshold.
     """
 
     kind: str

@@ -52,7 +52,8 @@ class Commit(Bottleneck):
     """Threshold in training too, with the straight-through estimator for its gradient, and a commitment loss that pulls a
     to the bit it became. Report, section 2.4; after VQ-VAE (arXiv:1711.00937). Why: ops/binarize.py, losses.py.
 
-    window: None, the identity STE; or a number: the gradient passes only where |a - 1/2| <= window (clipped STE).
+    Args:
+        window: None, the identity STE; or a number: the gradient passes only where |a - 1/2| <= window (clipped STE).
     """
 
     kind = "commit"

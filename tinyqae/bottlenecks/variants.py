@@ -60,7 +60,8 @@ class Annealed(Bottleneck):
     gradient vanishes wherever h is not 0. Annealed slopes are from Chung, Ahn and Bengio 2017, arXiv:1609.01704; in the
     forward pass as well, HashNet's continuation (Cao et al. 2017, arXiv:1702.00758).
 
-    slope: s at the end of training, 1 or more. Without calls of set_progress the training is at its end.
+    Args:
+        slope: s at the end of training, 1 or more. Without calls of set_progress the training is at its end.
     """
 
     kind = "annealed"

@@ -41,9 +41,11 @@ IMAGES, TEXTS = 0, 1
 class Container:
     """What a .tqae file holds.
 
-    model_id: the first MODEL_ID_BYTES of that of the model that made the codes. kind: IMAGES or TEXTS.
-    method, count, shape, payload: what payload.decode_bits needs.
-    extra: bytes that the caller needs beside the codes, to be understood by kind.
+    Attributes:
+        model_id: the first MODEL_ID_BYTES of that of the model that made the codes.
+        kind: IMAGES or TEXTS.
+        method, count, shape, payload: what payload.decode_bits needs.
+        extra: bytes that the caller needs beside the codes, to be understood by kind.
     """
 
     model_id: bytes

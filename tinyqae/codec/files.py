@@ -28,11 +28,12 @@ Content = np.ndarray | Sequence[np.ndarray] | str
 class Unpacked:
     """What a .tqae file holds.
 
-    content: uint8 (N, H, W, C) where every code is an image of the model's own size; a list of pictures, uint8
-        (H, W, C), of any size; or a str.
-    names: of the pictures, a tuple of str, or None.
-    verbatim: how many lines of a text are kept as they were, not coded.
-    matches: whether a text came out as on the machine that wrote the file; True for pictures.
+    Attributes:
+        content: uint8 (N, H, W, C) where every code is an image of the model's own size; a list of pictures, uint8
+            (H, W, C), of any size; or a str.
+        names: of the pictures, a tuple of str, or None.
+        verbatim: how many lines of a text are kept as they were, not coded.
+        matches: whether a text came out as on the machine that wrote the file; True for pictures.
     """
 
     content: Any

@@ -42,10 +42,11 @@ Images = tuple[np.ndarray, list[str]]
 class Inputs:
     """Images to compress.
 
-    images: a list of uint8 arrays (H, W) or (H, W, 3); or, of a stack, one uint8 array (N, H, W) or (N, H, W, 3).
-    names: the pictures' file names without ending, as outputs.plain_names gives them; None for a stack.
-    bytes: the size of all files in bytes, as they were given.
-    notes: what was done to the images beyond reading them, a line each.
+    Attributes:
+        images: a list of uint8 arrays (H, W) or (H, W, 3); or, of a stack, one uint8 array (N, H, W) or (N, H, W, 3).
+        names: the pictures' file names without ending, as outputs.plain_names gives them; None for a stack.
+        bytes: the size of all files in bytes, as they were given.
+        notes: what was done to the images beyond reading them, a line each.
     """
 
     images: list[np.ndarray] | np.ndarray
@@ -70,9 +71,12 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
     axes, the last of 3, is one colour picture. Values are uint8, bool (0 and 255) or floating-point in [0, 1], which are
     rounded to bytes.
 
-    paths: list of str or paths. A directory stands for the picture files in it and its sub-directories, as in
-    data.pictures.read_folder, "-" for stdin, by default sys.stdin.buffer. DataError where a file is missing, damaged, too
-    large or of no form named above, or a stack is not alone.
+    Args:
+        paths: list of str or paths. A directory stands for the picture files in it and its sub-directories, as in
+            data.pictures.read_folder, "-" for stdin, by default sys.stdin.buffer.
+
+    Raises:
+        DataError: a file is missing, damaged, too large or of no form named above, or a stack is not alone.
     """
     if not paths:
         raise DataError("there is no input; give files, a directory, or - for standard input")
@@ -112,8 +116,11 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
 def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> TextInput:
     """The text in a file in UTF-8: all its characters, the newlines and a byte order mark as they are.
 
-    paths: list of one str or path, "-" for stdin, default sys.stdin.buffer. DataError where there is more than one path, or
-    the file is missing, empty, too large, or not in UTF-8.
+    Args:
+        paths: list of one str or path, "-" for stdin, default sys.stdin.buffer.
+
+    Raises:
+        DataError: there is more than one path, or the file is missing, empty, too large, or not in UTF-8.
     """
     if len(paths) != 1:
         raise DataError(f"expected one text file, got {len(paths)}; texts are compressed one at a time")

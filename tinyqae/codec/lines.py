@@ -26,8 +26,10 @@ _ENDS, _RETURNS = 1, 2
 class Lines:
     """A text taken apart.
 
-    coded: the lines that become codes. verbatim: for every other line the number of coded lines before it, and the line.
-    ends, returns: see the flags above.
+    Attributes:
+        coded: the lines that become codes.
+        verbatim: for every other line the number of coded lines before it, and the line.
+        ends, returns: see the flags above.
     """
 
     coded: list[str]

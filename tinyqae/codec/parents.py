@@ -36,7 +36,8 @@ def index_bits(channels: int, places: int) -> int:
 def choose_parents(maps: np.ndarray) -> Parents:
     """For each channel a list of its parents (rows down, columns right, channel).
 
-    maps: bool (N, h, w, c), codes; N at least 1, and h = w = 1 for flat ones.
+    Args:
+        maps: codes, bool (N, h, w, c); N at least 1, and h = w = 1 for flat ones.
     """
     count, height, width, channels = maps.shape
     places = height * width
@@ -69,7 +70,9 @@ def choose_parents(maps: np.ndarray) -> Parents:
 def _add_parents(target: np.ndarray, candidates: np.ndarray, price: int, description_length: Lengths) -> list[int]:
     """Which candidates, best first, to make parents of a bit: one after the other, while it saves more than `price` bits.
 
-    target: uint8 (R,), the bit in R sampled places. candidates: uint8 (K, R).
+    Args:
+        target: uint8 (R,), the bit in R sampled places.
+        candidates: uint8 (K, R).
     """
     chosen: list[int] = []
     context = np.zeros(len(target), np.uint8)

@@ -32,8 +32,10 @@ NOT_IN_ALPHABET = re.compile("[^a-z0-9 ]")
 class TextData:
     """Sentences in the alphabet a to z, 0 to 9 and the space, in the order of their source; none is empty or blank.
 
-    name: what to call the data in front of people. source: where it came from, in words.
-    sha256: hash of the text before it was cleaned; of drawn sentences, of the sentences with a line feed after each.
+    Attributes:
+        name: what to call the data in front of people.
+        source: where it came from, in words.
+        sha256: hash of the text before it was cleaned; of drawn sentences, of the sentences with a line feed after each.
     """
 
     sentences: tuple[str, ...]

@@ -131,7 +131,9 @@ def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, 32, 32, 3) and labels uint8 (N,) of a binary file; both are read-only views of `content`.
 
     The file is N records of 3,073 bytes: the label, then the red, the green and the blue values, each row by row.
-    Raises DataError for an empty file, one that does not end with a record, or a label above 9.
+
+    Raises:
+        DataError: the file is empty, does not end with a record, or has a label above 9.
     """
     if not content or len(content) % RECORD_BYTES:
         raise DataError(f"not a file of CIFAR-10 records: {len(content)} bytes, expected a multiple of {RECORD_BYTES}")

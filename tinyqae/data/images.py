@@ -14,9 +14,12 @@ import numpy as np
 class ImageData:
     """Labelled images in a training and a test part; the arrays are made read-only.
 
-    Images are uint8 (N, H, W, C) with 1 channel (grey) or 3 (red, green, blue), labels uint8 (N,).
-    name: what to call the data in front of people. source: where it came from, in words.
-    sha256: hash of the whole content; which layout of it was hashed stands with the function that made the data.
+    Attributes:
+        train_images, test_images: uint8 (N, H, W, C) with 1 channel (grey) or 3 (red, green, blue).
+        train_labels, test_labels: uint8 (N,).
+        name: what to call the data in front of people.
+        source: where it came from, in words.
+        sha256: hash of the whole content; which layout of it was hashed stands with the function that made the data.
     """
 
     train_images: np.ndarray

@@ -33,8 +33,10 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
     skipped. About the part `holdout` of the pictures, drawn with `seed` and at least one, makes the test patches; no
     picture has patches in both parts. One UserWarning says what was done to which pictures and which files were skipped.
 
-    Raises DataError for a folder that is absent or has less than two usable pictures, ValueError for a patch below 1, a
-    holdout not between 0 and 1 or a negative seed, TypeError for a patch or a seed that is not whole.
+    Raises:
+        DataError: the folder is absent or has less than two usable pictures.
+        ValueError: the patch is below 1, the holdout not between 0 and 1, or the seed negative.
+        TypeError: the patch or the seed is not whole.
     """
     patch, seed = operator.index(patch), operator.index(seed)
     if patch < 1 or seed < 0 or not 0 < holdout < 1:

@@ -19,8 +19,11 @@ WINOGRAD_FROM = 2048
 class Conv2dPlan:
     """Scratch space of one convolution, allocated once. It holds no values between calls; every thread needs its own.
 
-    input_shape: (N, H, W, C), where N is the largest batch size. w_shape: (KH, KW, C, F), where KH and KW are odd. dtype: of
-    every array. needs_dx: False for a first layer, whose input needs no gradient.
+    Args:
+        input_shape: (N, H, W, C), where N is the largest batch size.
+        w_shape: (KH, KW, C, F), where KH and KW are odd.
+        dtype: of every array.
+        needs_dx: False for a first layer, whose input needs no gradient.
     """
 
     def __init__(self, input_shape, w_shape, dtype=np.float32, needs_dx=True):

@@ -26,8 +26,10 @@ PACKAGE = __package__.split(".")[0]
 class TrainingStep(train.TrainingStep):
     """See train.TrainingStep; on a GPU, steps of `batch_size` examples run as CUDA graphs.
 
-    graphs: {shapes of a batch: Graph}; empty on the CPU. capturing: set to False to compute eagerly on a GPU as well.
-    sums: on a GPU 0-dimensional arrays, so that reading them is left to the caller.
+    Attributes:
+        graphs: {shapes of a batch: Graph}; empty on the CPU.
+        capturing: set to False to compute eagerly on a GPU as well.
+        sums: on a GPU 0-dimensional arrays, so that reading them is left to the caller.
     """
 
     capturing = True

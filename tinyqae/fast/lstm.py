@@ -33,8 +33,11 @@ from .ops import OneHotScratch, embedding_backward, embedding_forward
 class LSTMPlan:
     """Scratch space of one LSTM, allocated once. It holds no values between calls; every thread needs its own.
 
-    input_shape: (T, N, F), where T and N are the largest number of steps and batch size. units: U. dtype: of every array.
-    tokens: whether the input is tokens in [0, F).
+    Args:
+        input_shape: (T, N, F), where T and N are the largest number of steps and batch size.
+        units: U.
+        dtype: of every array.
+        tokens: whether the input is tokens in [0, F).
     """
 
     def __init__(self, input_shape, units, dtype=np.float32, tokens=False):

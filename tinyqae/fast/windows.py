@@ -29,10 +29,14 @@ class Windows:
 class Im2col(Windows):
     """The windows of a chunk as the rows of a matrix (M, K), K = KH KW C.
 
-    source_shape: (N, H, W, C). kernel: (KH, KW). stride: of the windows. padding: (rows above and below, columns left and
-    right), filled with zeros. filters: F, the channels of the result. with_bias: append a column of ones to the matrix, and
-    the bias to the weights: [w; b], (K + 1, F). Then one matmul adds the bias, and the gradient of the bias is computed with
-    that of the weights.
+    Args:
+        source_shape: (N, H, W, C).
+        kernel: (KH, KW).
+        stride: of the windows.
+        padding: (rows above and below, columns left and right), filled with zeros.
+        filters: F, the channels of the result.
+        with_bias: append a column of ones to the matrix, and the bias to the weights: [w; b], (K + 1, F). Then one matmul
+            adds the bias, and the gradient of the bias is computed with that of the weights.
     """
 
     def __init__(self, source_shape, kernel, stride, padding, filters, dtype, with_bias=False):

@@ -51,14 +51,19 @@ def bit_entropy(bits: np.ndarray) -> np.ndarray:
 
 
 def code_usage(latent: np.ndarray, bits: np.ndarray | None = None) -> dict[str, float]:
-    """How decided the latent is and how well its bits are used, over M items, a dict:
+    """How decided the latent is and how well its bits are used.
+
+    Args:
+        latent: floats (M, N), the values before the threshold.
+        bits: bool (M, N), the code, or None for latent > 1/2.
+
+    Returns:
+        A dict over the M items:
 
         distance_to_bit     mean of min(z, 1 - z), z the latent clipped to [0, 1]. From 0, where thresholding loses nothing,
                             to 1/2; uniform latents have 1/4.
         dead_bits           int, how many of the N bits never change over the M items
         mean_bit_entropy    mean over the N bits of their entropy (`bit_entropy`), in [0, 1]
-
-    latent: floats (M, N), the values before the threshold. bits: bool (M, N), the code, or None for latent > 1/2.
     """
     _check_matrix("latent", latent, np.floating)
     if np.isnan(latent).any():

@@ -98,10 +98,13 @@ def text_compression(sentences: Sequence[str], bits_per_sentence: int) -> dict[s
     at once, each followed by a line feed that is charged to them and not counted as a character. Repeated and sorted
     sentences help them much, and the headers hinder them on a short text.
 
-    sentences: list (or tuple) of str with at least one character in all. Returns a dict: "compression_ratio", 8 times the
-    sentences' bytes in UTF-8 over the bits of all their codes; and "bits_per_character", a dict: "code"; "text", the
-    sentences as they are, in UTF-8; "gzip", "bz2" and "xz" at their highest levels; "zstd" at level 19, where Python has it
-    (3.14) or zstandard is installed.
+    Args:
+        sentences: list (or tuple) of str with at least one character in all.
+
+    Returns:
+        A dict: "compression_ratio", 8 times the sentences' bytes in UTF-8 over the bits of all their codes; and
+        "bits_per_character", a dict: "code"; "text", the sentences as they are, in UTF-8; "gzip", "bz2" and "xz" at their
+        highest levels; "zstd" at level 19, where Python has it (3.14) or zstandard is installed.
     """
     _check_sentences("sentences", sentences)
     characters = sum(map(len, sentences))

@@ -48,7 +48,8 @@ class Autoencoder(Stored):
         """The code of each example, a NumPy array: bool (N, latent_size); with `packed` eight bits in a byte,
         uint8 (N, ceil(latent_size / 8)), first bit highest; float32 (N, latent_size) for the vanilla bottleneck.
 
-        examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1]; or a list of sentences.
+        Args:
+            examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1]; or a list of sentences.
         """
         a = self.latent(examples)
         if self.bottleneck.is_binary:

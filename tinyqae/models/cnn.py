@@ -2,7 +2,7 @@
 import numpy as np
 
 from ..annotations import DType, Shape, Sizes
-from ..arguments import positive_integers, require_images
+from ..arguments import positive_integers, require_levels
 from ..bottlenecks import Bottleneck
 from ..layers import BatchNorm, ConvBlock, Layer, Sequential
 from .images import ImageAutoencoder
@@ -12,13 +12,14 @@ class CNNAutoencoder(ImageAutoencoder):
     """(conv3x3, BN, ReLU, pool) for each width, conv1x1 to the latent map; back by (conv3x3, BN, ReLU), then (upsample,
     conv3x3, BN, ReLU) for each width, and an upsampling conv3x3 to the image, with a sigmoid at the end.
 
-    widths: channels of the encoder's levels, outermost first; each level halves the image.
-    latent_channels: of the latent map, (H / 2^levels, W / 2^levels, latent_channels) numbers or bits.
-    decoder_widths: channels of the decoder's levels, outermost first; the encoder's when None.
-    input_shape: (H, W, C) of the images, H and W divisible by 2^levels.
-    normalize_output: batch norm on the output layer too, as in the report's code.
-    norm_momentum, norm_eps: of every batch norm; Keras has 0.99 and 1e-3.
-    bottleneck, normalize_latent, reconstruction, mean_image, seed, dtype, engine: as in MLPAutoencoder.
+    Args:
+        widths: channels of the encoder's levels, outermost first; each level halves the image.
+        latent_channels: of the latent map, (H / 2^levels, W / 2^levels, latent_channels) numbers or bits.
+        decoder_widths: channels of the decoder's levels, outermost first; the encoder's when None.
+        input_shape: (H, W, C) of the images, H and W divisible by 2^levels.
+        normalize_output: batch norm on the output layer too, as in the report's code.
+        norm_momentum, norm_eps: of every batch norm; Keras has 0.99 and 1e-3.
+        bottleneck, normalize_latent, reconstruction, mean_image, seed, dtype, engine: as in MLPAutoencoder.
     """
 
     inference_batch = 100
@@ -31,12 +32,7 @@ class CNNAutoencoder(ImageAutoencoder):
         widths = positive_integers("widths", widths)
         decoder_widths = widths if decoder_widths is None else positive_integers("decoder_widths", decoder_widths)
         (latent_channels,) = positive_integers("latent_channels", latent_channels)
-        input_shape = require_images(input_shape)
-        if len(widths) != len(decoder_widths):
-            raise ValueError(f"decoder_widths={decoder_widths!r} must have as many levels as widths={widths!r}")
-        height, width, channels = input_shape
-        if height % (factor := 2 ** len(widths)) or width % factor:
-            raise ValueError(f"input_shape={input_shape!r} must have sides divisible by {factor}, for {len(widths)} levels")
+        *_, channels = require_levels(input_shape, widths, decoder_widths)
         self.widths, self.decoder_widths, self.latent_channels = widths, decoder_widths, latent_channels
         self.normalize_latent, self.normalize_output = normalize_latent, normalize_output
         self.norm_momentum, self.norm_eps = norm_momentum, norm_eps

@@ -11,15 +11,17 @@ from .images import ImageAutoencoder
 class MLPAutoencoder(ImageAutoencoder):
     """pixels -> hidden... -> latent -> ...hidden -> pixels, ReLU between dense layers, sigmoid at the end.
 
-    bottleneck: an object of tinyqae.bottlenecks, such as Commit(weight=0.1).
-    hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
-        50 or (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
-    input_shape: (H, W, C) of the images.
-    normalize_hidden: batch norm before each ReLU, without which the bits of deep encoders die.
-    normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
-        threshold and none can drift to one side and die; its learned scale lets the losses drive the values apart.
-    reconstruction: "bce" (binary cross-entropy, as in the report) or "mse". mean_image: see ImageAutoencoder.
-    seed: of the initial weights. dtype: float32, or float64 for gradient checks. engine: see tinyqae.engine.
+    Args:
+        bottleneck: an object of tinyqae.bottlenecks, such as Commit(weight=0.1).
+        hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
+            50 or (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
+        input_shape: (H, W, C) of the images.
+        normalize_hidden: batch norm before each ReLU, without which the bits of deep encoders die.
+        normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
+            threshold and none can drift to one side and die; its learned scale lets the losses drive the values apart.
+        reconstruction: "bce" (binary cross-entropy, as in the report) or "mse".
+        seed, dtype: of the initial weights; float32, or float64 for gradient checks.
+        mean_image, engine: see ImageAutoencoder and tinyqae.engine.
     """
 
     def __init__(self, bottleneck: Bottleneck, hidden: Sizes = (50,), input_shape: Shape = (28, 28, 1), *,

@@ -22,17 +22,19 @@ class Seq2SeqAutoencoder(Autoencoder):
     In training the decoder is given the sentence itself, one step late (teacher forcing), and the loss is the mean
     cross-entropy of all characters and of the end token. In use it is given what it wrote.
 
-    hidden: the code of a sentence has 2 hidden values or bits, half of them for each of the two states.
-    units: of each LSTM; None: hidden, and the code is the decoder's initial state. Another number takes dense_states, and
-        a dense layer behind the bottleneck as well.
-    dense_states: a dense layer on each of the two states before the bottleneck.
-    code_every_step: the decoder sees the code, through a dense layer, as a bias of its gates at every step.
-    reverse: the encoder reads from the end: what is written first was read last (Sutskever et al. 2014, arXiv:1409.3215).
-    splice: the share of an epoch's training sentences that are replaced by the head of one and the tail of another
-        (tinyqae.data.splice_sentences), against memorizing.
-    pad_to: None, or the length to which sentences are filled up with spaces, which count as characters (see tokenize).
-    max_length: the most characters that decode writes. beam: its default beam width; 1 is greedy.
-    bottleneck, normalize_latent, seed, dtype, engine: as in MLPAutoencoder.
+    Args:
+        hidden: the code of a sentence has 2 hidden values or bits, half of them for each of the two states.
+        units: of each LSTM; None: hidden, and the code is the decoder's initial state. Another number takes dense_states,
+            and a dense layer behind the bottleneck as well.
+        dense_states: a dense layer on each of the two states before the bottleneck.
+        code_every_step: the decoder sees the code, through a dense layer, as a bias of its gates at every step.
+        reverse: the encoder reads from the end: what is written first was read last (Sutskever 2014, arXiv:1409.3215).
+        splice: the share of an epoch's training sentences that are replaced by the head of one and the tail of another
+            (tinyqae.data.splice_sentences), against memorizing.
+        pad_to: None, or the length to which sentences are filled up with spaces, which count as characters (see tokenize).
+        max_length: the most characters that decode writes.
+        beam: the default beam width of decode; 1 is greedy.
+        bottleneck, normalize_latent, seed, dtype, engine: as in MLPAutoencoder.
     """
 
     def __init__(self, bottleneck: Bottleneck, hidden: int = 64, *, units: int | None = None, dense_states: bool = True,
@@ -133,8 +135,8 @@ class Seq2SeqAutoencoder(Autoencoder):
     def decode(self, code: np.ndarray, beam: int | None = None) -> list[str]:
         """The sentences, a list of str, from what encode gave: bits, packed bits, or any code values of the bottleneck.
 
-        beam: the beam width: 1 writes the most likely next character each time (greedy), a larger number keeps that many
-        candidates and returns the most likely one, at as many times the cost; None takes the model's own `beam`.
+        Args:
+            beam: how many candidates beam search keeps for a code, 1 is greedy; None: the model's own `beam`.
         """
         return to_sentences(self.decode_tokens(code, beam))
 

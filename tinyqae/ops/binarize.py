@@ -26,8 +26,5 @@ def binarize(a: Array) -> Array:
 
 
 def straight_through(db: Array, a: Array | None = None, window: float | None = None) -> Array:
-    """The gradient of the surrogate: da = db; with a window, db where |a - 1/2| <= window and 0 elsewhere.
-
-    db and a have one shape; a is needed for the window only.
-    """
+    """The surrogate's gradient: da = db, of any shape; with a window, db where |a - 1/2| <= window and 0 elsewhere."""
     return db if a is None or window is None else db * (backend.xp.abs(a - 0.5) <= window)

@@ -4,10 +4,7 @@ from ..annotations import Array
 
 
 def embedding_forward(tokens: Array, w: Array) -> Array:
-    """y = w[tokens], which is onehot(tokens) w: sum_v 1[v = token] w_v = w_token.
-
-    tokens: integers in [0, V), any shape S; w (V, M) -> y (*S, M).
-    """
+    """y = w[tokens], which is onehot(tokens) w. tokens: integers in [0, V), any shape S; w (V, M) -> y (*S, M)."""
     return w[tokens]
 
 
