@@ -53,7 +53,7 @@ def test_no_generated_section_is_empty():
     marked = re.compile(r"<!-- ([\w-]+) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
     sections = {name: text for page in PAGES for name, text in marked.findall(page.read_text(encoding="utf-8"))}
     assert set(sections) == {"claims", "table1", "table2", "table3", "bottlenecks", "rate-distortion", "speed-mlp",
-                             "speed-cnn", "speed-lstm", "example-output", "comparison"}
+                             "speed-cnn", "speed-lstm", "example-output", "comparison", "baselines", "where-baselines-win"}
     assert [name for name, text in sections.items() if not text.strip()] == []
 
 

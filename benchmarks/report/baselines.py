@@ -1,6 +1,6 @@
 """What a critic would try first, at the same bits: vector quantization of digits, the nearest training sentence.
 
-    python -m benchmarks.report.baselines     half an hour on two cores; writes benchmarks/results/baselines.json and .md
+    python -m benchmarks.report.baselines     ten minutes on one core; writes benchmarks/results/baselines.json and .md
 
 MNIST: the index of the nearest of 2^bits centroids of k-means on the training images, and greedy residual vector
 quantization (Gersho and Gray, Vector Quantization and Signal Compression, section 12.11): each stage quantizes what the

@@ -64,6 +64,11 @@ def example_output():
     return "\n".join("    " + line for line in printed.splitlines())
 
 
+def beside_baselines(section):
+    """A section about the baselines."""
+    return section(readme_tables.Results(), json.loads((RESULTS / "baselines.json").read_text()))
+
+
 def of_the_report(section, *arguments):
     """A section about the report's tables."""
     return section(readme_tables.Results(), *arguments)
@@ -74,10 +79,12 @@ OF_THE_REPORT = {"table1": (readme_tables.image_table, 1), "table2": (readme_tab
                  "claims": (readme_tables.claims,)}
 SECTIONS = {**{name: functools.partial(of_the_report, *section) for name, section in OF_THE_REPORT.items()},
             "speed-mlp": functools.partial(speed, "mlp"), "speed-cnn": functools.partial(speed, "cnn"),
-            "speed-lstm": functools.partial(speed, "lstm"), "rate-distortion": rate_distortion}
+            "speed-lstm": functools.partial(speed, "lstm"), "rate-distortion": rate_distortion,
+            "baselines": functools.partial(beside_baselines, readme_tables.baselines)}
 
 if __name__ == "__main__":
     for name, make in SECTIONS.items():
         update(RESULTS / "README.md", name, make())
+    update(ROOT / "README.md", "where-baselines-win", beside_baselines(readme_tables.where_baselines_win))
     if "--no-example" not in sys.argv:
         update(ROOT / "README.md", "example-output", example_output())

@@ -7,7 +7,7 @@ from pathlib import Path
 from .claims import FAILS, HOLDS, NAMES, OWN_METRIC_ONLY, UNDECIDED
 from .misses import NOT_EXPLAINED, counted
 from .ranking import gain, rankings, words
-from .rows import ALL_IMAGES, plus_minus
+from .rows import ALL_IMAGES, plus_minus, summary
 from .run import TABLES
 
 REPORT = Path(__file__).resolve().parents[1] / "results" / "report"
@@ -138,6 +138,56 @@ def _place(place):
     if place is None:
         return ""
     return plus_minus(place.figure[:2]) + (f" ({gain(place)})" if gain(place) else "")
+
+
+def rivals(results, baselines):
+    """Each baseline with our rows beside it: [(baseline, its mean, its cell, [(label, bits, mean, cell)], whether more is
+    better)]. MNIST's are at as many bits; those of sentences, which have no such code of ours, stand beside all sizes.
+    """
+    images, texts = results.rows(1, "default"), results.rows(3, "default")
+    found = []
+    for method, bits in dict.fromkeys((row["method"], row["bits"]) for row in baselines["rows"]):
+        same = [row for row in baselines["rows"] if (row["method"], row["bits"]) == (method, bits)]
+        figure = summary(same, "value")
+        if same[0]["unit"] == "dB":
+            ours = [(label, images[label]["held_out"]["psnr"]) for label in (f"commit {bits}", f"commit 256,{bits}")]
+        else:
+            split = ", random split" if "random" in method else ""
+            ours = [(label, texts[label]["test"]["levenshtein"])
+                    for label in (f"commit {size}{split}" for size in TABLES[3].sizes)]
+        rows = images | texts
+        found.append((same[0], figure[0], plus_minus(figure),
+                      [(label, rows[label]["bits"], value[0], plus_minus(value)) for label, value in ours],
+                      same[0]["unit"] == "dB"))
+    return found
+
+
+def baselines(results, content):
+    """What one would try first at as many bits. content: of baselines.json."""
+    lines = ["| data | bits | baseline | held-out | commit (bits): held-out |", "| --- | --- | --- | --- | --- |"]
+    for baseline, _, cell, ours, _ in rivals(results, content):
+        beside = "; ".join(f"{label.split(', ')[0].removeprefix('commit ')} ({bits}): {value}"
+                           for label, bits, _, value in ours)
+        lines.append(f"| {baseline['data']} | {baseline['bits']} | {baseline['method']} | {cell} {baseline['unit']} "
+                     f"| {beside} |")
+    return "\n".join([
+        *lines, "", "PSNR in dB (more is better) or edits in characters (fewer is better), means ± standard deviations over "
+        f"seeds; commit by recipe `default`, with and without a hidden layer of 256 units. `{content['command']}`, "
+        f"{content['date']}, seeds 0 to {content['seeds'] - 1}; [what each stores](baselines.md)."])
+
+
+def where_baselines_win(results, content):
+    """The baselines that are ahead of commit, in a sentence each."""
+    said = []
+    for baseline, mean, cell, ours, more in rivals(results, content):
+        behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
+        if behind:
+            beside = " and ".join(
+                f"{value} ({label.split(', ')[0]}" + (")" if bits == baseline["bits"] else f", {bits} bits)")
+                for label, bits, value in behind)
+            said.append(f"{baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, against {beside}")
+    return "Simple baselines are ahead of commit in places: " + "; ".join(said) + "." if said else (
+        "Commit is ahead of every baseline.")
 
 
 def claims(results):
