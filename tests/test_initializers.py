@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from tinyqae.initializers import filled, glorot, orthogonal
+from tinyqae.initializers import at_most, filled, glorot, orthogonal
 
 
 @pytest.mark.parametrize(("shape", "fan_in", "fan_out"), [((100, 300), 100, 300), ((3, 3, 20, 30), 180, 270)])
@@ -38,3 +38,14 @@ def test_the_same_generator_gives_the_same_values():
     for draw in (lambda random: glorot(random, (4, 3), 4, 3), lambda random: orthogonal(random, 3, 4)):
         np.testing.assert_array_equal(draw(np.random.default_rng(1)), draw(np.random.default_rng(1)))
         assert not np.array_equal(draw(np.random.default_rng(1)), draw(np.random.default_rng(2)))
+
+
+@pytest.mark.parametrize("draw", [lambda random, n: glorot(random, (n, n), n, n), lambda random, n: filled(random, 0, n * n),
+                                  lambda random, n: orthogonal(random, n, n)], ids=["glorot", "filled", "orthogonal"])
+def test_more_than_there_is_room_for_is_refused_before_memory_is_taken(draw):
+    with pytest.raises(MemoryError, match="room for"):
+        draw(np.random.default_rng(0), 1 << 30)
+    with at_most(8), pytest.raises(MemoryError, match="an array of 9 parameters where there is room for 4"):
+        draw(np.random.default_rng(0), 2)
+        draw(np.random.default_rng(0), 3)
+    draw(np.random.default_rng(0), 3)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # They import this module.
 
 META = "meta.json"
 SECONDS_UNTIL_STALE = 600
+MOST_SHRUNK = 64
+"""No file of weights unpacks to more times its size, which those do that were made to fill memory."""
 # Read once, while the process has one thread: to read it means to set it.
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -110,6 +112,9 @@ def read_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         # Opened here, since np.load leaves a damaged file open.
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            unpacked, size = sum(entry.file_size for entry in file.zip.infolist()), os.path.getsize(path)
+            if unpacked > MOST_SHRUNK * size + (1 << 20):
+                raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}")
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(META).tobytes())
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds of exception on damaged bytes

@@ -1,19 +1,48 @@
 """Initial values of parameters, as NumPy arrays drawn from a NumPy generator."""
+import contextlib
 import math
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import numpy as np
 
 from .annotations import Shape
 
+# A parameter is drawn as float64, and takes as much as float32 with its gradient.
+_room_in_memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8 if hasattr(os, "sysconf") else math.inf
+_left: ContextVar[int | None] = ContextVar("how many parameters may still be drawn", default=None)
+
+
+@contextlib.contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """MemoryError inside where more than `count` parameters are drawn in all, before memory is taken for them."""
+    token = _left.set(count)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _require_room(count: int) -> None:
+    left = _left.get()
+    room = _room_in_memory if left is None else left
+    if count > room:
+        raise MemoryError(f"its sizes ask for an array of {count:,} parameters where there is room for {room:,}")
+    if left is not None:
+        _left.set(left - count)
+
 
 def glorot(random: np.random.Generator, shape: Shape, fan_in: int, fan_out: int) -> np.ndarray:
     """Uniform in +-sqrt(6 / (fan_in + fan_out)), which keeps the variance of signals and gradients (Glorot and Bengio)."""
+    _require_room(math.prod(shape))
     limit = math.sqrt(6 / (fan_in + fan_out))
     return random.uniform(-limit, limit, shape)
 
 
 def filled(random: np.random.Generator, value: float, n: int) -> np.ndarray:
     """n equal numbers. They are drawn all the same: a seed means the same weights as when biases were drawn."""
+    _require_room(n)
     return random.uniform(value, value, n)
 
 
@@ -21,6 +50,7 @@ def orthogonal(random: np.random.Generator, rows: int, columns: int) -> np.ndarr
     """A random matrix (rows, columns), rows <= columns, with orthonormal rows: it neither stretches nor shrinks what it
     multiplies from the left. Saxe, McClelland and Ganguli 2014, arXiv:1312.6120.
     """
+    _require_room(rows * columns)
     q, r = np.linalg.qr(random.standard_normal((columns, rows)))
     # The signs make the draw uniform over all such matrices (Mezzadri 2007, arXiv:math-ph/0609050).
     return np.ascontiguousarray((q * np.sign(np.diag(r))).T)

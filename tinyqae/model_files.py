@@ -11,6 +11,7 @@ from .annotations import Array, FilePath
 from .bottlenecks import KINDS, Bottleneck, make_bottleneck
 from .checkpoint import CheckpointError, read_arrays, write_arrays
 from .engine import Reference, choose
+from .initializers import at_most
 from .layers import Layer
 
 if TYPE_CHECKING:  # It imports this module.
@@ -142,9 +143,10 @@ def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     try:
         constants = {name.removeprefix("constant."): array for name, array in arrays.items()
                      if name.startswith("constant.")}
-        model = Stored.registry[meta["model"]](make_bottleneck(**meta["bottleneck"]), engine=engine, **constants,
-                                               **meta["config"])
-    except (TypeError, ValueError, KeyError) as error:
+        with at_most(arrays["parameters"].size):  # Sizes that do not belong to the file could be of any amount.
+            model = Stored.registry[meta["model"]](make_bottleneck(**meta["bottleneck"]), engine=engine, **constants,
+                                                   **meta["config"])
+    except (TypeError, ValueError, KeyError, MemoryError) as error:
         raise CheckpointError(f"{path} does not describe a model that this version can build: {error}") from error
     model.restore(arrays)
     return model

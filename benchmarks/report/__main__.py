@@ -29,22 +29,23 @@ from .run import TABLES, reproduce
 
 WHAT = {"table1": (1,), "table2": (2,), "table3": (3,), "figures": tuple(TABLES), "all": tuple(TABLES)}
 MISSING_SHOWN = 10
+MOST_SEEDS = 1000
 
 
 def seeds(text):
     """An argparse type: "0-4" or "0,1,2" -> (0, 1, 2, 3, 4) or (0, 1, 2)."""
     found = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,1,2")
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
+        if not match or not 0 <= int(match[2] or match[1]) - int(match[1]) < MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"{text!r} is not like 0-4 or 0,1,2, of at most {MOST_SEEDS} seeds")
         found += range(int(match[1]), int(match[2] or match[1]) + 1)
     return tuple(dict.fromkeys(found))
 
 
 def shard(text):
     """An argparse type: "2/3" -> (2, 3)."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not like 1/3, 2/3 or 3/3")
     return int(match[1]), int(match[2])

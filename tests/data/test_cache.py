@@ -1,4 +1,5 @@
 """The data directory, downloads from a server on this machine, one mirror after the other, writes to a full disk."""
+import contextlib
 import errno
 import hashlib
 import http.server
@@ -46,6 +47,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start:][:self.server.cut])
+        if self.path == "/slow":
+            self.send_drops()
+
+    def send_drops(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b"d")
+                time.sleep(0.02)
 
     def log_message(self, *_):
         pass
@@ -75,7 +84,7 @@ def silent(monkeypatch):
 
 
 def fetch(server, directory: Path) -> bytes:
-    return cache.download(server.url, directory, SHA256, progress=False)
+    return cache.download(server.url, directory, SHA256, progress=False, most_bytes=1 << 20)
 
 
 def names(directory: Path) -> list[str]:
@@ -131,6 +140,23 @@ def test_interrupted_download_restarts_where_the_server_cannot_continue(server, 
     assert names(tmp_path) == []
 
 
+def test_a_server_that_never_ends_fills_no_disk(server, tmp_path):
+    server.files["/file"] = CONTENT * 3
+    with pytest.raises(DataError, match=f"^file has more than {1 << 20:,} bytes there$"):
+        fetch(server, tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_a_server_that_is_too_slow_is_left_and_what_it_sent_is_kept(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "SECONDS_WITHOUT_DATA", 0.3)
+    server.files["/slow"], server.cut = CONTENT, 0
+    started = time.perf_counter()
+    with pytest.raises(DataError, match=r"^too slow: \d+ bytes of slow in \d+ s$"):
+        cache.download(f"{server.base}/slow", tmp_path, SHA256, progress=False, most_bytes=1 << 20)
+    assert time.perf_counter() - started < 5
+    assert names(tmp_path) == ["slow.part"]
+
+
 def test_damaged_beginning_restarts_from_zero(server, tmp_path):
     (tmp_path / "file.part").write_bytes(b"damaged")
     assert fetch(server, tmp_path) == CONTENT
@@ -145,7 +171,7 @@ def test_complete_part_needs_no_more_bytes(server, tmp_path):
 
 def test_without_a_known_hash_nothing_is_resumed(server, tmp_path):
     (tmp_path / "file.part").write_bytes(b"yesterday")
-    assert cache.download(server.url, tmp_path, None, progress=False) == CONTENT
+    assert cache.download(server.url, tmp_path, None, progress=False, most_bytes=1 << 20) == CONTENT
     assert server.requests == [("/file", None)]
 
 
@@ -175,7 +201,7 @@ def test_a_proxy_from_the_environment_is_used(server, monkeypatch, tmp_path):
     monkeypatch.delenv("no_proxy")
     monkeypatch.setenv("http_proxy", server.base)
     server.files["http://nowhere.invalid/file"] = CONTENT
-    assert cache.download("http://nowhere.invalid/file", tmp_path, SHA256, progress=False) == CONTENT
+    assert cache.download("http://nowhere.invalid/file", tmp_path, SHA256, progress=False, most_bytes=1 << 20) == CONTENT
     assert server.requests == [("http://nowhere.invalid/file", None)]
 
 
@@ -191,10 +217,10 @@ def test_download_on_full_disk_is_one_clear_error(server, monkeypatch, tmp_path)
 
 
 def test_progress_bar_on_a_terminal_only(server, tmp_path, monkeypatch, capsys):
-    cache.download(server.url, tmp_path, SHA256, progress=True)
+    cache.download(server.url, tmp_path, SHA256, progress=True, most_bytes=1 << 20)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    cache.download(server.url, tmp_path, SHA256, progress=True)
+    cache.download(server.url, tmp_path, SHA256, progress=True, most_bytes=1 << 20)
     assert "file: 100%" in capsys.readouterr().err
 
 
@@ -203,7 +229,10 @@ def test_progress_bar_on_a_terminal_only(server, tmp_path, monkeypatch, capsys):
 
 def bring(url: str, directory: Path):
     """What brings "file" from the last part of an address."""
-    return lambda missing: [(name, cache.download(url, directory, SHA256, progress=False)) for name in missing]
+    def brought(missing):
+        return [(name, cache.download(url, directory, SHA256, progress=False, most_bytes=1 << 20)) for name in missing]
+
+    return brought
 
 
 def load(directory: Path, sources, download=True, progress=False, check=lambda path, content: content):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from allocations import most_memory
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -255,7 +256,8 @@ def test_altered_content_is_refused(small, tmp_path, packed):
     assert path.read_bytes() == stored
 
 
-@pytest.mark.parametrize("kind", ["cut in the middle", "cut at the end", "not gzip", "broken inside", "empty"])
+@pytest.mark.parametrize("kind", ["cut in the middle", "cut at the end", "not gzip", "broken inside", "empty",
+                                  "much when unpacked"])
 def test_file_that_cannot_be_unpacked_is_refused(small, tmp_path, kind):
     whole = small.packed[0]
     stored = {
@@ -264,11 +266,12 @@ def test_file_that_cannot_be_unpacked_is_refused(small, tmp_path, kind):
         "not gzip": b"<html>please log in</html>",
         "broken inside": whole[:10] + b"\xff" * 20 + whole[30:],
         "empty": b"",
+        "much when unpacked": gzip.compress(bytes(1 << 28)),
     }[kind]
     small.store(tmp_path, skip=(0,))
     path = tmp_path / "mnist" / f"{small.files[0].name}.gz"
     path.write_bytes(stored)
-    with pytest.raises(DataError) as caught:
+    with most_memory(1 << 27), pytest.raises(DataError) as caught:
         load_mnist(tmp_path)
     for part in (str(path), "truncated or not MNIST's file", small.files[0].content_sha256, "Delete it"):
         assert part in str(caught.value)

@@ -1,4 +1,5 @@
-"""How much memory a step takes that should need none."""
+"""How much memory something takes."""
+import contextlib
 import tracemalloc
 
 import numpy as np
@@ -16,3 +17,14 @@ def peak_of_second_call(step):
     finally:
         tracemalloc.stop()
         np.setbufsize(buffer)
+
+
+@contextlib.contextmanager
+def most_memory(limit):
+    """Fails where the block takes more bytes."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()

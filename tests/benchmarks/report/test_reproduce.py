@@ -242,7 +242,8 @@ def test_seeds_and_shards_as_they_are_typed():
     assert command.seeds("0-4") == (0, 1, 2, 3, 4)
     assert command.seeds("3,1,3-4") == (3, 1, 4)
     assert command.shard("2/3") == (2, 3)
-    for parse, text in ((command.seeds, "4-0"), (command.seeds, "a"), (command.shard, "3/2"), (command.shard, "0/2")):
+    for parse, text in ((command.seeds, "4-0"), (command.seeds, "a"), (command.seeds, "0-2000000"),
+                        (command.shard, "3/2"), (command.shard, "0/2")):
         with pytest.raises(Exception, match=re.escape(repr(text))):
             parse(text)
 
