@@ -302,9 +302,9 @@ class WithOwnLayers(ImageAutoencoder):
     """Layers that have a fast version, such that only the reference has, and a user's own."""
 
     def __init__(self, bottleneck, input_shape=SHAPE, *, seed=0, dtype=np.float32, engine=None):
-        self._build(Sequential(Conv2d(2), MaxPool2d(), Scale(), ConvBlock(2)), bottleneck,
-                    Sequential(Upsample2d(), Tanh(), Scale(), Conv2d(1)), input_shape=input_shape, reconstruction="bce",
-                    mean_image=None, seed=seed, dtype=dtype, engine=engine)
+        self.build(Sequential(Conv2d(2), MaxPool2d(), Scale(), ConvBlock(2)), bottleneck,
+                   Sequential(Upsample2d(), Tanh(), Scale(), Conv2d(1)), input_shape=input_shape, seed=seed, dtype=dtype,
+                   engine=engine)
 
     def config(self):
         return {"input_shape": list(self.input_shape), "dtype": self.dtype.name}
@@ -475,8 +475,8 @@ class WithOwnDense(ImageAutoencoder):
     """A small model for the stand-in of a GPU, which computes little."""
 
     def __init__(self, bottleneck, *, engine=None):
-        self._build(Sequential(Dense(3)), bottleneck, Sequential(OwnDense(16)), input_shape=SHAPE, reconstruction="bce",
-                    mean_image=None, seed=0, dtype=np.float32, engine=engine, flatten=True)
+        self.build(Sequential(Dense(3)), bottleneck, Sequential(OwnDense(16)), input_shape=SHAPE, flatten=True,
+                   engine=engine)
 
 @pytest.mark.parametrize(("make", "make_optimizer"), [
     (lambda: MODELS["mlp"](engine="fast"), lambda: SignDescent(1e-3)), (lambda: MODELS["mlp"](engine="fast"), DecayingSGD),

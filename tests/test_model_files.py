@@ -1,11 +1,84 @@
-"""Model files that somebody made to do harm: sizes that are not the file's, and descriptions of wrong types."""
+"""Model files: which class one is loaded as, ours never as a user's and a user's never as ours or as another's; and files
+that somebody made to do harm, with sizes that are not the file's, or descriptions of wrong types.
+"""
+import copy
+import types
+
 import numpy as np
 import pytest
 from allocations import most_memory
 
-from tinyqae import CNNAutoencoder, Commit, MLPAutoencoder, Seq2SeqAutoencoder, load
+import tinyqae
+from tinyqae import Adam, CNNAutoencoder, Commit, MLPAutoencoder, Seq2SeqAutoencoder, fit, load
 from tinyqae.checkpoint import write_arrays
 from tinyqae.errors import CheckpointError
+from tinyqae.model_files import Stored
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    monkeypatch.setattr(Stored, "registry", dict(Stored.registry))
+    return Stored.registry
+
+
+def own_class(module, parent=MLPAutoencoder):
+    """A user's class with the name of one of ours, in a module of this name."""
+    return types.new_class("MLPAutoencoder", (parent,), exec_body=lambda body: body.update(__module__=module))
+
+
+def test_a_users_class_of_a_known_name_does_not_take_over_its_files(tmp_path):
+    MLPAutoencoder(Commit(), 3, (4, 4, 1)).save(tmp_path / "ours.npz")
+    own = own_class("somebodys")
+    own(Commit(), 3, (4, 4, 1)).save(tmp_path / "own.npz")
+    assert type(load(tmp_path / "ours.npz")) is MLPAutoencoder
+    assert type(load(tmp_path / "own.npz")) is own
+    assert type(copy.deepcopy(own(Commit(), 3, (4, 4, 1)))) is own
+
+
+def test_an_unknown_class_is_named(tmp_path, registry):
+    own_class("somebodys")(Commit(), 3, (4, 4, 1)).save(tmp_path / "own.npz")
+    del registry["somebodys.MLPAutoencoder"]
+    with pytest.raises(CheckpointError, match="own.npz is a model of the class somebodys.MLPAutoencoder, which is not"):
+        load(tmp_path / "own.npz")
+
+
+def test_a_class_is_found_where_its_module_has_another_name_unless_two_have_its_name(tmp_path, registry):
+    own_class("__main__")(Commit(), 3, (4, 4, 1)).save(tmp_path / "own.npz")
+    del registry["__main__.MLPAutoencoder"]
+    imported = own_class("train")
+    assert type(load(tmp_path / "own.npz")) is imported
+    own_class("others")
+    with pytest.raises(CheckpointError, match="__main__.MLPAutoencoder, which is not defined here"):
+        load(tmp_path / "own.npz")
+
+
+def test_a_users_class_does_not_resume_a_run_of_ours(tmp_path):
+    arguments = {"epochs": 1, "batch_size": 10, "checkpoint": tmp_path / "c.npz", "progress": False}
+    fit(MLPAutoencoder(Commit(), 3, (4, 4, 1)), IMAGES, Adam(), **arguments)
+    with pytest.raises(CheckpointError, match="belongs to another run: its model is 'MLPAutoencoder'"):
+        fit(own_class("somebodys")(Commit(), 3, (4, 4, 1)), IMAGES, Adam(), resume=True, **arguments)
+
+
+def test_a_users_change_of_a_known_bottleneck_is_not_loaded_as_the_known_one(tmp_path, engine):
+    class Shifted(Commit):
+        def latent(self, h):
+            return super().latent(h + 1)
+
+    MLPAutoencoder(Shifted(), 3, (4, 4, 1)).save(tmp_path / "own.npz")
+    with pytest.raises(CheckpointError, match="quantizer 'own Shifted' is unknown"):
+        load(tmp_path / "own.npz")
+
+
+def test_an_argument_that_is_not_kept_is_named(tmp_path):
+    class Forgetful(tinyqae.ImageAutoencoder):
+        def __init__(self, bottleneck, bits=3, *, engine=None):
+            self.build(tinyqae.layers.Sequential(tinyqae.layers.Dense(bits)), bottleneck,
+                       tinyqae.layers.Sequential(tinyqae.layers.Dense(16)), input_shape=(4, 4, 1), flatten=True)
+
+    with pytest.raises(TypeError, match="Forgetful has no attribute bits; to be saved or copied, a model keeps its"):
+        Forgetful(Commit()).save(tmp_path / "own.npz")
 
 
 def small_models():

@@ -11,13 +11,13 @@ from .data import (
            synthetic_sentences,
            synthetic_shapes,
 )
-from .models import Autoencoder, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, load
+from .models import Autoencoder, CNNAutoencoder, ImageAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, load
 from .optim import SGD, Adam, RMSprop
 from .schedules import constant, cosine
 from .train import fit
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "Adam", "Array", "Autoencoder", "Bottleneck", "CNNAutoencoder", "Commit", "Fence", "MLPAutoencoder",
-           "Naive", "RMSprop", "Seq2SeqAutoencoder", "Vanilla", "backend", "constant", "cosine", "fit", "load", "load_anki",
-           "load_cifar10", "load_mnist", "make_bottleneck", "split_sentences", "synthetic_digits", "synthetic_sentences",
-           "synthetic_shapes"]
+__all__ = ["SGD", "Adam", "Array", "Autoencoder", "Bottleneck", "CNNAutoencoder", "Commit", "Fence", "ImageAutoencoder",
+           "MLPAutoencoder", "Naive", "RMSprop", "Seq2SeqAutoencoder", "Vanilla", "backend", "constant", "cosine", "fit",
+           "load", "load_anki", "load_cifar10", "load_mnist", "make_bottleneck", "split_sentences", "synthetic_digits",
+           "synthetic_sentences", "synthetic_shapes"]

@@ -131,7 +131,7 @@ def describe(model: "Autoencoder", optimizer: "Optimizer", schedule: "str | Sche
     """What a run depends on, as plain data by name: what the files of `write_training` are told apart by."""
     # A function's str() holds its address, which no other process has.
     name = schedule if isinstance(schedule, str) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
-    return {"model": type(model).__name__, "config": model.config(), "bottleneck": repr(model.bottleneck),
+    return {"model": model.class_name(), "config": model.config(), "bottleneck": repr(model.bottleneck),
             "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": name, **settings, **environment(model.engine),
             "checksum of the examples": checksum}
 

@@ -29,7 +29,13 @@ class Stored:
     latent_size: int  # The number of values (or bits) of a code.
 
     def __init_subclass__(cls) -> None:
-        Stored.registry[cls.__name__] = cls
+        Stored.registry[cls.class_name()] = cls
+
+    @classmethod
+    def class_name(cls) -> str:
+        """What files call this class: ours by its name; a user's with its module, so that it never stands for ours."""
+        ours = cls.__module__.partition(".")[0] == __package__
+        return cls.__name__ if ours else f"{cls.__module__}.{cls.__name__}"
 
     def constants(self) -> dict[str, np.ndarray]:
         """The constructor's arguments that are arrays, by name, for saving."""
@@ -39,12 +45,17 @@ class Stored:
         """The constructor's arguments, as plain data; each is an attribute of the same name. Not among them: the bottleneck,
         the engine, the seed, and arrays, which are in `constants`.
         """
-        names = signature(type(self)).parameters.keys() - {"bottleneck", "engine", "seed", "mean_image"}
-        return {name: _plain(getattr(self, name)) for name in sorted(names)}
+        names = sorted(signature(type(self)).parameters.keys() - {"bottleneck", "engine", "seed", "mean_image"})
+        missing = [name for name in names if not hasattr(self, name)]
+        if missing:
+            raise TypeError(f"{type(self).__name__} has no attribute {missing[0]}; to be saved or copied, a model keeps its "
+                            "constructor's arguments as attributes of the same names")
+        return {name: _plain(getattr(self, name)) for name in names}
 
     def summary(self) -> str:
         """The layers with their output shapes and numbers of parameters, the bottleneck and the size of a code, as text."""
-        rows = [(type(layer).__name__, " x ".join(map(str, layer.output_shape)),
+        # The fast engine wraps a layer of which it has no version.
+        rows = [(type(getattr(layer, "layer", layer)).__name__, " x ".join(map(str, layer.output_shape)),
                  sum(array.size for array in layer.params.values())) for layer in self.layers]
         lines = [f"{name:14} {shape:>16} {size:>12,}" for name, shape, size in rows]
         unit = "bits" if self.bottleneck.is_binary else "numbers"
@@ -95,11 +106,10 @@ class Stored:
 
     def __reduce__(self) -> tuple:
         """Copies and pickles are models of their own, built anew with these weights."""
-        kind = KINDS.get(self.bottleneck.kind or "")
         # A user's own bottleneck is copied as it is; ours without the fast engine's buffers.
         bottleneck = self.bottleneck
-        if kind is not None and type(bottleneck) in (kind, type(self.engine.build(kind()))):
-            bottleneck = kind(**self.bottleneck.config())
+        if self._has_known_bottleneck():
+            bottleneck = KINDS[bottleneck.kind](**self.bottleneck.config())
             vars(bottleneck).update({name: vars(self.bottleneck)[name] for name in vars(bottleneck)})
         arguments = {"bottleneck": bottleneck, "engine": self.engine.name, **self.constants(), **self.config()}
         return _rebuilt, (type(self), arguments, self.state_arrays())
@@ -108,9 +118,16 @@ class Stored:
         """What `save` writes: (arrays by name, description)."""
         require_finite(self.state_arrays())
         arrays = self.state_arrays() | {f"constant.{name}": array for name, array in self.constants().items()}
-        bottleneck = {"kind": self.bottleneck.kind, **self.bottleneck.config()}
-        return arrays, {"format": "tinyqae model", "version": 1, "model": type(self).__name__, "config": self.config(),
-                        "bottleneck": bottleneck}
+        kind = self.bottleneck.kind
+        if kind in KINDS and not self._has_known_bottleneck():  # A user's change of one of ours must not be read as ours.
+            kind = f"own {type(self.bottleneck).__name__}"
+        return arrays, {"format": "tinyqae model", "version": 1, "model": self.class_name(), "config": self.config(),
+                        "bottleneck": {"kind": kind, **self.bottleneck.config()}}
+
+    def _has_known_bottleneck(self) -> bool:
+        """Whether it is one of KINDS itself, in either engine's version, not a user's subclass."""
+        kind = KINDS.get(self.bottleneck.kind)
+        return kind is not None and type(self.bottleneck) in (kind, type(self.engine.build(kind())))
 
 
 def require_finite(arrays: Mapping[str, np.ndarray]) -> None:
@@ -131,21 +148,35 @@ def _rebuilt(model_class: type[Any], arguments: dict[str, Any], arrays: Mapping[
     return model
 
 
+def _class_of(name: str) -> type[Any] | None:
+    """The class that a file calls by this name. The module of a user's may have another name than when it was saved, as that
+    of a script has once it is imported: then the only one of that class name will do.
+    """
+    if name in Stored.registry or "." not in name:
+        return Stored.registry.get(name)
+    ending = "." + name.rpartition(".")[2]
+    found = [known for key, known in Stored.registry.items() if key.endswith(ending)]
+    return found[0] if len(found) == 1 else None
+
+
 def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     """The model that Autoencoder.save wrote to `path`, on the backend in use; engine: see tinyqae.engine. CheckpointError
-    when the file is missing, corrupt, or not a model of this library.
+    when the file is missing, corrupt, or not a model of this library, or when the user's class that it is of is not defined.
     """
     choose(engine)  # Here, so that a wrong name is not taken for something wrong with the file.
     arrays, meta = read_arrays(path)
-    if meta.get("format") != "tinyqae model" or meta.get("model") not in Stored.registry:
+    if meta.get("format") != "tinyqae model" or not isinstance(meta.get("model"), str):
         raise CheckpointError(f"{path} is not a tinyqae model: it says format {meta.get('format')!r}, "
                               f"model {meta.get('model')!r}")
+    model_class = _class_of(meta["model"])
+    if model_class is None:
+        raise CheckpointError(f"{path} is a model of the class {meta['model']}, which is not defined here; import the "
+                              "module that defines it before loading")
     try:
         constants = {name.removeprefix("constant."): array for name, array in arrays.items()
                      if name.startswith("constant.")}
         with at_most(arrays["parameters"].size):  # Sizes that do not belong to the file could be of any amount.
-            model = Stored.registry[meta["model"]](make_bottleneck(**meta["bottleneck"]), engine=engine, **constants,
-                                                   **meta["config"])
+            model = model_class(make_bottleneck(**meta["bottleneck"]), engine=engine, **constants, **meta["config"])
     except (TypeError, ValueError, KeyError, MemoryError) as error:
         raise CheckpointError(f"{path} does not describe a model that this version can build: {error}") from error
     model.restore(arrays)

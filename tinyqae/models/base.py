@@ -10,8 +10,8 @@ from ..model_files import Stored
 class Autoencoder(Stored):
     """encoder -> bottleneck -> decoder. ImageAutoencoder is the one for images, Seq2SeqAutoencoder for sentences.
 
-    A subclass builds its parts from reference layers, passes each to `engine.build`, calls `_assemble`, keeps its
-    constructor's arguments as attributes of the same names, for saving, and has what is declared here.
+    A subclass (examples/own_autoencoder.py) builds its parts from reference layers, passes each to `engine.build`, calls
+    `_assemble`, keeps its constructor's arguments as attributes of the same names, and has what is declared here.
     """
 
     reconstruction_loss: Function  # Of a batch, after a forward pass.

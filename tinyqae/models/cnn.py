@@ -43,5 +43,5 @@ class CNNAutoencoder(ImageAutoencoder):
         innermost, *outer = reversed(decoder_widths)
         decoder = [ConvBlock(innermost, **constants), *(ConvBlock(n, upsample=True, **constants) for n in outer)]
         decoder.append(ConvBlock(channels, upsample=True, norm=normalize_output, relu=False, **constants))
-        self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
-                    reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
+        self.build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape,
+                   reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)

@@ -2,9 +2,10 @@
 import numpy as np
 
 from .. import backend, losses
-from ..annotations import Array, Scalar
+from ..annotations import Array, DType, Scalar, Shape
 from ..arguments import require_common, require_images
 from ..batches import ImageBatches, as_floats
+from ..bottlenecks import Bottleneck
 from ..engine import choose
 from ..layers import Centre, Sequential
 from ..metrics import image as image_metrics
@@ -15,12 +16,13 @@ from .base import Autoencoder
 class ImageAutoencoder(Autoencoder):
     """encoder -> bottleneck -> decoder, on images (N, H, W, C) with values in [0, 1].
 
-    A subclass makes the encoder and the decoder, both Sequential, and calls _build; flatten: the encoder takes (N, pixels).
-    mean_image (H, W, C) or None: inputs are centred on it, and the output starts at it.
+    A subclass makes the encoder and the decoder, both Sequential, and calls build, as in examples/own_autoencoder.py;
+    flatten: the encoder takes (N, pixels). mean_image (H, W, C) or None: inputs are centred on it, the output starts at it.
     """
 
-    def _build(self, encoder: Sequential, bottleneck, decoder: Sequential, *, input_shape, reconstruction, mean_image, seed,
-               dtype, engine, flatten=False) -> None:
+    def build(self, encoder: Sequential, bottleneck: Bottleneck, decoder: Sequential, *, input_shape: Shape,
+              reconstruction: str = "bce", mean_image: np.ndarray | None = None, seed: int = 0, dtype: DType = np.float32,
+              engine: str | None = None, flatten: bool = False) -> None:
         require_common(bottleneck, seed, dtype)
         mean_image = None if mean_image is None else np.asarray(mean_image)
         input_shape = require_images(input_shape, mean_image)

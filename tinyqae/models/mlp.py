@@ -37,5 +37,5 @@ class MLPAutoencoder(ImageAutoencoder):
 
         encoder = [*layers(middle), Dense(latent), *[BatchNorm()] * normalize_latent]
         decoder = [*layers(reversed(middle)), Dense(int(np.prod(input_shape)))]
-        self._build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape, flatten=True,
-                    reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)
+        self.build(Sequential(*encoder), bottleneck, Sequential(*decoder), input_shape=input_shape, flatten=True,
+                   reconstruction=reconstruction, mean_image=mean_image, seed=seed, dtype=dtype, engine=engine)

@@ -38,8 +38,6 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 
 
 def softmax_forward(x: Array) -> Array:
-    """y_v = e^(x_v) / sum_u e^(x_u) along the last axis, x (..., V). The maximum is subtracted first: it cancels in the
-    ratio and keeps every exponential at most 1.
-    """
+    """y_v = e^(x_v) / sum_u e^(x_u), x (..., V). The maximum, subtracted first, cancels and keeps every e^x at most 1."""
     e = backend.xp.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)

@@ -9,9 +9,6 @@ def embedding_forward(tokens: Array, w: Array) -> Array:
 
 
 def embedding_backward(dy: Array, tokens: Array, vocabulary: int) -> Array:
-    """dw for embedding_forward: dw = onehot(tokens)^T dy, so dw_v is the sum of dy over the places where token v stands.
-
-    dy (*S, M), tokens (*S), vocabulary V -> dw (V, M).
-    """
+    """dw = onehot(tokens)^T dy: dw_v sums dy where token v stands. dy (*S, M), tokens (*S), V tokens in all -> dw (V, M)."""
     onehot = tokens.reshape(-1, 1) == backend.xp.arange(vocabulary)
     return onehot.astype(dy.dtype).T @ dy.reshape(tokens.size, dy.shape[-1])
