@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from tinyqae import CNNAutoencoder, Commit, MLPAutoencoder, Vanilla, plots, recipes
+from tinyqae import CNNAutoencoder, Commit, MLPAutoencoder, Vanilla, experiment, plots, recipes
 from tinyqae.data import synthetic_digits
 from tinyqae.experiment import images
 from tinyqae.gradients import MOST_BITS, has_encoder_gradients
@@ -74,3 +74,18 @@ def test_a_run_whose_bits_die_says_what_to_try(dead):
     metrics = images.measure(model, None, DIGITS.test_images)
     metrics["code"]["dead_bits"] = dead
     assert ("try a smaller --lr" in images.results_table(metrics)) == bool(dead)
+
+
+def test_what_a_run_takes_is_said_before_it_trains(monkeypatch, capsys):
+    recipe = recipes.mnist_mlp("default", "commit", (40,))
+    monkeypatch.setattr(experiment, "MUCH_MEMORY", 0)
+    monkeypatch.setattr(experiment, "fit", lambda *arguments, **options: 1 / 0)  # Nothing is trained.
+    with pytest.raises(ZeroDivisionError):
+        images.train_and_measure(recipe, DIGITS)
+    # Weights, biases and batch norm; four arrays of each, and the codes of 180 training images, in float32.
+    parameters = 2 * 784 * 40 + 784 + 3 * 40
+    assert capsys.readouterr().err == (f"MLPAutoencoder of {parameters:,} parameters and 40 values in a code: at least "
+                                       f"{4 * (4 * parameters + 180 * 40) / 2**20:.0f} MiB of memory\n")
+    monkeypatch.setattr(experiment, "MEMORY_BYTES", 1 << 19)
+    with pytest.raises(MemoryError, match="takes at least 1 MiB, this machine has 0"):
+        images.train_and_measure(recipe, DIGITS, progress=False)

@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 import json
 import platform
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,14 @@ from .bottlenecks import make_bottleneck
 from .checkpoint import write_atomically
 from .data import clean_text
 from .gradients import encoder_gradients, has_encoder_gradients
+from .initializers import MEMORY_BYTES
 from .metrics import image, rate, text
 from .train import fit
 
 ROUNDED_AFTERWARDS = ("naive", "fence", "annealed")
 """The bottlenecks whose training sees values that storage rounds: for these it is shown what the threshold costs."""
 LOSS_UNITS = {"bce": "nats per pixel", "mse": "mean squared error", None: "nats per character"}
+MUCH_MEMORY = 256  # MiB
 GRADIENTS_SHOWN = 128
 """Training images whose gradients are compared."""
 
@@ -61,20 +64,35 @@ class Experiment:
         """
         examples, test = self.training(data)[:train_items], self.test(data)
         training, validation = recipe.split(examples)
-        model = recipe.make_model(training, seed, engine)
+        model, optimizer = recipe.make_model(training, seed, engine), recipe.make_optimizer()
+        self.say_what_it_takes(model, optimizer, len(training), progress)
         early = []
 
         def keep_early(model, history):
             if len(history.rows) == 1 and not early and has_encoder_gradients(model):
                 early.append(copy.deepcopy(model))
 
-        history = fit(model, training, recipe.make_optimizer(), **recipe.fit_arguments(), validation=validation, seed=seed,
+        history = fit(model, training, optimizer, **recipe.fit_arguments(), validation=validation, seed=seed,
                       checkpoint=directory / "checkpoint.npz" if directory else None, resume=resume, progress=progress,
                       description=recipe.quant, callbacks=[keep_early])
         metrics = self.measure(model, training, test)
         metrics["settings"] = {"data": self.describe(data, len(training), len(examples) - len(training)),
                                **settings_of(model, history, seed, recipe=recipe.as_dict())}
         return Run(model, history, metrics, early[0] if early else None)
+
+    def say_what_it_takes(self, model, optimizer, training, say):
+        """Print how large the model is, in training and when so many training examples are measured, if it is large and
+        `say`. MemoryError where this machine is too small.
+        """
+        parameters = sum(array.size for array in model.parameters())
+        arrays = 2 + len(optimizer.state_names)  # Weights, gradients, and what the optimizer keeps of each.
+        codes = (training if self.measured is None else min(training, self.measured)) * model.latent_size
+        needed = f"{type(model).__name__} of {parameters:,} parameters and {model.latent_size:,} values in a code"
+        mebibytes = model.dtype.itemsize * (arrays * parameters + codes) / 2**20
+        if mebibytes > MEMORY_BYTES / 2**20:
+            raise MemoryError(f"{needed} takes at least {mebibytes:,.0f} MiB, this machine has {MEMORY_BYTES / 2**20:,.0f}")
+        if say and mebibytes > MUCH_MEMORY:
+            print(f"{needed}: at least {mebibytes:,.0f} MiB of memory", file=sys.stderr)
 
     def title(self, data):
         """The data in words."""

@@ -9,8 +9,8 @@ import numpy as np
 
 from .annotations import Shape
 
-# A parameter is drawn as float64, and takes as much as float32 with its gradient.
-_room_in_memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8 if hasattr(os, "sysconf") else math.inf
+MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
+"""What this machine has."""
 _left: ContextVar[int | None] = ContextVar("how many parameters may still be drawn", default=None)
 
 
@@ -26,7 +26,8 @@ def at_most(count: int) -> Iterator[None]:
 
 def _require_room(count: int) -> None:
     left = _left.get()
-    room = _room_in_memory if left is None else left
+    # Drawn as float64, and in training there are gradients and more besides.
+    room = MEMORY_BYTES // 32 if left is None else left
     if count > room:
         raise MemoryError(f"its sizes ask for an array of {count:,} parameters where there is room for {room:,}")
     if left is not None:
