@@ -5,8 +5,11 @@ a test digit in Hamming distance between 50-bit codes, one XOR and one popcount 
     python examples/hamming_knn.py --seeds 0 --epochs 20     one seed, the recipe's full training
 
 The codes are commit's, naive's, and signs of random projections; beside them the pixels themselves, in Euclidean distance.
-Prints a table and writes neighbors.png, accuracy against k, to --out.
+Prints a table and writes it to --out as results.md, with all figures in results.json, and neighbors.png, accuracy against k.
 """
+import json
+import shlex
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -14,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from tinyqae import fit, load_mnist, plots, recipes, synthetic_digits
+from tinyqae.checkpoint import write_atomically
 from tinyqae.cli import program
+from tinyqae.experiment import versions
 
 BITS = 50
 NEIGHBORS, PRINTED = (1, 3, 5, 9, 15, 25), 5
@@ -43,12 +48,22 @@ def main():
 
     title = (f"{data.name}: {len(data.test_images)} test digits, neighbors among {len(data.train_images)}, {BITS} bits, "
              f"seeds {' '.join(map(str, args.seeds))}, {args.epochs} epochs")
-    print(f"\n{title}\n{'':29}accuracy, k = {PRINTED}   bytes per digit   seconds to search")
+    lines = [f"{title}, k = {PRINTED}", "", "| method | accuracy, % | bytes per digit | seconds to search |",
+             "| --- | ---: | ---: | ---: |"]
     for method, runs in results.items():
         accuracy, size, seconds = zip(*runs, strict=True)
         percent = 100 * np.array(accuracy)[:, NEIGHBORS.index(PRINTED)]
         spread = f" ± {percent.std(ddof=1):.2f}" if len(percent) > 1 else ""
-        print(f"{method:29}{f'{percent.mean():.2f}{spread} %':15}{size[0]:18}{np.mean(seconds):20.1f}")
+        lines.append(f"| {method} | {percent.mean():.2f}{spread} | {size[0]} | {np.mean(seconds):.1f} |")
+    table = "\n".join(lines) + "\n"
+    print(f"\n{table}")
+    measured = {"command": shlex.join(["python", "examples/hamming_knn.py", *sys.argv[1:]]),
+                "date": time.strftime("%Y-%m-%d"), "data": data.name, "sha256": data.sha256, "versions": versions(),
+                "seeds": args.seeds, "epochs": args.epochs, "neighbors": NEIGHBORS,
+                "methods": {method: [dict(zip(("accuracy", "bytes", "seconds"), run, strict=True)) for run in runs]
+                            for method, runs in results.items()}}
+    write_text(args.out / "results.json", json.dumps(measured, indent=1) + "\n")
+    write_text(args.out / "results.md", table)
     draw(results, title, args.out / "neighbors.png")
     print(f"written to {args.out}/")
 
@@ -100,6 +115,10 @@ def nearest_vectors(queries, database, k):
     candidates = np.argpartition(distances, k - 1, axis=1)[:, :k]
     order = np.take_along_axis(distances, candidates, axis=1).argsort(axis=1)
     return np.take_along_axis(candidates, order, axis=1)
+
+
+def write_text(path, text):
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def draw(results, title, path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinyqae
+from benchmarks.report.readme import hamming_knn
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,7 +54,8 @@ def test_no_generated_section_is_empty():
     marked = re.compile(r"<!-- ([\w-]+) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
     sections = {name: text for page in PAGES for name, text in marked.findall(page.read_text(encoding="utf-8"))}
     assert set(sections) == {"claims", "table1", "table2", "table3", "bottlenecks", "rate-distortion", "speed-mlp",
-                             "speed-cnn", "speed-lstm", "example-output", "comparison", "baselines", "where-baselines-win"}
+                             "speed-cnn", "speed-lstm", "example-output", "comparison", "baselines", "where-baselines-win",
+                             "hamming-knn"}
     assert [name for name, text in sections.items() if not text.strip()] == []
 
 
@@ -73,3 +75,8 @@ def test_commands_in_the_readmes_name_files_that_exist():
         for module in re.findall(r"python -m (benchmarks[\w.]*)", page.read_text(encoding="utf-8")):
             place = ROOT / module.replace(".", "/")
             assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), f"{page}: {module}"
+
+
+def test_the_figures_of_similar_digits_are_those_of_the_committed_runs():
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- hamming-knn -->\n{hamming_knn()}\n<!-- /hamming-knn -->" in page

@@ -541,7 +541,7 @@ def test_arrays_and_description_are_read_as_written(tmp_path):
     ({"clip_norm": 0}, ValueError, "clip_norm=0 must"), ({"clip_norm": -1.5}, ValueError, "clip_norm=-1.5"),
     ({"clip_norm": np.nan}, ValueError, "clip_norm=nan"),
     ({"data": images()[:0]}, ValueError, "examples is empty"),
-    ({"data": images()[..., 0]}, ValueError, r", 6, 6\).*\(N, 6, 6, 1\)"),
+    ({"data": images()[:, :5]}, ValueError, r", 5, 6, 1\).*\(N, 6, 6, 1\)"),
     ({"data": images().astype(np.int64)}, TypeError, "int64.*uint8"),
     ({"data": images().astype(np.float32)}, ValueError, r"to 2\d\d\.0.*\[0, 1\]"),
     ({"data": images() * np.float32(np.nan)}, ValueError, "nan"),

@@ -1,9 +1,16 @@
 """Short names for the types in signatures. They are for readers and type checkers: nothing is checked at run time."""
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+
+class Tensor(Protocol):
+    """An array of another library, such as a torch.Tensor."""
+
+    def __dlpack__(self) -> Any: ...
+
 
 Array = np.ndarray  # With the backend "cupy" a cupy.ndarray, which has the same methods.
 Scalar = float | np.floating  # With the backend "cupy" an array of shape ().

@@ -1,8 +1,10 @@
 """Checks of arguments: each raises an error that names the argument, its value and what would be right."""
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from . import backend
 from .annotations import DType, Examples, Shape, Sizes
 from .bottlenecks import Bottleneck
 from .errors import require_positive
@@ -51,10 +53,37 @@ def require_levels(input_shape: Sequence[int], widths: Shape, decoder_widths: Sh
     return shape
 
 
+def as_images(images: Any, input_shape: Shape) -> np.ndarray:
+    """`images` as an array (N, H, W, C) on the host, (H, W, C) being input_shape, which tells these apart: (N, H, W, C); one
+    image (H, W, C), for N = 1; and, where C = 1, (N, H, W) and (H, W).
+
+    Args:
+        images: a NumPy array, what np.asarray takes, or anything with __dlpack__, such as a torch.Tensor.
+
+    Raises:
+        TypeError: images are in GPU memory, and the backend is NumPy.
+        ValueError: images have another shape.
+    """
+    if not isinstance(images, np.ndarray) and hasattr(images, "__dlpack_device__"):
+        on_host = images.__dlpack_device__()[0] in (1, 3)  # kDLCPU, kDLCUDAHost.
+        if not on_host and backend.name == "numpy":
+            raise TypeError(f"images are a {type(images).__name__} in GPU memory, and the backend is NumPy: copy them to "
+                            "the host, as images.cpu() does in PyTorch, or call tinyqae.backend.use('cupy')")
+        images = np.from_dlpack(images) if on_host else backend.to_host(backend.xp.from_dlpack(images))
+    images = np.asarray(images)
+    forms = [input_shape, input_shape[:2]] if input_shape[2] == 1 else [input_shape]
+    for form in forms:
+        n = images.shape[:images.ndim - len(form)]
+        if len(n) < 2 and images.shape == n + form:
+            return images.reshape((n or (1,)) + input_shape)
+    raise ValueError(f"images have shape {images.shape}; this model takes (N, {str(input_shape)[1:]}, or one image "
+                     f"{input_shape}" + ", with or without its one channel" * (input_shape[2] == 1))
+
+
 def require_training(examples: Examples, validation: Examples | None, optimizer: object, epochs: int, batch_size: int,
                      schedule: str | Schedule, clip_norm: float | None) -> None:
     """TypeError or ValueError unless these arguments of `fit` are what they should be."""
-    if not hasattr(optimizer, "step"):
+    if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
         raise TypeError(f"optimizer={optimizer!r} must be an optimizer object, such as Adam(1e-3)")
     require_positive("epochs", epochs)
     require_positive("batch_size", batch_size)

@@ -1,5 +1,5 @@
-"""Put measured results into benchmarks/results/README.md, and what its first command prints into README.md: the text between
-<!-- name --> and <!-- /name --> is replaced.
+"""Put measured results into benchmarks/results/README.md and examples/README.md, and what its first command prints into
+README.md: the text between <!-- name --> and <!-- /name --> is replaced.
 
     python -m benchmarks.report.readme [--no-example]
 
@@ -8,6 +8,7 @@ Reads benchmarks/results/ and runs the first example (unless told not to), so th
 import functools
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,27 @@ def rate_distortion():
     return readme_section(json.loads((RESULTS / "rate_distortion.json").read_text()))
 
 
+def hamming_knn(printed=5):
+    """Digits classified by the `printed` nearest codes, a column for each length of training."""
+    folders = ("hamming_knn", "hamming_knn_20_epochs")
+    runs = [json.loads((RESULTS / folder / "results.json").read_text()) for folder in folders]
+    lines = ["| method | bytes per digit | " + " | ".join(f"{run['epochs']} epochs" for run in runs) + " |",
+             "| --- | ---: |" + " ---: |" * len(runs)]
+    for method, measured in runs[0]["methods"].items():
+        cells = []
+        for run in runs:
+            place = run["neighbors"].index(printed)
+            percent = [100 * one["accuracy"][place] for one in run["methods"][method]]
+            spread = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""
+            cells.append(f"{statistics.mean(percent):.2f}{spread}")
+        lines.append(f"| {method} | {measured[0]['bytes']} | {' | '.join(cells)} |")
+    seeds = ", ".join(map(str, runs[0]["seeds"]))
+    commands = " and ".join(f"`{run['command']}`" for run in runs)
+    return "\n".join([*lines, "", f"Percent of the test digits of {runs[0]['data']} that the {printed} nearest training "
+                      f"digits classify correctly, means ± standard deviations over seeds {seeds}; the pixels and random "
+                      f"projections are not trained. {commands}, {runs[-1]['date']}."])
+
+
 def example_output():
     """What the README's first command prints."""
     with tempfile.TemporaryDirectory() as directory:
@@ -86,5 +108,6 @@ if __name__ == "__main__":
     for name, make in SECTIONS.items():
         update(RESULTS / "README.md", name, make())
     update(ROOT / "README.md", "where-baselines-win", beside_baselines(readme_tables.where_baselines_win))
+    update(ROOT / "examples" / "README.md", "hamming-knn", hamming_knn())
     if "--no-example" not in sys.argv:
         update(ROOT / "README.md", "example-output", example_output())

@@ -1,4 +1,5 @@
 """examples/hamming_knn.py: its searches against brute force, and as a person runs it, on few synthetic digits."""
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -46,10 +47,18 @@ def test_it_compares_the_methods_and_draws_them(monkeypatch, tmp_path, capsys, s
     monkeypatch.setattr(sys, "argv", [EXAMPLE.name, "--dataset", "synthetic", "--epochs", "1", "--seeds", *map(str, seeds),
                                       "--out", str(tmp_path / "out")])
     runpy.run_path(str(EXAMPLE), run_name="__main__")
-    title, _, *rows, _ = capsys.readouterr().out.strip().splitlines()
+    title, _, _, _, *rows, _, _ = capsys.readouterr().out.strip().splitlines()
     assert title.startswith("SYNTHETIC, NOT MNIST: 200 test digits, neighbors among 1000, 50 bits, seeds 0")
-    assert [row.split("  ")[0] for row in rows] == ["pixels, Euclidean", "commit, Hamming", "naive, Hamming",
-                                                    "random projections, Hamming"]
-    assert ["±" in row for row in rows] == [False, spread, spread, spread]
-    assert [row.split("%")[1].split()[0] for row in rows] == ["784", "7", "7", "7"]
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    assert [method for method, *_ in cells] == ["pixels, Euclidean", "commit, Hamming", "naive, Hamming",
+                                             "random projections, Hamming"]
+    assert ["±" in accuracy for _, accuracy, *_ in cells] == [False, spread, spread, spread]
+    assert [size for _, _, size, _ in cells] == ["784", "7", "7", "7"]
+    table = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert table.splitlines()[4:] == rows
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["seeds"] == list(seeds) and results["command"].startswith("python examples/hamming_knn.py --dataset")
+    for method, accuracy, *_ in cells:
+        measured = [100 * run["accuracy"][results["neighbors"].index(5)] for run in results["methods"][method]]
+        assert accuracy.split()[0] == f"{np.mean(measured):.2f}"
     assert (tmp_path / "out" / "neighbors.png").stat().st_size > 10_000

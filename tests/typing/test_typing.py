@@ -21,6 +21,11 @@ model.save("x.npz")
 same = load("x.npz")
 again = same.decode(same.encode(data.test_images))
 
+class Tensor:
+    def __dlpack__(self, *, stream: object = None) -> object: ...
+
+model.encode(Tensor())
+
 reveal_type(data.test_images)
 reveal_type(history.rows)
 reveal_type(bits)

@@ -5,6 +5,7 @@
     compress, decompress, info                  files.py
     export      export.py      write a model as ONNX files
     data        data.py        download, find and verify the data sets
+    examples    examples.py    copy the example programs
 
 Exit codes: 0; 1 for what went wrong, in one line; 2 for wrong usage; 3 where decompressed text differs from what the machine
 that wrote the file decoded; 130 and 143 after Ctrl-C and SIGTERM.
@@ -24,6 +25,7 @@ COMMANDS = {
     "info": ("files", "show what is in a file, byte by byte"),
     "export": ("export", "write a model as ONNX files"),
     "data": ("data", "download, find or verify the data sets"),
+    "examples": ("examples", "copy the lesson and the example programs"),
 }
 """{name: (module, summary)}. Only the module of the command in use is imported, so that every command starts fast."""
 

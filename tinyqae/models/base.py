@@ -1,7 +1,7 @@
 """What every autoencoder shares: the objective, its parameters, codes as bits."""
 import numpy as np
 
-from ..annotations import Array, Batch, Decoded, Examples, Function, Scalar
+from ..annotations import Array, Batch, Decoded, Examples, Function, Scalar, Tensor
 from ..arguments import unpacked_code
 from ..history import History
 from ..model_files import Stored
@@ -44,12 +44,13 @@ class Autoencoder(Stored):
         """The gradients that the last `backward` left, a list of arrays in the order of `parameters`."""
         return self.engine.arrays(self.layers, "grads")
 
-    def encode(self, examples: Examples, packed: bool = False) -> np.ndarray:
+    def encode(self, examples: Examples | Tensor, packed: bool = False) -> np.ndarray:
         """The code of each example, a NumPy array: bool (N, latent_size); with `packed` eight bits in a byte,
         uint8 (N, ceil(latent_size / 8)), first bit highest; float32 (N, latent_size) for the vanilla bottleneck.
 
         Args:
-            examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1]; or a list of sentences.
+            examples: images, bytes 0..255 or floats in [0, 1], (N, H, W, C) or as arguments.as_images takes them (one image,
+                grayscale without C, a torch.Tensor); or a list of sentences.
         """
         a = self.latent(examples)
         if self.bottleneck.is_binary:
@@ -58,7 +59,7 @@ class Autoencoder(Stored):
             raise ValueError("packed=True needs bits, and the vanilla bottleneck makes floats")
         return a.astype(np.float32)
 
-    def reconstruct(self, examples: Examples) -> Decoded:
+    def reconstruct(self, examples: Examples | Tensor) -> Decoded:
         """decode(encode(examples))."""
         return self.decode(self.encode(examples))
 

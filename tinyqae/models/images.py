@@ -3,7 +3,7 @@ import numpy as np
 
 from .. import backend, losses
 from ..annotations import Array, DType, Scalar, Shape
-from ..arguments import require_common, require_images
+from ..arguments import as_images, require_common, require_images
 from ..batches import ImageBatches, as_floats
 from ..bottlenecks import Bottleneck
 from ..engine import choose
@@ -85,17 +85,17 @@ class ImageAutoencoder(Autoencoder):
 
     def batches(self, images: np.ndarray, batch_size: int) -> ImageBatches:
         """See Autoencoder; images (N, H, W, C), bytes 0..255 or floats in [0, 1]."""
-        return self.engine.build(ImageBatches(np.asarray(images), batch_size, self.dtype))
+        return self.engine.build(ImageBatches(as_images(images, self.input_shape), batch_size, self.dtype))
 
     def validate(self, images: np.ndarray) -> dict[str, float]:
         """{"val_psnr": mean PSNR in dB} of the reconstructions from stored codes. images as in batches."""
+        images = as_images(images, self.input_shape)
         original = images if images.dtype == np.uint8 else image_metrics.to_uint8(images)
         return {"val_psnr": float(image_metrics.psnr(original, self.reconstruct(images)).mean())}
 
     def latent(self, images: np.ndarray) -> np.ndarray:
         """The values before the threshold, (N, latent_size), a NumPy array. images as in batches."""
-        images = np.asarray(images)
-        self._require_shape(images)
+        images = as_images(images, self.input_shape)
         a = np.empty((len(images), self.latent_size), self.dtype)
         with self.engine.working(self, self.inference_batch):
             for part in self._parts(len(images)):
