@@ -1,83 +1,141 @@
-"""The search behind recipe `default` for MLPs with hidden layers: trials on the validation split of MNIST.
+"""The searches behind recipe `default`: trials on the part of the training data that is kept for validation.
 
-    python benchmarks/recipe_search.py          twenty minutes on one core; goes on where it was stopped
+    python benchmarks/recipe_search.py mlp      MLPs with hidden layers, on MNIST; twenty minutes on one core
+    python benchmarks/recipe_search.py lstm     the LSTM of 128 bits, on Anki sentences; an hour on one core
 
-Each trial trains commit for ten epochs on the first 55,000 training images, with one seed, and measures the last 5,000; the
-test images are not looked at. Writes benchmarks/results/recipe_search.json and .md.
+A trial trains commit with one seed for fewer epochs than the recipe does, and measures what was not trained on; the held-out
+data are not looked at. Goes on where it was stopped. Writes benchmarks/results/recipe_search.json and .md.
 """
 import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from tinyqae import Adam, Commit, MLPAutoencoder, backend, fit, load_mnist
+from tinyqae import Adam, Commit, MLPAutoencoder, backend, fit, load_anki, load_mnist, split_sentences
 from tinyqae.checkpoint import write_atomically
 from tinyqae.cli import program
 from tinyqae.metrics.image import psnr
 from tinyqae.metrics.rate import code_usage
+from tinyqae.metrics.text import levenshtein
+from tinyqae.recipes import anki_lstm
 
 RESULTS = Path(__file__).parent / "results"
-EPOCHS, BATCH_SIZE, HELD_BACK = 10, 128, 5000
-BEFORE = (False, 4e-3, 1.0)
-"""Batch norm in hidden layers, learning rate and weight of the commitment loss, as the recipe had them."""
-NORMALIZED = (True, 4e-3, 1.0)
-TRIALS = [((*middle, bits), *settings) for middle, bits, tried in (
-    ((16,), 10, (BEFORE, NORMALIZED, (True, 1e-2, 0.5))),
-    ((256,), 10, (BEFORE, NORMALIZED, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
-    ((256,), 50, (BEFORE, NORMALIZED, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
-    ((256,), 100, (BEFORE, NORMALIZED, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
-    ((512, 256), 10, (BEFORE, NORMALIZED, (True, 2e-3, 1.0), (True, 5e-3, 0.5), (True, 5e-3, 0.25))),
-    ((1024, 512, 256), 10, (BEFORE, (True, 2.5e-3, 0.125))),
-    ((64, 32, 16), 10, (BEFORE, NORMALIZED, (True, 3e-3, 1.0), (True, 2.5e-3, 0.125))),
-) for settings in tried]
 
 
-def trial(data, hidden, normalized, lr, weight):
-    """The figures of one training, as plain data."""
-    training, validation = data.train_images[:-HELD_BACK], data.train_images[-HELD_BACK:]
-    model = MLPAutoencoder(Commit(weight=weight, signed=True), hidden, normalize_hidden=normalized, normalize_latent=True,
-                           mean_image=training.mean(axis=0) / 255)
-    fit(model, training, Adam(lr), epochs=EPOCHS, batch_size=BATCH_SIZE, schedule="cosine", progress=sys.stderr.isatty(),
-        description="-".join(map(str, hidden)))
-    usage = code_usage(model.latent(validation))
-    return {"psnr": round(float(psnr(validation, model.decode(model.encode(validation))).mean()), 3),
-            "dead_bits": usage["dead_bits"], "mean_bit_entropy": round(usage["mean_bit_entropy"], 3)}
+LSTM_BEFORE = {"units": 96, "lr": 1e-2, "weight": 0.2, "splice": 0.5, "noise": 0.0}
 
 
-def table(results):
-    """The trials as Markdown."""
-    lines = ["# The search behind recipe `default` for MLPs with hidden layers", "",
-             f"`python benchmarks/recipe_search.py`, {results['date']}: commit on {results['data']}, {EPOCHS} epochs, one "
-             f"seed, measured on the last {HELD_BACK:,} training images, which were not trained on. The first line of each "
-             "network is the recipe as it was.", "",
-             "| network | batch norm in hidden layers | learning rate | weight of the commitment loss | PSNR, dB | "
-             "dead bits | entropy of a bit |", "| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
-    lines += [f"| 784-{'-'.join(map(str, one['hidden']))} | {'yes' if one['normalized'] else 'no'} | {one['lr']:g} | "
-              f"{one['weight']:g} | {one['psnr']:.2f} | {one['dead_bits']} | {one['mean_bit_entropy']:.2f} |"
-              for one in results["trials"]]
+class MLPSearch:
+    """Depth: batch norm in hidden layers, learning rate and weight of the commitment loss."""
+
+    title = "MLPs with hidden layers, on MNIST"
+    epochs, batch_size, held_back = 10, 128, 5000
+    before = (False, 4e-3, 1.0)
+    normalized = (True, 4e-3, 1.0)
+    trials = [dict(zip(("hidden", "normalized", "lr", "weight"), ([*middle, bits], *settings), strict=True))
+              for middle, bits, tried in (
+        ([16], 10, (before, normalized, (True, 1e-2, 0.5))),
+        ([256], 10, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
+        ([256], 50, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
+        ([256], 100, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
+        ([512, 256], 10, (before, normalized, (True, 2e-3, 1.0), (True, 5e-3, 0.5), (True, 5e-3, 0.25))),
+        ([1024, 512, 256], 10, (before, (True, 2.5e-3, 0.125))),
+        ([64, 32, 16], 10, (before, normalized, (True, 3e-3, 1.0), (True, 2.5e-3, 0.125))),
+    ) for settings in tried]
+    columns = {"network": lambda one: f"784-{'-'.join(map(str, one['hidden']))}",
+               "batch norm in hidden layers": lambda one: "yes" if one["normalized"] else "no",
+               "learning rate": lambda one: f"{one['lr']:g}",
+               "weight of the commitment loss": lambda one: f"{one['weight']:g}",
+               "PSNR, dB": lambda one: f"{one['psnr']:.2f}", "dead bits": lambda one: str(one["dead_bits"]),
+               "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}"}
+    remark = "The first line of each network is the recipe as it was before."
+
+    def __init__(self, data_dir):
+        data = load_mnist(data_dir)
+        self.data = f"{data.name}, measured on the last {self.held_back:,} training images"
+        self.training, self.validation = data.train_images[:-self.held_back], data.train_images[-self.held_back:]
+
+    def trial(self, hidden, normalized, lr, weight):
+        """The figures of one training."""
+        model = MLPAutoencoder(Commit(weight=weight, signed=True), hidden, normalize_hidden=normalized,
+                               normalize_latent=True, mean_image=self.training.mean(axis=0) / 255)
+        fit(model, self.training, Adam(lr), epochs=self.epochs, batch_size=self.batch_size, schedule="cosine",
+            progress=sys.stderr.isatty(), description="-".join(map(str, hidden)))
+        usage = code_usage(model.latent(self.validation))
+        return {"psnr": round(float(psnr(self.validation, model.decode(model.encode(self.validation))).mean()), 3),
+                "dead_bits": usage["dead_bits"], "mean_bit_entropy": round(usage["mean_bit_entropy"], 3)}
+
+
+class LSTMSearch:
+    """Width, learning rate, weight of the commitment loss and the rest of the recipe, one change at a time."""
+
+    title = "The LSTM of 128 bits, on Anki sentences"
+    epochs, hidden = 12, 64
+    trials = [LSTM_BEFORE | change for change in (
+        {}, {"units": 192}, {"units": 256, "lr": 5e-3}, {"weight": 0.05}, {"splice": 0.0}, {"noise": 0.1})]
+    columns = {"units": lambda one: str(one["units"]), "learning rate": lambda one: f"{one['lr']:g}",
+               "weight of the commitment loss": lambda one: f"{one['weight']:g}",
+               "spliced sentences": lambda one: f"{one['splice']:.0%}", "noise on the code": lambda one: f"{one['noise']:g}",
+               "edits": lambda one: f"{one['edits']:.2f}", "exact": lambda one: f"{one['exact']:.0%}",
+               "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}"}
+    remark = "The first line is the recipe as it was before."
+
+    def __init__(self, data_dir):
+        data = split_sentences(load_anki(data_dir), "length")
+        self.recipe = replace(anki_lstm("default", "commit", self.hidden), epochs=self.epochs)
+        self.training, self.validation = self.recipe.split(data.train)
+        self.data = f"{data.name}, measured on {len(self.validation):,} of the training sentences"
+
+    def trial(self, units, lr, weight, splice, noise):
+        """The figures of one training."""
+        recipe = replace(self.recipe, lr=lr, bottleneck={**self.recipe.bottleneck, "weight": weight, "noise": noise},
+                         model={**self.recipe.model, "units": units, "splice": splice})
+        model = recipe.make_model(self.training, seed=0)
+        fit(model, self.training, recipe.make_optimizer(), **recipe.fit_arguments(), progress=sys.stderr.isatty(),
+            description=f"{units} units")
+        edits = levenshtein(self.validation, model.reconstruct(self.validation))
+        return {"edits": round(float(edits.mean()), 3), "exact": round(float((edits == 0).mean()), 3),
+                "mean_bit_entropy": round(code_usage(model.latent(self.validation))["mean_bit_entropy"], 3)}
+
+
+SEARCHES = {"mlp": MLPSearch, "lstm": LSTMSearch}
+
+
+def table(name, found):
+    """The trials of a search as Markdown."""
+    search = SEARCHES[name]
+    lines = [f"## {search.title}", "",
+             f"`python benchmarks/recipe_search.py {name}`, {found['date']}: commit on {found['data']}, which were not "
+             f"trained on; {search.epochs} epochs, one seed. {search.remark}", "",
+             "| " + " | ".join(search.columns) + " |", "| --- |" + " ---: |" * (len(search.columns) - 1)]
+    lines += ["| " + " | ".join(cell(one) for cell in search.columns.values()) + " |" for one in found["trials"]]
     return "\n".join(lines) + "\n"
 
 
 def main(argv=None):
     """Run the trials that are not there yet; returns the exit code."""
     parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=SEARCHES)
     program.add_data_arguments(parser)
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
     args = parser.parse_args(argv)
     backend.use("numpy")
     backend.use_threads(1)
-    data, path = load_mnist(args.data_dir), args.out / "recipe_search.json"
-    results = json.loads(path.read_text()) if path.exists() else {"trials": []}
-    for hidden, normalized, lr, weight in TRIALS:
-        settings = {"hidden": list(hidden), "normalized": normalized, "lr": lr, "weight": weight}
-        if any({name: one[name] for name in settings} == settings for one in results["trials"]):
+    search, path = SEARCHES[args.model](args.data_dir), args.out / "recipe_search.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    found = results.setdefault(args.model, {"trials": []})
+    for settings in search.trials:
+        if any({name: one[name] for name in settings} == settings for one in found["trials"]):
             continue
-        results["trials"].append({**settings, **trial(data, hidden, normalized, lr, weight)})
-        results |= {"data": data.name, "date": time.strftime("%Y-%m-%d")}
+        found["trials"].append({**settings, **search.trial(**settings)})
+        found |= {"data": search.data, "date": time.strftime("%Y-%m-%d")}
+        results[args.model] = found
         text = json.dumps(results, indent=1) + "\n"
         write_atomically(path, lambda file, text=text: file.write(text.encode()))
-    markdown = table(results)
+    markdown = "# The searches behind recipe `default`\n\n" + "\n".join(table(name, results[name])
+                                                                      for name in SEARCHES if name in results)
     write_atomically(args.out / "recipe_search.md", lambda file: file.write(markdown.encode()))
     print(markdown, end="")
     return 0

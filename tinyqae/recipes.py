@@ -94,12 +94,12 @@ def cifar_cnn(name: str, quant: str, size: str) -> Recipe:
     return _report_cnn(quant, size) if name == "report" else _default_cnn(quant, size)
 
 
-def anki_lstm(name: str, quant: str, hidden: int) -> Recipe:
+def anki_lstm(name: str, quant: str, hidden: int, units: int | None = None) -> Recipe:
     """The recipe `name` for the LSTM on sentences with quantizer `quant`; hidden: half a code's size, and in the recipe
-    `report` the units of each LSTM.
+    `report` the units of each LSTM. units: other ones, in the recipe `default`.
     """
     quant = _checked(name, quant)
-    return _report_lstm(quant, hidden) if name == "report" else _default_lstm(quant, hidden)
+    return _report_lstm(quant, hidden) if name == "report" else _default_lstm(quant, hidden, units)
 
 
 def _checked(name: str, quant: str) -> str:
@@ -199,7 +199,7 @@ def _report_lstm(quant: str, hidden: int) -> Recipe:
                   model={"hidden": hidden, "dense_states": quant != "vanilla", "pad_to": 24, "max_length": 25})
 
 
-def _default_lstm(quant: str, hidden: int) -> Recipe:
+def _default_lstm(quant: str, hidden: int, units: int | None) -> Recipe:
     """The input read backwards, gradients clipped, codes as -1 and +1; half of the training sentences spliced from two, or
     the model memorizes them; decoded by beam search. Narrow LSTMs, not the bits, would limit a small code, so that
     they have 96 units at least. Batch norm before the bottleneck and the code in the decoder's sight at every step, but for
@@ -208,8 +208,9 @@ def _default_lstm(quant: str, hidden: int) -> Recipe:
     own = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2}, "entropy": {"weight": 0.06},
            "annealed": {"slope": 100.0}}.get(quant, {})
     sees_bits = quant not in ("naive", "annealed")
-    return Recipe("default", "lstm", quant, epochs=24, batch_size=128, lr=1e-2 if hidden < 128 else 5e-3, schedule="cosine",
+    units = units or max(hidden, LEAST_UNITS)
+    return Recipe("default", "lstm", quant, epochs=24, batch_size=128, lr=1e-2 if units < 128 else 5e-3, schedule="cosine",
                   clip_norm=1.0, validation=VALIDATION_SENTENCES, bottleneck={"signed": True, **own},
-                  model={"hidden": hidden, "units": max(hidden, LEAST_UNITS),
+                  model={"hidden": hidden, "units": units,
                          "normalize_latent": sees_bits, "code_every_step": sees_bits, "reverse": True,
                          "splice": 0.5, "beam": 8})

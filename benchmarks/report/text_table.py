@@ -54,21 +54,25 @@ class Table3:
 
     def rows(self, recipe_name, amount):
         """The sixteen rows; for the default recipe once for the report's split and once for a random one, and beside the
-        former what the report did not try; with at most three seeds, and two where an LSTM is largest. Reduced: fewer epochs
-        where an LSTM is large, and fewer seeds; then some rows of commit stand there a second time, trained longer.
+        former what the report did not try, and commit by wide LSTMs; with at most three seeds, and two where an LSTM is
+        largest. Reduced: fewer epochs and seeds; then some rows of commit stand there a second time, trained longer.
         """
         splits = ("report",) if recipe_name == "report" else ("length", "random")
         kinds = [(hidden, quant) for hidden in recipes.HIDDEN_SIZES for quant in QUANTS]
         more = [(self.figure_size, quant) for quant in VARIANTS] if recipe_name == "default" else []
         rows = [Row(_label(quant, hidden, split), hidden, recipes.anki_lstm(recipe_name, quant, hidden), split=split)
                 for split in splits for hidden, quant in (kinds if split == "random" else kinds + more)]
+        wide = [Row(_label("commit", hidden, split) + WIDE, hidden,
+                    recipes.anki_lstm("default", "commit", hidden, max(self.sizes)), split=split)
+                for split in splits for hidden in self.sizes[:-1] if recipe_name == "default"]
         if amount == QUICK:
             train, test = self.quick
-            return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
+            return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows + wide]
         if amount == FULL:
-            return [replace(row, most_seeds=2 if row.size == max(self.sizes) else 3) for row in rows]
+            return [replace(row, most_seeds=2 if row.size == max(self.sizes) else 3) for row in rows + wide]
         rows = [replace(row, recipe=row.recipe.override(epochs=REDUCED_EPOCHS[recipe_name][row.size]),
                         most_seeds=self._reduced_seeds(row)) for row in rows]
+        rows += [replace(row, most_seeds=3 if (row.size, row.split) == (self.figure_size, "length") else 1) for row in wide]
         return rows + [Row(_label("commit", hidden, split) + LONGER, hidden,
                            recipes.anki_lstm("default", "commit", hidden).override(epochs=epochs), split=split,
                            most_seeds=1)
@@ -191,6 +195,7 @@ def decoder_output(model, sentences_):
 # By hidden size, so that no row takes more than some minutes on one core.
 REDUCED_EPOCHS = {"report": {32: 50, 64: 50, 128: 50, 256: 5}, "default": {32: 12, 64: 12, 128: 10, 256: 6}}
 LONGER = ", longer"
+WIDE = f", {max(recipes.HIDDEN_SIZES)} units"
 LONGER_ROWS = ((128, "length", 20), (256, "length", 16))
 
 
