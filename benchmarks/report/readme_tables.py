@@ -9,6 +9,7 @@ from .misses import NOT_EXPLAINED, counted
 from .ranking import gain, rankings, words
 from .rows import ALL_IMAGES, plus_minus, summary
 from .run import TABLES
+from .text_table import WIDE
 
 REPORT = Path(__file__).resolve().parents[1] / "results" / "report"
 VERDICTS = {HOLDS: "hold", OWN_METRIC_ONLY: "hold under its own metrics only", FAILS: "do not hold",
@@ -98,6 +99,10 @@ def text_table(results):
             lines.append(f"| {label} | {a['bits']} | {a['published'][0]:.2f} | "
                          f"{plus_minus(a[kind.report_key(a)]['levenshtein'])} | {_edits(a)} | {_edits(length)} | "
                          f"{_exact(length)} | {_edits(random)} | {_exact(random)} |")
+        wide = [default.get(f"commit {size}{split}{WIDE}") for split in ("", ", random split")]
+        if all(wide):
+            figures = " | ".join(f"{_edits(row)} | {_exact(row)}" for row in wide)
+            lines.append(f"| commit {size}{WIDE} | {wide[0]['bits']} | | | | {figures} |")
     effort = "; ".join(f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}"
                        for size in kind.sizes)
     return "\n".join([
@@ -153,8 +158,8 @@ def rivals(results, baselines):
             ours = [(label, images[label]["held_out"]["psnr"]) for label in (f"commit {bits}", f"commit 256,{bits}")]
         else:
             split = ", random split" if "random" in method else ""
-            ours = [(label, texts[label]["test"]["levenshtein"])
-                    for label in (f"commit {size}{split}" for size in TABLES[3].sizes)]
+            ours = [(label, texts[label]["test"]["levenshtein"]) for size in TABLES[3].sizes
+                    for label in (f"commit {size}{split}", f"commit {size}{split}{WIDE}") if label in texts]
         rows = images | texts
         found.append((same[0], figure[0], plus_minus(figure),
                       [(label, rows[label]["bits"], value[0], plus_minus(value)) for label, value in ours],
@@ -162,11 +167,15 @@ def rivals(results, baselines):
     return found
 
 
+def _short(label):
+    return label.replace(", random split", "")
+
+
 def baselines(results, content):
     """What one would try first at as many bits. content: of baselines.json."""
     lines = ["| data | bits | baseline | held-out | commit (bits): held-out |", "| --- | --- | --- | --- | --- |"]
     for baseline, _, cell, ours, _ in rivals(results, content):
-        beside = "; ".join(f"{label.split(', ')[0].removeprefix('commit ')} ({bits}): {value}"
+        beside = "; ".join(f"{_short(label).removeprefix('commit ')} ({bits}): {value}"
                            for label, bits, _, value in ours)
         lines.append(f"| {baseline['data']} | {baseline['bits']} | {baseline['method']} | {cell} {baseline['unit']} "
                      f"| {beside} |")
@@ -183,7 +192,7 @@ def where_baselines_win(results, content):
         behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
         if behind:
             beside = " and ".join(
-                f"{value} ({label.split(', ')[0]}" + (")" if bits == baseline["bits"] else f", {bits} bits)")
+                f"{value} ({_short(label)}" + (")" if bits == baseline["bits"] else f", {bits} bits)")
                 for label, bits, value in behind)
             said.append(f"{baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, against {beside}")
     return "Simple baselines are ahead of commit in places: " + "; ".join(said) + "." if said else (
