@@ -10,6 +10,7 @@ import numpy as np
 
 from . import backend
 from .annotations import Array, DType, Function, Sentences
+from .errors import TooLong
 from .sentences import splice_sentences
 from .tokens import END, SPACE, START, to_tokens
 
@@ -143,14 +144,15 @@ def tokenize(sentences: Sentences, pad_to: int | None = None,
 
     pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with spaces,
     which count as characters, as in the report's code. reverse: the encoder reads from the end.
-    ValueError for a character outside the alphabet, and with pad_to for a longer sentence.
+    ValueError for a character outside the alphabet, TooLong with pad_to for a longer sentence.
     """
     tokens, lengths = to_tokens(sentences)
     n, steps = tokens.shape
     if pad_to is not None:
         if steps > pad_to:
             longest = max(sentences, key=len)
-            raise ValueError(f"{longest!r} has {len(longest)} characters; this model takes up to {pad_to}")
+            shown = repr(longest[:pad_to]) + "..." if len(longest) > 60 else repr(longest)
+            raise TooLong(f"{shown} has {len(longest)} characters; this model takes up to {pad_to}")
         tokens = np.pad(tokens, ((0, 0), (0, pad_to - steps)), constant_values=SPACE)
     # The report's decoder writes one space more than the longest sentence and its end token.
     targets = np.pad(tokens, ((0, 0), (0, 1 if pad_to is None else 2)), constant_values=SPACE)
