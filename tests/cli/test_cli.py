@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -706,3 +707,21 @@ def test_text_of_the_user_is_not_interpreted(here, capsys):
     assert main(["train", "cifar-cnn", "--images", str(folder), "--epochs", "1", "-o", "out", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert json.loads(Path("out/metrics.json").read_text())["settings"]["data"]["name"].startswith("images of the folder '$")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("module", ["numpy", "PIL", "argparse", "tinyqae.cli.files"])
+def test_a_signal_while_it_imports_is_one_line(number, code, module, here):
+    finder = f"""import os, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Finder)
+"""
+    Path("sitecustomize.py").write_text(finder)
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{REPOSITORY}"}
+    done = subprocess.run([sys.executable, "-m", "tinyqae", "info", "nothing"], capture_output=True, text=True,
+                          env=environment, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")

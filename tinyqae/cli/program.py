@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from .. import backend
+from .. import backend, interrupts
 from ..annotations import FilePath
 from ..checkpoint import locked, write_atomically
 from ..engine import DEFAULT, ENGINES
@@ -129,10 +129,12 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # Names that the console's encoding does not have are escaped.
     if threading.current_thread() is threading.main_thread():
-        def terminate(number: int, frame: object) -> None:
-            raise Terminated
+        def stop(number: int, frame: object) -> NoReturn:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-        signal.signal(signal.SIGTERM, terminate)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, stop)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
@@ -154,3 +156,5 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         sys.exit("error: standard output is closed")
     except OSError as error:
         sys.exit(f"error: {error.filename or 'file'}: {error.strerror or error}")
+    finally:
+        interrupts.stop_at_once()
