@@ -193,8 +193,8 @@ def table(results):
              "Rounding differs, and a bit that falls on the other side of the threshold makes the trainings part, so that "
              "they agree as two seeds do; in float64 they take the same steps to 1e-7, which is a test.", "",
              "| model | data | examples x epochs | tinyqae | PyTorch |", "| --- | --- | ---: | ---: | ---: |"]
-    lines += [f"| {row['model']} | {row['data']} | {row['examples']:,} x {row['epochs']} | {row['tinyqae']:.2f} {row['unit']} "
-              f"| {row['PyTorch']:.2f} {row['unit']} |" for row in results["rows"]]
+    lines += [f"| {row['model']} | {row['data']} | {row['examples']:,} x {row['epochs']} | {row['tinyqae']:.2f} "
+              f"{row['unit']} | {row['PyTorch']:.2f} {row['unit']} |" for row in results["rows"]]
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,6 @@ beside them with naive, which meets the threshold only after training.
 Writes weights.png, quality and state of the bits against the weight, and latents.png, the activations over the epochs for
 naive and each weight, to --out.
 """
-import argparse
 from pathlib import Path
 
 from tinyqae import load_mnist, plots, recipes, synthetic_digits
@@ -17,7 +16,7 @@ from tinyqae.history import undecided
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__)
     parser.add_argument("--weights", type=program.non_negative_float, nargs="+", default=[0, 0.01, 0.1, 0.3, 1, 3, 10],
                         metavar="W", help="at least one above 0")
     parser.add_argument("--bits", type=program.positive_int, default=50, help="of a code; default: %(default)s")

@@ -5,7 +5,6 @@
 
 Writes compressed.tqae, and originals above what came back as there-and-back.png, to --out.
 """
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tinyqae.codec.outputs import write_images
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = program.OneLineParser(description=__doc__)
     parser.add_argument("--images", nargs="+", metavar="FILE", help="pictures of any size; default: drawn digits")
     parser.add_argument("--model", default="mlp-50",
                         help="a model.npz that an example wrote, or one that comes with tinyqae: "

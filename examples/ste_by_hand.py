@@ -18,12 +18,12 @@ with x an image less the mean image. Three ways to train it, the same in everyth
 What commit gains over ste is small here; the lesson's page shows other weights and a CNN. A smaller learning rate helps
 naive.
 """
-import argparse
 import time
 
 import numpy as np
 
 from tinyqae import load_mnist, synthetic_digits
+from tinyqae.cli.program import OneLineParser, run_main
 
 BITS, BATCH, EPOCHS, LEARNING_RATE, SEEDS = 50, 128, 4, 0.01, (0, 1, 2)
 # Name and weight of the commitment loss, the best of 0.03, 0.1, 0.3 and 1 on the last 5,000 training images.
@@ -110,7 +110,7 @@ def psnr(parameters, mean, images):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--dataset", choices=("mnist", "synthetic"), default="mnist", help="default: %(default)s")
     parser.add_argument("--data-dir", metavar="DIR", help="where MNIST is or goes; default: $TINYQAE_DATA, else a cache")
     args = parser.parse_args()
@@ -127,4 +127,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

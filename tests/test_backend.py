@@ -243,10 +243,10 @@ def test_the_environment_sets_the_threads_when_a_backend_is_chosen(monkeypatch):
     assert chosen == [3]
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "two", "", "9" * 20, "9" * 5000])
 def test_a_number_of_threads_that_is_none_is_one_clear_error(text, monkeypatch):
     monkeypatch.setenv("TINYQAE_THREADS", text)
-    with pytest.raises(BackendError, match="TINYQAE_THREADS='.*' must be a whole number above 0"):
+    with pytest.raises(BackendError, match="TINYQAE_THREADS='.*' must be a whole number from 1 to 999"):
         backend.use("numpy")
 
 

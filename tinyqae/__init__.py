@@ -1,4 +1,5 @@
 """tinyqae: quantized autoencoders with every derivative written by hand."""
+from . import interrupts  # isort: skip  # noqa: F401  # First, since all else takes a while to import.
 from . import backend
 from .annotations import Array
 from .bottlenecks import Bottleneck, Commit, Fence, Naive, Vanilla, make_bottleneck

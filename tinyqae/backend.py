@@ -66,8 +66,8 @@ def use(which="auto"):
         raise ValueError(f"backend={which!r} is unknown; choose one of {', '.join(BACKENDS)}")
     requested_threads = os.environ.get("TINYQAE_THREADS")
     if requested_threads is not None:
-        if not (requested_threads.isdecimal() and int(requested_threads) > 0):
-            raise BackendError(f"TINYQAE_THREADS={requested_threads!r} must be a whole number above 0")
+        if not (requested_threads.isdecimal() and len(requested_threads) < 4 and int(requested_threads) > 0):
+            raise BackendError(f"TINYQAE_THREADS={requested_threads!r} must be a whole number from 1 to 999")
         use_threads(int(requested_threads))
     cupy, reason = None, ""
     if which == "cupy" or which == "auto" and importlib.util.find_spec("cupy") is not None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import backend
 from .annotations import Array, DType, Function, Sentences
+from .errors import TooLong
 from .sentences import splice_sentences
 from .tokens import END, SPACE, START, to_tokens
 
@@ -149,14 +150,16 @@ def tokenize(sentences: Sentences, pad_to: int | None = None,
         reverse: the encoder reads from the end.
 
     Raises:
-        ValueError: a character is outside the alphabet, or a sentence is longer than pad_to.
+        ValueError: a character is outside the alphabet.
+        TooLong: a sentence is longer than pad_to.
     """
     tokens, lengths = to_tokens(sentences)
     n, steps = tokens.shape
     if pad_to is not None:
         if steps > pad_to:
             longest = max(sentences, key=len)
-            raise ValueError(f"{longest!r} has {len(longest)} characters; this model takes up to {pad_to}")
+            shown = repr(longest[:pad_to]) + "..." if len(longest) > 60 else repr(longest)
+            raise TooLong(f"{shown} has {len(longest)} characters; this model takes up to {pad_to}")
         tokens = np.pad(tokens, ((0, 0), (0, pad_to - steps)), constant_values=SPACE)
     # The report's decoder writes one space more than the longest sentence and its end token.
     targets = np.pad(tokens, ((0, 0), (0, 1 if pad_to is None else 2)), constant_values=SPACE)

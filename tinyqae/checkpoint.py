@@ -152,10 +152,35 @@ def read_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer",
     arrays, meta = read_arrays(path)
     if meta.get("format") != "tinyqae checkpoint":
         raise CheckpointError(f"{path} is not a training checkpoint: its format is {meta.get('format')!r}")
+    of_file = meta["run"] if isinstance(meta.get("run"), dict) else {}
     for name, value in json.loads(json.dumps(run)).items():
-        if meta["run"].get(name) != value:
-            raise CheckpointError(f"{path} belongs to another run: its {name} is {meta['run'].get(name)!r}, this run's "
-                                  f"is {value!r}. Give the same settings, another directory, or start anew")
-    for prefix, part in (("model.", model), ("optimizer.", optimizer)):
-        part.restore({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
-    return meta["rows"], [tuple(pair) for pair in meta["latents"]]
+        if of_file.get(name) != value:
+            raise CheckpointError(f"{path} belongs to another run: its {name} is {of_file.get(name)!r}, this run's is "
+                                  f"{value!r}. Give the same settings, another directory, or start anew")
+    try:
+        rows, latents = _checked_history(meta["rows"], meta["latents"])
+        shapes = {found: parameter.shape for i, parameter in enumerate(model.parameters())
+                  for name in optimizer.state_names for found in (name, f"{name}.{i}")}
+        for prefix, part in (("model.", model), ("optimizer.", optimizer)):
+            of_part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            for name, array in of_part.items():
+                if part is optimizer and shapes.get(name, array.shape) != array.shape:
+                    raise ValueError(f"{prefix}{name} has shape {array.shape}, expected {shapes[name]}")
+            part.restore(of_part)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    return rows, latents
+
+
+def _checked_history(rows: Any, latents: Any) -> tuple[list[dict[str, float]], list[tuple[int, list[int]]]]:
+    """(rows, latents) of a History out of JSON; ValueError or TypeError for what cannot be one's."""
+    if [row["epoch"] for row in rows] != [*range(1, len(rows) + 1)] or len(latents) != len(rows) + 1:
+        raise ValueError("its rows do not count the epochs")
+    if not all(row.keys() == rows[0].keys() and all(type(value) in (int, float) for value in row.values()) for row in rows):
+        raise ValueError("its rows are not of numbers alone")
+    found = [(int(epoch), [int(count) for count in counts]) for epoch, counts in latents]
+    if not all(min(counts) >= 0 < sum(counts) < 1 << 53 and len(counts) == len(found[0][1]) for _, counts in found):
+        raise ValueError("its latents are no histograms")
+    return rows, found

@@ -44,10 +44,15 @@ class TooFewExamples(TinyqaeError, ValueError):
     """A batch or a data set has too few examples for what is asked of it."""
 
 
+class TooLong(TinyqaeError, ValueError):
+    """A sentence is longer than the model takes."""
+
+
 def require_positive(argument: str, value: Any) -> int:
-    """`value`; ValueError unless it is a whole number above 0."""
-    if not (isinstance(value, numbers.Integral) and int(value) > 0):
-        raise ValueError(f"{argument}={value!r} must be a whole number above 0")
+    """`value`; ValueError unless it is a whole number above 0 that an array can have as its size."""
+    if not (isinstance(value, numbers.Integral) and 0 < int(value) < 2**31):
+        raise ValueError(f"{argument}={value!r} must be a whole number above 0" + " and below 2147483648" * (
+            isinstance(value, numbers.Integral) and int(value) > 0))
     return int(value)
 
 

@@ -84,8 +84,8 @@ class Stored:
         shapes = {"parameters": (sum(array.size for array in parameters),), **{n: a.shape for n, a in state.items()}}
         for name, shape in shapes.items():
             found = arrays[name].shape if name in arrays else "nothing"
-            if found != shape:
-                raise CheckpointError(f"{name}: this model needs shape {shape}, the file has {found}")
+            if found != shape or arrays[name].dtype.kind != "f":
+                raise CheckpointError(f"{name}: this model needs numbers of shape {shape}, the file has {found}")
         require_finite(arrays)
         vectors = np.split(arrays["parameters"], np.cumsum([array.size for array in parameters])[:-1])
         for array, values in zip(parameters, vectors, strict=True):
@@ -175,9 +175,14 @@ def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     try:
         constants = {name.removeprefix("constant."): array for name, array in arrays.items()
                      if name.startswith("constant.")}
+        for name, value in meta["config"].items():
+            if isinstance(value, bool) is not isinstance(signature(model_class).parameters[name].default, bool):
+                raise TypeError(f"its {name} is {value!r}")
         with at_most(arrays["parameters"].size):  # Sizes that do not belong to the file could be of any amount.
             model = model_class(make_bottleneck(**meta["bottleneck"]), engine=engine, **constants, **meta["config"])
-    except (TypeError, ValueError, KeyError, MemoryError) as error:
+        model.restore(arrays)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not describe a model that this version can build: {error}") from error
-    model.restore(arrays)
     return model

@@ -41,7 +41,7 @@ def save(figure, path, title=None, trim=True):
                        metadata={"Software": None})
 
     if title is not None:
-        figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK)
+        figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK, parse_math=False)
         figure.tight_layout()
     if hasattr(path, "write"):
         draw(path)
@@ -85,7 +85,7 @@ def reconstructions(title, labelled_rows, codes=None, path=None):
     axes.set_yticks(middles, [label for label, *_ in rows], fontsize=9)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(title, fontsize=10, loc="left", color=INK)
+    axes.set_title(title, fontsize=10, loc="left", color=INK, parse_math=False)
     axes.set_xlabel("below each image: its PSNR against the original in dB (higher is better)", fontsize=9, loc="left")
     return save(figure, path)
 

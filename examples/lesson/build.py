@@ -7,7 +7,6 @@ The network in the page is the shipped model mlp-50. What the page says of train
 comparison.json, digits.png and sweep.png, which measure.py writes. The same inputs give the same bytes. Needs
 `pip install jinja2`.
 """
-import argparse
 import base64
 import json
 import statistics
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tinyqae.checkpoint import write_atomically
+from tinyqae.cli.program import OneLineParser, run_main
 from tinyqae.codec.models import shipped
 
 HERE = Path(__file__).parent
@@ -161,7 +161,7 @@ def with_comparison(readme, comparison):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="default: lesson.html next to this script")
     args = parser.parse_args()
     page = build().encode()
@@ -178,4 +178,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -2,8 +2,10 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -656,3 +658,70 @@ def test_a_file_without_end_is_not_read_to_its_end(command_, capsys, tmp_path):
 def test_an_empty_value_is_refused(arguments_, option, capsys, here):
     assert f"argument {option}: '' is empty" in refused(capsys, 2, *arguments_)
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell there cannot close streams")
+@pytest.mark.parametrize(("arguments_", "closed", "code", "words"), [
+    ("compress digits.npy -m mlp-50", "<&- >&- 2>&-", 0, ""), ("compress digits.npy -m mlp-50", ">&-", 0, "20 pictures"),
+    ("compress digits.npy -m mlp-50 -o -", ">&-", 1, "standard output: it is closed"),
+    ("compress - -m mlp-50 -o a.tqae", "<&-", 1, "standard input is empty"), ("info -", "<&-", 1, "no .tqae file"),
+    ("data where", ">&-", 1, "standard output is closed"), ("info nothing", "2>&-", 1, ""), ("shrink", "2>&-", 2, ""),
+])
+def test_closed_streams(arguments_, closed, code, words, here):
+    np.save("digits.npy", synthetic_digits(train=20, test=20).test_images)
+    done = subprocess.run(f"{sys.executable} -m tinyqae {arguments_} {closed}", shell=True, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=60)
+    assert (done.returncode, done.stdout) == (code, "") and words in done.stderr and done.stderr.count("\n") == bool(words)
+
+
+@pytest.mark.parametrize(("code", "arguments_", "words"), [
+    (1, ["train", "cifar-cnn", "--images", "~nouser/x", "-o", "out"], "~nouser/x is not a folder that can be read"),
+    (1, ["train", "anki-lstm", "--text", "~nouser/x", "-o", "out"], "cannot read ~nouser/x"),
+    (2, ["train", "anki-lstm", "--language", "french"], "'french' is not a code of three letters"),
+    (2, ["train", "anki-lstm", "--recipe", "report", "--say", "a b c " * 10], "longer than the 24 characters"),
+    (1, ["train", "anki-lstm", "--recipe", "report", "--text", "long.txt", "-q", "-o", "out"],
+     "... has 99 characters; this model takes up to 24"),
+])
+def test_what_people_type_wrong_is_one_line(code, arguments_, words, here, capsys):
+    Path("long.txt").write_text(f"{'a' * 99}\nb\n" * 10)
+    assert words in refused(capsys, code, *arguments_)
+
+
+def test_warnings_are_one_line_and_silent_with_quiet(here, monkeypatch, capsys):
+    def warns(*arguments, **options):
+        warnings.warn("this is how it is", stacklevel=1)
+        raise tinyqae.errors.DataError("no data")
+
+    monkeypatch.setattr(train, "synthetic_digits", warns)
+    with pytest.raises(SystemExit):
+        main(["train", "mnist-mlp", "--dataset", "synthetic"])
+    assert capsys.readouterr().err == "warning: this is how it is\n"
+    assert refused(capsys, 1, "train", "mnist-mlp", "--dataset", "synthetic", "--quiet") == "error: no data"
+
+
+def test_text_of_the_user_is_not_interpreted(here, capsys):
+    folder = Path("$\\frac{1}{$ \udcff\n")
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+    assert main(["train", "cifar-cnn", "--images", str(folder), "--epochs", "1", "-o", "out", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert json.loads(Path("out/metrics.json").read_text())["settings"]["data"]["name"].startswith("images of the folder '$")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("module", ["numpy", "PIL", "argparse", "tinyqae.cli.files"])
+def test_a_signal_while_it_imports_is_one_line(number, code, module, here):
+    finder = f"""import os, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Finder)
+"""
+    Path("sitecustomize.py").write_text(finder)
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{REPOSITORY}"}
+    done = subprocess.run([sys.executable, "-m", "tinyqae", "info", "nothing"], capture_output=True, text=True,
+                          env=environment, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")

@@ -101,7 +101,7 @@ def test_training_twice_gives_the_same_weights_and_a_better_image(by_hand, pixel
 def test_it_is_one_short_file_of_numpy():
     source = PATH.read_text()
     assert len(source.splitlines()) <= 150
-    assert re.findall(r"^(?:import|from) (\w+)", source, flags=re.MULTILINE) == ["argparse", "time", "numpy", "tinyqae"]
+    assert re.findall(r"^(?:import|from) (\w+)", source, flags=re.MULTILINE) == ["time", "numpy", "tinyqae", "tinyqae"]
     assert re.findall(r"from tinyqae import (.*)", source) == ["load_mnist, synthetic_digits"]
 
 

@@ -3,8 +3,10 @@
 Those of the LSTM, of pooling and of batch norm with ReLU are in the tests of these.
 """
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,3 +242,19 @@ def test_the_reference_engine_imports_neither_numba_nor_the_fast_engine():
             "m.backward(); Adam().step(m)\n"
             "assert not [name for name in sys.modules if name == 'numba' or name.startswith('tinyqae.fast')]")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a place where not even root can make directories")
+def test_where_nothing_can_be_written_kernels_are_compiled_uncached_with_one_warning(tmp_path):
+    pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
+    ignored = shutil.ignore_patterns("__pycache__", "shipped", "cuda")
+    shutil.copytree(Path(kernels.__file__).parents[1], tmp_path / "tinyqae", ignore=ignored)
+    (tmp_path / "tinyqae/fast/numba/__pycache__").touch()  # Where Numba would make a directory.
+    code = ("import numpy as np\nfrom tinyqae.fast.numba.norm import REPLACEMENTS\n"
+            "from tinyqae.fast.numba.elementwise import exp_up_to_88, compiled\n"
+            "print(compiled(lambda x: exp_up_to_88(x))(np.float32(0)))")
+    home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "/proc/none")
+    environment = {**os.environ, **home, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout == "1.0\n"
+    assert done.stderr.count("UserWarning: Numba compiles its kernels anew") == 1 and "Traceback" not in done.stderr

@@ -13,6 +13,7 @@ that wrote the file decoded; 130 and 143 after Ctrl-C and SIGTERM.
 import importlib
 import shlex
 import sys
+import warnings
 
 from .. import __version__
 from .program import OneLineParser, run_main
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> int:
         args = parser.parse_args(argv)
+        if getattr(args, "quiet", False) or getattr(args, "json", False):
+            warnings.simplefilter("ignore")
         args.command = shlex.join(["tinyqae", *argv])
         return args.run(args)
 

@@ -1,16 +1,18 @@
 """What every program here shares, the examples and benchmarks as well: argument types, common options, how it ends."""
 import argparse
 import contextlib
+import io
 import math
 import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from .. import backend
+from .. import backend, interrupts
 from ..annotations import FilePath
 from ..checkpoint import locked, write_atomically
 from ..engine import DEFAULT, ENGINES
@@ -51,13 +53,14 @@ class OneLineParser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As in argparse, but "" is no value: not for a path, nor for anything else."""
-        found = super().parse_known_args(args, namespace)
-        for action in self._actions:
-            if getattr(found[0], action.dest, None) == "":
-                self.error(f"argument {'/'.join(action.option_strings) or action.dest}: '' is empty")
-        return found
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """As in argparse, but "" is no value: not for a path, nor for anything else; nor is "--", which argparse drops."""
+        name = "/".join(action.option_strings) or action.dest
+        if action.nargs != argparse.PARSER and "" in arg_strings:
+            self.error(f"argument {name}: '' is empty")
+        if action.option_strings and arg_strings == ["--"]:
+            self.error(f"argument {name}: expected one argument")
+        return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
@@ -118,18 +121,25 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
     Expected failures are one line on standard error and exit code 1; wrong usage exits with 2; Ctrl-C and SIGTERM say
     `stopped` and exit with 130 and 143. If nobody reads standard output any more (`| head`), the program ends silently.
     """
+    # A closed stream is None. Standard output is opened for reading, so that nothing written to it is lost silently.
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # Names that the console's encoding does not have are escaped.
     if threading.current_thread() is threading.main_thread():
-        def terminate(number: int, frame: object) -> None:
-            raise Terminated
+        def stop(number: int, frame: object) -> NoReturn:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-        signal.signal(signal.SIGTERM, terminate)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, stop)
     try:
-        result = main()
-        # What is still buffered, so that a closed pipe shows here and not when Python ends.
-        print(end="", flush=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            result = main()
+        sys.stdout.flush()  # What is still buffered, so that a closed pipe shows here and not when Python ends.
         return result
     except (KeyboardInterrupt, Terminated) as error:
         print(stopped, file=sys.stderr)
@@ -142,5 +152,9 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         sys.exit(f"error: out of memory{f': {error}' if str(error) else ''}")
     except TinyqaeError as error:
         sys.exit(f"error: {error}")
+    except io.UnsupportedOperation:
+        sys.exit("error: standard output is closed")
     except OSError as error:
         sys.exit(f"error: {error.filename or 'file'}: {error.strerror or error}")
+    finally:
+        interrupts.stop_at_once()

@@ -2,6 +2,7 @@
 import argparse
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ..bottlenecks import KINDS, REPORT_KINDS, VARIANTS
 from ..data import (
     ImageData,
     SentenceSplit,
+    clean_text,
     image_folder_patches,
     load_anki,
     load_cifar10,
@@ -107,13 +109,20 @@ def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", choices=("random", "length"), default="random",
                         help="hold out a tenth of the sentences at random, or, as the report does, the longest fifth; "
                              "default: %(default)s")
-    parser.add_argument("--language", default="fra", metavar="CODE",
+    parser.add_argument("--language", type=_language, default="fra", metavar="CODE",
                         help="the language paired with English, three letters as on manythings.org; default: %(default)s")
     parser.add_argument("--text", metavar="FILE", help="train on the lines of this text file instead of the Anki pairs")
     parser.add_argument("--beam", type=shared.positive_int, metavar="N",
                         help="beam width of decoding, 1 for greedy; default: 8, with --recipe report 1")
     parser.add_argument("--say", action="append", metavar="SENTENCE",
                         help="a sentence of your own to encode and decode after training; may be given several times")
+
+
+def _language(text: str) -> str:
+    """An argparse type: a code of three letters, in which upper case does not matter."""
+    if not re.fullmatch("[a-z]{3}", text.lower()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a code of three letters like fra or deu")
+    return text.lower()
 
 
 def _one_of(values: Mapping[int, Any]) -> Callable[[str], Any]:
@@ -213,6 +222,10 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error(f"argument --quant: the report did not try {args.quant}; leave --recipe report out")
     recipe = program.recipe(args.recipe, args.quant, size).override(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight)
+    said, longest = getattr(args, "say", None) or (), recipe.model.get("pad_to")
+    for sentence in said:
+        if longest and len(clean_text(sentence)[0]) > longest:
+            args.parser.error(f"argument --say: {sentence!r} is longer than the {longest} characters that this recipe takes")
     shared.use_backend(args.backend, progress)
     directory = Path(args.out or Path("runs") / f"{program.name}-{recipe.quant}-{size_in_words}")
     require_new_run(directory, args)
@@ -238,7 +251,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"trained on {used} of {available} {kind.items}; the same epochs on all of them would take about "
                   f"{minutes} minute{'s' * (minutes > 1)}")
         print(f"written to {directory}/")
-        for sentence in getattr(args, "say", None) or ():
+        for sentence in said:
             print("\n" + sentences.said(done.model, sentence, args.beam))
     return 0
 

@@ -204,7 +204,7 @@ def write_parts(path: FilePath, parts: Sequence[bytes | memoryview]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise DataError(f"cannot write {_output(path)}: {error.strerror}") from error
+        raise DataError(f"cannot write {_output(path)}: {error.strerror or 'it is closed'}") from error
 
 
 def _is_directory(path: str) -> bool:

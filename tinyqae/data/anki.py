@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tinyqae.data import cache
+from tinyqae.data.pictures import one_line
 from tinyqae.errors import DataError
 
 PAIRS_URL = "https://www.manythings.org/anki/{language}-eng.zip"
@@ -120,7 +121,7 @@ def load_text(path: str | os.PathLike) -> TextData:
     A UserWarning says how many characters were lost. Raises DataError for a file that is absent, unreadable or not UTF-8,
     or without any letter or digit of the alphabet.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         content = path.read_bytes()
         cleaned = [clean_text(line) for line in re.split("\r?\n", _decoded(content).removeprefix("\ufeff"))]
@@ -129,9 +130,10 @@ def load_text(path: str | os.PathLike) -> TextData:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    name = one_line(path.name)
     if lost := sum(lost for _, lost in cleaned):
-        warnings.warn(f"{path.name}: {lost:,} characters other than a to z, 0 to 9 and the space left out", stacklevel=2)
-    return TextData(sentences, path.name, hashlib.sha256(content).hexdigest(), f"the text file {path.name}")
+        warnings.warn(f"{name}: {lost:,} characters other than a to z, 0 to 9 and the space left out", stacklevel=2)
+    return TextData(sentences, name, hashlib.sha256(content).hexdigest(), f"the text file {name}")
 
 
 def english_sentences(content: bytes, lines: int) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def data_directory(chosen: str | os.PathLike | None = None) -> Path:
     """The folder of all data sets: `chosen`, or else the environment variable TINYQAE_DATA, or else the user's cache."""
     import pooch  # Imported where it is needed, here and below, because most commands read no data set.
 
-    return Path(chosen or os.environ.get(ENVIRONMENT_VARIABLE) or pooch.os_cache("tinyqae")).expanduser()
+    return Path(os.path.expanduser(chosen or os.environ.get(ENVIRONMENT_VARIABLE) or pooch.os_cache("tinyqae")))
 
 
 def missing(paths: Paths) -> list[str]:

@@ -43,7 +43,7 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
         raise ValueError("patch must be at least 1, seed at least 0 and holdout between 0 and 1, "
                          f"got {patch}, {seed} and {holdout}")
     notes: dict[str, list[str]] = {}
-    folder, patches = Path(folder).expanduser(), []
+    folder, patches = Path(os.path.expanduser(folder)), []
     for _, picture in read_folder(folder, notes):
         rows, columns = picture.shape[0] // patch, picture.shape[1] // patch
         whole = np.atleast_3d(picture)[:rows * patch, :columns * patch]
@@ -61,7 +61,7 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
     order = np.random.default_rng(seed).permutation(count)
     test, train = (np.concatenate([usable[i] for i in np.sort(part)]) for part in np.split(order, [held_out]))
     arrays = train, np.zeros(len(train), np.uint8), test, np.zeros(len(test), np.uint8)
-    return ImageData(*arrays, f"images of the folder {folder.resolve().name}", records_sha256(*arrays),
+    return ImageData(*arrays, f"images of the folder {one_line(folder.resolve().name)}", records_sha256(*arrays),
                      f"{count} images in patches of {patch} x {patch} pixels, {held_out} of them held out; "
                      f"skipped: {too_small} too small, {unreadable} not readable")
 

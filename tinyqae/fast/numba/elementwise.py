@@ -6,6 +6,7 @@ exponential without a function call, and permission to reorder sums. `nogil` rel
 code for the next process.
 """
 import math
+import warnings
 
 import numba
 import numpy as np
@@ -13,7 +14,18 @@ import numpy as np
 from .. import losses, ops, optim
 from ..kernels import replacements_in
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+
+def compiled(function):
+    """The function compiled, and kept for the next process where there is a directory to keep it in."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        warnings.warn("Numba compiles its kernels anew in every process: no directory to keep them in can be written, "
+                      "NUMBA_CACHE_DIR names another one", stacklevel=1)
+        return numba.njit(**options)(function)
+
+
 inlined = numba.njit(inline="always", error_model="numpy")
 
 LOG2_E = np.float32(1.44269504)

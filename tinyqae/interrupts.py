@@ -1,0 +1,21 @@
+"""Ctrl-C and SIGTERM before the command `tinyqae` begins its work and after its end: one line, as in between."""
+import os
+import signal
+import sys
+
+IS_COMMAND = os.path.basename("".join(sys.argv[:1])) == "tinyqae" or sys.orig_argv[1:3] == ["-m", "tinyqae"]
+
+
+def stop_at_once() -> None:
+    """Let Ctrl-C and SIGTERM end the command's process, which has nothing half-written while it imports or ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if IS_COMMAND and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: object) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(128 + number)
+
+
+stop_at_once()
