@@ -10,9 +10,8 @@ from ..model_files import Stored
 class Autoencoder(Stored):
     """encoder -> bottleneck -> decoder. ImageAutoencoder is the one for images, Seq2SeqAutoencoder for sentences.
 
-    Your own from layers: examples/own_autoencoder.py. A subclass builds its parts from reference layers, passes each to
-    `engine.build`, calls `_assemble`, keeps its constructor's arguments as attributes of the same names, for saving, and has
-    what is declared here. ImageAutoencoder does this for an encoder and a decoder of images.
+    A subclass (examples/own_autoencoder.py is one) passes each of its parts to `engine.build`, calls `_assemble`, keeps its
+    constructor's arguments as attributes of the same names, for saving, and has what is declared here.
     """
 
     reconstruction_loss: Function  # Of a batch, after a forward pass.
