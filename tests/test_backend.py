@@ -271,3 +271,34 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_process_forked_after_training_trains_as_well():
     subprocess.run([sys.executable, "-c", FORK], check=True, timeout=100)
+
+
+@pytest.mark.parametrize(("quotas", "cores"), [
+    ({}, 8), ({"outer/inner": "max 100000"}, 8), ({"outer/inner": "200000 100000"}, 2), ({"outer": "150000 100000"}, 2),
+    ({"outer": "300000 100000", "outer/inner": "50000 100000"}, 1), ({".": "400000 100000"}, 4),
+    ({"other": "100000 100000"}, 8), ({"outer": "1600000 100000"}, 8), ({"outer/inner": "?"}, 8)])
+def test_a_quota_of_a_container_limits_the_cores(quotas, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    for group, text in quotas.items():
+        (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / group / "cpu.max").write_text(text + "\n")
+    (tmp_path / "own").write_text("1:cpu:/\n0::/outer/inner\n")
+    assert backend.usable_cores(tmp_path / "groups", tmp_path / "own") == cores
+    assert backend.usable_cores(tmp_path / "groups", tmp_path / "missing") == 8
+
+
+def test_without_affinities_all_cores_count(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert backend.usable_cores(tmp_path, tmp_path / "missing") == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinities on this system")
+def test_a_process_on_one_core_has_one_thread():
+    code = """if True:
+        import os, numpy, threadpoolctl
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # After NumPy has counted them.
+        from tinyqae import backend
+        blas = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        print(backend.threads, max(blas, default=1), "1 cores" in backend.describe())"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1 1 True\n"

@@ -4,19 +4,46 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import tinyqae
 from tinyqae import checkpoint
-from tinyqae.checkpoint import SECONDS_UNTIL_STALE, UMASK, locked, write_atomically
+from tinyqae.checkpoint import SECONDS_UNTIL_STALE, locked, write_atomically
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="permissions and links of POSIX")
 
 
 @POSIX
-def test_a_new_file_has_the_usual_permissions(tmp_path):
-    write_atomically(tmp_path / "new", lambda file: file.write(b"x"))
-    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o666 & ~UMASK
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_a_new_file_has_the_usual_permissions(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "new", lambda file: file.write(b"x"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o666 & ~mask
+
+
+def test_the_umask_is_never_set():
+    """It is the whole process's: another thread's new files would have wrong permissions meanwhile."""
+    modules = Path(tinyqae.__file__).parent.rglob("*.py")
+    assert [path.name for path in modules if "umask" in path.read_text(encoding="utf-8")] == []
+
+
+@POSIX
+def test_a_private_file_is_never_readable_by_others_while_it_is_replaced(tmp_path):
+    path, modes = tmp_path / "file", []
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+
+    def write(file):
+        file.write(b"secret")
+        modes.extend(stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir())
+
+    write_atomically(path, write)
+    assert modes == [0o600, 0o600]
 
 
 @POSIX

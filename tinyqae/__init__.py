@@ -1,4 +1,10 @@
-"""tinyqae: quantized autoencoders with every derivative written by hand."""
+"""tinyqae: quantized autoencoders with every derivative written by hand.
+
+Public are the names here and the `__all__` of these modules; anything else may change without notice.
+
+    models  bottlenecks  layers  losses  optim  schedules  callbacks  history  recipes  gradcheck  gradients  errors
+    data  codec  metrics.image  metrics.text  metrics.rate  plots  estimator  onnx_export
+"""
 from . import interrupts  # isort: skip  # noqa: F401  # First, since all else takes a while to import.
 from . import backend
 from .annotations import Array

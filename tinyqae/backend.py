@@ -6,9 +6,11 @@ everywhere. Nothing is copied between host and device implicitly: only `to_devic
 import concurrent.futures
 import contextlib
 import importlib.util
+import math
 import os
 import platform
 import threading
+from pathlib import Path
 
 import numpy as np
 import threadpoolctl
@@ -21,7 +23,6 @@ name = "numpy"
 gpu_gemm = None
 
 BACKENDS = ("auto", "numpy", "cupy")
-threads = os.cpu_count() or 1
 # The fraction of the GPU's free memory that a data set may occupy; the rest is left for the model.
 DATA_MEMORY_FRACTION = 0.5
 OUT_OF_MEMORY = "the GPU is out of memory; nvidia-smi shows which processes use it"
@@ -33,6 +34,27 @@ CUDA_ERROR_HINTS = {
     "CUBLAS_STATUS_ALLOC_FAILED": OUT_OF_MEMORY,
 }
 why_not_cupy = ""
+
+
+def usable_cores(groups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
+    """How many cores this process may use: those of its CPU affinity, but no more than the quota of its cgroup (version 2)
+    and of those around it, by which containers are limited. groups, own: where Linux shows them.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, StopIteration):
+        group = groups / next(line for line in own.read_text().splitlines() if line.startswith("0::"))[len("0::/"):]
+        for folder in (group, *group.parents):
+            with contextlib.suppress(OSError, ValueError):  # The outermost has no such file, and "max" is no number.
+                quota, period = map(int, (folder / "cpu.max").read_text().split())
+                cores = min(cores, math.ceil(quota / period))
+    return cores
+
+
+threads = usable_cores()
+# BLAS knows nothing of quotas. A setting of the user's below is left alone.
+if threads < (os.cpu_count() or 1) and any(
+        library["num_threads"] > threads for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"):
+    threadpoolctl.threadpool_limits(limits=threads, user_api="blas")
 
 
 def _new_threads():
@@ -176,8 +198,8 @@ def one_blas_thread():
 
 
 def use_threads(count):
-    """Set the number of CPU threads of a training step, for BLAS and for `parallel_for`. Default: all cores. `use` sets it
-    to the environment variable TINYQAE_THREADS. Bit-identical weights need the same number, since sums depend on it.
+    """Set the number of CPU threads of a training step, for BLAS and for `parallel_for`. Default: usable_cores(). `use` sets
+    it to the environment variable TINYQAE_THREADS. Bit-identical weights need the same number, since sums depend on it.
     """
     global threads
     if not (isinstance(count, int) and count > 0):
@@ -216,7 +238,7 @@ def describe():
     blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
                             if lib["user_api"] == "blas"}))
     no_gpu = f"; no GPU: {why_not_cupy}" if why_not_cupy else ""
-    return f"numpy {np.__version__} ({blas}) on {processor()}, {os.cpu_count()} cores{no_gpu}"
+    return f"numpy {np.__version__} ({blas or 'another BLAS'}) on {processor()}, {usable_cores()} cores{no_gpu}"
 
 
 def processor():

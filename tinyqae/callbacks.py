@@ -10,6 +10,8 @@ from .errors import require_positive
 from .history import History
 from .models import Autoencoder
 
+__all__ = ["Callback", "best_epoch", "save_best", "stop_early"]
+
 Callback = Callable[[Autoencoder, History], object]
 
 

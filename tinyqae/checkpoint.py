@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -34,9 +33,6 @@ META = "meta.json"
 SECONDS_UNTIL_STALE = 600
 MOST_SHRUNK = 64
 """No file of weights unpacks to more times its size, which those do that were made to fill memory."""
-# Read once, while the process has one thread: to read it means to set it.
-UMASK = os.umask(0)
-os.umask(UMASK)
 
 
 def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> None:
@@ -48,20 +44,21 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
     given, path = path, Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, f".{path.name}.????????")
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not by tempfile, whose files are private: a result is as readable as any other new file.
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a result is as readable as any other new file.
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~UMASK)
         os.replace(temporary, path)
     except OSError as error:
         # A person wants to read which result could not be written, not the temporary file's name or none.
         raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def sweep(directory: Path, pattern: str) -> None:

@@ -11,6 +11,9 @@ import numpy as np
 
 from .annotations import FilePath
 
+__all__ = ["BackendError", "CheckpointError", "CodecError", "DataError", "MissingPackage", "TinyqaeError", "TooFewExamples",
+           "TrainingDiverged", "stop_if_diverged"]
+
 
 class TinyqaeError(Exception):
     """The parent of every error below: a condition of the outside world, not a mistake in the code."""

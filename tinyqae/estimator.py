@@ -14,6 +14,8 @@ from .models import MLPAutoencoder
 from .recipes import mnist_mlp
 from .train import fit
 
+__all__ = ["TinyQAE"]
+
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
     from sklearn.utils import check_array, check_random_state

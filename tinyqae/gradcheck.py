@@ -9,6 +9,7 @@ import numpy as np
 
 from .annotations import Array, Function
 
+__all__ = ["KinkFound", "check_coordinates", "check_directions", "relative_error"]
 STEP, TOLERANCE = 1e-5, 1e-6
 
 

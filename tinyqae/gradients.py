@@ -24,6 +24,8 @@ from .annotations import Array
 from .bottlenecks import Commit
 from .models import MLPAutoencoder
 
+__all__ = ["EncoderGradients", "encoder_gradients", "flip_differences", "has_encoder_gradients"]
+
 WAYS = ("threshold", "straight-through", "flips", "no threshold")
 STEPS = tuple(np.geomspace(1e-6, 1, 25).tolist())
 """How far the encoder's weights are moved along a gradient, as a share of their own norm."""

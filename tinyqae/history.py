@@ -6,6 +6,8 @@ import numpy as np
 from .annotations import FilePath
 from .checkpoint import write_atomically
 
+__all__ = ["History", "latent_counts", "undecided"]
+
 LATENT_BINS = 40
 
 

@@ -19,6 +19,8 @@ from .ops.dense import dense_backward, dense_forward
 from .ops.norm import batch_norm_backward, batch_norm_forward, batch_norm_inference
 from .ops.pool import max_pool_backward, max_pool_forward, upsample_backward, upsample_forward
 
+__all__ = ["BatchNorm", "Centre", "Conv2d", "ConvBlock", "Dense", "Layer", "MaxPool2d", "ReLU", "Sequential", "Upsample2d"]
+
 
 class Layer:
     """A layer without parameters. needs_dx: False for a first layer, whose dx nobody reads; the fast engine skips it."""

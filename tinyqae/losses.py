@@ -9,6 +9,11 @@ from . import backend
 from .annotations import Array, Function, Scalar
 from .ops.activations import sigmoid_forward, softmax_forward
 
+__all__ = ["RECONSTRUCTION", "Loss", "bce_with_logits", "bce_with_logits_backward", "commitment_loss",
+           "commitment_loss_backward", "cross_entropy_with_logits", "cross_entropy_with_logits_backward", "entropy_loss",
+           "entropy_loss_backward", "fence_loss", "fence_loss_backward", "log_softmax", "logit", "squared_error_with_logits",
+           "squared_error_with_logits_backward"]
+
 
 def bce_with_logits(l: Array, t: Array) -> Scalar:
     """Binary cross-entropy: the mean of -t log p - (1 - t) log(1 - p), p = sigma(l). l, t (N, ...), t in [0, 1].

@@ -24,6 +24,8 @@ from .model_files import require_finite
 from .models import Autoencoder, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
 from .tokens import ALPHABET, ENCODER_TOKENS, END, START
 
+__all__ = ["export_onnx"]
+
 FILES = ("encoder.onnx", "decoder.onnx", "decoder_start.onnx", "decoder_step.onnx")
 OPSET, IR_VERSION = 17, 8  # Of 2022, so that runtimes older than the installed `onnx` read the files too.
 FLOAT, UINT8, INT32, INT64 = 1, 2, 6, 7  # The numbers of dtypes in onnx.TensorProto.

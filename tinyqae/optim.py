@@ -6,6 +6,8 @@ from .annotations import Array, Function
 from .errors import require_range
 from .models import Autoencoder
 
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "RMSprop", "clip_by_norm"]
+
 
 class Optimizer:
     """A rule that updates a parameter p from its gradient g, `update(p, g, lr, *state)`, written as in its paper."""

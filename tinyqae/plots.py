@@ -11,6 +11,9 @@ from .checkpoint import write_atomically
 from .history import undecided
 from .metrics.image import psnr
 
+__all__ = ["code_bitmap", "commit_weights", "encoder_gradients", "latent_histograms", "latent_strips", "plain",
+           "reconstructions", "save", "sheet", "subplots", "training_curves"]
+
 INK, ACCENT, MUTED = "#1b1b1b", "#c8553d", "#8a8a8a"
 PER_LINE = 4
 WAYS = {"threshold": ("true derivative: 0", INK), "straight-through": ("straight-through estimator (STE)", ACCENT),

@@ -13,6 +13,8 @@ from .bottlenecks import VARIANTS, make_bottleneck
 from .models import CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
 from .optim import OPTIMIZERS, Optimizer
 
+__all__ = ["Recipe", "anki_lstm", "cifar_cnn", "mnist_mlp", "naive_with_noise", "report_widths"]
+
 RECIPES = ("default", "report")
 IMAGE_ARCHITECTURES = {"mlp": MLPAutoencoder, "cnn": CNNAutoencoder}
 VALIDATION_IMAGES = 5000

@@ -2,6 +2,8 @@
 import math
 from collections.abc import Callable
 
+__all__ = ["SCHEDULES", "Schedule", "constant", "cosine"]
+
 Schedule = Callable[[int], float]
 
 

@@ -96,7 +96,7 @@ MARK = "@@"
 
 def environment():
     """What runs here."""
-    found = {"machine": backend.describe(), "cores": os.cpu_count(), "versions": versions(), "card": None}
+    found = {"machine": backend.describe(), "cores": backend.usable_cores(), "versions": versions(), "card": None}
     try:
         with backend.temporarily("cupy"):
             found["card"] = backend.describe()

@@ -1,5 +1,9 @@
 """A type checker accepts a user's program, knows the types of its values and finds its mistakes."""
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +75,21 @@ def test_a_program_of_a_user(output):
     revealed = [re.search('note: Revealed type is "(.*)"', line) for line in lines]
     assert all(revealed), lines
     assert [re.sub(r"[a-z_0-9]+\.(?=\w)", "", match[1]) for match in revealed] == TYPES
+
+
+def test_pyright_agrees(tmp_path):
+    pytest.importorskip("pyright")
+    (tmp_path / "program.py").write_text(PROGRAM.partition("reveal_type")[0])
+    (tmp_path / "mistakes.py").write_text(PROGRAM.partition("reveal_type")[0] + "\n".join(MISTAKES))
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(Path(tinyqae.__file__).parents[1])]}))
+    done = subprocess.run([sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable], cwd=tmp_path,
+                          capture_output=True, text=True, env={**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
+    if not done.stdout.startswith("{"):
+        pytest.skip(f"pyright does not start: {done.stderr[-200:]}")
+    found = [(Path(one["file"]).name, one["range"]["start"]["line"]) for one in json.loads(done.stdout)["generalDiagnostics"]
+             if one["severity"] == "error"]
+    first = PROGRAM.partition("reveal_type")[0].count("\n")
+    assert found == [("mistakes.py", first + i) for i in range(len(MISTAKES))], done.stdout
 
 
 def test_mistakes_are_found(output):

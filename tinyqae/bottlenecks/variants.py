@@ -16,8 +16,7 @@ class Clipped(Bottleneck):
     """The clipped straight-through estimator alone: da = db where |a - 1/2| <= window, else 0.
 
     It is Commit with a window and without the commitment loss. With the linear activation and window 1/2 it is the
-    estimator of binarized networks (Courbariaux, Hubara et al. 2016, arXiv:1602.02830, equation 4), for x = 2a - 1. A value
-    that has left the window stays there until the weights that it shares with other values bring it back.
+    estimator of binarized networks (Courbariaux, Hubara et al. 2016, arXiv:1602.02830, equation 4), for x = 2a - 1.
     """
 
     kind = "clipped"

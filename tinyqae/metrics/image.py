@@ -11,6 +11,8 @@ import numpy as np
 
 from ..annotations import Shape
 
+__all__ = ["image_metrics", "mae", "mse", "psnr", "psnr_of_mse", "ssim", "to_uint8"]
+
 PEAK = 255
 """Largest value of a pixel: the MAX_I of the PSNR and the data range of the SSIM."""
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["bit_activity", "bit_entropy", "bits_per_item", "code_usage", "compression_ratio", "image_bits"]
+
 CODE_BITS_PER_VALUE = {"binary": 1, "float32": 32}
 """Bits that one latent value takes in a code: thresholded to a bit, or stored as it is (the vanilla bottleneck)."""
 

@@ -25,6 +25,9 @@ import numpy as np
 from ..errors import MissingPackage
 from .rate import compression_ratio
 
+__all__ = ["bleu_distance", "cosine_distance", "jaccard_distance", "levenshtein", "require_text_packages",
+           "text_compression", "text_metrics"]
+
 RAPIDFUZZ, NLTK, SIMPLEMMA = "rapidfuzz.distance.Levenshtein", "nltk.translate.bleu_score", "simplemma"
 
 _ZSTD_LEVEL = 19  # the highest that needs no more memory to decompress than the others

@@ -39,16 +39,13 @@ class ImageAutoencoder(Autoencoder):
         self.criterion = self.engine.build(losses.Loss(*losses.RECONSTRUCTION[reconstruction]))
         self._assemble([*self.encoder.layers, *self.decoder.layers], bottleneck, dtype)
         if mean_image is not None:
-            self._start_at(mean_image)
-
-    def _start_at(self, mean_image) -> None:
-        self.mean_image = mean_image.astype(self.dtype)
-        self.centre = self.engine.build(Centre(backend.to_device(self.mean_image)))
-        # The output's bias, one for each pixel or channel, starts at the logit of its mean.
-        output = self.decoder.layers[-1].params
-        bias = output["beta" if "beta" in output else "b"]
-        p = np.clip(mean_image, 1e-3, 1 - 1e-3).reshape(-1, bias.size).mean(axis=0)
-        bias[...] = backend.to_device(np.log(p / (1 - p)).astype(self.dtype))
+            self.mean_image = mean_image.astype(self.dtype)
+            self.centre = self.engine.build(Centre(backend.to_device(self.mean_image)))
+            # The output's bias, one for each pixel or channel, starts at the logit of its mean.
+            output = self.decoder.layers[-1].params
+            bias = output["beta" if "beta" in output else "b"]
+            p = np.clip(mean_image, 1e-3, 1 - 1e-3).reshape(-1, bias.size).mean(axis=0)
+            bias[...] = backend.to_device(np.log(p / (1 - p)).astype(self.dtype))
 
     def constants(self) -> dict[str, np.ndarray]:
         return {} if self.mean_image is None else {"mean_image": self.mean_image}
@@ -71,7 +68,8 @@ class ImageAutoencoder(Autoencoder):
 
     def encoder_output(self, images: Array, training: bool = False) -> Array:
         """The bottleneck's input h (N, latent_size)."""
-        self._require_shape(images)
+        if images.shape[1:] != self.input_shape:
+            raise ValueError(f"images have shape {images.shape}; this model takes (N, {str(self.input_shape)[1:]}")
         if images.dtype != self.dtype:
             raise TypeError(f"images are {images.dtype}; this model computes in {self.dtype}: "
                             f"images.astype('{self.dtype}') / 255 for bytes")
@@ -120,10 +118,6 @@ class ImageAutoencoder(Autoencoder):
                 pixels = sigmoid_forward(self.decode_logits(self.bottleneck.for_decoder(values)))
                 images[part] = finish(backend.to_host(pixels)).reshape(-1, *self.input_shape)
         return images
-
-    def _require_shape(self, images):
-        if images.shape[1:] != self.input_shape:
-            raise ValueError(f"images have shape {images.shape}; this model takes (N, {str(self.input_shape)[1:]}")
 
     def _parts(self, n):
         return [slice(start, start + self.inference_batch) for start in range(0, n, self.inference_batch)]

@@ -110,9 +110,7 @@ class Seq2SeqAutoencoder(Autoencoder):
                                splice=self.splice)
 
     def validate(self, sentences: Sentences) -> dict[str, float]:
-        """{"val_loss": cross-entropy in nats per character with the stored code, "val_exact": the share of sentences that
-        are reconstructed exactly by greedy decoding}.
-        """
+        """{"val_loss": nats per character with the stored code, "val_exact": share exactly right by greedy decoding}."""
         with self.engine.working(self, self.inference_batch):
             found = [(self.reconstruction_loss(batch, training=False), batch.characters)
                      for batch in self.batches(sentences, self.inference_batch).in_order()]
