@@ -203,6 +203,7 @@ def main(argv=None):
     parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     program.add_data_arguments(parser)
     parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES), help="default: all three")
+    parser.add_argument("--epochs", type=program.positive_int, metavar="N", help="default: 20, 4 and 12")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
     args = parser.parse_args(argv)
     backend.use("numpy")
@@ -210,8 +211,8 @@ def main(argv=None):
     torch.set_num_threads(1)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "torch"))
     results = {"date": time.strftime("%Y-%m-%d"), "versions": versions, "rows": []}
-    for name, case in cases(args.data_dir, args.only).items():
-        results["rows"].append(race(name, *case))
+    for name, (recipe, *case) in cases(args.data_dir, args.only).items():
+        results["rows"].append(race(name, recipe.override(epochs=args.epochs), *case))
         print(json.dumps(results["rows"][-1]), flush=True)
     for ending, text in (("json", json.dumps(results, indent=1) + "\n"), ("md", table(results))):
         write_atomically(args.out / f"torch_training.{ending}", lambda file, text=text: file.write(text.encode()))
