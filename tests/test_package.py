@@ -14,6 +14,7 @@ import pytest
 
 import tinyqae
 from tinyqae.cli import main
+from tinyqae.cli.examples import FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -88,8 +89,9 @@ def test_the_wheel_has_its_metadata_and_every_module(built):
         names = set(wheel.namelist())
         metadata = email.message_from_bytes(wheel.read(next(name for name in names if name.endswith("METADATA"))))
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tinyqae").rglob("*.py")}
-    examples = {f"tinyqae/examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
-    assert modules | examples | {"tinyqae/py.typed", "tinyqae/codec/shipped/mlp-50.npz"} <= names
+    examples = {f"tinyqae/{path.relative_to(ROOT).as_posix()}" for files in FILES for path in ROOT.glob(f"examples/{files}")}
+    assert {name for name in names if name.startswith("tinyqae/examples/")} == examples
+    assert modules | {"tinyqae/py.typed", "tinyqae/codec/shipped/mlp-50.npz"} <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
     assert metadata["Version"] == tinyqae.__version__ and metadata["Author"] == "The tinyqae authors"
     assert "Typing :: Typed" in metadata.get_all("Classifier") and metadata["Project-URL"] and metadata["Keywords"]

@@ -560,3 +560,13 @@ def test_an_empty_validation_set_and_the_name_of_an_optimizer_are_refused(plain_
         train(model(), validation=images()[:0])
     with pytest.raises(TypeError, match=r"optimizer='adam' must be an optimizer object, such as Adam\(1e-3\)"):
         train(model(), optimizer="adam")
+
+
+def test_every_bar_is_the_one_for_notebooks_where_it_is_one():
+    from tqdm.auto import tqdm
+
+    from tinyqae import progress
+    from tinyqae.codec import files
+    from tinyqae.data import cache
+
+    assert progress.tqdm is files.tqdm is cache.tqdm is tqdm

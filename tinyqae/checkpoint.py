@@ -49,7 +49,7 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
     try:
         with open(temporary, "xb") as file:
             if path.exists():
-                temporary.chmod(path.stat().st_mode & 0o777)
+                os.chmod(temporary, path.stat().st_mode & 0o777)
             write(file)
             file.flush()
             os.fsync(file.fileno())

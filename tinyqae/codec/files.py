@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import Autoencoder
 from ..annotations import Function, Shape
 from ..errors import CodecError
 from ..models.images import ImageAutoencoder
+from ..progress import tqdm
 from . import lines as text_lines
 from . import pictures
 from .blocks import checksum

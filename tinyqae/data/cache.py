@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from tinyqae import checkpoint
 from tinyqae.checkpoint import locked
 from tinyqae.errors import DataError
+from tinyqae.progress import tqdm
 
 ENVIRONMENT_VARIABLE = "TINYQAE_DATA"
 SECONDS_TO_CONNECT = 5
