@@ -54,8 +54,10 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a result is as readable as any other new file.
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~UMASK)
+        mode = 0o666 & ~UMASK  # mkstemp makes private files; a result is as readable as any other new file.
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode & 0o777
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except OSError as error:
         # A person wants to read which result could not be written, not the temporary file's name or none.
