@@ -1,4 +1,5 @@
 """tinyqae.checkpoint: files are written whole or not at all, and what a file is besides its content stays."""
+import concurrent.futures
 import os
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import tinyqae
 from tinyqae import checkpoint
 from tinyqae.checkpoint import SECONDS_UNTIL_STALE, locked, write_atomically
+from tinyqae.cli.program import require_writable
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="permissions and links of POSIX")
 
@@ -102,4 +104,11 @@ def test_a_lock_is_one_process_s_until_it_ends_however_it_does(tmp_path):
         other.kill()
     with locked(tmp_path, wait=False) as free:
         assert free
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_can_replace_and_remove_one_file_at_the_same_time(tmp_path):
+    """As when several runs begin in one folder, and each tries whether it can write there."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: require_writable(tmp_path), range(1600)))
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -603,6 +605,32 @@ def test_blas_threads_are_restored_after_threads_have_used_models():
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda i: models[i % 4].encode(images), range(60)))
         assert threads() == {2}
+
+
+def test_blas_threads_are_restored_by_another_thread_than_the_one_that_limited_them():
+    def threads():
+        return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+    limited, left = threading.Event(), threading.Event()
+
+    def first():
+        with backend.one_blas_thread():
+            limited.set()
+            left.wait(10)
+        limited.set()
+        time.sleep(0.5)  # It is alive while the other one restores.
+
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        thread = threading.Thread(target=first)
+        thread.start()
+        limited.wait(10)
+        with backend.one_blas_thread():
+            limited.clear()
+            left.set()
+            limited.wait(10)
+            assert threads() == {1}
+        assert threads() == {2}
+        thread.join()
 
 
 @pytest.mark.parametrize("make", [

@@ -2,6 +2,8 @@
 that somebody made to do harm, with sizes that are not the file's, or descriptions of wrong types.
 """
 import copy
+import errno
+import os
 import types
 
 import numpy as np
@@ -10,7 +12,7 @@ from allocations import most_memory
 from hostile import with_wrong_values
 
 import tinyqae
-from tinyqae import Adam, CNNAutoencoder, Commit, MLPAutoencoder, Seq2SeqAutoencoder, fit, load
+from tinyqae import Adam, CNNAutoencoder, Commit, MLPAutoencoder, Seq2SeqAutoencoder, checkpoint, fit, load
 from tinyqae.checkpoint import read_arrays, write_arrays
 from tinyqae.errors import CheckpointError
 from tinyqae.model_files import Stored
@@ -142,3 +144,13 @@ def test_a_checkpoint_with_a_wrong_value_or_array_is_one_line_or_a_training(tmp_
         else:
             assert [row["epoch"] for row in history.rows] == [1, 2]
             assert all(len(counts) == 40 and sum(counts) > 0 for _, counts in history.latents)
+
+
+def test_a_file_that_cannot_be_read_is_not_called_corrupt(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "model.npz").touch()
+    monkeypatch.setattr(checkpoint, "open", refuse, raising=False)  # In that module alone.
+    with pytest.raises(CheckpointError, match="^cannot read .*model.npz: Permission denied$"):
+        load(tmp_path / "model.npz")

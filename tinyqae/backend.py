@@ -180,12 +180,20 @@ def generator(*seed):
     return np.random.default_rng(list(seed))
 
 
+def _release_blas():
+    """Let any thread set BLAS's number of threads: since threadpoolctl 3.7 only the first one can that has set it."""
+    release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if release:
+        release(force=True)
+
+
 @contextlib.contextmanager
 def one_blas_thread():
     """A context manager in which BLAS uses one thread. The last thread of the process to leave it restores the setting."""
     global _blas_users, _blas_limits
     with _blas_lock:
         if _blas_users == 0:
+            _release_blas()
             _blas_limits = threadpoolctl.threadpool_limits(limits=1, user_api="blas")
         _blas_users += 1
     try:
@@ -194,7 +202,9 @@ def one_blas_thread():
         with _blas_lock:
             _blas_users -= 1
             if _blas_users == 0:
+                _release_blas()
                 _blas_limits.restore_original_limits()
+                _release_blas()
 
 
 def use_threads(count):

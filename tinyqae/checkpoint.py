@@ -48,7 +48,7 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with open(temporary, "xb") as file:
-            if path.exists():
+            with contextlib.suppress(FileNotFoundError):  # None was there, or another process was as fast.
                 os.chmod(temporary, path.stat().st_mode & 0o777)
             write(file)
             file.flush()
@@ -104,11 +104,16 @@ def read_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays by name, description) of a file that write_arrays wrote. CheckpointError says what is wrong with it."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is corrupt or was not written by tinyqae: it is no .npz archive")
     try:
-        # Opened here, since np.load leaves a damaged file open.
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        raw = open(path, "rb")  # Opened here, since np.load leaves a damaged file open.
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        with raw:
+            if not zipfile.is_zipfile(raw):
+                raise ValueError("it is no .npz archive")
+            raw.seek(0)
+            file = np.load(raw, allow_pickle=False)
             unpacked, size = sum(entry.file_size for entry in file.zip.infolist()), os.path.getsize(path)
             if unpacked > MOST_SHRUNK * size + (1 << 20):
                 raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}")

@@ -725,3 +725,11 @@ sys.meta_path.insert(0, Finder)
     done = subprocess.run([sys.executable, "-m", "tinyqae", "info", "nothing"], capture_output=True, text=True,
                           env=environment, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
+
+
+def test_a_picture_that_does_not_fit_is_named(here, models, capsys):
+    Path("album").mkdir()
+    for name, mode in (("grey", "L"), ("red", "RGB")):
+        Image.new(mode, (28, 28), 9).save(f"album/{name}.png")
+    assert "the picture red has colours" in refused(capsys, 1, "compress", "album", "-m", models["grey"])
+    assert "album/red.png: picture 0 has colours" in refused(capsys, 1, "compress", "album/red.png", "-m", models["grey"])

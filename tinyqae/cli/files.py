@@ -144,7 +144,10 @@ def _compress_images(args: argparse.Namespace, model: Autoencoder) -> tuple[byte
     given = read_images(args.inputs)
     # A single picture gets its name from where it is decompressed to.
     names = given.names if len(given.images) > 1 else None
-    data = codec.compress(given.images, model, names=names, progress=_progress(args))
+    try:
+        data = codec.compress(given.images, model, names=names, progress=_progress(args))
+    except (TypeError, ValueError) as error:
+        raise CodecError(str(error) if names else f"{args.inputs[0]}: {error}") from error
     return data, {"kind": "images", "pictures": len(given.images), "bytes_in": given.bytes, "notes": list(given.notes)}
 
 

@@ -163,7 +163,7 @@ def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | No
                         "list of pictures")
     if names is not None and len(names) != len(content):
         raise ValueError(f"names has {len(names)} names for {len(content)} pictures")
-    tiles = pictures.cut(content, own)
+    tiles = pictures.cut(content, own, names)
     sizes = tuple(picture.shape[:2] for picture in content)
     return tiles, b"" if names is None and set(sizes) <= {own[:2]} else pictures.to_extra(sizes, names)
 

@@ -34,18 +34,19 @@ def count_tiles(sizes: Sizes, tile: Size) -> int:
     return sum(-(-height // tile[0]) * -(-width // tile[1]) for height, width in sizes)
 
 
-def cut(pictures: Sequence[np.ndarray], input_shape: Shape) -> np.ndarray:
+def cut(pictures: Sequence[np.ndarray], input_shape: Shape, names: Sequence[str] | None = None) -> np.ndarray:
     """uint8 (N, h, w, C): the tiles of pictures, uint8 arrays (H, W), (H, W, 1) or (H, W, 3), for a model of input_shape
     (h, w, C).
 
     A grey picture becomes one of three equal channels where the model has three; a colour picture is not made grey.
-    TypeError or ValueError names the picture that does not fit.
+    TypeError or ValueError names the picture that does not fit, by its number where there are no names.
     """
     height, width, channels = input_shape
     for i, picture in enumerate(pictures):
-        check_picture(picture, f"picture {i}")
+        shown = f"the picture {names[i]}" if names else f"picture {i}"
+        check_picture(picture, shown)
         if picture.shape[2:] == (3,) and channels < 3:
-            raise ValueError(f"picture {i} has colours, and this model knows grey alone; make it grey, or use a model of "
+            raise ValueError(f"{shown} has colours, and this model knows grey alone; make it grey, or use a model of "
                              "colour pictures")
     count = count_tiles(tuple(picture.shape[:2] for picture in pictures), (height, width))
     if count * height * width * channels > MAX_VALUES:
