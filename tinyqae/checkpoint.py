@@ -3,6 +3,7 @@
 An .npz is a zip archive, and zip keeps a CRC-32 of every entry, which reading verifies.
 """
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -43,7 +44,7 @@ def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> Non
     """
     given, path = path, Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, f".{path.name}.????????")
+    sweep(path.parent, f".{glob.escape(path.name)}.????????")
     # Not by tempfile, whose files are private: a result is as readable as any other new file.
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
