@@ -37,10 +37,17 @@ CNN_BITS = {256: "small", 512: "medium", 768: "large"}
 class Program:
     """A model and the data it is trained on.
 
-    name: of the program and its runs. model: in a word. size, default_size: the option that says how large the code is.
-    kind: trains, measures and writes. datasets: choices of --dataset, the first is the default. add_arguments(parser): the
-    options of its own. recipe(name, quant, size): the settings. load(args): the data. summary, example: for the help text.
-    train_items: how many items are used by default, None for all.
+    Attributes:
+        name: of the program and its runs.
+        model: in a word.
+        size, default_size: the option that says how large the code is.
+        kind: trains, measures and writes.
+        datasets: choices of --dataset, the first is the default.
+        add_arguments: a function of the parser, which adds the options of its own.
+        recipe: a function of (name, quant, size): the settings.
+        load: a function of args: the data.
+        summary, example: for the help text.
+        train_items: how many items are used by default, None for all.
     """
 
     name: str

@@ -58,9 +58,14 @@ def load(title: str, paths: Paths, check: Callable[[Path, bytes], Content], sour
          advice: str, download: bool, progress: bool) -> tuple[list[Content], str]:
     """What `check` makes of each file, and where the files are from, in words; with `download`, fetch what is missing.
 
-    check: a function of a file's path and its bytes that raises DataError if they are not right. there: what to call files
-    that are not missing. One source after the other is asked for what is still missing. DataError if files are missing in
-    the end: the advice in one line, and one for each source with why it failed.
+    One source after the other is asked for what is still missing.
+
+    Args:
+        check: a function of a file's path and its bytes that raises DataError if they are not right.
+        there: what to call files that are not missing.
+
+    Raises:
+        DataError: files are missing in the end: the advice in one line, and one for each source with why it failed.
     """
     def read(name):
         path = next(filter(os.path.isfile, paths[name]))
@@ -104,10 +109,17 @@ def load(title: str, paths: Paths, check: Callable[[Path, bytes], Content], sour
 def download(url: str, directory: Path, known_hash: str | None, progress: bool, most_bytes: int) -> bytes:
     """The file at `url`, whose hash was checked. What was received is kept in `directory` until all of it is.
 
-    known_hash: SHA-256, or another one with its name, "sha1:94646a...". A download that breaks off leaves NAME.part, and
-    the next one, from this address or another one of the same file, continues from there. With None, for a file that changes
-    with time, every download starts anew; the caller has to check the content. most_bytes: after how many to give up.
-    DataError if the address does not deliver the right bytes, or too slowly, OSError if they cannot be stored.
+    A download that breaks off leaves NAME.part, and the next one, from this address or another one of the same file,
+    continues from there.
+
+    Args:
+        known_hash: SHA-256, or another one with its name, "sha1:94646a...". None for a file that changes with time: every
+            download starts anew, and the caller has to check the content.
+        most_bytes: after how many to give up.
+
+    Raises:
+        DataError: the address does not deliver the right bytes, or too slowly.
+        OSError: they cannot be stored.
     """
     import pooch
     import requests

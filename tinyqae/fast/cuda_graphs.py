@@ -89,8 +89,11 @@ class TrainingStep(train.TrainingStep):
 class Graph:
     """A CUDA graph of function(batch), captured on the current stream, which must be non-blocking.
 
-    `replay` copies other batches to the addresses of this one. pool: a memory pool that only this kind of graph uses.
-    owners: the objects whose arrays the function uses.
+    `replay` copies other batches to the addresses of this one.
+
+    Args:
+        pool: a memory pool that only this kind of graph uses.
+        owners: the objects whose arrays the function uses.
     """
 
     def __init__(self, function, batch, pool, owners):

@@ -40,8 +40,15 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
 def mse(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mean squared error of each image, in squared gray levels: mean over (H, W, C) of (a - b)^2.
 
-    a, b: uint8 (N, H, W, C) of equal shape -> float64 (N,). TypeError for anything but uint8, ValueError for shapes that
-    differ, are not NHWC, or are empty.
+    Args:
+        a, b: uint8 (N, H, W, C) of equal shape.
+
+    Returns:
+        float64 (N,).
+
+    Raises:
+        TypeError: a or b is anything but uint8.
+        ValueError: shapes differ, are not NHWC, or are empty.
     """
     return _mean_per_image(np.square, a, b)
 

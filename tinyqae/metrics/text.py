@@ -39,8 +39,15 @@ Distance = Callable[[list[str], list[str]], float]
 def levenshtein(original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
     """Levenshtein distance of each pair: the least number of characters to insert, delete or substitute.
 
-    original, reconstruction: lists (or tuples) of N str, N at least 1 -> float64 (N,). TypeError, ValueError for others;
-    MissingPackage without RapidFuzz.
+    Args:
+        original, reconstruction: lists (or tuples) of N str, N at least 1.
+
+    Returns:
+        float64 (N,).
+
+    Raises:
+        TypeError, ValueError: they are anything else, or differ in length.
+        MissingPackage: RapidFuzz is not installed.
     """
     return _per_pair(_text_package(RAPIDFUZZ).distance, original, reconstruction)
 
