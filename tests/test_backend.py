@@ -271,3 +271,22 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_process_forked_after_training_trains_as_well():
     subprocess.run([sys.executable, "-c", FORK], check=True, timeout=100)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity of processes on this system")
+@pytest.mark.parametrize(("setting", "count"), [("1", 1), ("1,4", 1), ("0", 1), ("nonsense", None), ("9" * 30, None)])
+def test_threads_are_as_many_as_the_process_may_use(setting, count):
+    def threads(**settings):
+        code = "from tinyqae import backend; print(backend.threads)"
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | settings
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment,
+                                  check=True).stdout)
+
+    allowed = os.sched_getaffinity(0)
+    assert threads(OMP_NUM_THREADS=setting) == (count or threads())
+    assert 1 <= threads() <= len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})  # Which child processes inherit.
+        assert threads() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -560,3 +560,12 @@ def test_an_empty_validation_set_and_the_name_of_an_optimizer_are_refused(plain_
         train(model(), validation=images()[:0])
     with pytest.raises(TypeError, match=r"optimizer='adam' must be an optimizer object, such as Adam\(1e-3\)"):
         train(model(), optimizer="adam")
+
+
+def test_the_bar_is_a_line_now_and_then_where_standard_error_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    m = model()
+    fit(m, images(), Adam(1e-2), epochs=2, batch_size=8, progress=True)
+    said = capsys.readouterr().err
+    assert "\r" not in said and 1 <= said.count("\n") <= 3
+    assert "100%" in said.splitlines()[-1]

@@ -21,7 +21,21 @@ name = "numpy"
 gpu_gemm = None
 
 BACKENDS = ("auto", "numpy", "cupy")
-threads = os.cpu_count() or 1
+
+
+def _cpus():
+    """How many CPUs this process may use: by its affinity mask, a container's quota and OMP_NUM_THREADS."""
+    counts = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:
+        quota, period = map(int, file.read().split())  # ValueError where there is none: "max".
+        counts.append(-(-quota // period))
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if asked.isdecimal() and len(asked) < 4:
+        counts.append(int(asked))
+    return max(1, min(counts))
+
+
+threads = _cpus()
 # The fraction of the GPU's free memory that a data set may occupy; the rest is left for the model.
 DATA_MEMORY_FRACTION = 0.5
 OUT_OF_MEMORY = "the GPU is out of memory; nvidia-smi shows which processes use it"

@@ -16,11 +16,11 @@ What is in --out already is not trained again, and what was cut off goes on from
 again. Rows are trained anew when the configuration, the data or the version of tinyqae is another one.
 """
 import argparse
-import os
 import re
 import shlex
 import sys
 
+from tinyqae import backend
 from tinyqae.cli.program import OneLineParser, add_backend_argument, add_data_arguments, positive_int, run_main, use_backend
 from tinyqae.recipes import RECIPES
 
@@ -108,8 +108,8 @@ def _parser():
                         help="a trial: every row on a small part of the data, within 15 minutes on two cores; marked so")
     add_reduced_argument(amount)
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--jobs", type=positive_int, default=os.cpu_count(), metavar="N",
-                       help="rows trained at the same time, one core each; default: as many as there are cores")
+    where.add_argument("--jobs", type=positive_int, default=backend.threads, metavar="N",
+                       help="rows trained at the same time, one core each; default: as many as it may use")
     where.add_argument("--dask", metavar="ADDRESS",
                        help="train on this Dask cluster, whose workers are started in a clone, have one thread each and the "
                             "data, and see the folder --out; needs the extra dask")
