@@ -279,6 +279,7 @@ def test_a_process_forked_after_training_trains_as_well():
     ({"other": "100000 100000"}, 8), ({"outer": "1600000 100000"}, 8), ({"outer/inner": "?"}, 8)])
 def test_a_quota_of_a_container_limits_the_cores(quotas, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for group, text in quotas.items():
         (tmp_path / "groups" / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / "groups" / group / "cpu.max").write_text(text + "\n")
@@ -290,6 +291,7 @@ def test_a_quota_of_a_container_limits_the_cores(quotas, cores, tmp_path, monkey
 def test_without_affinities_all_cores_count(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert backend.usable_cores(tmp_path, tmp_path / "missing") == 6
 
 
@@ -302,3 +304,22 @@ def test_a_process_on_one_core_has_one_thread():
         blas = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
         print(backend.threads, max(blas, default=1), "1 cores" in backend.describe())"""
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1 1 True\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity of processes on this system")
+@pytest.mark.parametrize(("setting", "count"), [("1", 1), ("1,4", 1), ("0", 1), ("nonsense", None), ("9" * 30, None)])
+def test_threads_are_as_many_as_the_process_may_use(setting, count):
+    def threads(**settings):
+        code = "from tinyqae import backend; print(backend.threads)"
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | settings
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment,
+                                  check=True).stdout)
+
+    allowed = os.sched_getaffinity(0)
+    assert threads(OMP_NUM_THREADS=setting) == (count or threads())
+    assert 1 <= threads() <= len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})  # Which child processes inherit.
+        assert threads() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

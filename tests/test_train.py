@@ -570,3 +570,12 @@ def test_every_bar_is_the_one_for_notebooks_where_it_is_one():
     from tinyqae.data import cache
 
     assert progress.tqdm is files.tqdm is cache.tqdm is tqdm
+
+
+def test_the_bar_is_a_line_now_and_then_where_standard_error_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    m = model()
+    fit(m, images(), Adam(1e-2), epochs=2, batch_size=8, progress=True)
+    said = capsys.readouterr().err
+    assert "\r" not in said and 1 <= said.count("\n") <= 3
+    assert "100%" in said.splitlines()[-1]

@@ -38,7 +38,7 @@ why_not_cupy = ""
 
 def usable_cores(groups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
     """How many cores this process may use: those of its CPU affinity, but no more than the quota of its cgroup (version 2)
-    and of those around it, by which containers are limited. groups, own: where Linux shows them.
+    and of those around it, by which containers are limited, nor than OMP_NUM_THREADS. groups, own: where Linux shows them.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, StopIteration):
@@ -47,7 +47,8 @@ def usable_cores(groups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
             with contextlib.suppress(OSError, ValueError):  # The outermost has no such file, and "max" is no number.
                 quota, period = map(int, (folder / "cpu.max").read_text().split())
                 cores = min(cores, math.ceil(quota / period))
-    return cores
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return min(cores, max(1, int(asked))) if asked.isdecimal() and len(asked) < 4 else cores
 
 
 threads = usable_cores()

@@ -1,4 +1,5 @@
 """What a training shows and checks as it goes on: the mean losses of an epoch so far, a bar, whether they are finite."""
+import sys
 import time
 import warnings
 from typing import TYPE_CHECKING
@@ -20,6 +21,17 @@ SECONDS_BETWEEN_READS = 0.25
 """Reading the loss makes a GPU wait, so it is read now and then only."""
 
 
+class _Lines:
+    """Standard error, with a line for each state of a bar."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            print(text.strip(), file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 class Monitor:
     """Follows the steps of a training; its bar is closed at the end of a `with` block.
 
@@ -33,8 +45,11 @@ class Monitor:
                  progress: bool | Progress = True, description: str = "", checkpoint: FilePath | None = None):
         self.training_step, self.steps, self.epochs, self.checkpoint = training_step, steps, epochs, checkpoint
         self.report = progress if callable(progress) else None
+        # A log file gets a line now and then. In notebooks tqdm.auto draws by other means.
+        in_log = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self.bar = tqdm(total=epochs * steps, initial=finished * steps, disable=callable(progress) or not progress,
-                        unit="step", desc=description or None, dynamic_ncols=True, mininterval=0.2)
+                        unit="step", desc=description or None, dynamic_ncols=True, mininterval=30 if in_log else 0.2,
+                        miniters=1, file=_Lines() if in_log else None)
 
     def __enter__(self) -> "Monitor":
         return self

@@ -733,3 +733,17 @@ def test_a_picture_that_does_not_fit_is_named(here, models, capsys):
         Image.new(mode, (28, 28), 9).save(f"album/{name}.png")
     assert "the picture red has colours" in refused(capsys, 1, "compress", "album", "-m", models["grey"])
     assert "album/red.png: picture 0 has colours" in refused(capsys, 1, "compress", "album/red.png", "-m", models["grey"])
+
+
+def test_no_old_model_stands_beside_a_new_run_s_checkpoint(here, monkeypatch, capsys):
+    monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(100, 40, seed))
+    arguments_ = ["train", "mnist-mlp", "--dataset", "synthetic", "--epochs", "1", "--bits", "12", "--quiet", "-o", "out"]
+    assert main(arguments_) == 0
+
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.images, "measure", interrupted)
+    with pytest.raises(SystemExit):
+        main([*arguments_, "--seed", "1", "--force"])
+    assert Path("out/checkpoint.npz").exists() and not Path("out/model.npz").exists()

@@ -258,3 +258,17 @@ def test_where_nothing_can_be_written_kernels_are_compiled_uncached_with_one_war
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert done.stdout == "1.0\n"
     assert done.stderr.count("UserWarning: Numba compiles its kernels anew") == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("asked", "words"), [
+    ("auto", "UserWarning: Numba cannot be imported (Numba needs another NumPy); training goes on with NumPy"),
+    ("numba", "BackendError: TINYQAE_KERNELS=numba, but Numba cannot be imported (Numba needs another NumPy): pip"),
+])
+def test_numba_that_cannot_be_imported_is_said_in_one_line(asked, words, tmp_path):
+    (tmp_path / "numba.py").write_text("raise ImportError('Numba needs another\\nNumPy')")
+    environment = {**os.environ, "TINYQAE_KERNELS": asked,
+                   "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(kernels.__file__).parents[2])])}
+    code = "from tinyqae.fast import kernels\nprint([kernels.kernels() for _ in range(3)])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stderr.count(words) == 1
+    assert done.stdout == ("['numpy', 'numpy', 'numpy']\n" if asked == "auto" else "")

@@ -31,6 +31,7 @@ from . import program as shared
 
 CNN_BITS = {256: "small", 512: "medium", 768: "large"}
 """Bits of the CNN's code -> --size."""
+RUN_FILES = ("model.npz", "checkpoint.npz")
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,9 @@ def run(args: argparse.Namespace) -> int:
     require_new_run(directory, args)
     with shared.only_run_in(directory):
         data = program.load(args)
+        if not args.resume:  # An earlier run's model must not stand beside this run's checkpoint.
+            for name in RUN_FILES:
+                (directory / name).unlink(missing_ok=True)
         started = time.perf_counter()
         done = kind.train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
                                       resume=args.resume, progress=progress, engine=args.engine)
@@ -265,7 +269,7 @@ def run(args: argparse.Namespace) -> int:
 
 def require_new_run(directory: Path, args: argparse.Namespace) -> None:
     """Usage error where --out holds an earlier run that the user has not said what to do with."""
-    earlier = [name for name in ("model.npz", "checkpoint.npz") if (directory / name).exists()]
+    earlier = [name for name in RUN_FILES if (directory / name).exists()]
     if earlier and not args.resume and not args.force:
         args.parser.error(f"argument --out: {directory} holds an earlier run ({earlier[0]}); --resume continues it, --force "
                           "replaces it, --out DIR writes elsewhere")

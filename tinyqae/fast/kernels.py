@@ -4,9 +4,11 @@ The plain functions are complete. `choose` returns a fused kernel in place of a 
 Numba kernel, if Numba is installed (`pip install tinyqae[fast]`); on a GPU a CUDA kernel, through CuPy.
 TINYQAE_KERNELS=numpy disables them.
 """
+import functools
 import importlib
 import importlib.util
 import os
+import warnings
 
 import numpy as np
 
@@ -31,11 +33,24 @@ def kernels():
     if requested not in ("auto", available):
         raise BackendError(f"TINYQAE_KERNELS={requested} is unavailable with the backend {backend.name}; "
                            f"choose numpy, {available} or auto")
-    if available == "numba" and importlib.util.find_spec("numba") is None:
-        if requested == "numba":
-            raise BackendError("TINYQAE_KERNELS=numba, but Numba is not installed: pip install numba")
-        return "numpy"
-    return available
+    reason = _why_not_numba() if available == "numba" else ""
+    if reason and requested == "numba":
+        raise BackendError(f"TINYQAE_KERNELS=numba, but {reason}: pip install numba")
+    if "imported" in reason:
+        warnings.warn(f"{reason}; training goes on with NumPy", stacklevel=1)
+    return "numpy" if reason else available
+
+
+@functools.cache
+def _why_not_numba():
+    """Why Numba is of no use here, or "" where it is of use."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed"
+    try:
+        importlib.import_module("numba")
+    except Exception as error:  # As with a NumPy that is newer than it knows.
+        return f"Numba cannot be imported ({' '.join(str(error).split())})"
+    return ""
 
 
 def choose(function, dtype):
