@@ -72,7 +72,7 @@ class Table3:
             return [replace(row, most_seeds=2 if row.size == max(self.sizes) else 3) for row in rows + wide]
         rows = [replace(row, recipe=row.recipe.override(epochs=REDUCED_EPOCHS[recipe_name][row.size]),
                         most_seeds=self._reduced_seeds(row)) for row in rows]
-        rows += [replace(row, most_seeds=3 if (row.size, row.split) == (self.figure_size, "length") else 1) for row in wide]
+        rows += [replace(row, most_seeds=1) for row in wide]
         return rows + [Row(_label("commit", hidden, split) + LONGER, hidden,
                            recipes.anki_lstm("default", "commit", hidden).override(epochs=epochs), split=split,
                            most_seeds=1)
