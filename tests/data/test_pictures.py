@@ -2,6 +2,8 @@
 import io
 import os
 import random
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -311,3 +313,8 @@ def test_a_profile_of_colours_in_a_grey_picture_is_left_out_with_a_note():
     read, notes = read_picture(file(grey, icc_profile=P3), "a")
     assert read.tolist() == np.array(grey).tolist()
     assert len(notes) == 1 and notes[0].endswith("not applied")
+
+
+def test_what_pillow_logs_is_not_printed():
+    code = "import logging, tinyqae.data.pictures; logging.getLogger('PIL.TiffImagePlugin').error('too many samples')"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""

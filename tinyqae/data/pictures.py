@@ -1,5 +1,6 @@
 """A person's own pictures: one reader, and one rule for folders, for training on them and for compressing them."""
 import io
+import logging
 import operator
 import os
 import re
@@ -13,6 +14,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from tinyqae.data.images import ImageData, records_sha256
 from tinyqae.errors import DataError
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # Or its readers print what an exception says as well.
 
 MAX_PIXELS = 1 << 27  # of one image, 11,585 x 11,585
 MAX_FILE_BYTES = 1 << 31
