@@ -727,6 +727,25 @@ sys.meta_path.insert(0, Finder)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_in_a_callback_that_python_ignores_exceptions_of_is_not_lost(number, code):
+    program = f"""if True:
+        import signal, time, weakref
+        from tinyqae.cli.program import run_main
+
+        def main():
+            something = set()
+            watched = weakref.ref(something, lambda _: signal.raise_signal(signal.{number}))
+            del something
+            time.sleep(20)
+            print("went on")
+
+        run_main(main)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
+
+
 def test_a_picture_that_does_not_fit_is_named(here, models, capsys):
     Path("album").mkdir()
     for name, mode in (("grey", "L"), ("red", "RGB")):

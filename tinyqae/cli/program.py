@@ -132,6 +132,15 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         def stop(number: int, frame: object) -> NoReturn:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
+        def stop_later(ignored: Any) -> None:
+            # Python ignores what is raised in callbacks, as of weak references, so that the signal has to come again.
+            number = {Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(ignored.exc_type)
+            if number is None:
+                sys.__unraisablehook__(ignored)
+            else:
+                threading.Timer(0.05, signal.raise_signal, (number,)).start()
+
+        sys.unraisablehook = stop_later
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, stop)
@@ -157,4 +166,5 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
     except OSError as error:
         sys.exit(f"error: {error.filename or 'file'}: {error.strerror or error}")
     finally:
+        sys.unraisablehook = sys.__unraisablehook__
         interrupts.stop_at_once()
