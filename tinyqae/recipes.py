@@ -101,6 +101,8 @@ def anki_lstm(name: str, quant: str, hidden: int, units: int | None = None) -> R
     `report` the units of each LSTM. units: other ones, in the recipe `default`.
     """
     quant = _checked(name, quant)
+    if name == "report" and units is not None:
+        raise ValueError(f"units={units!r} must be None: the recipe 'report' has as many as hidden")
     return _report_lstm(quant, hidden) if name == "report" else _default_lstm(quant, hidden, units)
 
 

@@ -59,6 +59,14 @@ def test_a_text_of_one_s_own_with_json_and_the_split_by_length(book, tmp_path, m
     assert metrics["test"] == pytest.approx(again)
 
 
+def test_units_of_one_s_own(tmp_path, monkeypatch, capsys):
+    run_here(monkeypatch, capsys, "--dataset", "synthetic", *SMALL, "--units", 40, "--out", tmp_path / "run")
+    assert load(tmp_path / "run" / "model.npz").units == 40
+    with pytest.raises(SystemExit, match="2"):
+        run_here(monkeypatch, capsys, "--dataset", "synthetic", "--units", 40, "--recipe", "report")
+    assert "argument --units: with --recipe report they are as many as --hidden" in capsys.readouterr().err
+
+
 def test_what_is_printed_and_one_s_own_sentence(tmp_path, monkeypatch, capsys):
     printed = run_here(monkeypatch, capsys, "--dataset", "synthetic", *SMALL, "--beam", 2, "--say", "Where is my Horse?",
                        "--out", tmp_path)
