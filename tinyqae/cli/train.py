@@ -115,8 +115,8 @@ def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bits", dest="hidden", type=_one_of({2 * units: units for units in recipes.HIDDEN_SIZES}),
                         metavar="N", help="the code's size, in place of --hidden: 64, 128, 256 or 512")
     parser.add_argument("--units", type=shared.positive_int, metavar="N",
-                        help="units of each LSTM: 256 make a third to a half fewer errors and take five times as long; default: "
-                             f"as many as --hidden, and {recipes.LEAST_UNITS} at least")
+                        help="units of each LSTM: 256 make a third to a half fewer errors and take five times as long; "
+                             f"default: as many as --hidden, and {recipes.LEAST_UNITS} at least")
     parser.add_argument("--split", choices=("random", "length"), default="random",
                         help="hold out a tenth of the sentences at random, or, as the report does, the longest fifth; "
                              "default: %(default)s")
