@@ -15,6 +15,7 @@ from benchmarks.report import TABLES, bars, workers
 from benchmarks.report.jobs import Job, all_jobs
 from benchmarks.report.jobs import load as load_data
 from benchmarks.report.rows import QUANTS
+from benchmarks.report.text_table import WIDE
 from tinyqae import backend, load
 from tinyqae.checkpoint import write_atomically
 from tinyqae.codec import IMAGES, MODEL_ID_BYTES, PACKED, TEXTS, Container, encode_bits, to_bytes
@@ -202,11 +203,12 @@ class CompressorsTask(Task):
 
 def is_compared(table, row):
     """Whether a row of the tables is one that is measured: one of the report's bottlenecks at a size, or what else commit
-    has but for other weights of its loss. Of the sentences commit with the random split, and no codes that have more bits
-    than the sentences.
+    has but for other weights of its loss. Of the sentences commit with the random split, by the LSTMs of the recipe, and no codes
+    that have more bits than the sentences.
     """
     if table is SETS["text"]:
-        return row.split == "random" and row.size <= LARGEST_HIDDEN and row.recipe.quant == "commit"
+        return (row.split == "random" and row.size <= LARGEST_HIDDEN and row.recipe.quant == "commit"
+                and not row.label.endswith(WIDE))
     return (row.is_plain and row.recipe.quant in QUANTS or row.label.endswith(", all images")
             or row.recipe.quant == "commit" and "weight" not in row.label)
 

@@ -709,6 +709,11 @@ def test_text_of_the_user_is_not_interpreted(here, capsys):
     assert json.loads(Path("out/metrics.json").read_text())["settings"]["data"]["name"].startswith("images of the folder '$")
 
 
+def heed_interrupts():
+    """In a child process: undo that SIGINT is ignored, as shells have it for what runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("module", ["numpy", "PIL", "argparse", "tinyqae.cli.files"])
@@ -723,7 +728,7 @@ sys.meta_path.insert(0, Finder)
     Path("sitecustomize.py").write_text(finder)
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{REPOSITORY}"}
     done = subprocess.run([sys.executable, "-m", "tinyqae", "info", "nothing"], capture_output=True, text=True,
-                          env=environment, timeout=60)
+                          env=environment, timeout=60, preexec_fn=heed_interrupts)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 
@@ -742,7 +747,8 @@ def test_a_signal_in_a_callback_that_python_ignores_exceptions_of_is_not_lost(nu
             print("went on")
 
         run_main(main)"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
+                          preexec_fn=heed_interrupts)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 

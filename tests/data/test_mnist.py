@@ -271,7 +271,7 @@ def test_file_that_cannot_be_unpacked_is_refused(small, tmp_path, kind):
     small.store(tmp_path, skip=(0,))
     path = tmp_path / "mnist" / f"{small.files[0].name}.gz"
     path.write_bytes(stored)
-    with most_memory(1 << 27), pytest.raises(DataError) as caught:
+    with most_memory(3 << 26), pytest.raises(DataError) as caught:
         load_mnist(tmp_path)
     for part in (str(path), "truncated or not MNIST's file", small.files[0].content_sha256, "Delete it"):
         assert part in str(caught.value)

@@ -63,11 +63,17 @@ def small_models():
             Seq2SeqAutoencoder(Commit(), 4, max_length=6)]
 
 
-def command(*arguments, **options):
+def heed_interrupts():
+    """In a child process: undo that SIGINT is ignored, as shells have it for what runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def command(*arguments, preexec_fn=heed_interrupts):
     """`python -m tinyqae` as a process that was started."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-m", "tinyqae", *map(str, arguments)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env=environment, **options)
+                            stderr=subprocess.PIPE, text=True, env=environment,
+                            preexec_fn=preexec_fn)
 
 
 # ---- readers: each campaign is a generator of the outcomes of its attempts -----------------------------------------------
