@@ -203,8 +203,8 @@ class CompressorsTask(Task):
 
 def is_compared(table, row):
     """Whether a row of the tables is one that is measured: one of the report's bottlenecks at a size, or what else commit
-    has but for other weights of its loss. Of the sentences commit with the random split, by the LSTMs of the recipe, and no codes
-    that have more bits than the sentences.
+    has but for other weights of its loss. Of the sentences commit with the random split, by the LSTMs of the recipe, and no
+    codes that have more bits than the sentences.
     """
     if table is SETS["text"]:
         return (row.split == "random" and row.size <= LARGEST_HIDDEN and row.recipe.quant == "commit"
