@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM before the command `tinyqae` begins its work and after its end: one line, as in between."""
+import contextlib
 import os
 import signal
 import sys
+from typing import NoReturn
 
 IS_COMMAND = os.path.basename("".join(sys.argv[:1])) == "tinyqae" or sys.orig_argv[1:3] == ["-m", "tinyqae"]
 
@@ -11,6 +13,16 @@ def stop_at_once() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if IS_COMMAND and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit after an interrupt. Python's own way out of the command's process now and then ends with the signal, not the code.
+    """
+    if IS_COMMAND:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _stop(number: int, frame: object) -> None:

@@ -152,7 +152,7 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         return result
     except (KeyboardInterrupt, Terminated) as error:
         print(stopped, file=sys.stderr)
-        sys.exit(143 if isinstance(error, Terminated) else 130)
+        interrupts.leave(143 if isinstance(error, Terminated) else 130)
     except BrokenPipeError:
         # Python flushes once more at the end, which must not fail again. 141 is what the shell says of other programs.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
