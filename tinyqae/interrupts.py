@@ -16,8 +16,7 @@ def stop_at_once() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit after an interrupt. Python's own way out of the command's process now and then ends with the signal, not the code.
-    """
+    """Exit after an interrupt. Python's own way out of the command now and then ends with the signal, not with the code."""
     if IS_COMMAND:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
