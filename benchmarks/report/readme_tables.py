@@ -102,7 +102,7 @@ def text_table(results):
         wide = [default.get(f"commit {size}{split}{WIDE}") for split in ("", ", random split")]
         if all(wide):
             figures = " | ".join(f"{_edits(row)} | {_exact(row)}" for row in wide)
-            lines.append(f"| commit {size}{WIDE} | {wide[0]['bits']} | | | | {figures} |")
+            lines.append(f"| commit {size}{WIDE} ({_effort(wide[0])}) | {wide[0]['bits']} | | | | {figures} |")
     effort = "; ".join(f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}"
                        for size in kind.sizes)
     return "\n".join([
@@ -190,12 +190,15 @@ def where_baselines_win(results, content):
     said = []
     for baseline, mean, cell, ours, more in rivals(results, content):
         behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
+        wide = next((f"; LSTMs of{WIDE[1:]} reach {value} with {bits} bits (one seed)" for label, bits, figure, value in ours
+                     if WIDE in label and (figure < mean) != more), "")
         if behind:
             beside = " and ".join(
                 f"{value} ({_short(label)}" + (")" if bits == baseline["bits"] else f", {bits} bits)")
                 for label, bits, value in behind)
-            said.append(f"{baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, against {beside}")
-    return "Simple baselines are ahead of commit in places: " + "; ".join(said) + "." if said else (
+            said.append(f"- {baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, "
+                        f"against {beside}{wide}")
+    return "Simple baselines are ahead of commit in places:\n\n" + "\n".join(said) if said else (
         "Commit is ahead of every baseline.")
 
 

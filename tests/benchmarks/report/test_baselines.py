@@ -79,8 +79,8 @@ def test_ours_stand_beside_the_baselines():
 
 
 @pytest.mark.parametrize(("psnr", "edits", "said"), [
-    (13, 4, "k-means (10 bits): 15.00 ± 0.00 dB, against 13.00 ± 0.10 (commit 10) and 14.00 ± 0.10 (commit 256,10)."),
-    (16, 8, "nearest, split length (15 bits): 5.00 edits, against 8.00 ± 0.10 (commit 32, 64 bits)."),
+    (13, 4, "k-means (10 bits): 15.00 ± 0.00 dB, against 13.00 ± 0.10 (commit 10) and 14.00 ± 0.10 (commit 256,10)"),
+    (16, 8, "nearest, split length (15 bits): 5.00 edits, against 8.00 ± 0.10 (commit 32, 64 bits)"),
     (16, 4, "Commit is ahead of every baseline."),
 ])
 def test_the_baselines_that_are_ahead_are_named(psnr, edits, said):
