@@ -8,6 +8,7 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("the campaigns need signals, forks and limits of POSIX", allow_module_level=True)
 
+pytestmark = pytest.mark.slow  # Half a minute of processes that are started, killed and resumed.
 PATH = Path(__file__).parent / "tools" / "campaigns.py"
 QUICK = {"containers": 300, "model-files": 150, "pictures": 1000, "arrays": 1000, "texts": 30, "signals": 2, "kills": 1,
          "server": 12, "full-disk": 1, "two-runs": 1, "forks-and-threads": 2}

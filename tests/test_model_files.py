@@ -123,6 +123,7 @@ def test_a_description_with_a_wrong_value_is_one_line_or_a_model(kind, tmp_path)
             assert "model.npz" in str(error) and "\n" not in str(error)
 
 
+@pytest.mark.slow  # Ten seconds of trainings.
 def test_a_checkpoint_with_a_wrong_value_or_array_is_one_line_or_a_training(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 1)).astype(np.uint8)
 

@@ -2,6 +2,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import recipe_search
 from tinyqae import recipes, synthetic_digits, synthetic_sentences
 
@@ -22,6 +24,7 @@ def test_it_trains_what_is_missing_and_writes_a_table(tmp_path, monkeypatch, cap
 
 
 def test_a_trial_of_the_lstm_changes_what_it_says(tmp_path, monkeypatch):
+    pytest.importorskip("rapidfuzz")
     trained = []
 
     def remember(model, examples, optimizer, **arguments):

@@ -1,6 +1,7 @@
 """What every program here shares, the examples and benchmarks as well: argument types, common options, how it ends."""
 import argparse
 import contextlib
+import functools
 import io
 import math
 import os
@@ -132,13 +133,16 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         def stop(number: int, frame: object) -> NoReturn:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
+        # To the main thread, which may be waiting in a call of the system.
+        again = functools.partial(signal.pthread_kill, threading.get_ident()) if os.name == "posix" else signal.raise_signal
+
         def stop_later(ignored: Any) -> None:
             # Python ignores what is raised in callbacks, as of weak references, so that the signal has to come again.
             number = {Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(ignored.exc_type)
             if number is None:
                 sys.__unraisablehook__(ignored)
             else:
-                threading.Timer(0.05, signal.raise_signal, (number,)).start()
+                threading.Timer(0.05, again, (number,)).start()
 
         sys.unraisablehook = stop_later
         for number in (signal.SIGINT, signal.SIGTERM):
