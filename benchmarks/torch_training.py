@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 FIGURES = {"mlp": ("psnr", "dB"), "cnn": ("psnr", "dB"), "lstm": ("levenshtein", "edits")}
 
 
-class Twin:
+class TorchModel:
     """The loss of `model`, built by the reference engine, as a function of PyTorch tensors with the same content."""
 
     def __init__(self, model):
@@ -46,7 +46,7 @@ class Twin:
         """All tensors that are trained, a list."""
         return [tensor for params in self.params.values() for tensor in params.values()]
 
-    def give_back(self):
+    def copy_back(self):
         """Copy the trained tensors into the model."""
         for layer in self.model.layers:
             for ours, theirs in ((layer.params, self.params[layer]), (layer.state, self.state[layer])):
@@ -135,19 +135,19 @@ class Twin:
 
 def train_with_torch(model, examples, recipe, seed, description=""):
     """Train `model`, built by the reference engine, by PyTorch as `fit` does by itself with this recipe and seed."""
-    twin, batches = Twin(model), model.batches(examples, recipe.batch_size)
-    optimizer = torch.optim.Adam(twin.parameters(), lr=recipe.lr)
+    torch_model, batches = TorchModel(model), model.batches(examples, recipe.batch_size)
+    optimizer = torch.optim.Adam(torch_model.parameters(), lr=recipe.lr)
     steps = len(batches)
     factor = SCHEDULES[recipe.schedule](recipe.epochs * steps)
     for epoch in tqdm(range(recipe.epochs), desc=description, disable=not sys.stderr.isatty(), leave=False):
         for step, batch in enumerate(batches.epoch(backend.generator(seed, SHUFFLE, epoch)), start=epoch * steps):
             optimizer.param_groups[0]["lr"] = recipe.lr * factor(step)
             optimizer.zero_grad()
-            twin.loss(batch).backward()
+            torch_model.loss(batch).backward()
             if recipe.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(twin.parameters(), recipe.clip_norm)
+                torch.nn.utils.clip_grad_norm_(torch_model.parameters(), recipe.clip_norm)
             optimizer.step()
-    twin.give_back()
+    torch_model.copy_back()
 
 
 def cases(data_dir, only):

@@ -27,9 +27,9 @@ def at_most(count: int) -> Iterator[None]:
 def _require_room(count: int) -> None:
     left = _left.get()
     # Drawn as float64, and in training there are gradients and more besides.
-    room = MEMORY_BYTES // 32 if left is None else left
+    room = MEMORY_BYTES / 32 if left is None else left
     if count > room:
-        raise MemoryError(f"its sizes ask for an array of {count:,} parameters where there is room for {room:,}")
+        raise MemoryError(f"its sizes ask for an array of {count:,} parameters where there is room for {room:,.0f}")
     if left is not None:
         _left.set(left - count)
 

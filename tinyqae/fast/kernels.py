@@ -36,7 +36,7 @@ def kernels():
     reason = _why_not_numba() if available == "numba" else ""
     if reason and requested == "numba":
         raise BackendError(f"TINYQAE_KERNELS=numba, but {reason}: pip install numba")
-    if "imported" in reason:
+    if reason and importlib.util.find_spec("numba"):  # Somebody wanted it.
         warnings.warn(f"{reason}; training goes on with NumPy", stacklevel=1)
     return "numpy" if reason else available
 
