@@ -6,6 +6,7 @@
 A trial trains commit with one seed for fewer epochs than the recipe does, and measures what was not trained on; the held-out
 data are not looked at. Goes on where it was stopped. Writes benchmarks/results/recipe_search.json and .md.
 """
+
 import argparse
 import json
 import sys
@@ -34,38 +35,60 @@ class MLPSearch:
     epochs, batch_size, held_back = 10, 128, 5000
     before = (False, 4e-3, 1.0)
     normalized = (True, 4e-3, 1.0)
-    trials = [dict(zip(("hidden", "normalized", "lr", "weight"), ([*middle, bits], *settings), strict=True))
-              for middle, bits, tried in (
-        ([16], 10, (before, normalized, (True, 1e-2, 0.5))),
-        ([256], 10, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
-        ([256], 50, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
-        ([256], 100, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
-        ([512, 256], 10, (before, normalized, (True, 2e-3, 1.0), (True, 5e-3, 0.5), (True, 5e-3, 0.25))),
-        ([1024, 512, 256], 10, (before, (True, 2.5e-3, 0.125))),
-        ([64, 32, 16], 10, (before, normalized, (True, 3e-3, 1.0), (True, 2.5e-3, 0.125))),
-    ) for settings in tried]
-    columns = {"network": lambda one: f"784-{'-'.join(map(str, one['hidden']))}",
-               "batch norm in hidden layers": lambda one: "yes" if one["normalized"] else "no",
-               "learning rate": lambda one: f"{one['lr']:g}",
-               "weight of the commitment loss": lambda one: f"{one['weight']:g}",
-               "PSNR, dB": lambda one: f"{one['psnr']:.2f}", "dead bits": lambda one: str(one["dead_bits"]),
-               "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}"}
+    trials = [
+        dict(zip(("hidden", "normalized", "lr", "weight"), ([*middle, bits], *settings), strict=True))
+        for middle, bits, tried in (
+            ([16], 10, (before, normalized, (True, 1e-2, 0.5))),
+            ([256], 10, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
+            ([256], 50, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
+            ([256], 100, (before, normalized, (True, 1e-2, 1.0), (True, 1e-2, 0.5), (True, 1e-2, 0.25))),
+            ([512, 256], 10, (before, normalized, (True, 2e-3, 1.0), (True, 5e-3, 0.5), (True, 5e-3, 0.25))),
+            ([1024, 512, 256], 10, (before, (True, 2.5e-3, 0.125))),
+            ([64, 32, 16], 10, (before, normalized, (True, 3e-3, 1.0), (True, 2.5e-3, 0.125))),
+        )
+        for settings in tried
+    ]
+    columns = {
+        "network": lambda one: f"784-{'-'.join(map(str, one['hidden']))}",
+        "batch norm in hidden layers": lambda one: "yes" if one["normalized"] else "no",
+        "learning rate": lambda one: f"{one['lr']:g}",
+        "weight of the commitment loss": lambda one: f"{one['weight']:g}",
+        "PSNR, dB": lambda one: f"{one['psnr']:.2f}",
+        "dead bits": lambda one: str(one["dead_bits"]),
+        "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}",
+    }
     remark = "The first line of each network is the recipe as it was before."
 
     def __init__(self, data_dir):
         data = load_mnist(data_dir)
         self.data = f"{data.name}, measured on the last {self.held_back:,} training images"
-        self.training, self.validation = data.train_images[:-self.held_back], data.train_images[-self.held_back:]
+        self.training, self.validation = data.train_images[: -self.held_back], data.train_images[-self.held_back :]
 
     def trial(self, hidden, normalized, lr, weight):
         """The figures of one training."""
-        model = MLPAutoencoder(Commit(weight=weight, signed=True), hidden, normalize_hidden=normalized,
-                               normalize_latent=True, mean_image=self.training.mean(axis=0) / 255)
-        fit(model, self.training, Adam(lr), epochs=self.epochs, batch_size=self.batch_size, schedule="cosine",
-            progress=sys.stderr.isatty(), description="-".join(map(str, hidden)))
+        model = MLPAutoencoder(
+            Commit(weight=weight, signed=True),
+            hidden,
+            normalize_hidden=normalized,
+            normalize_latent=True,
+            mean_image=self.training.mean(axis=0) / 255,
+        )
+        fit(
+            model,
+            self.training,
+            Adam(lr),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            schedule="cosine",
+            progress=sys.stderr.isatty(),
+            description="-".join(map(str, hidden)),
+        )
         usage = code_usage(model.latent(self.validation))
-        return {"psnr": round(float(psnr(self.validation, model.decode(model.encode(self.validation))).mean()), 3),
-                "dead_bits": usage["dead_bits"], "mean_bit_entropy": round(usage["mean_bit_entropy"], 3)}
+        return {
+            "psnr": round(float(psnr(self.validation, model.decode(model.encode(self.validation))).mean()), 3),
+            "dead_bits": usage["dead_bits"],
+            "mean_bit_entropy": round(usage["mean_bit_entropy"], 3),
+        }
 
 
 class LSTMSearch:
@@ -73,15 +96,24 @@ class LSTMSearch:
 
     title = "The LSTM of 128 bits, on Anki sentences"
     epochs, hidden = 12, 64
-    trials = [LSTM_BEFORE | change for change in (
-        {}, {"units": 192}, {"units": 256, "lr": 5e-3}, {"weight": 0.05}, {"splice": 0.0}, {"noise": 0.1})]
-    columns = {"units": lambda one: str(one["units"]), "learning rate": lambda one: f"{one['lr']:g}",
-               "weight of the commitment loss": lambda one: f"{one['weight']:g}",
-               "spliced sentences": lambda one: f"{one['splice']:.0%}", "noise on the code": lambda one: f"{one['noise']:g}",
-               "edits": lambda one: f"{one['edits']:.2f}", "exact": lambda one: f"{one['exact']:.0%}",
-               "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}"}
-    remark = ("The first line is the recipe. What a wide LSTM gains, at three to seven times the time, is in Table 3: "
-              "commit, 256 units.")
+    trials = [
+        LSTM_BEFORE | change
+        for change in ({}, {"units": 192}, {"units": 256, "lr": 5e-3}, {"weight": 0.05}, {"splice": 0.0}, {"noise": 0.1})
+    ]
+    columns = {
+        "units": lambda one: str(one["units"]),
+        "learning rate": lambda one: f"{one['lr']:g}",
+        "weight of the commitment loss": lambda one: f"{one['weight']:g}",
+        "spliced sentences": lambda one: f"{one['splice']:.0%}",
+        "noise on the code": lambda one: f"{one['noise']:g}",
+        "edits": lambda one: f"{one['edits']:.2f}",
+        "exact": lambda one: f"{one['exact']:.0%}",
+        "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}",
+    }
+    remark = (
+        "The first line is the recipe. What a wide LSTM gains, at three to seven times the time, is in Table 3: "
+        "commit, 256 units."
+    )
 
     def __init__(self, data_dir):
         data = split_sentences(load_anki(data_dir), "length")
@@ -91,14 +123,27 @@ class LSTMSearch:
 
     def trial(self, units, lr, weight, splice, noise):
         """The figures of one training."""
-        recipe = replace(self.recipe, lr=lr, bottleneck={**self.recipe.bottleneck, "weight": weight, "noise": noise},
-                         model={**self.recipe.model, "units": units, "splice": splice})
+        recipe = replace(
+            self.recipe,
+            lr=lr,
+            bottleneck={**self.recipe.bottleneck, "weight": weight, "noise": noise},
+            model={**self.recipe.model, "units": units, "splice": splice},
+        )
         model = recipe.make_model(self.training, seed=0)
-        fit(model, self.training, recipe.make_optimizer(), **recipe.fit_arguments(), progress=sys.stderr.isatty(),
-            description=f"{units} units")
+        fit(
+            model,
+            self.training,
+            recipe.make_optimizer(),
+            **recipe.fit_arguments(),
+            progress=sys.stderr.isatty(),
+            description=f"{units} units",
+        )
         edits = levenshtein(self.validation, model.reconstruct(self.validation))
-        return {"edits": round(float(edits.mean()), 3), "exact": round(float((edits == 0).mean()), 3),
-                "mean_bit_entropy": round(code_usage(model.latent(self.validation))["mean_bit_entropy"], 3)}
+        return {
+            "edits": round(float(edits.mean()), 3),
+            "exact": round(float((edits == 0).mean()), 3),
+            "mean_bit_entropy": round(code_usage(model.latent(self.validation))["mean_bit_entropy"], 3),
+        }
 
 
 SEARCHES = {"mlp": MLPSearch, "lstm": LSTMSearch}
@@ -107,10 +152,15 @@ SEARCHES = {"mlp": MLPSearch, "lstm": LSTMSearch}
 def table(name, found):
     """The trials of a search as Markdown."""
     search = SEARCHES[name]
-    lines = [f"## {search.title}", "",
-             f"`python benchmarks/recipe_search.py {name}`, {found['date']}: commit on {found['data']}, which were not "
-             f"trained on; {search.epochs} epochs, one seed. {search.remark}", "",
-             "| " + " | ".join(search.columns) + " |", "| --- |" + " ---: |" * (len(search.columns) - 1)]
+    lines = [
+        f"## {search.title}",
+        "",
+        f"`python benchmarks/recipe_search.py {name}`, {found['date']}: commit on {found['data']}, which were not "
+        f"trained on; {search.epochs} epochs, one seed. {search.remark}",
+        "",
+        "| " + " | ".join(search.columns) + " |",
+        "| --- |" + " ---: |" * (len(search.columns) - 1),
+    ]
     lines += ["| " + " | ".join(cell(one) for cell in search.columns.values()) + " |" for one in found["trials"]]
     return "\n".join(lines) + "\n"
 
@@ -135,8 +185,9 @@ def main(argv=None):
         results[args.model] = found
         text = json.dumps(results, indent=1) + "\n"
         write_atomically(path, lambda file, text=text: file.write(text.encode()))
-    markdown = "# The searches behind recipe `default`\n\n" + "\n".join(table(name, results[name])
-                                                                      for name in SEARCHES if name in results)
+    markdown = "# The searches behind recipe `default`\n\n" + "\n".join(
+        table(name, results[name]) for name in SEARCHES if name in results
+    )
     write_atomically(args.out / "recipe_search.md", lambda file: file.write(markdown.encode()))
     print(markdown, end="")
     return 0

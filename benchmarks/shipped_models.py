@@ -6,6 +6,7 @@
 Each is trained by a recipe, its weights are rounded to what a small file holds, and models.json says what it is: recipe,
 data, seed, what it reaches on held-out data before and after rounding, and its size.
 """
+
 import argparse
 import json
 
@@ -23,8 +24,10 @@ MOST_CODES = 20_000  # of training examples, for the codec's context modelling
 RECIPES = {
     "mlp-50": ("digits and other grey pictures, 50 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (50,))),
     "mlp-100": ("digits and other grey pictures, 100 bits for 28x28 pixels", recipes.mnist_mlp("default", "commit", (100,))),
-    "cnn-small": ("colour pictures, 256 bits for 32x32 pixels",
-                  recipes.cifar_cnn("default", "commit", "small").override(epochs=8)),
+    "cnn-small": (
+        "colour pictures, 256 bits for 32x32 pixels",
+        recipes.cifar_cnn("default", "commit", "small").override(epochs=8),
+    ),
     "lstm-64": ("short English sentences, 128 bits for each", recipes.anki_lstm("default", "commit", 64)),
 }
 
@@ -47,10 +50,20 @@ def entry(about, file, model, training, before, after):
     """What models.json says of a model."""
     settings = before["settings"]
     parents = choose_parents(model.encode(training[:MOST_CODES]).reshape(-1, *map_shape(code_shape(model))))
-    return {"about": about, "file": file.name, "bytes": file.stat().st_size, "model_id": model.model_id(),
-            "recipe": settings["recipe"], "seed": SEED, "data": settings["data"], "versions": settings["versions"],
-            "seconds": settings["seconds"]["training"],
-            "parents": parents, "test_before_rounding": before["test"], "test": after["test"]}
+    return {
+        "about": about,
+        "file": file.name,
+        "bytes": file.stat().st_size,
+        "model_id": model.model_id(),
+        "recipe": settings["recipe"],
+        "seed": SEED,
+        "data": settings["data"],
+        "versions": settings["versions"],
+        "seconds": settings["seconds"]["training"],
+        "parents": parents,
+        "test_before_rounding": before["test"],
+        "test": after["test"],
+    }
 
 
 def main():

@@ -7,6 +7,7 @@ PyTorch computes the loss with its own operations from our parameters, in our la
 into our model, which measures both. The objective is that of commit by the default recipe; CNN and LSTM train as long as
 in a reduced run of the report. Writes benchmarks/results/torch_training.json and .md.
 """
+
 import argparse
 import importlib.metadata
 import json
@@ -37,10 +38,13 @@ class TorchModel:
 
     def __init__(self, model):
         self.model = model
-        self.params = {layer: {name: torch.from_numpy(array.copy()).requires_grad_() for name, array in layer.params.items()}
-                       for layer in model.layers}
-        self.state = {layer: {name: torch.from_numpy(array.copy()) for name, array in layer.state.items()}
-                      for layer in model.layers}
+        self.params = {
+            layer: {name: torch.from_numpy(array.copy()).requires_grad_() for name, array in layer.params.items()}
+            for layer in model.layers
+        }
+        self.state = {
+            layer: {name: torch.from_numpy(array.copy()) for name, array in layer.state.items()} for layer in model.layers
+        }
 
     def parameters(self):
         """All tensors that are trained, a list."""
@@ -74,8 +78,16 @@ class TorchModel:
     @staticmethod
     def normalize(layer, p, state, x):
         """Batch normalization in training; channels are axis 1. PyTorch's momentum weighs the new value, ours the old."""
-        return F.batch_norm(x, state["mean"], state["variance"], p["gamma"], p["beta"], training=True,
-                            momentum=1 - layer.momentum, eps=layer.eps)
+        return F.batch_norm(
+            x,
+            state["mean"],
+            state["variance"],
+            p["gamma"],
+            p["beta"],
+            training=True,
+            momentum=1 - layer.momentum,
+            eps=layer.eps,
+        )
 
     def quantize(self, h):
         """(the code for the decoder, the weighted commitment loss) of h (N, K), by the straight-through estimator."""
@@ -177,8 +189,15 @@ def race(name, recipe, examples, test, experiment, data, seed=0):
     for who in ("tinyqae", "PyTorch"):
         model = recipe.make_model(training, seed, None if who == "tinyqae" else "reference")
         if who == "tinyqae":
-            fit(model, training, recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed,
-                progress=sys.stderr.isatty(), description=f"{name}, tinyqae")
+            fit(
+                model,
+                training,
+                recipe.make_optimizer(),
+                **recipe.fit_arguments(),
+                seed=seed,
+                progress=sys.stderr.isatty(),
+                description=f"{name}, tinyqae",
+            )
         else:
             train_with_torch(model, training, recipe, seed, f"{name}, PyTorch")
         found[who] = float(experiment.figures(test, model.reconstruct(test))[figure])
@@ -187,14 +206,22 @@ def race(name, recipe, examples, test, experiment, data, seed=0):
 
 def table(results):
     """The races as Markdown."""
-    lines = ["# The same trainings by hand-written gradients and by autograd", "",
-             f"`python benchmarks/torch_training.py`, {results['date']}, {results['versions']}, one thread, seed 0: commit "
-             "by recipe `default`, from the same weights, on the same batches. Held-out: mean PSNR, or mean edits. "
-             "Rounding differs, and a bit that falls on the other side of the threshold makes the trainings part, so that "
-             "they agree as two seeds do; in float64 they take the same steps to 1e-7, which is a test.", "",
-             "| model | data | examples x epochs | tinyqae | PyTorch |", "| --- | --- | ---: | ---: | ---: |"]
-    lines += [f"| {row['model']} | {row['data']} | {row['examples']:,} x {row['epochs']} | {row['tinyqae']:.2f} "
-              f"{row['unit']} | {row['PyTorch']:.2f} {row['unit']} |" for row in results["rows"]]
+    lines = [
+        "# The same trainings by hand-written gradients and by autograd",
+        "",
+        f"`python benchmarks/torch_training.py`, {results['date']}, {results['versions']}, one thread, seed 0: commit "
+        "by recipe `default`, from the same weights, on the same batches. Held-out: mean PSNR, or mean edits. "
+        "Rounding differs, and a bit that falls on the other side of the threshold makes the trainings part, so that "
+        "they agree as two seeds do; in float64 they take the same steps to 1e-7, which is a test.",
+        "",
+        "| model | data | examples x epochs | tinyqae | PyTorch |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {row['model']} | {row['data']} | {row['examples']:,} x {row['epochs']} | {row['tinyqae']:.2f} "
+        f"{row['unit']} | {row['PyTorch']:.2f} {row['unit']} |"
+        for row in results["rows"]
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@
 
 Writes compressed.tqae, and originals above what came back as there-and-back.png, to --out.
 """
+
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from tinyqae.codec.outputs import write_images
 def main():
     parser = program.OneLineParser(description=__doc__)
     parser.add_argument("--images", nargs="+", metavar="FILE", help="pictures of any size; default: drawn digits")
-    parser.add_argument("--model", default="mlp-50",
-                        help="a model.npz that an example wrote, or one that comes with tinyqae: "
-                             f"{', '.join(codec.shipped_models())}; default: %(default)s")
+    parser.add_argument(
+        "--model",
+        default="mlp-50",
+        help="a model.npz that an example wrote, or one that comes with tinyqae: "
+        f"{', '.join(codec.shipped_models())}; default: %(default)s",
+    )
     parser.add_argument("--out", metavar="DIR", default="runs/compress", help="default: %(default)s")
     program.add_backend_argument(parser, "numpy")
     args = parser.parse_args()
@@ -39,8 +43,9 @@ def main():
     raw = sum(image.size for image in images)
     print(f"{len(images)} images, {raw} bytes -> {len(data)} bytes, {raw / len(data):.1f} times smaller, in {file}")
     shown = 1 if args.images else 10
-    originals = [np.broadcast_to(np.atleast_3d(image), result.shape)
-                 for image, result in zip(images[:shown], back, strict=False)]
+    originals = [
+        np.broadcast_to(np.atleast_3d(image), result.shape) for image, result in zip(images[:shown], back, strict=False)
+    ]
     picture = np.vstack([np.hstack(originals), np.hstack(back[:shown])])
     write_images(Path(args.out) / "there-and-back.png", [picture], None)
 

@@ -3,6 +3,7 @@
 A gradient is checked in float64 against central differences (tinyqae.gradcheck), the straight-through estimator against
 its surrogate. An answer that fails is compared with typical mistakes, and the message says which one it is.
 """
+
 import argparse
 import inspect
 import sys
@@ -58,8 +59,10 @@ def grade(number, functions):
     function = functions.get(exercise.name)
     try:
         if not inspect.isfunction(function):
-            raise WrongAnswer(f"exercises.py defines no function {exercise.name} any more; write it as "
-                              f"`def {exercise.name}({exercise.arguments}):`")
+            raise WrongAnswer(
+                f"exercises.py defines no function {exercise.name} any more; write it as "
+                f"`def {exercise.name}({exercise.arguments}):`"
+            )
         with np.errstate(all="ignore"):
             exercise.grader(Answer(function))
     except NotDone:
@@ -87,8 +90,10 @@ class Answer:
             raise self._in_words(error, arguments) from None
         for name, value in kept.items():
             if not np.array_equal(arguments[name], value):
-                raise WrongAnswer(f"It wrote into its argument {name}, which the rest of the program still needs. Compute a "
-                                  f"new array, or work on {name}.copy().")
+                raise WrongAnswer(
+                    f"It wrote into its argument {name}, which the rest of the program still needs. Compute a "
+                    f"new array, or work on {name}.copy()."
+                )
         return result
 
     def array(self, **arguments):
@@ -108,8 +113,11 @@ class Answer:
 
     def _in_words(self, error, arguments):
         """NotDone or WrongAnswer for an exception, with the line of the student's file that raised it."""
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__)
-                 if frame.filename == self.function.__code__.co_filename]
+        lines = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename == self.function.__code__.co_filename
+        ]
         if not lines:
             return WrongAnswer(f"It cannot be called with ({', '.join(arguments)}): {error}. Keep its arguments.")
         line, own_name = lines[-1], self.function.__name__
@@ -118,8 +126,10 @@ class Answer:
             if line.name == own_name or number is None:
                 return NotDone()
             return WrongAnswer(f"It calls {line.name}, exercise {number}, which is not done yet. Do that one first.")
-        return WrongAnswer(f"It stopped at line {line.lineno} of your file, in {line.name}: `{line.line}`. "
-                           f"{_meaning(error)} (Python says {type(error).__name__}: {error}.)")
+        return WrongAnswer(
+            f"It stopped at line {line.lineno} of your file, in {line.name}: `{line.line}`. "
+            f"{_meaning(error)} (Python says {type(error).__name__}: {error}.)"
+        )
 
 
 def _meaning(error):
@@ -168,35 +178,50 @@ def grade_sigmoid_backward(answer):
     h, da = _normal(3, 4, seed=0), _normal(3, 4, seed=1)
     a = sigmoid_forward(h)
     again = sigmoid_forward(a)
-    _check_gradient(lambda: np.vdot(da, sigmoid_forward(h)), h, answer.array(da=da, a=a), [
-        (a * (1 - a), "That is sigma' alone. The chain rule multiplies it by da, the gradient that arrives from above."),
-        (da * again * (1 - again), "It applies sigma a second time: a is sigma(h) already. Write sigma' in terms of a."),
-        (-da * a * (1 - a), "The sign is wrong: sigma rises everywhere, so dh has the sign of da."),
-        (da * a, "A factor is missing: d/dh (1 + e^-h)^-1 = e^-h (1 + e^-h)^-2, which is a times something else."),
-        (da * (1 - a), "A factor is missing: that is the derivative of log sigma. sigma' has a factor a as well."),
-        (da * (1 - a * a), "That is the derivative of tanh, 1 - tanh^2, not the one of sigma."),
-        (da, "It passes da on unchanged, as if sigma were the identity. Multiply by sigma'(h)."),
-    ])
+    _check_gradient(
+        lambda: np.vdot(da, sigmoid_forward(h)),
+        h,
+        answer.array(da=da, a=a),
+        [
+            (a * (1 - a), "That is sigma' alone. The chain rule multiplies it by da, the gradient that arrives from above."),
+            (da * again * (1 - again), "It applies sigma a second time: a is sigma(h) already. Write sigma' in terms of a."),
+            (-da * a * (1 - a), "The sign is wrong: sigma rises everywhere, so dh has the sign of da."),
+            (da * a, "A factor is missing: d/dh (1 + e^-h)^-1 = e^-h (1 + e^-h)^-2, which is a times something else."),
+            (da * (1 - a), "A factor is missing: that is the derivative of log sigma. sigma' has a factor a as well."),
+            (da * (1 - a * a), "That is the derivative of tanh, 1 - tanh^2, not the one of sigma."),
+            (da, "It passes da on unchanged, as if sigma were the identity. Multiply by sigma'(h)."),
+        ],
+    )
 
 
 def grade_bce_with_logits_backward(answer):
     l, t = _normal(3, 4, seed=2), np.random.default_rng(3).random((3, 4))
     p = sigmoid_forward(l)
     right = (p - t) / l.size
-    _check_gradient(lambda: bce_with_logits(l, t), l, answer.array(logits=l, targets=t), [
-        (p - t, "The factor 1/size is missing: L is a mean over all elements, so each gets that share of the gradient."),
-        ((p - t) / len(l), "It divides by N. The mean runs over all N * D elements: divide by size."),
-        ((p - t) / l.shape[1], "It divides by D. The mean runs over all N * D elements: divide by size."),
-        (-right, "The sign is wrong: where p is above the target, the loss rises with the logit."),
-        (right * p * (1 - p), "It multiplies by sigma' = p (1 - p) once more. The p (1 - p) in the denominator of dL/dp has "
-                              "cancelled it already; that is why one works with logits."),
-        (right / (p * (1 - p)), "That is dL/dp. For the logits, multiply by dp/dl = sigma'(l) as well."),
-        ((l - t) / l.size, "It compares the logits with the targets. The targets are compared with p = sigma(l)."),
-    ])
+    _check_gradient(
+        lambda: bce_with_logits(l, t),
+        l,
+        answer.array(logits=l, targets=t),
+        [
+            (p - t, "The factor 1/size is missing: L is a mean over all elements, so each gets that share of the gradient."),
+            ((p - t) / len(l), "It divides by N. The mean runs over all N * D elements: divide by size."),
+            ((p - t) / l.shape[1], "It divides by D. The mean runs over all N * D elements: divide by size."),
+            (-right, "The sign is wrong: where p is above the target, the loss rises with the logit."),
+            (
+                right * p * (1 - p),
+                "It multiplies by sigma' = p (1 - p) once more. The p (1 - p) in the denominator of dL/dp has "
+                "cancelled it already; that is why one works with logits.",
+            ),
+            (right / (p * (1 - p)), "That is dL/dp. For the logits, multiply by dp/dl = sigma'(l) as well."),
+            ((l - t) / l.size, "It compares the logits with the targets. The targets are compared with p = sigma(l)."),
+        ],
+    )
     large = np.array([[-1000.0, 1000.0]])
     if not np.allclose(answer.array(logits=large, targets=np.array([[0.0, 1.0]])), 0, atol=1e-9):
-        raise WrongAnswer("Right for small logits, wrong at -1000 and 1000, where the gradient is 0: an e^x overflows. "
-                          "Use sigmoid(), which is given.")
+        raise WrongAnswer(
+            "Right for small logits, wrong at -1000 and 1000, where the gradient is 0: an e^x overflows. "
+            "Use sigmoid(), which is given."
+        )
 
 
 def grade_binarize(answer):
@@ -205,31 +230,40 @@ def grade_binarize(answer):
         a = np.array([[-2, 0, np.nextafter(half, dtype(0)), half], [np.nextafter(half, dtype(1)), 0.9, 1, 3]], dtype)
         b = answer.array(a=a)
         if b.dtype == bool:
-            raise WrongAnswer("It returned booleans. The decoder computes with the bits, and booleans do not add as "
-                              "numbers do: True + True is True. Convert them to a's dtype.")
+            raise WrongAnswer(
+                "It returned booleans. The decoder computes with the bits, and booleans do not add as "
+                "numbers do: True + True is True. Convert them to a's dtype."
+            )
         if np.issubdtype(b.dtype, np.integer):
-            raise WrongAnswer(f"It returned integers ({b.dtype}). The decoder multiplies the bits by its weights, and "
-                              f"{b.dtype} times float32 is float64, not the model's dtype. Convert them to a's dtype.")
+            raise WrongAnswer(
+                f"It returned integers ({b.dtype}). The decoder multiplies the bits by its weights, and "
+                f"{b.dtype} times float32 is float64, not the model's dtype. Convert them to a's dtype."
+            )
         if b.dtype != dtype:
             raise WrongAnswer(f"It returned {b.dtype} for a in {dtype.__name__}. The dtype is kept: float32 stays float32.")
         wanted = np.array([[0, 0, 0, 0], [1, 1, 1, 1]], dtype)
         if np.array_equal(b, wanted):
             continue
-        _recognize(b, [
-            (a >= 0.5, "At exactly 1/2 the bit is 0, and yours is 1: use > in place of >=."),
-            (1 - wanted, "The bits are the wrong way round: 1 stands for a above 1/2."),
-            (a > 0, "The threshold is 1/2, not 0: a = sigma(h) is above 0 whatever h is."),
-            (2 * wanted - 1, "Those are -1 and +1. The bits are 0 and 1."),
-            (np.round(a), "Rounding gives bits only for a between 0 and 1, and a may be any number. Compare with 1/2."),
-        ])
+        _recognize(
+            b,
+            [
+                (a >= 0.5, "At exactly 1/2 the bit is 0, and yours is 1: use > in place of >=."),
+                (1 - wanted, "The bits are the wrong way round: 1 stands for a above 1/2."),
+                (a > 0, "The threshold is 1/2, not 0: a = sigma(h) is above 0 whatever h is."),
+                (2 * wanted - 1, "Those are -1 and +1. The bits are 0 and 1."),
+                (np.round(a), "Rounding gives bits only for a between 0 and 1, and a may be any number. Compare with 1/2."),
+            ],
+        )
         wrong = tuple(np.argwhere(b != wanted)[0])
         raise WrongAnswer(f"For a = {float(a[wrong])!r} it gives {b[wrong]:g}, and right is {wanted[wrong]:g}.")
 
 
-FLAT = ("The threshold is flat, so finite differences of it give 0 except where their step crosses 1/2. 0 is the true "
-        "derivative, and it is useless: the encoder would learn nothing. Finite differences of the threshold cannot tell "
-        "a right STE from a wrong one either, since the STE is the derivative of another function: a + sg[b - a], where the "
-        "bracket is a constant.")
+FLAT = (
+    "The threshold is flat, so finite differences of it give 0 except where their step crosses 1/2. 0 is the true "
+    "derivative, and it is useless: the encoder would learn nothing. Finite differences of the threshold cannot tell "
+    "a right STE from a wrong one either, since the STE is the derivative of another function: a + sg[b - a], where the "
+    "bracket is a constant."
+)
 
 
 def grade_straight_through(answer):
@@ -241,15 +275,19 @@ def grade_straight_through(answer):
         (np.zeros_like(db), f"It returned zeros. {FLAT}"),
         (np.ones_like(db), "The slope of the surrogate is 1, but by the chain rule da is that slope times db."),
         (db * bits, "It lets the gradient pass only where the bit is on. The surrogate has slope 1 for both bits."),
-        (db * derivative, "It multiplies by sigma' = a (1 - a). That leads from a to h, which is exercise 6; here the "
-                          "gradient stops at a."),
+        (
+            db * derivative,
+            "It multiplies by sigma' = a (1 - a). That leads from a to h, which is exercise 6; here the "
+            "gradient stops at a.",
+        ),
         (-db, "The sign is wrong: a + sg[b - a] rises with a."),
         (db * a, "It multiplies by a. The surrogate a + sg[b - a] has slope 1 whatever a is."),
     ]
     blocked = (claimed == 0) & (db != 0)
     if blocked.any():  # Whatever else it is.
-        mistakes.append((claimed, f"With window None the gradient passes everywhere, and yours is 0 at a = "
-                                  f"{a[blocked][0]:.2f}. {FLAT}"))
+        mistakes.append(
+            (claimed, f"With window None the gradient passes everywhere, and yours is 0 at a = {a[blocked][0]:.2f}. {FLAT}")
+        )
     _check_gradient(lambda: np.vdot(db, a + stopped), a, claimed, mistakes)
 
     window = 0.2
@@ -259,31 +297,55 @@ def grade_straight_through(answer):
 
     inside = np.abs(a - 0.5) <= window
     stopped = bits - a.clip(0.5 - window, 0.5 + window)
-    _check_gradient(surrogate, a, answer.array(db=db, a=a, window=window), [
-        (db, "Without a window it is right, with window=0.2 the window is ignored: clip is flat where |a - 1/2| > 0.2."),
-        (db * (np.abs(a) <= window), "The window lies around 0. The threshold is at 1/2: compare |a - 1/2| with it."),
-        (db * ~inside, "The window is inside out: clip has slope 1 near 1/2 and is flat far from it."),
-        (db.clip(-window, window), "It clips the gradient. The window is about a: the gradient passes where a is near 1/2."),
-        (db * (np.abs(a - 0.5) <= window / 2), "The window is half as wide as it should be: it reaches from 1/2 - window to "
-                                               "1/2 + window."),
-    ])
+    _check_gradient(
+        surrogate,
+        a,
+        answer.array(db=db, a=a, window=window),
+        [
+            (db, "Without a window it is right, with window=0.2 the window is ignored: clip is flat where |a - 1/2| > 0.2."),
+            (db * (np.abs(a) <= window), "The window lies around 0. The threshold is at 1/2: compare |a - 1/2| with it."),
+            (db * ~inside, "The window is inside out: clip has slope 1 near 1/2 and is flat far from it."),
+            (
+                db.clip(-window, window),
+                "It clips the gradient. The window is about a: the gradient passes where a is near 1/2.",
+            ),
+            (
+                db * (np.abs(a - 0.5) <= window / 2),
+                "The window is half as wide as it should be: it reaches from 1/2 - window to 1/2 + window.",
+            ),
+        ],
+    )
 
 
 def grade_commitment_loss_backward(answer):
     a, b = np.random.default_rng(5).random((3, 4)), (_normal(3, 4, seed=6) > 0).astype(float)
     right = 2 * (a - b) / a.size
     own = (a > 0.5).astype(float)
-    _check_gradient(lambda: commitment_loss(a, b), a, answer.array(a=a, b=b), [
-        (right * a.size, "The factor 1/size is missing: the loss is a mean. A sum would make the right weight depend on the "
-                         "size of the code and of the batch."),
-        (right * a.shape[1], "It divides by N. The mean runs over all N * K elements: divide by size."),
-        (right * len(a), "It divides by K. The mean runs over all N * K elements: divide by size."),
-        (right / 2, "The factor 2 of the square is missing."),
-        (-right, "The sign is wrong. 2 (b - a)/size is the gradient with respect to b, but the stop-gradient holds "
-                 "b constant; a step against it would push a away from its bit."),
-        (np.zeros_like(a), "It returned zeros. The stop-gradient holds b constant, not a: the loss still depends on a."),
-        (2 * (a - own) / a.size, "It computes the bits again. Use the argument b, which noise may have made another one."),
-    ])
+    _check_gradient(
+        lambda: commitment_loss(a, b),
+        a,
+        answer.array(a=a, b=b),
+        [
+            (
+                right * a.size,
+                "The factor 1/size is missing: the loss is a mean. A sum would make the right weight depend on the "
+                "size of the code and of the batch.",
+            ),
+            (right * a.shape[1], "It divides by N. The mean runs over all N * K elements: divide by size."),
+            (right * len(a), "It divides by K. The mean runs over all N * K elements: divide by size."),
+            (right / 2, "The factor 2 of the square is missing."),
+            (
+                -right,
+                "The sign is wrong. 2 (b - a)/size is the gradient with respect to b, but the stop-gradient holds "
+                "b constant; a step against it would push a away from its bit.",
+            ),
+            (np.zeros_like(a), "It returned zeros. The stop-gradient holds b constant, not a: the loss still depends on a."),
+            (
+                2 * (a - own) / a.size,
+                "It computes the bits again. Use the argument b, which noise may have made another one.",
+            ),
+        ],
+    )
 
 
 def grade_commit_backward(answer):
@@ -296,21 +358,36 @@ def grade_commit_backward(answer):
         now = sigmoid_forward(h)
         return np.vdot(db, now + stopped) + weight * commitment_loss(now, b)
 
-    _check_gradient(objective, h, answer.array(db=db, a=a, b=b, weight=weight), [
-        (db + weight * commitment, "That is da. To h there is one step more: a = sigma(h), so multiply by sigma'."),
-        ((db + commitment) * derivative, "The weight is missing: the objective is L + weight * C."),
-        (weight * (db + commitment) * derivative,
-         "The weight multiplies both terms; it belongs to the commitment loss alone."),
-        (db * derivative, "The commitment loss is missing: add weight times its gradient to da before going to h."),
-        (weight * commitment * derivative, "The gradient of L is missing: with the STE it reaches a unchanged."),
-        ((db - weight * commitment) * derivative, "The commitment gradient has the wrong sign: both terms are added."),
-        (db * derivative + weight * commitment, "Only the STE's part is multiplied by sigma'. C depends on h through a as "
-                                                "well: add first, then multiply the sum."),
-        (db + weight * commitment * derivative, "Only C's part is multiplied by sigma'. The STE leads to a, not to h: add "
-                                                "first, then multiply the sum."),
-        (np.zeros_like(h), "It returned zeros. If sigma' was taken at b: b (1 - b) is 0 for every bit; take it at a. If the "
-                           "derivative of the threshold was taken: that is what the STE replaces."),
-    ])
+    _check_gradient(
+        objective,
+        h,
+        answer.array(db=db, a=a, b=b, weight=weight),
+        [
+            (db + weight * commitment, "That is da. To h there is one step more: a = sigma(h), so multiply by sigma'."),
+            ((db + commitment) * derivative, "The weight is missing: the objective is L + weight * C."),
+            (
+                weight * (db + commitment) * derivative,
+                "The weight multiplies both terms; it belongs to the commitment loss alone.",
+            ),
+            (db * derivative, "The commitment loss is missing: add weight times its gradient to da before going to h."),
+            (weight * commitment * derivative, "The gradient of L is missing: with the STE it reaches a unchanged."),
+            ((db - weight * commitment) * derivative, "The commitment gradient has the wrong sign: both terms are added."),
+            (
+                db * derivative + weight * commitment,
+                "Only the STE's part is multiplied by sigma'. C depends on h through a as "
+                "well: add first, then multiply the sum.",
+            ),
+            (
+                db + weight * commitment * derivative,
+                "Only C's part is multiplied by sigma'. The STE leads to a, not to h: add first, then multiply the sum.",
+            ),
+            (
+                np.zeros_like(h),
+                "It returned zeros. If sigma' was taken at b: b (1 - b) is 0 for every bit; take it at a. If the "
+                "derivative of the threshold was taken: that is what the STE replaces.",
+            ),
+        ],
+    )
 
 
 def grade_flip_differences(answer):
@@ -325,8 +402,10 @@ def grade_flip_differences(answer):
         if bits.shape != b.shape:
             raise WrongAnswer(f"It called loss with shape {bits.shape}. Call it with all {b.size} bits.")
         if not ((bits == 0) | (bits == 1)).all():
-            raise WrongAnswer(f"It called loss with {bits[(bits != 0) & (bits != 1)][0]:g} for a bit. Steps between 0 and 1 "
-                              "measure a slope, which is what the STE uses; the flip difference is the whole jump.")
+            raise WrongAnswer(
+                f"It called loss with {bits[(bits != 0) & (bits != 1)][0]:g} for a bit. Steps between 0 and 1 "
+                "measure a slope, which is what the STE uses; the flip difference is the whole jump."
+            )
         return value(bits)
 
     def with_bit(k, bit, others):
@@ -343,28 +422,37 @@ def grade_flip_differences(answer):
     right, got = differences(lambda k: b), answer.array(b=b, loss=loss)
     if np.allclose(got, right, rtol=1e-9, atol=1e-12):
         return
-    _recognize(got, [
-        (right * (1 - 2 * b), "It flips each bit from its present value: loss after minus loss before. D_k is on minus off, "
-                              "whatever the bit is now; only then can it be compared with the slope dL/db_k."),
-        (-right, "The sign is wrong: D_k is the loss with the bit on minus the loss with the bit off."),
-        (right * (1 - b), "Where the bit is on it gives 0: the second loss is the present one. Set the bit to 0 for it."),
-        (right * b, "Where the bit is off it gives 0: the first loss is the present one. Set the bit to 1 for it."),
-        (left_at(0), "Bits stay off once their turn is over. Everything else is held fixed: start from b for each k."),
-        (left_at(1), "Bits stay on once their turn is over. Everything else is held fixed: start from b for each k."),
-        (differences(lambda k: 0 * b), "It switches the other bits off. They stay as they are in b."),
-    ])
+    _recognize(
+        got,
+        [
+            (
+                right * (1 - 2 * b),
+                "It flips each bit from its present value: loss after minus loss before. D_k is on minus off, "
+                "whatever the bit is now; only then can it be compared with the slope dL/db_k.",
+            ),
+            (-right, "The sign is wrong: D_k is the loss with the bit on minus the loss with the bit off."),
+            (
+                right * (1 - b),
+                "Where the bit is on it gives 0: the second loss is the present one. Set the bit to 0 for it.",
+            ),
+            (right * b, "Where the bit is off it gives 0: the first loss is the present one. Set the bit to 1 for it."),
+            (left_at(0), "Bits stay off once their turn is over. Everything else is held fixed: start from b for each k."),
+            (left_at(1), "Bits stay on once their turn is over. Everything else is held fixed: start from b for each k."),
+            (differences(lambda k: 0 * b), "It switches the other bits off. They stay as they are in b."),
+        ],
+    )
     k = int(np.argmax(~np.isclose(got, right)))
     raise WrongAnswer(f"For b = {b.astype(int)} it gives D_{k} = {got[k]:.6g} (k from 0), and right is {right[k]:.6g}.")
 
 
 # slope_off, slope_on, difference, interval. One bit, cross-entropy; the last row is a loss that is not convex.
 INTERVALS = (
-    (-1.123, 1.923, 0.400, (1.123, 1.923)),   # logit 4b - 2, target 0.4
+    (-1.123, 1.923, 0.400, (1.123, 1.923)),  # logit 4b - 2, target 0.4
     (-1.923, 1.123, -0.400, (1.123, 1.923)),  # logit 4b - 2, target 0.6
-    (0.077, 3.123, 1.600, (0, 3.123)),        # logit 4b - 2, target 0.1
-    (-3.123, -0.077, -1.600, (0, 3.123)),     # logit 4b - 2, target 0.9
-    (-2.586, 1.760, 0.493, None),             # logit 6b - 1, target 0.7
-    (-1.760, 2.586, -0.493, None),            # logit 6b - 5, target 0.3
+    (0.077, 3.123, 1.600, (0, 3.123)),  # logit 4b - 2, target 0.1
+    (-3.123, -0.077, -1.600, (0, 3.123)),  # logit 4b - 2, target 0.9
+    (-2.586, 1.760, 0.493, None),  # logit 6b - 1, target 0.7
+    (-1.760, 2.586, -0.493, None),  # logit 6b - 5, target 0.3
     (0.3, -0.2, 0.1, None),
 )
 
@@ -397,34 +485,46 @@ def grade_stable_interval(answer):
 
 def _why_not(got, right, slope_off, slope_on, difference, given):
     """Why the interval `got` is refused."""
+
     def seen(weight):
         """What is stable at this weight, as gradient steps show."""
-        off, on = ("stable" if is_stable(bit, slope, weight) else "not stable"
-                   for bit, slope in enumerate((slope_off, slope_on)))
-        return (f"At weight {weight:.3f} the off state is {off} and the on state is {on}, and "
-                f"{'off' if difference > 0 else 'on'} is right.")
+        off, on = (
+            "stable" if is_stable(bit, slope, weight) else "not stable" for bit, slope in enumerate((slope_off, slope_on))
+        )
+        return (
+            f"At weight {weight:.3f} the off state is {off} and the on state is {on}, and "
+            f"{'off' if difference > 0 else 'on'} is right."
+        )
 
     if got is None:
         return f"{given} returned None, but there are such weights. {seen(sum(right) / 2)}"
     low, high = got
     returned = f"{given} returned ({low:g}, {high:g})."
     if min(got) < 0:
-        return (f"{returned} A weight is never below 0. Mind the signs: a negative slope_off pulls a up, towards 1/2, and a "
-                "positive slope_on pulls it down. A slope of the other sign keeps its state stable without any weight.")
+        return (
+            f"{returned} A weight is never below 0. Mind the signs: a negative slope_off pulls a up, towards 1/2, and a "
+            "positive slope_on pulls it down. A slope of the other sign keeps its state stable without any weight."
+        )
     if right is None and low >= high:
         return f"{returned} Nothing lies between them: no weight makes the right state alone stable. Return None."
     if right is None:
-        return (f"{returned} {seen((low + high) / 2)} The sign of the difference says which state is right, the slopes say "
-                "which one is stable. Here no weight makes the right one alone stable: None.")
+        return (
+            f"{returned} {seen((low + high) / 2)} The sign of the difference says which state is right, the slopes say "
+            "which one is stable. Here no weight makes the right one alone stable: None."
+        )
     if np.allclose((high, low), right, atol=1e-9) and difference > 0:
         return f"{returned} The ends are swapped: low comes first."
     if np.allclose((high, low), right, atol=1e-9):
-        return (f"{returned} The difference is below 0, so here on is the right state. low is the weight above which the "
-                "right state is stable, high the one above which the wrong state is.")
+        return (
+            f"{returned} The difference is below 0, so here on is the right state. low is the weight above which the "
+            "right state is stable, high the one above which the wrong state is."
+        )
     for factor, size in ((0.5, "half"), (2, "twice")):
         if np.allclose(got, np.multiply(right, factor), atol=1e-9):
-            return (f"{returned} Both ends are {size} what they should be. The gradient is 0 at a distance of |slope|/(2w) "
-                    "from the bit, and that distance has to be less than 1/2.")
+            return (
+                f"{returned} Both ends are {size} what they should be. The gradient is 0 at a distance of |slope|/(2w) "
+                "from the bit, and that distance has to be less than 1/2."
+            )
     if right[0] == 0 < low:
         return f"{returned} The right state's slope pushes a away from 1/2, so no weight is needed: low is 0. {seen(0)}"
     end = 1 if np.isclose(low, right[0]) else 0
@@ -432,47 +532,87 @@ def _why_not(got, right, slope_off, slope_on, difference, given):
 
 
 EXERCISES = (
-    Exercise("sigmoid_backward", "da, a", "the derivative of the logistic function, from its value", grade_sigmoid_backward,
-             "write sigma'(h) in terms of a = sigma(h), then apply the chain rule.",
-             "e^-h (1 + e^-h)^-2 is a product of two factors: (1 + e^-h)^-1, which is a, and e^-h (1 + e^-h)^-1, which is "
-             "1 minus something you know.",
-             "sigma' is at most 1/4 and nearly 0 where a is close to 0 or 1: a saturated activation hardly moves any more."),
-    Exercise("bce_with_logits_backward", "logits, targets", "the gradient of the cross-entropy with respect to logits",
-             grade_bce_with_logits_backward, "the gradient of one element's loss first, then the mean.",
-             "With log p = l - log(1 + e^l) and log(1 - p) = -log(1 + e^l), an element's loss is log(1 + e^l) - t l. The "
-             "derivative of log(1 + e^l) is sigma(l).",
-             "The gradient is the error p - t, times each element's share of the mean. It never vanishes where p is wrong."),
-    Exercise("binarize", "a", "the threshold", grade_binarize,
-             "compare a with 1/2, then turn the mask into numbers.",
-             "`a > 0.5` is an array of booleans; `.astype(...)` converts it. a.dtype is the dtype to convert to.",
-             "The bits are what the decoder sees. The function is flat on both sides of its jump; see exercise 4."),
-    Exercise("straight_through", "db, a, window=None", "the straight-through estimator, with and without a window",
-             grade_straight_through, "without the window: what is the derivative of a + constant?",
-             "Without a window the slope is 1 everywhere. clip(a, low, high) has slope 1 between low and high and "
-             "0 outside; low and high are 1/2 - window and 1/2 + window. Multiply by an array of booleans to mask.",
-             "This is the surrogate's gradient. The threshold's is 0, and so are its finite differences: no gradient check "
-             "of the threshold can confirm the STE."),
-    Exercise("commitment_loss_backward", "a, b", "the gradient of the commitment loss", grade_commitment_loss_backward,
-             "treat b as a constant and differentiate the mean of (b - a)^2 with respect to a.",
-             "d/da (b - a)^2 = -2 (b - a). The mean divides by a.size, the number of all elements.",
-             "A step against this gradient pulls a towards the bit that it already is, whether that bit is right or wrong."),
-    Exercise("commit_backward", "db, a, b, weight", "from the decoder's gradient to the encoder's: all of it together",
-             grade_commit_backward, "write down da = (the STE's part) + weight * (the commitment loss's part).",
-             "Three of your functions, in this order: straight_through(db, a), commitment_loss_backward(a, b), and for the "
-             "sum of the two terms sigmoid_backward(..., a).",
-             "This is the method: tinyqae/bottlenecks/report.py, class Commit, is the same in its own words."),
-    Exercise("flip_differences", "b, loss", "what each bit is really worth", grade_flip_differences,
-             "a loop over k; in it two copies of b, one with b[k] = 1 and one with b[k] = 0.",
-             "on = b.copy(); on[k] = 1; off = b.copy(); off[k] = 0. D[k] is the difference of two losses, in this order.",
-             "The STE uses the slope dL/db at the present bit in place of D. It helps where the two have the same sign."),
-    Exercise("stable_interval", "slope_off, slope_on, difference", "the commitment weights that keep the right bit only",
-             grade_stable_interval, "find the a at which the gradient of the off state is 0. For which w is it below 1/2?",
-             "Off: slope_off + 2 w a = 0 at a = -slope_off/(2w), below 1/2 if w > -slope_off; for a slope_off of 0 or more, "
-             "every w will do. Work out the on state in the same way. Then `difference` says which of the two thresholds "
-             "is low and which is high, and low must be less than high.",
-             "Below both thresholds a bit oscillates, above both it freezes. Training sees the slopes only, and there are "
-             "losses for which no weight selects the right state. If L is a convex quadratic in b, one always does: D is "
-             "the mean of the two slopes."),
+    Exercise(
+        "sigmoid_backward",
+        "da, a",
+        "the derivative of the logistic function, from its value",
+        grade_sigmoid_backward,
+        "write sigma'(h) in terms of a = sigma(h), then apply the chain rule.",
+        "e^-h (1 + e^-h)^-2 is a product of two factors: (1 + e^-h)^-1, which is a, and e^-h (1 + e^-h)^-1, which is "
+        "1 minus something you know.",
+        "sigma' is at most 1/4 and nearly 0 where a is close to 0 or 1: a saturated activation hardly moves any more.",
+    ),
+    Exercise(
+        "bce_with_logits_backward",
+        "logits, targets",
+        "the gradient of the cross-entropy with respect to logits",
+        grade_bce_with_logits_backward,
+        "the gradient of one element's loss first, then the mean.",
+        "With log p = l - log(1 + e^l) and log(1 - p) = -log(1 + e^l), an element's loss is log(1 + e^l) - t l. The "
+        "derivative of log(1 + e^l) is sigma(l).",
+        "The gradient is the error p - t, times each element's share of the mean. It never vanishes where p is wrong.",
+    ),
+    Exercise(
+        "binarize",
+        "a",
+        "the threshold",
+        grade_binarize,
+        "compare a with 1/2, then turn the mask into numbers.",
+        "`a > 0.5` is an array of booleans; `.astype(...)` converts it. a.dtype is the dtype to convert to.",
+        "The bits are what the decoder sees. The function is flat on both sides of its jump; see exercise 4.",
+    ),
+    Exercise(
+        "straight_through",
+        "db, a, window=None",
+        "the straight-through estimator, with and without a window",
+        grade_straight_through,
+        "without the window: what is the derivative of a + constant?",
+        "Without a window the slope is 1 everywhere. clip(a, low, high) has slope 1 between low and high and "
+        "0 outside; low and high are 1/2 - window and 1/2 + window. Multiply by an array of booleans to mask.",
+        "This is the surrogate's gradient. The threshold's is 0, and so are its finite differences: no gradient check "
+        "of the threshold can confirm the STE.",
+    ),
+    Exercise(
+        "commitment_loss_backward",
+        "a, b",
+        "the gradient of the commitment loss",
+        grade_commitment_loss_backward,
+        "treat b as a constant and differentiate the mean of (b - a)^2 with respect to a.",
+        "d/da (b - a)^2 = -2 (b - a). The mean divides by a.size, the number of all elements.",
+        "A step against this gradient pulls a towards the bit that it already is, whether that bit is right or wrong.",
+    ),
+    Exercise(
+        "commit_backward",
+        "db, a, b, weight",
+        "from the decoder's gradient to the encoder's: all of it together",
+        grade_commit_backward,
+        "write down da = (the STE's part) + weight * (the commitment loss's part).",
+        "Three of your functions, in this order: straight_through(db, a), commitment_loss_backward(a, b), and for the "
+        "sum of the two terms sigmoid_backward(..., a).",
+        "This is the method: tinyqae/bottlenecks/report.py, class Commit, is the same in its own words.",
+    ),
+    Exercise(
+        "flip_differences",
+        "b, loss",
+        "what each bit is really worth",
+        grade_flip_differences,
+        "a loop over k; in it two copies of b, one with b[k] = 1 and one with b[k] = 0.",
+        "on = b.copy(); on[k] = 1; off = b.copy(); off[k] = 0. D[k] is the difference of two losses, in this order.",
+        "The STE uses the slope dL/db at the present bit in place of D. It helps where the two have the same sign.",
+    ),
+    Exercise(
+        "stable_interval",
+        "slope_off, slope_on, difference",
+        "the commitment weights that keep the right bit only",
+        grade_stable_interval,
+        "find the a at which the gradient of the off state is 0. For which w is it below 1/2?",
+        "Off: slope_off + 2 w a = 0 at a = -slope_off/(2w), below 1/2 if w > -slope_off; for a slope_off of 0 or more, "
+        "every w will do. Work out the on state in the same way. Then `difference` says which of the two thresholds "
+        "is low and which is high, and low must be less than high.",
+        "Below both thresholds a bit oscillates, above both it freezes. Training sees the slopes only, and there are "
+        "losses for which no weight selects the right state. If L is a convex quadratic in b, one always does: D is "
+        "the mean of the two slopes.",
+    ),
 )
 
 

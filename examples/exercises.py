@@ -14,6 +14,7 @@ pass of an autoencoder with bits in the middle; 7 and 8 show what it gets wrong,
 
 Return new arrays; do not write into the arguments.
 """
+
 import numpy as np
 
 

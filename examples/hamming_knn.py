@@ -7,6 +7,7 @@ a test digit in Hamming distance between 50-bit codes, one XOR and one popcount 
 The codes are commit's, naive's, and signs of random projections; beside them the pixels themselves, in Euclidean distance.
 Prints a table and writes it to --out as results.md, with all figures in results.json, and neighbors.png, accuracy against k.
 """
+
 import json
 import shlex
 import sys
@@ -46,10 +47,16 @@ def main():
             results[f"{quant}, Hamming"].append(search(*learned_codes(quant, data, seed, args.epochs), data, nearest_codes))
         results["random projections, Hamming"].append(search(*projection_codes(*vectors, seed), data, nearest_codes))
 
-    title = (f"{data.name}: {len(data.test_images)} test digits, neighbors among {len(data.train_images)}, {BITS} bits, "
-             f"seeds {' '.join(map(str, args.seeds))}, {args.epochs} epochs")
-    lines = [f"{title}, k = {PRINTED}", "", "| method | accuracy, % | bytes per digit | seconds to search |",
-             "| --- | ---: | ---: | ---: |"]
+    title = (
+        f"{data.name}: {len(data.test_images)} test digits, neighbors among {len(data.train_images)}, {BITS} bits, "
+        f"seeds {' '.join(map(str, args.seeds))}, {args.epochs} epochs"
+    )
+    lines = [
+        f"{title}, k = {PRINTED}",
+        "",
+        "| method | accuracy, % | bytes per digit | seconds to search |",
+        "| --- | ---: | ---: | ---: |",
+    ]
     for method, runs in results.items():
         accuracy, size, seconds = zip(*runs, strict=True)
         percent = 100 * np.array(accuracy)[:, NEIGHBORS.index(PRINTED)]
@@ -57,11 +64,20 @@ def main():
         lines.append(f"| {method} | {percent.mean():.2f}{spread} | {size[0]} | {np.mean(seconds):.1f} |")
     table = "\n".join(lines) + "\n"
     print(f"\n{table}")
-    measured = {"command": shlex.join(["python", "examples/hamming_knn.py", *sys.argv[1:]]),
-                "date": time.strftime("%Y-%m-%d"), "data": data.name, "sha256": data.sha256, "versions": versions(),
-                "seeds": args.seeds, "epochs": args.epochs, "neighbors": NEIGHBORS,
-                "methods": {method: [dict(zip(("accuracy", "bytes", "seconds"), run, strict=True)) for run in runs]
-                            for method, runs in results.items()}}
+    measured = {
+        "command": shlex.join(["python", "examples/hamming_knn.py", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "data": data.name,
+        "sha256": data.sha256,
+        "versions": versions(),
+        "seeds": args.seeds,
+        "epochs": args.epochs,
+        "neighbors": NEIGHBORS,
+        "methods": {
+            method: [dict(zip(("accuracy", "bytes", "seconds"), run, strict=True)) for run in runs]
+            for method, runs in results.items()
+        },
+    }
     write_text(args.out / "results.json", json.dumps(measured, indent=1) + "\n")
     write_text(args.out / "results.md", table)
     draw(results, title, args.out / "neighbors.png")
@@ -85,7 +101,7 @@ def projection_codes(train, test, seed):
 def search(train, test, data, nearest):
     """(accuracy for each k of NEIGHBORS, bytes per digit, seconds). nearest: nearest_codes or nearest_vectors."""
     started = time.perf_counter()
-    blocks = [nearest(test[start:start + BLOCK], train, max(NEIGHBORS)) for start in range(0, len(test), BLOCK)]
+    blocks = [nearest(test[start : start + BLOCK], train, max(NEIGHBORS)) for start in range(0, len(test), BLOCK)]
     seconds = time.perf_counter() - started
     labels = data.train_labels[np.concatenate(blocks)]
     # (queries, k, digits): the votes of the first k neighbors. Of digits with equal votes, argmax takes the smallest.

@@ -6,6 +6,7 @@
 A convolution and a dense layer to 32 bits, and back the same way. Prints the PSNR and writes model.npz to --out. To load
 such a file, another program imports the class first: from own_autoencoder import ConvDense.
 """
+
 from math import prod
 from pathlib import Path
 
@@ -44,8 +45,13 @@ class ConvDense(ImageAutoencoder):
         height, width, channels = input_shape
         small = (height // 2, width // 2, filters)
         encoder = Sequential(ConvBlock(filters, pool=True), Reshape(prod(small)), Dense(bits), BatchNorm())
-        decoder = Sequential(Dense(prod(small)), BatchNorm(), ReLU(), Reshape(*small),
-                             ConvBlock(channels, upsample=True, norm=False, relu=False))
+        decoder = Sequential(
+            Dense(prod(small)),
+            BatchNorm(),
+            ReLU(),
+            Reshape(*small),
+            ConvBlock(channels, upsample=True, norm=False, relu=False),
+        )
         self.build(encoder, bottleneck, decoder, input_shape=input_shape, seed=seed, dtype=dtype, engine=engine)
 
 

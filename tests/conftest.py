@@ -1,4 +1,5 @@
 """Fixtures that several test files need."""
+
 import pytest
 from cupy_device import CuPyDevice
 from device_stand_in import StandIn

@@ -1,4 +1,5 @@
 """In which forms a model takes images, and what is said of others."""
+
 import numpy as np
 import pytest
 
@@ -12,10 +13,23 @@ def images(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-@pytest.mark.parametrize(("shape", "input_shape", "n"), [
-    ((5, 6, 4, 3), COLOUR, 5), ((6, 4, 3), COLOUR, 1), ((0, 6, 4, 3), COLOUR, 0),
-    ((5, 6, 4, 1), GRAY, 5), ((5, 6, 4), GRAY, 5), ((6, 4, 1), GRAY, 1), ((6, 4), GRAY, 1), ((0, 6, 4), GRAY, 0),
-    ((4, 4, 1), (4, 1, 1), 4), ((4, 1, 1), (4, 1, 1), 1), ((4, 4, 4), (4, 4, 1), 4), ((3, 3, 3), (3, 3, 3), 1)])
+@pytest.mark.parametrize(
+    ("shape", "input_shape", "n"),
+    [
+        ((5, 6, 4, 3), COLOUR, 5),
+        ((6, 4, 3), COLOUR, 1),
+        ((0, 6, 4, 3), COLOUR, 0),
+        ((5, 6, 4, 1), GRAY, 5),
+        ((5, 6, 4), GRAY, 5),
+        ((6, 4, 1), GRAY, 1),
+        ((6, 4), GRAY, 1),
+        ((0, 6, 4), GRAY, 0),
+        ((4, 4, 1), (4, 1, 1), 4),
+        ((4, 1, 1), (4, 1, 1), 1),
+        ((4, 4, 4), (4, 4, 1), 4),
+        ((3, 3, 3), (3, 3, 3), 1),
+    ],
+)
 def test_the_models_shape_tells_forms_of_images_apart(shape, input_shape, n):
     given = images(*shape)
     found = as_images(given, input_shape)
@@ -23,9 +37,21 @@ def test_the_models_shape_tells_forms_of_images_apart(shape, input_shape, n):
     np.testing.assert_array_equal(found.ravel(), given.ravel())
 
 
-@pytest.mark.parametrize(("shape", "input_shape"), [
-    ((5, 6, 4), COLOUR), ((6, 4), COLOUR), ((5, 4, 6, 3), COLOUR), ((1, 5, 6, 4, 3), COLOUR), ((), COLOUR), ((), GRAY),
-    ((4, 6), GRAY), ((24,), GRAY), ((1, 5, 6, 4), GRAY), ((5, 6, 4, 3), GRAY)])
+@pytest.mark.parametrize(
+    ("shape", "input_shape"),
+    [
+        ((5, 6, 4), COLOUR),
+        ((6, 4), COLOUR),
+        ((5, 4, 6, 3), COLOUR),
+        ((1, 5, 6, 4, 3), COLOUR),
+        ((), COLOUR),
+        ((), GRAY),
+        ((4, 6), GRAY),
+        ((24,), GRAY),
+        ((1, 5, 6, 4), GRAY),
+        ((5, 6, 4, 3), GRAY),
+    ],
+)
 def test_another_shape_is_refused(shape, input_shape):
     with pytest.raises(ValueError, match=r"images have shape \(.*\); this model takes \(N, 6, 4, [13]\), or one image"):
         as_images(images(*shape), input_shape)

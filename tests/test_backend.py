@@ -1,4 +1,5 @@
 """The backend switch, and what the package imports."""
+
 import ast
 import contextlib
 import importlib.abc
@@ -71,6 +72,7 @@ class OutOfMemoryError(MemoryError):
 
 def cupy_that_finds(devices, error=None):
     """A module that fails as CuPy does: `error` where it computes, or already where it counts devices, if that is None."""
+
     def count():
         if devices is None:
             raise error
@@ -82,15 +84,26 @@ def cupy_that_finds(devices, error=None):
     return SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)), ones=compute, float32=None)
 
 
-@pytest.mark.parametrize(("devices", "error", "named"), [
-    (None, RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"),
-     "the NVIDIA driver is missing, or too old .*nvidia-smi.*cudaErrorInsufficientDriver"),
-    (None, RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected"), "no CUDA device .*CUDA_VISIBLE_DEVICES"),
-    (0, None, "no CUDA device .*CUDA_VISIBLE_DEVICES"),
-    (1, OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."), "out of memory.*512 bytes"),
-    (1, RuntimeError("cudaErrorMemoryAllocation: out of memory"), "the GPU is out of memory"),
-    (1, RuntimeError("CuPy failed to load libnvrtc.so.12:\n  no such file"), r"\[ctk\].*libnvrtc.so.12: no such file"),
-], ids=["driver", "no device", "none of them", "memory", "memory by CUDA", "library"])
+@pytest.mark.parametrize(
+    ("devices", "error", "named"),
+    [
+        (
+            None,
+            RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"),
+            "the NVIDIA driver is missing, or too old .*nvidia-smi.*cudaErrorInsufficientDriver",
+        ),
+        (
+            None,
+            RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected"),
+            "no CUDA device .*CUDA_VISIBLE_DEVICES",
+        ),
+        (0, None, "no CUDA device .*CUDA_VISIBLE_DEVICES"),
+        (1, OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 0 bytes)."), "out of memory.*512 bytes"),
+        (1, RuntimeError("cudaErrorMemoryAllocation: out of memory"), "the GPU is out of memory"),
+        (1, RuntimeError("CuPy failed to load libnvrtc.so.12:\n  no such file"), r"\[ctk\].*libnvrtc.so.12: no such file"),
+    ],
+    ids=["driver", "no device", "none of them", "memory", "memory by CUDA", "library"],
+)
 def test_what_is_missing_is_said_in_one_line(devices, error, named, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy_that_finds(devices, error))
     with pytest.raises(BackendError, match=f"^backend='cupy': .*{named}.*use backend='numpy'$") as caught:
@@ -189,8 +202,9 @@ def imported_modules(path):
 
 
 def importers(*modules):
-    return {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")
-            if set(imported_modules(path)) & set(modules)}
+    return {
+        path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if set(imported_modules(path)) & set(modules)
+    }
 
 
 def test_only_backend_imports_cupy():
@@ -273,10 +287,20 @@ def test_a_process_forked_after_training_trains_as_well():
     subprocess.run([sys.executable, "-c", FORK], check=True, timeout=100)
 
 
-@pytest.mark.parametrize(("quotas", "cores"), [
-    ({}, 8), ({"outer/inner": "max 100000"}, 8), ({"outer/inner": "200000 100000"}, 2), ({"outer": "150000 100000"}, 2),
-    ({"outer": "300000 100000", "outer/inner": "50000 100000"}, 1), ({".": "400000 100000"}, 4),
-    ({"other": "100000 100000"}, 8), ({"outer": "1600000 100000"}, 8), ({"outer/inner": "?"}, 8)])
+@pytest.mark.parametrize(
+    ("quotas", "cores"),
+    [
+        ({}, 8),
+        ({"outer/inner": "max 100000"}, 8),
+        ({"outer/inner": "200000 100000"}, 2),
+        ({"outer": "150000 100000"}, 2),
+        ({"outer": "300000 100000", "outer/inner": "50000 100000"}, 1),
+        ({".": "400000 100000"}, 4),
+        ({"other": "100000 100000"}, 8),
+        ({"outer": "1600000 100000"}, 8),
+        ({"outer/inner": "?"}, 8),
+    ],
+)
 def test_a_quota_of_a_container_limits_the_cores(quotas, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -312,8 +336,9 @@ def test_threads_are_as_many_as_the_process_may_use(setting, count):
     def threads(**settings):
         code = "from tinyqae import backend; print(backend.threads)"
         environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | settings
-        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment,
-                                  check=True).stdout)
+        return int(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True).stdout
+        )
 
     allowed = os.sched_getaffinity(0)
     assert threads(OMP_NUM_THREADS=setting) == (count or threads())

@@ -1,4 +1,5 @@
 """Batches for training: every example once an epoch in a random order; tokens, padding and weights of sentences."""
+
 import itertools
 
 import numpy as np
@@ -64,12 +65,17 @@ def test_floats_are_converted_and_those_of_the_right_type_kept():
     assert as_floats(np.zeros((0, 3, 2, 1), np.float32)).shape == (0, 3, 2, 1)
 
 
-@pytest.mark.parametrize(("images", "error", "message"), [
-    (np.zeros((2, 2), np.int64), TypeError, "images are int64; give bytes"),
-    (np.zeros((2, 2), bool), TypeError, "images are bool"),
-    (np.array([0.5, 1.5]), ValueError, r"run from 0\.5 to 1\.5; floats must be in \[0, 1\]"),
-    (np.array([-0.5, 0.5]), ValueError, r"run from -0\.5 to 0\.5"), (np.array([np.nan, 0.5]), ValueError, "run from nan"),
-], ids=["integers", "bool", "above 1", "below 0", "nan"])
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (np.zeros((2, 2), np.int64), TypeError, "images are int64; give bytes"),
+        (np.zeros((2, 2), bool), TypeError, "images are bool"),
+        (np.array([0.5, 1.5]), ValueError, r"run from 0\.5 to 1\.5; floats must be in \[0, 1\]"),
+        (np.array([-0.5, 0.5]), ValueError, r"run from -0\.5 to 0\.5"),
+        (np.array([np.nan, 0.5]), ValueError, "run from nan"),
+    ],
+    ids=["integers", "bool", "above 1", "below 0", "nan"],
+)
 def test_images_of_another_kind_are_refused(images, error, message):
     with pytest.raises(error, match=message):
         as_floats(images)
@@ -92,8 +98,10 @@ def test_an_epoch_has_every_image_once_in_a_random_order(make, dtype, plain_engi
         np.testing.assert_array_equal(epoch[epoch[:, 0, 0, 0].argsort()], as_floats(images, dtype))
 
 
-@pytest.mark.parametrize(("n", "batch_size", "sizes"), [(21, 5, [5, 5, 5, 5]), (22, 5, [5, 5, 5, 5, 2]), (3, 8, [3]),
-                                                        (1, 8, [1]), (3, 1, [1, 1, 1])])
+@pytest.mark.parametrize(
+    ("n", "batch_size", "sizes"),
+    [(21, 5, [5, 5, 5, 5]), (22, 5, [5, 5, 5, 5, 2]), (3, 8, [3]), (1, 8, [1]), (3, 1, [1, 1, 1])],
+)
 def test_a_last_batch_of_one_image_is_left_out(n, batch_size, sizes, plain_engine):
     assert [len(batch) for batch in copies(build(ImageBatches(bytes_images(n), batch_size, np.float32)))] == sizes
 
@@ -157,7 +165,7 @@ def test_targets_are_the_sentence_and_one_end_token():
     assert lengths.tolist() == [2, 0, 3]
     assert tokens.tolist() == [[1, 2, 0], [0, 0, 0], [3, 36, 26]]
     assert targets.shape == (3, 4)
-    assert [row[:n + 1] for row, n in zip(targets.tolist(), lengths, strict=True)] == [[1, 2, END], [END], [3, 36, 26, END]]
+    assert [row[: n + 1] for row, n in zip(targets.tolist(), lengths, strict=True)] == [[1, 2, END], [END], [3, 36, 26, END]]
 
 
 def test_padded_targets_are_the_sentence_the_end_token_and_spaces():
@@ -262,9 +270,18 @@ def test_sentences_in_order_are_in_the_order_given():
     assert [s for batch in SentenceBatches(examples, 4, np.float32).in_order() for s in read_by_encoder(batch)] == examples
 
 
-@pytest.mark.parametrize(("n", "batch_size", "sizes"), [
-    (65, 32, [32, 32]), (66, 32, [2, 32, 32]), (33, 32, [32]), (20, 32, [20]), (64, 32, [32, 32]), (1, 32, [1]),
-    (3, 1, [1, 1, 1])])
+@pytest.mark.parametrize(
+    ("n", "batch_size", "sizes"),
+    [
+        (65, 32, [32, 32]),
+        (66, 32, [2, 32, 32]),
+        (33, 32, [32]),
+        (20, 32, [20]),
+        (64, 32, [32, 32]),
+        (1, 32, [1]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
 def test_a_last_batch_of_one_sentence_is_left_out(n, batch_size, sizes):
     batches = SentenceBatches(sentences(n), batch_size, np.float32)
     assert sorted(len(batch) for batch in batches.epoch(generator())) == sizes
@@ -275,8 +292,9 @@ def test_a_last_batch_of_one_sentence_is_left_out(n, batch_size, sizes):
 def test_splicing_gives_other_sentences_each_epoch_and_the_same_from_the_same_seed():
     examples = ["tom is here", "mary sang", "i like green tea", "we were at home"] * 10
     batches = SentenceBatches(examples, 10, np.float32, splice=0.5)
-    first, again, second = (sorted(s for batch in batches.epoch(generator(seed)) for s in read_by_encoder(batch))
-                            for seed in (0, 0, 1))
+    first, again, second = (
+        sorted(s for batch in batches.epoch(generator(seed)) for s in read_by_encoder(batch)) for seed in (0, 0, 1)
+    )
     assert first == again != second
     for epoch in (first, second):
         assert len(epoch) == 40 and 0 < sum(s not in examples for s in epoch) < 40
@@ -288,13 +306,15 @@ def test_each_epoch_is_spliced_from_the_sentences_themselves_not_from_splices():
     examples = [letter * length for letter, length in zip("abcdefghijkl", range(4, 16), strict=True)] * 5
     batches = SentenceBatches(examples, 10, np.float32, splice=0.9)
     for seed in range(8):
-        letters = [len(set(sentence) - {" "}) for batch in batches.epoch(generator(seed))
-                   for sentence in read_by_encoder(batch)]
+        letters = [
+            len(set(sentence) - {" "}) for batch in batches.epoch(generator(seed)) for sentence in read_by_encoder(batch)
+        ]
         assert max(letters) == 2 and 1 in letters
 
 
 def test_other_sentences_have_another_checksum():
     examples = sentences(20)
-    one, same, other, joined = (SentenceBatches(s, 4, np.float32).checksum() for s in (
-        examples, examples[:], examples[::-1], ["".join(examples)]))
+    one, same, other, joined = (
+        SentenceBatches(s, 4, np.float32).checksum() for s in (examples, examples[:], examples[::-1], ["".join(examples)])
+    )
     assert one == same and len({one, other, joined}) == 3

@@ -1,4 +1,5 @@
 """Callbacks of fit: early stopping, the best weights, one's own; with interruptions."""
+
 import numpy as np
 import pytest
 
@@ -47,9 +48,15 @@ def test_a_callback_that_only_looks_does_not_change_the_training():
     assert watched.model_id() == alone.model_id()
 
 
-@pytest.mark.parametrize(("values", "patience", "epochs"), [
-    ([1, 2, 3, 4, 5, 6], 1, 6), ([3, 2, 1, 0, 9, 9], 2, 4), ([3, 2, 4, 3, 3, 3], 2, 6), ([3, 3, 3, 3, 3, 3], 1, 3),
-])
+@pytest.mark.parametrize(
+    ("values", "patience", "epochs"),
+    [
+        ([1, 2, 3, 4, 5, 6], 1, 6),
+        ([3, 2, 1, 0, 9, 9], 2, 4),
+        ([3, 2, 4, 3, 3, 3], 2, 6),
+        ([3, 3, 3, 3, 3, 3], 1, 3),
+    ],
+)
 def test_stops_when_the_best_epoch_is_further_back_than_the_patience(values, patience, epochs):
     m = model()
     m.validate = scripted(*map(float, values))

@@ -1,4 +1,5 @@
 """The quick part of every campaign of tests/tools/campaigns.py: no attempt may end in a fault."""
+
 import importlib.util
 import sys
 from pathlib import Path
@@ -10,8 +11,19 @@ if sys.platform == "win32":
 
 pytestmark = pytest.mark.slow  # Half a minute of processes that are started, killed and resumed.
 PATH = Path(__file__).parent / "tools" / "campaigns.py"
-QUICK = {"containers": 300, "model-files": 150, "pictures": 1000, "arrays": 1000, "texts": 30, "signals": 2, "kills": 1,
-         "server": 12, "full-disk": 1, "two-runs": 1, "forks-and-threads": 2}
+QUICK = {
+    "containers": 300,
+    "model-files": 150,
+    "pictures": 1000,
+    "arrays": 1000,
+    "texts": 30,
+    "signals": 2,
+    "kills": 1,
+    "server": 12,
+    "full-disk": 1,
+    "two-runs": 1,
+    "forks-and-threads": 2,
+}
 
 
 @pytest.fixture(scope="module")

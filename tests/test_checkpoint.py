@@ -1,4 +1,5 @@
 """tinyqae.checkpoint: files are written whole or not at all, and what a file is besides its content stays."""
+
 import concurrent.futures
 import os
 import stat
@@ -99,8 +100,10 @@ def test_what_killed_writers_of_the_same_file_left_is_swept_once_it_is_old(name,
 
 @pytest.mark.skipif(checkpoint.fcntl is None, reason="no file locks on this system")
 def test_a_lock_is_one_process_s_until_it_ends_however_it_does(tmp_path):
-    code = ("import sys, time\nfrom tinyqae.checkpoint import locked\n"
-            "with locked(sys.argv[1]) as free:\n    print(free, flush=True)\n    time.sleep(60)")
+    code = (
+        "import sys, time\nfrom tinyqae.checkpoint import locked\n"
+        "with locked(sys.argv[1]) as free:\n    print(free, flush=True)\n    time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "True\n"
         with locked(tmp_path, wait=False) as free:

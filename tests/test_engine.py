@@ -1,4 +1,5 @@
 """The choice between the engines: the default, what stands for what, a user's own parts, and what keeps the two apart."""
+
 import ast
 import concurrent.futures
 import copy
@@ -70,8 +71,21 @@ from tinyqae.train import TrainingStep
 
 PACKAGE = Path(tinyqae.__file__).parent
 # The reference engine's files.
-REFERENCE = [path for pattern in ("ops/*.py", "losses.py", "layers.py", "recurrent.py", "bottlenecks/*.py", "models/*.py",
-                                  "optim.py", "train.py", "gradcheck.py") for path in sorted(PACKAGE.glob(pattern))]
+REFERENCE = [
+    path
+    for pattern in (
+        "ops/*.py",
+        "losses.py",
+        "layers.py",
+        "recurrent.py",
+        "bottlenecks/*.py",
+        "models/*.py",
+        "optim.py",
+        "train.py",
+        "gradcheck.py",
+    )
+    for path in sorted(PACKAGE.glob(pattern))
+]
 SHAPE = (4, 4, 1)
 
 
@@ -86,10 +100,13 @@ def weights(model):
 
 # ---- which engine ---------------------------------------------------------------------------------------------------
 
-MODELS = {"mlp": lambda **arguments: MLPAutoencoder(Commit(), (6, 5), SHAPE, **arguments),
-          "cnn": lambda **arguments: CNNAutoencoder(Commit(), widths=(2, 3, 2), latent_channels=2, input_shape=(8, 8, 1),
-                                                    **arguments),
-          "seq2seq": lambda **arguments: Seq2SeqAutoencoder(Commit(), 4, max_length=6, **arguments)}
+MODELS = {
+    "mlp": lambda **arguments: MLPAutoencoder(Commit(), (6, 5), SHAPE, **arguments),
+    "cnn": lambda **arguments: CNNAutoencoder(
+        Commit(), widths=(2, 3, 2), latent_channels=2, input_shape=(8, 8, 1), **arguments
+    ),
+    "seq2seq": lambda **arguments: Seq2SeqAutoencoder(Commit(), 4, max_length=6, **arguments),
+}
 
 
 def test_the_default_is_fast(monkeypatch):
@@ -109,10 +126,17 @@ def test_environment_and_argument_choose(name, make, monkeypatch):
     assert make(engine=name).engine.name == name
 
 
-@pytest.mark.parametrize("make", [choose, lambda engine: MODELS["mlp"](engine=engine),
-                                  lambda engine: MODELS["cnn"](engine=engine),
-                                  lambda engine: MODELS["seq2seq"](engine=engine), lambda engine: load("none.npz", engine)],
-                         ids=["choose", *MODELS, "load"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        choose,
+        lambda engine: MODELS["mlp"](engine=engine),
+        lambda engine: MODELS["cnn"](engine=engine),
+        lambda engine: MODELS["seq2seq"](engine=engine),
+        lambda engine: load("none.npz", engine),
+    ],
+    ids=["choose", *MODELS, "load"],
+)
 def test_an_unknown_engine_is_named_with_its_value(make, monkeypatch):
     with pytest.raises(ValueError, match="^engine='turbo' is unknown; choose one of reference, fast$"):
         make("turbo")
@@ -154,9 +178,13 @@ def test_a_copy_has_the_engine_of_the_original(name):
 # ---- what stands for what -------------------------------------------------------------------------------------------
 
 LAYERS = {
-    "Dense": (lambda: Dense(4), (3,)), "ReLU": (ReLU, (5,)), "BatchNorm": (BatchNorm, (4,)),
+    "Dense": (lambda: Dense(4), (3,)),
+    "ReLU": (ReLU, (5,)),
+    "BatchNorm": (BatchNorm, (4,)),
     "Centre": (lambda: Centre(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)), (3, 4)),
-    "Conv2d": (lambda: Conv2d(3), (4, 6, 2)), "MaxPool2d": (MaxPool2d, (4, 6, 2)), "Upsample2d": (Upsample2d, (3, 2, 2)),
+    "Conv2d": (lambda: Conv2d(3), (4, 6, 2)),
+    "MaxPool2d": (MaxPool2d, (4, 6, 2)),
+    "Upsample2d": (Upsample2d, (3, 2, 2)),
     "ConvBlock": (lambda: ConvBlock(3, pool=True), (4, 6, 2)),
     "ConvBlock up": (lambda: ConvBlock(3, upsample=True), (4, 2, 2)),
     "ConvBlock that only the reference has": (lambda: ConvBlock(3, norm=False, pool=True), (4, 6, 2)),
@@ -164,21 +192,30 @@ LAYERS = {
     "Sequential": (lambda: Sequential(Dense(4), ReLU(), BatchNorm(), Dense(2)), (3,)),
 }
 RECURRENT = {
-    "LSTM": (lambda: LSTM(3), (4,)), "SentenceEncoder": (lambda: SentenceEncoder(LSTM(3, tokens=True)), (5,)),
-    "SentenceDecoder": (lambda: SentenceDecoder(LSTM(3, tokens=True), Dense(5)), (5,)), "SideBySide": (SideBySide, (6,)),
+    "LSTM": (lambda: LSTM(3), (4,)),
+    "SentenceEncoder": (lambda: SentenceEncoder(LSTM(3, tokens=True)), (5,)),
+    "SentenceDecoder": (lambda: SentenceDecoder(LSTM(3, tokens=True), Dense(5)), (5,)),
+    "SideBySide": (SideBySide, (6,)),
 }
 
 
 def kinds_in(module, parent):
     """The names of the classes that a module defines and that inherit from `parent`."""
-    return {name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, parent)
-            and value is not parent and value.__module__.startswith(module.__name__)}
+    return {
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, parent)
+        and value is not parent
+        and value.__module__.startswith(module.__name__)
+    }
 
 
 def is_fast(part):
     """Whether a built layer computes with the fast engine: itself, or each layer that it is composed of."""
     return type(part).__module__.startswith("tinyqae.fast") or (
-        type(part) is Sequential and all(is_fast(layer) for layer in part.layers))
+        type(part) is Sequential and all(is_fast(layer) for layer in part.layers)
+    )
 
 
 def test_every_layer_is_among_those_tested_here():
@@ -304,9 +341,15 @@ class WithOwnLayers(ImageAutoencoder):
     """Layers that have a fast version, such that only the reference has, and a user's own."""
 
     def __init__(self, bottleneck, input_shape=SHAPE, *, seed=0, dtype=np.float32, engine=None):
-        self.build(Sequential(Conv2d(2), MaxPool2d(), Scale(), ConvBlock(2)), bottleneck,
-                   Sequential(Upsample2d(), Tanh(), Scale(), Conv2d(1)), input_shape=input_shape, seed=seed, dtype=dtype,
-                   engine=engine)
+        self.build(
+            Sequential(Conv2d(2), MaxPool2d(), Scale(), ConvBlock(2)),
+            bottleneck,
+            Sequential(Upsample2d(), Tanh(), Scale(), Conv2d(1)),
+            input_shape=input_shape,
+            seed=seed,
+            dtype=dtype,
+            engine=engine,
+        )
 
     def config(self):
         return {"input_shape": list(self.input_shape), "dtype": self.dtype.name}
@@ -403,8 +446,11 @@ def test_gradients_of_a_model_with_an_own_bottleneck(plain_engine):
     assert set(model.terms) == {"reconstruction", "distance to 1/2"}
 
 
-@pytest.mark.parametrize("make_bottleneck_", [Centred, lambda: Centred(noise=0.1, signed=True), FrozenCommit],
-                         ids=["plain", "noise", "of a known kind"])
+@pytest.mark.parametrize(
+    "make_bottleneck_",
+    [Centred, lambda: Centred(noise=0.1, signed=True), FrozenCommit],
+    ids=["plain", "noise", "of a known kind"],
+)
 def test_an_own_bottleneck_trains_alike_in_both_engines(make_bottleneck_, monkeypatch):
     monkeypatch.setenv("TINYQAE_KERNELS", "numpy")
     assert_both_engines_train_alike(lambda **arguments: MLPAutoencoder(make_bottleneck_(), (6, 5), SHAPE, **arguments))
@@ -431,8 +477,9 @@ def test_codes_of_an_own_bottleneck_are_decoded_and_its_file_is_refused_by_name(
         load(tmp_path / "model.npz")
 
 
-@pytest.mark.parametrize("make_optimizer", [lambda: SignDescent(1e-3), lambda: DecayingSGD(0.5)],
-                         ids=["new", "of a known kind"])
+@pytest.mark.parametrize(
+    "make_optimizer", [lambda: SignDescent(1e-3), lambda: DecayingSGD(0.5)], ids=["new", "of a known kind"]
+)
 def test_an_own_optimizer_trains_alike_in_both_engines(make_optimizer, monkeypatch):
     monkeypatch.setenv("TINYQAE_KERNELS", "numpy")
     assert_both_engines_train_alike(MODELS["mlp"], make_optimizer)
@@ -477,13 +524,21 @@ class WithOwnDense(ImageAutoencoder):
     """A small model for the stand-in of a GPU, which computes little."""
 
     def __init__(self, bottleneck, *, engine=None):
-        self.build(Sequential(Dense(3)), bottleneck, Sequential(OwnDense(16)), input_shape=SHAPE, flatten=True,
-                   engine=engine)
+        self.build(
+            Sequential(Dense(3)), bottleneck, Sequential(OwnDense(16)), input_shape=SHAPE, flatten=True, engine=engine
+        )
 
-@pytest.mark.parametrize(("make", "make_optimizer"), [
-    (lambda: MODELS["mlp"](engine="fast"), lambda: SignDescent(1e-3)), (lambda: MODELS["mlp"](engine="fast"), DecayingSGD),
-    (lambda: MLPAutoencoder(Centred(), (6, 5), SHAPE, engine="fast"), Adam),
-    (lambda: WithOwnDense(Commit(), engine="fast"), Adam)], ids=["optimizer", "changed optimizer", "bottleneck", "layer"])
+
+@pytest.mark.parametrize(
+    ("make", "make_optimizer"),
+    [
+        (lambda: MODELS["mlp"](engine="fast"), lambda: SignDescent(1e-3)),
+        (lambda: MODELS["mlp"](engine="fast"), DecayingSGD),
+        (lambda: MLPAutoencoder(Centred(), (6, 5), SHAPE, engine="fast"), Adam),
+        (lambda: WithOwnDense(Commit(), engine="fast"), Adam),
+    ],
+    ids=["optimizer", "changed optimizer", "bottleneck", "layer"],
+)
 def test_steps_with_own_parts_are_never_captured_on_a_gpu(make, make_optimizer, device, recwarn):
     if isinstance(device, StandIn):
         backend.gpu_gemm = gemm.CuBLAS(CuBLASStandIn(device), 1 << 20)
@@ -513,8 +568,17 @@ def modules_imported_by(path):
 
 def test_the_reference_engine_is_all_there():
     names = {str(path.relative_to(PACKAGE)) for path in REFERENCE}
-    assert names >= {"ops/conv.py", "losses.py", "layers.py", "recurrent.py", "bottlenecks/report.py", "models/base.py",
-                     "optim.py", "train.py", "gradcheck.py"}
+    assert names >= {
+        "ops/conv.py",
+        "losses.py",
+        "layers.py",
+        "recurrent.py",
+        "bottlenecks/report.py",
+        "models/base.py",
+        "optim.py",
+        "train.py",
+        "gradcheck.py",
+    }
 
 
 @pytest.mark.parametrize("path", REFERENCE, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -564,8 +628,9 @@ WITHOUT = textwrap.dedent("""
 def test_models_train_where_numba_and_cupy_are_not_installed(name, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
     monkeypatch.delenv("TINYQAE_KERNELS", raising=False)
-    done = subprocess.run([sys.executable, "-c", WITHOUT, name, str(tmp_path / "model.npz")], capture_output=True, text=True,
-                          timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, name, str(tmp_path / "model.npz")], capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stdout) == (0, f"{name} numpy\n"), done.stderr
 
 
@@ -633,9 +698,15 @@ def test_blas_threads_are_restored_by_another_thread_than_the_one_that_limited_t
         thread.join()
 
 
-@pytest.mark.parametrize("make", [
-    lambda: MLPAutoencoder(Commit(), (64, 12)), lambda: CNNAutoencoder(Commit(), widths=(8, 8), latent_channels=4),
-    lambda: Seq2SeqAutoencoder(Commit(), 16)], ids=["mlp", "cnn", "lstm"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLPAutoencoder(Commit(), (64, 12)),
+        lambda: CNNAutoencoder(Commit(), widths=(8, 8), latent_channels=4),
+        lambda: Seq2SeqAutoencoder(Commit(), 16),
+    ],
+    ids=["mlp", "cnn", "lstm"],
+)
 def test_a_model_can_be_used_from_several_threads(make, engine):
     """With valid checksums, wrong codes of a file would be noticed by nobody."""
     model, random = make(), np.random.default_rng(0)
@@ -672,16 +743,61 @@ def test_a_code_of_one_bit_is_not_taken_for_packed_bytes(plain_engine):
         np.testing.assert_array_equal(model.unpack(code), bits)
 
 
-@pytest.mark.parametrize(("model", "defaults"), [
-    (MLPAutoencoder, {"hidden": (50,), "input_shape": (28, 28, 1), "normalize_hidden": False, "normalize_latent": False,
-                      "reconstruction": "bce", "mean_image": None, "seed": 0, "dtype": np.float32, "engine": None}),
-    (CNNAutoencoder, {"widths": (64, 32, 16), "latent_channels": 16, "input_shape": (32, 32, 3), "decoder_widths": None,
-                      "normalize_latent": False, "normalize_output": False, "norm_momentum": 0.9, "norm_eps": 1e-5,
-                      "reconstruction": "bce", "mean_image": None, "seed": 0, "dtype": np.float32, "engine": None}),
-    (Seq2SeqAutoencoder, {"hidden": 64, "units": None, "dense_states": True, "normalize_latent": False,
-                          "code_every_step": False, "reverse": False, "splice": 0.0, "pad_to": None, "max_length": 40,
-                          "beam": 1, "seed": 0, "dtype": np.float32, "engine": None}),
-])
+@pytest.mark.parametrize(
+    ("model", "defaults"),
+    [
+        (
+            MLPAutoencoder,
+            {
+                "hidden": (50,),
+                "input_shape": (28, 28, 1),
+                "normalize_hidden": False,
+                "normalize_latent": False,
+                "reconstruction": "bce",
+                "mean_image": None,
+                "seed": 0,
+                "dtype": np.float32,
+                "engine": None,
+            },
+        ),
+        (
+            CNNAutoencoder,
+            {
+                "widths": (64, 32, 16),
+                "latent_channels": 16,
+                "input_shape": (32, 32, 3),
+                "decoder_widths": None,
+                "normalize_latent": False,
+                "normalize_output": False,
+                "norm_momentum": 0.9,
+                "norm_eps": 1e-5,
+                "reconstruction": "bce",
+                "mean_image": None,
+                "seed": 0,
+                "dtype": np.float32,
+                "engine": None,
+            },
+        ),
+        (
+            Seq2SeqAutoencoder,
+            {
+                "hidden": 64,
+                "units": None,
+                "dense_states": True,
+                "normalize_latent": False,
+                "code_every_step": False,
+                "reverse": False,
+                "splice": 0.0,
+                "pad_to": None,
+                "max_length": 40,
+                "beam": 1,
+                "seed": 0,
+                "dtype": np.float32,
+                "engine": None,
+            },
+        ),
+    ],
+)
 def test_the_default_settings_of_the_models(model, defaults):
     parameters = inspect.signature(model).parameters.values()
     assert {p.name: p.default for p in parameters if p.name != "bottleneck"} == defaults
@@ -692,8 +808,15 @@ def test_a_printed_model_shows_its_layers_parameters_and_code(engine):
     lines = str(model).splitlines()
     assert lines[0] == f"MLPAutoencoder, {engine} engine, float32"
     assert [line.split() for line in lines[2:-1]] == [
-        ["Dense", "256", "200,960"], ["ReLU", "256", "0"], ["Dense", "50", "12,850"], ["BatchNorm", "50", "100"],
-        ["Dense", "256", "13,056"], ["ReLU", "256", "0"], ["Dense", "784", "201,488"], ["sum", "428,454"]]
+        ["Dense", "256", "200,960"],
+        ["ReLU", "256", "0"],
+        ["Dense", "50", "12,850"],
+        ["BatchNorm", "50", "100"],
+        ["Dense", "256", "13,056"],
+        ["ReLU", "256", "0"],
+        ["Dense", "784", "201,488"],
+        ["sum", "428,454"],
+    ]
     assert lines[-1] == f"code: 50 bits, {model.bottleneck!r}" and model.summary() == str(model)
     assert str(MLPAutoencoder(Vanilla(), (7,))).splitlines()[-1].startswith("code: 7 numbers, Vanilla(")
 

@@ -1,4 +1,5 @@
 """TinyQAE, the scikit-learn estimator: scikit-learn's own checks, and what is special about it."""
+
 import pickle
 import subprocess
 import sys
@@ -92,17 +93,20 @@ def test_the_seed_decides():
     assert (codes[0] != codes[2]).any()
 
 
-@pytest.mark.parametrize(("parameters", "error", "message"), [
-    ({"bits": 0}, ValueError, "bits=0 must be a whole number above 0"),
-    ({"hidden": (3, 0)}, ValueError, "hidden=.* must be one or more whole numbers above 0"),
-    ({"quant": "vanilla"}, ValueError, "quant='vanilla' makes no bits; choose one of naive, fence, commit, "),
-    ({"quant": "none"}, ValueError, "quant='none' makes no bits"),
-    ({"epochs": 0}, ValueError, "epochs=0 must be a whole number above 0"),
-    ({"batch_size": 0}, ValueError, "batch_size=0 must be a whole number above 0"),
-    ({"batch_size": 1}, TooFewExamples, "use a larger batch"),
-    ({"lr": -1.0}, ValueError, "lr"),
-    ({"quant_weight": -1}, ValueError, "weight=-1"),
-])
+@pytest.mark.parametrize(
+    ("parameters", "error", "message"),
+    [
+        ({"bits": 0}, ValueError, "bits=0 must be a whole number above 0"),
+        ({"hidden": (3, 0)}, ValueError, "hidden=.* must be one or more whole numbers above 0"),
+        ({"quant": "vanilla"}, ValueError, "quant='vanilla' makes no bits; choose one of naive, fence, commit, "),
+        ({"quant": "none"}, ValueError, "quant='none' makes no bits"),
+        ({"epochs": 0}, ValueError, "epochs=0 must be a whole number above 0"),
+        ({"batch_size": 0}, ValueError, "batch_size=0 must be a whole number above 0"),
+        ({"batch_size": 1}, TooFewExamples, "use a larger batch"),
+        ({"lr": -1.0}, ValueError, "lr"),
+        ({"quant_weight": -1}, ValueError, "weight=-1"),
+    ],
+)
 def test_bad_parameters_are_named_by_fit(parameters, error, message):
     with pytest.raises(error, match=message):
         estimator(**parameters).fit(X)
@@ -152,9 +156,11 @@ def test_verbose_shows_a_bar(capsys, verbose, shown):
 
 
 def test_without_scikit_learn_the_error_names_the_extra_and_the_rest_works():
-    program = ("import sys; sys.modules['sklearn'] = None\n"
-               "import tinyqae\n"
-               "try: import tinyqae.estimator\n"
-               "except tinyqae.errors.MissingPackage as error: print(error)")
+    program = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import tinyqae\n"
+        "try: import tinyqae.estimator\n"
+        "except tinyqae.errors.MissingPackage as error: print(error)"
+    )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "tinyqae.estimator needs scikit-learn: pip install 'tinyqae[sklearn]'\n"

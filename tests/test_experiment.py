@@ -1,4 +1,5 @@
 """tinyqae.experiment: what a run's pictures are made of."""
+
 import numpy as np
 import pytest
 
@@ -64,8 +65,11 @@ def test_without_bits_no_code_is_shown_and_with_a_later_threshold_what_it_costs(
     written("vanilla", tmp_path)
     assert drawn["reconstructions"][2] is None and "encoder_gradients" not in drawn
     written("naive", tmp_path)
-    assert [label for label, _ in drawn["reconstructions"][1]] == ["original", "decoded from\nthe code",
-                                                                  "decoded from\nthe activations"]
+    assert [label for label, _ in drawn["reconstructions"][1]] == [
+        "original",
+        "decoded from\nthe code",
+        "decoded from\nthe activations",
+    ]
 
 
 @pytest.mark.parametrize("dead", [0, 3])
@@ -84,8 +88,10 @@ def test_what_a_run_takes_is_said_before_it_trains(monkeypatch, capsys):
         images.train_and_measure(recipe, DIGITS)
     # Weights, biases and batch norm; four arrays of each, and the codes of 180 training images, in float32.
     parameters = 2 * 784 * 40 + 784 + 3 * 40
-    assert capsys.readouterr().err == (f"MLPAutoencoder of {parameters:,} parameters and 40 values in a code: at least "
-                                       f"{4 * (4 * parameters + 180 * 40) / 2**20:.0f} MiB of memory\n")
+    assert capsys.readouterr().err == (
+        f"MLPAutoencoder of {parameters:,} parameters and 40 values in a code: at least "
+        f"{4 * (4 * parameters + 180 * 40) / 2**20:.0f} MiB of memory\n"
+    )
     monkeypatch.setattr(experiment, "MEMORY_BYTES", 1 << 19)
     with pytest.raises(MemoryError, match="takes at least 1 MiB, this machine has 0"):
         images.train_and_measure(recipe, DIGITS, progress=False)

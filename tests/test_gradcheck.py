@@ -1,4 +1,5 @@
 """The checker of derivatives: it must accept right ones, refuse slightly wrong ones, and abstain at kinks."""
+
 import numpy as np
 import pytest
 
@@ -7,10 +8,10 @@ from tinyqae.gradcheck import KinkFound, check_coordinates, check_directions, re
 
 def cubic(x):
     """(function, gradient) of sum x^3 / 3 + x_0 x_1, smooth and with unequal coordinates."""
-    gradient = x ** 2
+    gradient = x**2
     gradient.flat[0] += x.flat[1]
     gradient.flat[1] += x.flat[0]
-    return (lambda: (x ** 3).sum() / 3 + x.flat[0] * x.flat[1]), gradient
+    return (lambda: (x**3).sum() / 3 + x.flat[0] * x.flat[1]), gradient
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_a_small_change_of_slope_is_a_kink_and_not_a_wrong_gradient(change, plac
 
 
 @pytest.mark.parametrize("check", [check_coordinates, check_directions])
-@pytest.mark.parametrize("function", [lambda x: (x ** 2).sum(), lambda x: 1e3 * (x ** 2).sum(), lambda x: np.cosh(x).sum()])
+@pytest.mark.parametrize("function", [lambda x: (x**2).sum(), lambda x: 1e3 * (x**2).sum(), lambda x: np.cosh(x).sum()])
 def test_curvature_where_the_slope_vanishes_is_no_kink(check, function):
     x = np.zeros(3)
     assert check(lambda: function(x), x, np.zeros(3)) < 1e-6
@@ -172,8 +173,10 @@ def test_refuses_float32(check):
 def test_a_small_coordinate_is_judged_by_a_thousandth_of_the_largest(largest):
     """f = largest x_0 has the gradient (largest, 0); a claimed 1e-9 times that is off by 1e-6 of a thousandth of it."""
     x = np.array([1.0, 1.0])
+
     def check(small):
         return check_coordinates(lambda: largest * x[0], x, np.array([largest, small * largest]))
+
     assert check(0.9e-9) == pytest.approx(0.9e-6, rel=1e-3)
     with pytest.raises(AssertionError, match=r"coordinate \(1,\)"):
         check(1.1e-9)

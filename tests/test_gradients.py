@@ -1,4 +1,5 @@
 """tinyqae.gradients: four gradients of one batch, each against what it is said to be."""
+
 import numpy as np
 import pytest
 from engines import train_once
@@ -19,8 +20,9 @@ def model(bottleneck, **settings):
 def norms_by_layer(trained_as):
     """The encoder's layers' norms after one pass of the training step."""
     train_once(trained_as, IMAGES / 255)
-    return [np.sqrt(sum(np.sum(grad ** 2) for grad in layer.grads.values()))
-            for layer in trained_as.encoder.layers if layer.grads]
+    return [
+        np.sqrt(sum(np.sum(grad**2) for grad in layer.grads.values())) for layer in trained_as.encoder.layers if layer.grads
+    ]
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -1,4 +1,5 @@
 """tinyqae.gradients with codes of -1 and +1: the gradient of each way by hand, factors of 2 included."""
+
 import numpy as np
 import pytest
 

@@ -1,4 +1,5 @@
 """What a training run records: the histogram of the values before the threshold, and what is read from it."""
+
 import numpy as np
 import pytest
 

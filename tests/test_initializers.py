@@ -1,4 +1,5 @@
 """Initial values of parameters."""
+
 import numpy as np
 import pytest
 
@@ -40,8 +41,15 @@ def test_the_same_generator_gives_the_same_values():
         assert not np.array_equal(draw(np.random.default_rng(1)), draw(np.random.default_rng(2)))
 
 
-@pytest.mark.parametrize("draw", [lambda random, n: glorot(random, (n, n), n, n), lambda random, n: filled(random, 0, n * n),
-                                  lambda random, n: orthogonal(random, n, n)], ids=["glorot", "filled", "orthogonal"])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda random, n: glorot(random, (n, n), n, n),
+        lambda random, n: filled(random, 0, n * n),
+        lambda random, n: orthogonal(random, n, n),
+    ],
+    ids=["glorot", "filled", "orthogonal"],
+)
 def test_more_than_there_is_room_for_is_refused_before_memory_is_taken(draw):
     with pytest.raises(MemoryError, match="room for"):
         draw(np.random.default_rng(0), 1 << 30)

@@ -1,4 +1,5 @@
 """The layers' contract, with one body for both engines: shapes, gradients, agreement with PyTorch, running statistics."""
+
 import functools
 import itertools
 
@@ -11,10 +12,17 @@ from tinyqae import layers
 from tinyqae.gradcheck import check_coordinates, check_directions
 from tinyqae.layers import BatchNorm, Centre, Conv2d, ConvBlock, Dense, MaxPool2d, ReLU, Sequential, Upsample2d
 
-OPTIONS = [{"upsample": upsample, "norm": norm, "relu": relu, "pool": pool}
-           for upsample, norm, relu, pool in itertools.product((False, True), repeat=4)]
-BLOCKS = {" ".join(["block", *(name for name, on in options.items() if on)]):
-          (lambda options=options: ConvBlock(3, **options), (4, 6, 2)) for options in OPTIONS}
+OPTIONS = [
+    {"upsample": upsample, "norm": norm, "relu": relu, "pool": pool}
+    for upsample, norm, relu, pool in itertools.product((False, True), repeat=4)
+]
+BLOCKS = {
+    " ".join(["block", *(name for name, on in options.items() if on)]): (
+        lambda options=options: ConvBlock(3, **options),
+        (4, 6, 2),
+    )
+    for options in OPTIONS
+}
 # Name: (how to make it, the shape of its input without the batch axis).
 CASES = {
     "dense": (lambda: Dense(4), (3,)),
@@ -154,8 +162,14 @@ def by_torch(torch, layer, x, leaves, training=True):
 
 def torch_leaves(torch, layer):
     """Each innermost layer's parameters as tensors. Those of a block's parts are the block's own."""
-    return [{name: torch.tensor(array, requires_grad=True) for name, array in part.params.items()
-             if name in own_parameters(part)} for part in parts(layer)]
+    return [
+        {
+            name: torch.tensor(array, requires_grad=True)
+            for name, array in part.params.items()
+            if name in own_parameters(part)
+        }
+        for part in parts(layer)
+    ]
 
 
 def own_parameters(part):
@@ -234,12 +248,18 @@ def test_a_seed_gives_the_same_parameters_in_both_dtypes_and_another_seed_others
     assert not single or any((a != b).any() for a, b in zip(single, other, strict=True)) or case.startswith("batch norm")
 
 
-@pytest.mark.parametrize(("make", "input_shape", "fans"), [
-    (lambda: Dense(300), (100,), 400), (lambda: Conv2d(30), (4, 4, 20), 9 * 50),
-    (lambda: ConvBlock(30, norm=False), (4, 4, 20), 9 * 50), (lambda: ConvBlock(30), (4, 4, 20), 9 * 50),
-    (lambda: ConvBlock(30, kernel=5, pool=True), (4, 4, 20), 25 * 50),
-    (lambda: ConvBlock(60, upsample=True), (4, 4, 20), 9 * 80),
-    (lambda: ConvBlock(100, kernel=1, norm=False, relu=False), (4, 4, 80), 180)])
+@pytest.mark.parametrize(
+    ("make", "input_shape", "fans"),
+    [
+        (lambda: Dense(300), (100,), 400),
+        (lambda: Conv2d(30), (4, 4, 20), 9 * 50),
+        (lambda: ConvBlock(30, norm=False), (4, 4, 20), 9 * 50),
+        (lambda: ConvBlock(30), (4, 4, 20), 9 * 50),
+        (lambda: ConvBlock(30, kernel=5, pool=True), (4, 4, 20), 25 * 50),
+        (lambda: ConvBlock(60, upsample=True), (4, 4, 20), 9 * 80),
+        (lambda: ConvBlock(100, kernel=1, norm=False, relu=False), (4, 4, 80), 180),
+    ],
+)
 def test_weights_are_glorot_uniform_and_biases_zero(make, input_shape, fans, engine):
     layer = set_up(make(), input_shape)
     w, limit = layer.params["w"], np.sqrt(6 / fans)
@@ -251,8 +271,12 @@ def test_weights_are_glorot_uniform_and_biases_zero(make, input_shape, fans, eng
 
 def test_batch_norm_starts_as_plain_normalization_with_a_standard_normal_for_statistics(engine):
     layer = set_up(BatchNorm(), (4, 4, 3))
-    for values, expected in ((layer.params["gamma"], 1), (layer.params["beta"], 0), (layer.state["mean"], 0),
-                             (layer.state["variance"], 1)):
+    for values, expected in (
+        (layer.params["gamma"], 1),
+        (layer.params["beta"], 0),
+        (layer.state["mean"], 0),
+        (layer.state["variance"], 1),
+    ):
         assert values.shape == (3,) and values.dtype == np.float32
         np.testing.assert_array_equal(values, expected)
 
@@ -273,8 +297,10 @@ def test_batch_norm_agrees_with_torch_running_statistics_included(shape, engine,
     channels = shape[-1]
     layer = set_up(BatchNorm(momentum=0.8), shape[1:])
     module = torch.nn.BatchNorm1d(channels, momentum=1 - 0.8)
-    for ours, theirs, values in (("gamma", module.weight, 1 + normal(channels) / 4), ("beta", module.bias,
-                                                                                    normal(channels, seed=1))):
+    for ours, theirs, values in (
+        ("gamma", module.weight, 1 + normal(channels) / 4),
+        ("beta", module.bias, normal(channels, seed=1)),
+    ):
         layer.params[ours][...] = values
         theirs.data = torch.tensor(values, dtype=torch.float32)
 
@@ -338,8 +364,9 @@ def test_a_block_updates_its_running_statistics_by_those_of_the_convolution(opti
         np.testing.assert_array_equal(block.state[name], array)
 
 
-@pytest.mark.parametrize(("make", "input_shape"), [(BatchNorm, (3,)), (BatchNorm, (1, 1, 3)),
-                                                   (lambda: ConvBlock(2), (1, 1, 3))])
+@pytest.mark.parametrize(
+    ("make", "input_shape"), [(BatchNorm, (3,)), (BatchNorm, (1, 1, 3)), (lambda: ConvBlock(2), (1, 1, 3))]
+)
 def test_batch_norm_in_training_refuses_a_single_value(make, input_shape, engine):
     layer, x = set_up(make(), input_shape), np.zeros((1, *input_shape), np.float32)
     with pytest.raises(ValueError, match="at least 2 values of each channel.*larger batch"):
@@ -383,17 +410,27 @@ def test_an_engine_leaves_the_layer_that_it_builds_from_as_it_was(engine):
 
 
 @pytest.mark.parametrize("value", [0, -3, 2.5, "50", None])
-@pytest.mark.parametrize(("argument", "make"), [("units", Dense), ("filters", Conv2d), ("filters", ConvBlock),
-                                                ("kernel", lambda value: Conv2d(3, kernel=value)),
-                                                ("kernel", lambda value: ConvBlock(3, kernel=value))])
+@pytest.mark.parametrize(
+    ("argument", "make"),
+    [
+        ("units", Dense),
+        ("filters", Conv2d),
+        ("filters", ConvBlock),
+        ("kernel", lambda value: Conv2d(3, kernel=value)),
+        ("kernel", lambda value: ConvBlock(3, kernel=value)),
+    ],
+)
 def test_a_size_that_is_no_whole_number_above_zero_is_named(argument, make, value):
     with pytest.raises(ValueError, match=f"{argument}={value!r} must be a whole number above 0"):
         make(value)
 
 
 @pytest.mark.parametrize("kind", [BatchNorm, functools.partial(ConvBlock, 4)])
-@pytest.mark.parametrize("arguments", [{"momentum": 1.0}, {"momentum": -0.1}, {"momentum": np.nan}, {"eps": -1e-5},
-                                       {"eps": np.nan}, {"eps": np.inf}], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [{"momentum": 1.0}, {"momentum": -0.1}, {"momentum": np.nan}, {"eps": -1e-5}, {"eps": np.nan}, {"eps": np.inf}],
+    ids=str,
+)
 def test_momentum_or_eps_out_of_range_is_named(kind, arguments):
     ((name, value),) = arguments.items()
     with pytest.raises(ValueError, match=f"{name}={value!r} must be at least 0 and below"):

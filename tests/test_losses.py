@@ -1,4 +1,5 @@
 """Loss functions: the reconstruction losses of both engines with one body for each test, then the bottlenecks' losses."""
+
 import numpy as np
 import pytest
 from engines import build
@@ -9,8 +10,10 @@ from random_arrays import normal
 from tinyqae import losses
 from tinyqae.gradcheck import KinkFound, check_coordinates, check_directions
 
-RECONSTRUCTION = {**losses.RECONSTRUCTION,
-                  "cross-entropy": (losses.cross_entropy_with_logits, losses.cross_entropy_with_logits_backward)}
+RECONSTRUCTION = {
+    **losses.RECONSTRUCTION,
+    "cross-entropy": (losses.cross_entropy_with_logits, losses.cross_entropy_with_logits_backward),
+}
 OF_IMAGES = pytest.mark.parametrize("kind", losses.RECONSTRUCTION)
 OF_ALL = pytest.mark.parametrize("kind", RECONSTRUCTION)
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -308,8 +311,9 @@ def test_entropy_loss_has_its_bounds_and_ignores_the_order_of_examples(n, k, dty
     np.testing.assert_allclose(losses.entropy_loss(a[::-1]), value, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("check", "shape"), [(check_coordinates, (5, 4)), (check_coordinates, (1, 3)),
-                                              (check_directions, (60, 30))])
+@pytest.mark.parametrize(
+    ("check", "shape"), [(check_coordinates, (5, 4)), (check_coordinates, (1, 3)), (check_directions, (60, 30))]
+)
 def test_entropy_gradient(check, shape):
     a = np.random.default_rng(0).uniform(0.02, 0.98, shape)
     check(lambda: losses.entropy_loss(a) * a.size, a, losses.entropy_loss_backward(a) * a.size)
@@ -326,8 +330,9 @@ def test_entropy_agrees_with_torch(dtype, torch):
     theirs = entropy(leaf) - entropy(leaf.mean(0))
     theirs.backward()
     np.testing.assert_allclose(losses.entropy_loss(a), theirs.item(), rtol=TOLERANCE[dtype])
-    np.testing.assert_allclose(losses.entropy_loss_backward(a) * a.size, leaf.grad.numpy() * a.size,
-                               rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        losses.entropy_loss_backward(a) * a.size, leaf.grad.numpy() * a.size, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 @DTYPES

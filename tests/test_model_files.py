@@ -1,6 +1,7 @@
 """Model files: which class one is loaded as, ours never as a user's and a user's never as ours or as another's; and files
 that somebody made to do harm, with sizes that are not the file's, or descriptions of wrong types.
 """
+
 import copy
 import errno
 import os
@@ -77,8 +78,13 @@ def test_a_users_change_of_a_known_bottleneck_is_not_loaded_as_the_known_one(tmp
 def test_an_argument_that_is_not_kept_is_named(tmp_path):
     class Forgetful(tinyqae.ImageAutoencoder):
         def __init__(self, bottleneck, bits=3, *, engine=None):
-            self.build(tinyqae.layers.Sequential(tinyqae.layers.Dense(bits)), bottleneck,
-                       tinyqae.layers.Sequential(tinyqae.layers.Dense(16)), input_shape=(4, 4, 1), flatten=True)
+            self.build(
+                tinyqae.layers.Sequential(tinyqae.layers.Dense(bits)),
+                bottleneck,
+                tinyqae.layers.Sequential(tinyqae.layers.Dense(16)),
+                input_shape=(4, 4, 1),
+                flatten=True,
+            )
 
     with pytest.raises(TypeError, match="Forgetful has no attribute bits; to be saved or copied, a model keeps its"):
         Forgetful(Commit()).save(tmp_path / "own.npz")
@@ -86,18 +92,25 @@ def test_an_argument_that_is_not_kept_is_named(tmp_path):
 
 def small_models():
     """One of each kind."""
-    return [MLPAutoencoder(Commit(), (3,), (2, 2, 1)), CNNAutoencoder(Commit(), (2,), 2, (4, 4, 1)),
-            Seq2SeqAutoencoder(Commit(), 2)]
+    return [
+        MLPAutoencoder(Commit(), (3,), (2, 2, 1)),
+        CNNAutoencoder(Commit(), (2,), 2, (4, 4, 1)),
+        Seq2SeqAutoencoder(Commit(), 2),
+    ]
 
 
-@pytest.mark.parametrize(("kind", "sizes"), [
-    (0, {"hidden": [800_000], "input_shape": [800_000, 1, 1]}),
-    (0, {"hidden": [20_000, 20_000]}),
-    (1, {"widths": [50_000]}),
-    (1, {"latent_channels": 1 << 30}),
-    (2, {"hidden": 100_000}),
-    (2, {"units": 30_000}),
-], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (0, {"hidden": [800_000], "input_shape": [800_000, 1, 1]}),
+        (0, {"hidden": [20_000, 20_000]}),
+        (1, {"widths": [50_000]}),
+        (1, {"latent_channels": 1 << 30}),
+        (2, {"hidden": 100_000}),
+        (2, {"units": 30_000}),
+    ],
+    ids=str,
+)
 def test_sizes_that_the_file_does_not_hold_are_refused_before_memory_is_taken(kind, sizes, tmp_path, plain_engine):
     arrays, meta = small_models()[kind].as_file()
     write_arrays(tmp_path / "model.npz", arrays, {**meta, "config": meta["config"] | sizes})
@@ -134,8 +147,11 @@ def test_a_checkpoint_with_a_wrong_value_or_array_is_one_line_or_a_training(tmp_
     resumed()
     arrays, meta = read_arrays(tmp_path / "c.npz")
     changed = [(arrays, described) for described in with_wrong_values(meta)]
-    changed += [({**arrays, name: array}, meta) for name in arrays
-                for array in (np.zeros(3), np.array("x"), np.zeros(arrays[name].shape, "S1"), np.zeros(0))]
+    changed += [
+        ({**arrays, name: array}, meta)
+        for name in arrays
+        for array in (np.zeros(3), np.array("x"), np.zeros(arrays[name].shape, "S1"), np.zeros(0))
+    ]
     for wrong in changed:
         write_arrays(tmp_path / "c.npz", *wrong)
         try:

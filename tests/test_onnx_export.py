@@ -1,4 +1,5 @@
 """Exported models compute the same in onnxruntime as here."""
+
 import errno
 import os
 import re
@@ -109,14 +110,26 @@ def test_images_of_every_bottleneck_with_all_options(number, kind, plain_engine,
     # Of each option both values, and its own mix for each bottleneck.
     signed, normalize_latent, normalize_output, centred, mse, wide = (number * 11 + 5 >> bit & 1 for bit in range(6))
     bottleneck = KINDS[name](activation=activation, signed=bool(signed))
-    options = {"normalize_latent": bool(normalize_latent), "reconstruction": "mse" if mse else "bce", "seed": number,
-               "mean_image": images.mean(axis=0) / 255 if centred else None}
+    options = {
+        "normalize_latent": bool(normalize_latent),
+        "reconstruction": "mse" if mse else "bce",
+        "seed": number,
+        "mean_image": images.mean(axis=0) / 255 if centred else None,
+    }
     if kind == "mlp":
-        model = MLPAutoencoder(bottleneck, (24, 10) if wide else (10,), shape, normalize_hidden=bool(normalize_output),
-                               **options)
+        model = MLPAutoencoder(
+            bottleneck, (24, 10) if wide else (10,), shape, normalize_hidden=bool(normalize_output), **options
+        )
     else:
-        model = CNNAutoencoder(bottleneck, (4, 6), 3, shape, decoder_widths=(5, 7) if wide else None,
-                               normalize_output=bool(normalize_output), **options)
+        model = CNNAutoencoder(
+            bottleneck,
+            (4, 6),
+            3,
+            shape,
+            decoder_widths=(5, 7) if wide else None,
+            normalize_output=bool(normalize_output),
+            **options,
+        )
     fit(model, images, Adam(1e-2), epochs=4, batch_size=16)
     assert_exported(model, images, tmp_path)
 
@@ -148,15 +161,17 @@ def test_the_slope_is_the_one_in_use(tmp_path):
 
 def test_float64_becomes_float32(tmp_path):
     images = random_images((8, 8, 1))
-    model = CNNAutoencoder(Commit(), (4,), 3, (8, 8, 1), dtype=np.float64, normalize_latent=True,
-                           mean_image=images.mean(axis=0) / 255)
+    model = CNNAutoencoder(
+        Commit(), (4,), 3, (8, 8, 1), dtype=np.float64, normalize_latent=True, mean_image=images.mean(axis=0) / 255
+    )
     assert_exported(model, images, tmp_path)
     types = {value.data_type for value in onnx.load(tmp_path / "encoder.onnx").graph.initializer}
     assert types == {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
 
 
-@pytest.mark.parametrize(("name", "load", "made_up"), [("mlp-50", load_mnist, synthetic_digits),
-                                                       ("cnn-small", load_cifar10, synthetic_shapes)])
+@pytest.mark.parametrize(
+    ("name", "load", "made_up"), [("mlp-50", load_mnist, synthetic_digits), ("cnn-small", load_cifar10, synthetic_shapes)]
+)
 def test_shipped_models_of_images(name, load, made_up, tmp_path):
     model = shipped(name, "reference")
     assert_exported(model, made_up(train=200, test=50).test_images, tmp_path)
@@ -200,12 +215,20 @@ def assert_sentences_exported(model, sentences, folder):
     assert part["encoder"].metadata["pad_to"] == str(model.pad_to)
 
 
-@pytest.mark.parametrize("made", [Commit(signed=True), Naive(), Vanilla(activation="linear"), Annealed()],
-                         ids=lambda made: made.kind)
-@pytest.mark.parametrize("options", [
-    {}, {"reverse": True, "normalize_latent": True}, {"dense_states": False, "code_every_step": True},
-    {"units": 12, "code_every_step": True, "reverse": True, "normalize_latent": True}, {"pad_to": 24, "reverse": True},
-], ids=lambda options: " ".join(options) or "none")
+@pytest.mark.parametrize(
+    "made", [Commit(signed=True), Naive(), Vanilla(activation="linear"), Annealed()], ids=lambda made: made.kind
+)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reverse": True, "normalize_latent": True},
+        {"dense_states": False, "code_every_step": True},
+        {"units": 12, "code_every_step": True, "reverse": True, "normalize_latent": True},
+        {"pad_to": 24, "reverse": True},
+    ],
+    ids=lambda options: " ".join(options) or "none",
+)
 def test_sentences_with_all_options(made, options, plain_engine, tmp_path):
     sentences = split_sentences(synthetic_sentences(seed=0), "random").train[:64]
     model = Seq2SeqAutoencoder(made, 8, max_length=26, **options)

@@ -1,4 +1,5 @@
 """Optimizers against torch.optim, with either engine; their state, shortened gradients, and learning-rate schedules."""
+
 import copy
 
 import numpy as np
@@ -19,8 +20,10 @@ PAIRS = {
     "momentum": (lambda: SGD(0.1, momentum=0.9), lambda torch, p: torch.optim.SGD(p, 0.1, momentum=0.9)),
     "rmsprop": (lambda: RMSprop(1e-2, rho=0.8), lambda torch, p: torch.optim.RMSprop(p, 1e-2, alpha=0.8, eps=1e-7)),
     "adam": (lambda: Adam(1e-2), lambda torch, p: torch.optim.Adam(p, 1e-2)),
-    "adam_betas": (lambda: Adam(1e-2, 0.5, 0.9, 1e-3),
-                   lambda torch, p: torch.optim.Adam(p, 1e-2, betas=(0.5, 0.9), eps=1e-3)),
+    "adam_betas": (
+        lambda: Adam(1e-2, 0.5, 0.9, 1e-3),
+        lambda torch, p: torch.optim.Adam(p, 1e-2, betas=(0.5, 0.9), eps=1e-3),
+    ),
 }
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-11}
 
@@ -51,8 +54,10 @@ class Parameters:
 def gradients(shapes, steps=5, dtype=np.float64):
     """For each of some steps one gradient of each shape, of all magnitudes."""
     random = np.random.default_rng((len(shapes), steps))
-    return [[(random.standard_normal(shape) * 10.0 ** random.integers(-3, 2)).astype(dtype) for shape in shapes]
-            for _ in range(steps)]
+    return [
+        [(random.standard_normal(shape) * 10.0 ** random.integers(-3, 2)).astype(dtype) for shape in shapes]
+        for _ in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
@@ -72,8 +77,9 @@ def test_five_steps_agree_with_torch(pair, dtype, shapes, torch, engine):
         theirs.step()
     assert (model.values() != flat(arrays)).mean() > 0.99
     assert model.values().dtype == dtype
-    np.testing.assert_allclose(model.values(), flat([leaf.detach().numpy() for leaf in leaves]),
-                               rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        model.values(), flat([leaf.detach().numpy() for leaf in leaves]), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+    )
 
 
 def test_learning_rate_of_a_step_overrides_the_optimizers_own(torch, plain_engine):
@@ -133,12 +139,21 @@ def test_step_changes_parameters_in_place_and_leaves_gradients_alone(name, engin
     np.testing.assert_array_equal(flat(model.gradients()), 2)
 
 
-@pytest.mark.parametrize(("make", "argument"), [
-    (lambda: SGD(lr=-1), "lr=-1"), (lambda: Adam(lr=np.nan), "lr=nan"), (lambda: Adam(lr=np.inf), "lr=inf"),
-    (lambda: SGD(momentum=1.0), "momentum=1.0"), (lambda: RMSprop(rho=-0.1), "rho=-0.1"),
-    (lambda: Adam(beta1=1), "beta1=1"), (lambda: Adam(beta2=1.5), "beta2=1.5"), (lambda: Adam(eps=-1e-8), "eps=-1e-08"),
-    (lambda: RMSprop(eps=np.nan), "eps=nan"), (lambda: Adam(beta1=np.nan), "beta1=nan"),
-])
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: SGD(lr=-1), "lr=-1"),
+        (lambda: Adam(lr=np.nan), "lr=nan"),
+        (lambda: Adam(lr=np.inf), "lr=inf"),
+        (lambda: SGD(momentum=1.0), "momentum=1.0"),
+        (lambda: RMSprop(rho=-0.1), "rho=-0.1"),
+        (lambda: Adam(beta1=1), "beta1=1"),
+        (lambda: Adam(beta2=1.5), "beta2=1.5"),
+        (lambda: Adam(eps=-1e-8), "eps=-1e-08"),
+        (lambda: RMSprop(eps=np.nan), "eps=nan"),
+        (lambda: Adam(beta1=np.nan), "beta1=nan"),
+    ],
+)
 def test_bad_argument_is_named(make, argument):
     with pytest.raises(ValueError, match=argument):
         make()

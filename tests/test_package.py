@@ -1,4 +1,5 @@
 """The package as a person installs it: what a wheel and a source distribution contain, and that they work elsewhere."""
+
 import email
 import os
 import re
@@ -24,15 +25,23 @@ BUILD = "import sys, setuptools.build_meta as build; print(getattr(build, sys.ar
 
 def run(*command, cwd, **environment):
     """What the command prints, without the clone on the path."""
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": "", **environment})
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "", **environment},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_every_folder_with_modules_is_packaged():
-    folders = {".".join(path.relative_to(ROOT).parts) for path in (ROOT / "tinyqae").rglob("*")
-               if path.is_dir() and any(path.glob("*.py"))}
+    folders = {
+        ".".join(path.relative_to(ROOT).parts)
+        for path in (ROOT / "tinyqae").rglob("*")
+        if path.is_dir() and any(path.glob("*.py"))
+    }
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders | {"tinyqae", "tinyqae.examples"}
 
 
@@ -73,8 +82,9 @@ def built(tmp_path_factory):
     """(the unpacked source distribution, the wheel built from it)."""
     pytest.importorskip("setuptools", "77", reason="the build needs setuptools 77")
     folder = tmp_path_factory.mktemp("built")
-    shutil.copytree(ROOT, folder / "clone", ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "runs",
-                                                                          "__pycache__"))
+    shutil.copytree(
+        ROOT, folder / "clone", ignore=shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "runs", "__pycache__")
+    )
     shutil.copytree(ROOT / ".github", folder / "clone" / ".github")
     sdist = run("-c", BUILD, "build_sdist", folder, cwd=folder / "clone").split()[-1]
     with tarfile.open(folder / sdist) as archive:
@@ -114,6 +124,16 @@ def test_the_wheel_works_where_there_is_no_clone(built, tmp_path):
 
 @pytest.mark.slow
 def test_the_tests_of_the_source_distribution_run_there(built):
-    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/ops", "tests/test_readme.py",
-               "tests/benchmarks/report", "tests/models/test_golden.py", cwd=built[0])
+    done = run(
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/ops",
+        "tests/test_readme.py",
+        "tests/benchmarks/report",
+        "tests/models/test_golden.py",
+        cwd=built[0],
+    )
     assert " passed" in done and " failed" not in done

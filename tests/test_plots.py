@@ -1,4 +1,5 @@
 """tinyqae.plots: each function returns its picture as a Figure, and writes it only where it is told to."""
+
 import inspect
 import io
 from types import SimpleNamespace
@@ -16,25 +17,40 @@ from tinyqae.metrics.image import psnr
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
 LATENTS = [(epoch, RANDOM.integers(1, 50, 40).tolist()) for epoch in range(4)]
-ROWS = [{"epoch": epoch, "lr": 0.1, "reconstruction": 1.8 / epoch ** 2, "commit": 0.1, "seconds": 1.0,
-         "val_psnr": 10.0 + epoch} for epoch in (1, 2, 3)]
-COMPARED = SimpleNamespace(layers=["Dense 4 x 2", "BatchNorm"], steps=[0.01, 0.1],
-                           loss=0.5, wrong_signs={"straight-through": 0.25},
-                           norms={way: [i, 2 * i] for i, way in enumerate(WAYS)},
-                           cosines={a: dict.fromkeys(WAYS, 0.5) for a in WAYS},
-                           changes={way: [-0.1, 0.2] for way in WAYS[1:]})
+ROWS = [
+    {"epoch": epoch, "lr": 0.1, "reconstruction": 1.8 / epoch**2, "commit": 0.1, "seconds": 1.0, "val_psnr": 10.0 + epoch}
+    for epoch in (1, 2, 3)
+]
+COMPARED = SimpleNamespace(
+    layers=["Dense 4 x 2", "BatchNorm"],
+    steps=[0.01, 0.1],
+    loss=0.5,
+    wrong_signs={"straight-through": 0.25},
+    norms={way: [i, 2 * i] for i, way in enumerate(WAYS)},
+    cosines={a: dict.fromkeys(WAYS, 0.5) for a in WAYS},
+    changes={way: [-0.1, 0.2] for way in WAYS[1:]},
+)
 
 # function: (its arguments, titles of its panels)
 CASES = {
     "reconstructions": (("all", [("original", IMAGES), ("decoded", 255 - IMAGES)], RANDOM.random((3, 6)) > 0.5), ["all"]),
-    "latent_histograms": (("all", LATENTS, 3), [f"before training\n{undecided(LATENTS[:1]):.0%} between ¼ and ¾",
-                                                f"after epoch 1\n{undecided(LATENTS[:2]):.0%} between ¼ and ¾",
-                                                f"after epoch 3\n{undecided(LATENTS):.0%} between ¼ and ¾"]),
-    "training_curves": (("all", ROWS, "nats per pixel"),
-                        ["last epoch: 0.2 (log scale)", "last epoch: 0.1", "last epoch: 13"]),
+    "latent_histograms": (
+        ("all", LATENTS, 3),
+        [
+            f"before training\n{undecided(LATENTS[:1]):.0%} between ¼ and ¾",
+            f"after epoch 1\n{undecided(LATENTS[:2]):.0%} between ¼ and ¾",
+            f"after epoch 3\n{undecided(LATENTS):.0%} between ¼ and ¾",
+        ],
+    ),
+    "training_curves": (
+        ("all", ROWS, "nats per pixel"),
+        ["last epoch: 0.2 (log scale)", "last epoch: 0.1", "last epoch: 13"],
+    ),
     "latent_strips": (([("first", LATENTS), ("second", LATENTS)],), ["first", "second", "", ""]),
-    "encoder_gradients": (([("trained", COMPARED)],),
-                          ["trained", "agreement with the reference", "loss (0.500 now) after a step downhill"]),
+    "encoder_gradients": (
+        ([("trained", COMPARED)],),
+        ["trained", "agreement with the reference", "loss (0.500 now) after a step downhill"],
+    ),
     "commit_weights": (([0, 0.1, 1], [("PSNR", [1, 2, 3], [0.1, None, 0.1])], [1.5]), ["PSNR"]),
 }
 
@@ -127,7 +143,11 @@ def test_every_axis_says_what_it_is_its_unit_and_what_is_better():
     assert first == ("activation a", "share of activations, %") and set(others) == {("activation a", "")}
     strips = plots.latent_strips([(str(i), LATENTS) for i in range(5)]).axes
     assert [axis_names(axes) for axes in strips] == [
-        ("", "activation a"), *[("epoch", "")] * 3, ("epoch", "activation a"), *[("", "")] * 3]
+        ("", "activation a"),
+        *[("epoch", "")] * 3,
+        ("epoch", "activation a"),
+        *[("", "")] * 3,
+    ]
     assert all("" not in axis_names(axes)[:1] for axes in plots.encoder_gradients([("trained", COMPARED)]).axes[1:])
 
 

@@ -1,4 +1,5 @@
 """What is public: each module that tinyqae's docstring lists says in `__all__` what of it, and documents that."""
+
 import importlib
 import inspect
 import re

@@ -1,4 +1,5 @@
 """The READMEs: their code runs and is right, what they link to exists, nothing generated is empty."""
+
 import re
 from pathlib import Path
 
@@ -11,8 +12,13 @@ from benchmarks.report.readme import hamming_knn
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", ROOT / "benchmarks" / "README.md",
-         ROOT / "benchmarks" / "results" / "README.md", ROOT / ".github" / "CONTRIBUTING.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "examples" / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "benchmarks" / "results" / "README.md",
+    ROOT / ".github" / "CONTRIBUTING.md",
+]
 
 
 @pytest.fixture
@@ -53,9 +59,22 @@ def test_what_a_page_links_to_exists(page):
 def test_no_generated_section_is_empty():
     marked = re.compile(r"<!-- ([\w-]+) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
     sections = {name: text for page in PAGES for name, text in marked.findall(page.read_text(encoding="utf-8"))}
-    assert set(sections) == {"claims", "table1", "table2", "table3", "bottlenecks", "rate-distortion", "speed-mlp",
-                             "speed-cnn", "speed-lstm", "example-output", "comparison", "baselines", "where-baselines-win",
-                             "hamming-knn"}
+    assert set(sections) == {
+        "claims",
+        "table1",
+        "table2",
+        "table3",
+        "bottlenecks",
+        "rate-distortion",
+        "speed-mlp",
+        "speed-cnn",
+        "speed-lstm",
+        "example-output",
+        "comparison",
+        "baselines",
+        "where-baselines-win",
+        "hamming-knn",
+    }
     assert [name for name, text in sections.items() if not text.strip()] == []
 
 

@@ -1,4 +1,5 @@
 """Named training settings: how examples are split, where a model starts, and the report's numbers."""
+
 import numpy as np
 import pytest
 
@@ -37,8 +38,9 @@ def test_the_default_recipes_validate_on_5000_images_and_1000_sentences():
 # ---- models ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("recipe", "shape"), [(DEFAULT, (28, 28, 1)), (recipes.cifar_cnn("default", "commit", "small"),
-                                                                        (16, 16, 3))])
+@pytest.mark.parametrize(
+    ("recipe", "shape"), [(DEFAULT, (28, 28, 1)), (recipes.cifar_cnn("default", "commit", "small"), (16, 16, 3))]
+)
 def test_a_model_starts_at_the_mean_of_all_training_images(recipe, shape):
     images = np.random.default_rng(0).integers(0, 256, (40, *shape), np.uint8)
     model = recipe.make_model(images, seed=0)
@@ -52,9 +54,11 @@ def test_the_report_s_models_start_at_no_image():
 
 def test_a_recipe_makes_the_model_of_its_architecture_with_the_seed():
     images = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), np.uint8)
-    for recipe, kind, examples in ((DEFAULT, MLPAutoencoder, images),
-                                   (recipes.cifar_cnn("default", "commit", "small"), CNNAutoencoder, images),
-                                   (recipes.anki_lstm("default", "commit", 32), Seq2SeqAutoencoder, ["a b"])):
+    for recipe, kind, examples in (
+        (DEFAULT, MLPAutoencoder, images),
+        (recipes.cifar_cnn("default", "commit", "small"), CNNAutoencoder, images),
+        (recipes.anki_lstm("default", "commit", 32), Seq2SeqAutoencoder, ["a b"]),
+    ):
         one, same, other = (recipe.make_model(examples, seed) for seed in (1, 1, 2))
         assert type(one) is kind
         assert one.model_id() == same.model_id() != other.model_id()
@@ -107,8 +111,10 @@ def test_the_report_s_cnns(size, m):
 # ---- the default recipes ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("hidden", "units", "lr"), [(32, 96, 1e-2), (64, 96, 1e-2), (96, 96, 1e-2), (127, 127, 1e-2),
-                                                     (128, 128, 5e-3), (256, 256, 5e-3)])
+@pytest.mark.parametrize(
+    ("hidden", "units", "lr"),
+    [(32, 96, 1e-2), (64, 96, 1e-2), (96, 96, 1e-2), (127, 127, 1e-2), (128, 128, 5e-3), (256, 256, 5e-3)],
+)
 def test_narrow_lstms_have_96_units_and_wide_ones_learn_more_slowly(hidden, units, lr):
     recipe = recipes.anki_lstm("default", "commit", hidden)
     assert (recipe.model["hidden"], recipe.model["units"], recipe.lr) == (hidden, units, lr)
@@ -128,9 +134,15 @@ def test_the_default_lstm_and_cnn_are_trained_for_so_long():
         assert recipes.mnist_mlp("default", quant, (50,)).epochs == 20
 
 
-@pytest.mark.parametrize(("hidden", "lr", "share", "normalized"), [
-    ((50,), 1e-2, 1, False), ((256, 50), 1e-2, 1 / 2, True), ((512, 256, 50), 5e-3, 1 / 4, True),
-    ((9, 8, 7, 6), 2.5e-3, 1 / 8, True)])
+@pytest.mark.parametrize(
+    ("hidden", "lr", "share", "normalized"),
+    [
+        ((50,), 1e-2, 1, False),
+        ((256, 50), 1e-2, 1 / 2, True),
+        ((512, 256, 50), 5e-3, 1 / 4, True),
+        ((9, 8, 7, 6), 2.5e-3, 1 / 8, True),
+    ],
+)
 def test_deeper_mlps_have_batch_norm_smaller_rates_and_lighter_added_losses(hidden, lr, share, normalized):
     for quant, weight in (("fence", 0.5), ("commit", 1.0), ("entropy", 0.3)):
         recipe = recipes.mnist_mlp("default", quant, hidden)

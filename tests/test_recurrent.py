@@ -1,6 +1,7 @@
 """The contract of the LSTM and of the sentence encoder and decoder, with one body for both engines: initial weights, PyTorch
 agreement, gradients, lengths, single steps.
 """
+
 import numpy as np
 import pytest
 from engines import build, set_up
@@ -89,8 +90,11 @@ def torch_lstm(torch, lstm):
 def torch_gradients(module):
     """The gradients of such a module's weights, by their names in our LSTM."""
     features = module.input_size - 4 * module.hidden_size
-    return {"wx": module.weight_ih_l0.grad.T[:features].numpy(), "wh": module.weight_hh_l0.grad.T.numpy(),
-            "b": module.bias_ih_l0.grad.numpy()}
+    return {
+        "wx": module.weight_ih_l0.grad.T[:features].numpy(),
+        "wh": module.weight_hh_l0.grad.T.numpy(),
+        "b": module.bias_ih_l0.grad.numpy(),
+    }
 
 
 def in_torch(torch, lstm, problem):
@@ -101,8 +105,15 @@ def in_torch(torch, lstm, problem):
     x, h0, c0, context = (tensor(a, requires_grad=True) for a in (x, problem.h0[None], problem.c0[None], context))
     out, (h, c) = module(torch.cat([x, context.expand(len(x), -1, -1)], dim=-1), (h0, c0))
     torch.autograd.backward([out, h, c], [tensor(problem.dout), tensor(problem.dh[None]), tensor(problem.dc[None])])
-    solution = {"out": out.detach(), "h_last": h.detach()[0], "c_last": c.detach()[0], "x": x.grad, "h0": h0.grad[0],
-                "c0": c0.grad[0], "context": context.grad}
+    solution = {
+        "out": out.detach(),
+        "h_last": h.detach()[0],
+        "c_last": c.detach()[0],
+        "x": x.grad,
+        "h0": h0.grad[0],
+        "c0": c0.grad[0],
+        "context": context.grad,
+    }
     if problem.context is None:
         del solution["context"]
     if lstm.tokens:
@@ -156,7 +167,7 @@ def test_the_last_state_is_the_one_at_each_sequences_end(engine):
     problem = Problem(lstm, 6, 4, np.array([6, 1, 0, 4]))
     solution = problem.solve(lstm)
     for n, length in enumerate(problem.lengths):
-        alone = lstm.forward(problem.x[:max(length, 1), n:n + 1].copy(), None, problem.h0[[n]], problem.c0[[n]])
+        alone = lstm.forward(problem.x[: max(length, 1), n : n + 1].copy(), None, problem.h0[[n]], problem.c0[[n]])
         h, c = (alone[-1, 0], lstm.c_last[0]) if length else (problem.h0[n], problem.c0[n])
         np.testing.assert_allclose(solution["h_last"][n], h, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(solution["c_last"][n], c, rtol=1e-5, atol=1e-6)
@@ -238,8 +249,12 @@ def test_gradients_of_the_decoder_coordinate_by_coordinate(context, plain_engine
     decoder = problem.make()
     gradients = problem.solve(decoder)
     assert ("context" in gradients) == context
-    arrays = {"start": problem.start, "context": problem.context, **decoder.lstm.params,
-              **{f"output.{name}": array for name, array in decoder.output.params.items()}}
+    arrays = {
+        "start": problem.start,
+        "context": problem.context,
+        **decoder.lstm.params,
+        **{f"output.{name}": array for name, array in decoder.output.params.items()},
+    }
     assert gradients.keys() - {"loss"} == {name for name, array in arrays.items() if array is not None}
     for name in gradients.keys() - {"loss"}:
         check_coordinates(lambda: problem.loss(decoder), arrays[name], gradients[name])
@@ -251,18 +266,30 @@ def test_the_decoder_agrees_with_pytorch(torch, context, dtype, tolerance, engin
     problem = DecoderProblem(11, 9, context, tokens=19, units=16, dtype=dtype)
     decoder, u = problem.make(), problem.units
     ours, module = problem.solve(decoder), torch_lstm(torch, decoder.lstm)
-    w, b, start, bias = (torch.tensor(array, requires_grad=True) for array in (
-        decoder.output.params["w"], decoder.output.params["b"], problem.start,
-        np.zeros((9, 4 * u), dtype) if problem.context is None else problem.context))
+    w, b, start, bias = (
+        torch.tensor(array, requires_grad=True)
+        for array in (
+            decoder.output.params["w"],
+            decoder.output.params["b"],
+            problem.start,
+            np.zeros((9, 4 * u), dtype) if problem.context is None else problem.context,
+        )
+    )
     onehot = torch.nn.functional.one_hot(torch.tensor(problem.inputs), 19).to(w.dtype)
     state = (start[None, :, :u].contiguous(), start[None, :, u:].contiguous())
     hs, _ = module(torch.cat([onehot, bias.expand(11, -1, -1)], dim=-1), state)
-    each = torch.nn.functional.cross_entropy((hs @ w + b).flatten(0, 1), torch.tensor(problem.targets).flatten(),
-                                             reduction="none")
+    each = torch.nn.functional.cross_entropy(
+        (hs @ w + b).flatten(0, 1), torch.tensor(problem.targets).flatten(), reduction="none"
+    )
     loss = (each * torch.tensor(problem.weights).flatten()).sum()
     loss.backward()
-    theirs = {"loss": loss.detach().numpy(), "start": start.grad.numpy(), **torch_gradients(module),
-              "output.w": w.grad.numpy(), "output.b": b.grad.numpy()} | ({"context": bias.grad.numpy()} if context else {})
+    theirs = {
+        "loss": loss.detach().numpy(),
+        "start": start.grad.numpy(),
+        **torch_gradients(module),
+        "output.w": w.grad.numpy(),
+        "output.b": b.grad.numpy(),
+    } | ({"context": bias.grad.numpy()} if context else {})
     assert_same(ours, theirs, rtol=tolerance, atol=10 * tolerance)
 
 

@@ -3,6 +3,7 @@ results are NumPy's. It may allocate what it likes.
 
 Every test runs twice with one body: on the stand-in for CuPy, anywhere; and on CuPy itself, where there is a GPU.
 """
+
 import contextlib
 
 import numpy as np
@@ -55,8 +56,17 @@ def test_ten_steps_in_float32_agree_with_numpy(model, bottleneck):
 
 
 # What a training step sends: the random numbers of its bottleneck, which are drawn on the host. Nothing is read.
-@pytest.mark.parametrize(("bottleneck", "sent"), [("commit", 0), ("annealed", 0), ("entropy", 0), ("commit with noise", 1),
-                                                  ("stochastic", 1), ("stochastic with noise", 2)])
+@pytest.mark.parametrize(
+    ("bottleneck", "sent"),
+    [
+        ("commit", 0),
+        ("annealed", 0),
+        ("entropy", 0),
+        ("commit with noise", 1),
+        ("stochastic", 1),
+        ("stochastic with noise", 2),
+    ],
+)
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_sends_its_random_numbers_and_reads_nothing(model, bottleneck, sent, device):
     m, examples = reference(model, bottleneck)
@@ -79,8 +89,9 @@ def test_every_optimizer_trains_on_the_device_as_with_numpy(optimizer):
     assert_close(*states)
 
 
-@pytest.mark.parametrize(("model", "bottleneck"), [*((m, b) for m in MODELS for b in ("commit", "vanilla")),
-                                                   *((v, "commit") for v in VARIANTS)])
+@pytest.mark.parametrize(
+    ("model", "bottleneck"), [*((m, b) for m in MODELS for b in ("commit", "vanilla")), *((v, "commit") for v in VARIANTS)]
+)
 def test_a_trained_model_encodes_decodes_and_loads_on_both_sides(model, bottleneck, tmp_path):
     m, examples = reference(model, bottleneck)
     history = train.fit(m, examples, Adam(1e-2), epochs=2, batch_size=16, validation=examples, progress=False)

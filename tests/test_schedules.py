@@ -1,4 +1,5 @@
 """Learning-rate schedules against closed forms and PyTorch's; what they refuse is in tests/test_optim.py."""
+
 import numpy as np
 import pytest
 
@@ -10,8 +11,11 @@ def test_cosine_is_the_squared_cosine_of_a_quarter_turn(total, warmup):
     """(1 + cos x) / 2 = cos^2(x / 2), after a rise by equal parts to 1."""
     factor = cosine(total, warmup)
     np.testing.assert_allclose([factor(step) for step in range(warmup)], np.linspace(0, 1, warmup + 1)[1:])
-    np.testing.assert_allclose([factor(step) for step in range(warmup, total + 1)],
-                               np.cos(np.linspace(0, np.pi / 2, total - warmup + 1)) ** 2, atol=1e-15)
+    np.testing.assert_allclose(
+        [factor(step) for step in range(warmup, total + 1)],
+        np.cos(np.linspace(0, np.pi / 2, total - warmup + 1)) ** 2,
+        atol=1e-15,
+    )
     assert factor(total + 1) == factor(10 * total) == pytest.approx(0, abs=1e-15)
 
 

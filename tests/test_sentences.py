@@ -1,4 +1,5 @@
 """Which sentences are trained on and which are held out; training sentences spliced from others."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,8 +24,11 @@ def test_no_held_out_sentence_is_trained_on_and_none_is_lost(how, lines):
         split = split_sentences(text(lines), how)
     except DataError:
         # Nothing is left to hold out where the last lines repeat the first.
-        assert how != "random" and set(lines[int(len(lines) * 0.8):]) <= set(lines[:int(len(lines) * 0.8)]) or \
-            len(set(lines)) < 2
+        assert (
+            how != "random"
+            and set(lines[int(len(lines) * 0.8) :]) <= set(lines[: int(len(lines) * 0.8)])
+            or len(set(lines)) < 2
+        )
         return
     assert not set(split.train) & set(split.test)
     assert set(split.train) | set(split.test) == set(lines)
@@ -91,14 +95,17 @@ def test_new_sentences_are_no_longer_than_the_old_and_in_the_same_alphabet(sente
 
 def test_a_splice_is_a_head_of_one_sentence_and_a_tail_of_another():
     old = set(SENTENCES)
-    heads, tails = ({s[:k] for s in SENTENCES for k in range(1, len(s) + 1)},
-                    {s[k:] for s in SENTENCES for k in range(len(s))})
+    heads, tails = (
+        {s[:k] for s in SENTENCES for k in range(1, len(s) + 1)},
+        {s[k:] for s in SENTENCES for k in range(len(s))},
+    )
     new = [s for s in splice_sentences(SENTENCES, 1.0, np.random.default_rng(0)) if s not in old]
     assert len(new) > 200
     for sentence in new:
         # Cut between words, the space between the two pieces is in neither of them; cut anywhere, both may have lost one.
-        assert any(sentence[:k].rstrip() in heads and (sentence[k:].lstrip() in tails)
-                   for k in range(1, len(sentence) + 1)), sentence
+        assert any(
+            sentence[:k].rstrip() in heads and (sentence[k:].lstrip() in tails) for k in range(1, len(sentence) + 1)
+        ), sentence
     assert any(not {word for word in s.split()} <= {word for t in old for word in t.split()} for s in new)
 
 

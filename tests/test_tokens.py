@@ -1,4 +1,5 @@
 """Sentences as tokens: there and back, padding, and what is refused."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,9 +40,21 @@ def test_an_unknown_character_is_refused_with_its_sentence(character, place):
     assert repr(sentence) in str(caught.value) and f"holds {character!r}" in str(caught.value)
 
 
-@pytest.mark.parametrize("sentences", [
-    "one sentence", b"bytes", [b"bytes"], ["good", None], ["good", 3], [["nested"]], 7, None,
-    (sentence for sentence in ["drawn", "once"])], ids=lambda sentences: type(sentences).__name__)
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        "one sentence",
+        b"bytes",
+        [b"bytes"],
+        ["good", None],
+        ["good", 3],
+        [["nested"]],
+        7,
+        None,
+        (sentence for sentence in ["drawn", "once"]),
+    ],
+    ids=lambda sentences: type(sentences).__name__,
+)
 def test_anything_but_a_list_of_sentences_is_refused(sentences):
     with pytest.raises(TypeError, match="sentences must be a list of str"):
         to_tokens(sentences)

@@ -1,4 +1,5 @@
 """The training loop with either engine: history, validation, determinism, resume, divergence, full disks, bad input."""
+
 import csv
 import errno
 import os
@@ -70,7 +71,7 @@ def test_history_is_the_mean_over_the_epochs_images(engine):
     # A rate of 0 keeps the weights, so the mean over the batches of 32, 32 and 6 can be recomputed.
     row = train(m, data, SGD(0.0), epochs=1).rows[0]
     order = np.random.default_rng([0, 1, 0]).permutation(70)
-    terms = [train_once(other, (data[order[i:i + 32]] / 255).astype(np.float32)) for i in (0, 32, 64)]
+    terms = [train_once(other, (data[order[i : i + 32]] / 255).astype(np.float32)) for i in (0, 32, 64)]
     for name in ("reconstruction", "commit"):
         mean = np.average([float(values[name]) for values in terms], weights=[32, 32, 6])
         np.testing.assert_allclose(row[name], mean, rtol=1e-5)
@@ -95,9 +96,8 @@ def test_validation_measures_reconstructions_from_stored_codes(engine):
     m, data = model(), images(50, seed=1)
     train(m)
     error = ((m.decode(m.encode(data, packed=True)).astype(float) - data) ** 2).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(m.validate(data)["val_psnr"], np.mean(10 * np.log10(255 ** 2 / error)))
-    np.testing.assert_allclose(m.validate((data / 255).astype(np.float32))["val_psnr"],
-                               m.validate(data)["val_psnr"])
+    np.testing.assert_allclose(m.validate(data)["val_psnr"], np.mean(10 * np.log10(255**2 / error)))
+    np.testing.assert_allclose(m.validate((data / 255).astype(np.float32))["val_psnr"], m.validate(data)["val_psnr"])
 
 
 def test_validation_does_not_change_the_training(engine):
@@ -169,7 +169,7 @@ def test_epochs_see_every_image_once_in_different_orders(plain_engine, monkeypat
     original = m.loss
     monkeypatch.setattr(m, "loss", lambda x: seen.append(x[:, 0, 0, 0].copy()) or original(x))
     train(m, data, epochs=2)
-    first, second = (np.rint(np.concatenate(seen[i:i + 4]) * 255).astype(int) for i in (0, 4))
+    first, second = (np.rint(np.concatenate(seen[i : i + 4]) * 255).astype(int) for i in (0, 4))
     assert [len(x) for x in seen] == [32, 32, 32, 4] * 2
     assert sorted(first) == sorted(second) == list(range(100))
     assert first.tolist() != second.tolist() != sorted(first)
@@ -203,8 +203,10 @@ def test_the_noise_is_not_drawn_from_the_order_s_generator(plain_engine, monkeyp
     assert states[0] != np.random.default_rng([3, 1, 0]).bit_generator.state["state"]
 
 
-@pytest.mark.parametrize(("n", "batch_size", "batches"), [
-    (65, 32, [32, 32]), (66, 32, [32, 32, 2]), (33, 32, [32]), (20, 32, [20]), (64, 32, [32, 32])])
+@pytest.mark.parametrize(
+    ("n", "batch_size", "batches"),
+    [(65, 32, [32, 32]), (66, 32, [32, 32, 2]), (33, 32, [32]), (20, 32, [20]), (64, 32, [32, 32])],
+)
 def test_last_batch_of_one_is_left_out(n, batch_size, batches, plain_engine, monkeypatch):
     m, seen = model(), []
     original = m.loss
@@ -362,14 +364,25 @@ def test_killed_process_resumes_to_the_very_same_weights(tmp_path, plain_engine)
     assert resumed.model_id() == whole.model_id()
 
 
-@pytest.mark.parametrize(("changes", "name"), [
-    ({"epochs": 5}, "epochs"), ({"batch_size": 16}, "batch_size"), ({"seed": 1}, "seed"),
-    ({"schedule": "cosine"}, "schedule"), ({"optimizer": Adam(2e-2)}, "lr"), ({"optimizer": SGD(1e-2)}, "optimizer"),
-    ({"optimizer": Adam(1e-2, beta1=0.5)}, "optimizer"), ({"data": images(150)}, "examples"),
-    ({"data": images(seed=1)}, "checksum of the examples"), ({"model": {"hidden": (8, 5)}}, "config"),
-    ({"model": {"bottleneck": Commit(0.5, signed=True)}}, "bottleneck"),
-    ({"model": {"bottleneck": Naive()}}, "bottleneck"), ({"clip_norm": 2.0}, "clip_norm"),
-], ids=lambda value: value if isinstance(value, str) else next(iter(value)))
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"epochs": 5}, "epochs"),
+        ({"batch_size": 16}, "batch_size"),
+        ({"seed": 1}, "seed"),
+        ({"schedule": "cosine"}, "schedule"),
+        ({"optimizer": Adam(2e-2)}, "lr"),
+        ({"optimizer": SGD(1e-2)}, "optimizer"),
+        ({"optimizer": Adam(1e-2, beta1=0.5)}, "optimizer"),
+        ({"data": images(150)}, "examples"),
+        ({"data": images(seed=1)}, "checksum of the examples"),
+        ({"model": {"hidden": (8, 5)}}, "config"),
+        ({"model": {"bottleneck": Commit(0.5, signed=True)}}, "bottleneck"),
+        ({"model": {"bottleneck": Naive()}}, "bottleneck"),
+        ({"clip_norm": 2.0}, "clip_norm"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
 def test_resume_with_other_settings_is_refused_and_names_the_setting(changes, name, tmp_path, plain_engine):
     checkpoint = tmp_path / "c.npz"
     train(model(), checkpoint=checkpoint)
@@ -377,8 +390,9 @@ def test_resume_with_other_settings_is_refused_and_names_the_setting(changes, na
     other = model(**changes.get("model", {}))
     untouched = weights(other)
     with pytest.raises(CheckpointError, match=f"c.npz belongs to another run: its {name} is "):
-        train(other, **{name: value for name, value in changes.items() if name != "model"}, checkpoint=checkpoint,
-              resume=True)
+        train(
+            other, **{name: value for name, value in changes.items() if name != "model"}, checkpoint=checkpoint, resume=True
+        )
     assert checkpoint.read_bytes() == before
     np.testing.assert_array_equal(weights(other), untouched)
 
@@ -406,6 +420,7 @@ def test_a_schedule_function_is_recognized_when_it_is_made_again(tmp_path, plain
     def make():
         def halved(step):
             return 0.5
+
         return halved
 
     a, b = model(), model()
@@ -460,8 +475,7 @@ def test_exploding_training_stops_with_an_explanation(loss, tmp_path, engine):
 def test_the_last_good_checkpoint_is_kept(step, factor, tmp_path, engine):
     checkpoint, good = tmp_path / "c.npz", model()
     # Seven steps an epoch: all goes well in the first two.
-    message = diverge(model(), optimizer=SGD(0.1), checkpoint=checkpoint,
-                      schedule=lambda i: factor if i == step else 1.0)
+    message = diverge(model(), optimizer=SGD(0.1), checkpoint=checkpoint, schedule=lambda i: factor if i == step else 1.0)
     assert f"The weights after epoch 2 are kept in {checkpoint}" in message and "epoch 3" in message
     train(good, optimizer=SGD(0.1), checkpoint=tmp_path / "good.npz", epochs=2)
     arrays, meta = read_arrays(checkpoint)
@@ -535,19 +549,39 @@ def test_arrays_and_description_are_read_as_written(tmp_path):
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), [
-    ({"epochs": 0}, ValueError, "epochs=0"), ({"epochs": 1.5}, ValueError, "epochs=1.5"),
-    ({"batch_size": -4}, ValueError, "batch_size=-4"), ({"schedule": "step"}, ValueError, "schedule='step'.*cosine"),
-    ({"clip_norm": 0}, ValueError, "clip_norm=0 must"), ({"clip_norm": -1.5}, ValueError, "clip_norm=-1.5"),
-    ({"clip_norm": np.nan}, ValueError, "clip_norm=nan"),
-    ({"data": images()[:0]}, ValueError, "examples is empty"),
-    ({"data": images()[:, :5]}, ValueError, r", 5, 6, 1\).*\(N, 6, 6, 1\)"),
-    ({"data": images().astype(np.int64)}, TypeError, "int64.*uint8"),
-    ({"data": images().astype(np.float32)}, ValueError, r"to 2\d\d\.0.*\[0, 1\]"),
-    ({"data": images() * np.float32(np.nan)}, ValueError, "nan"),
-    ({"data": images(1)}, ValueError, "at least 2"),
-], ids=["epochs", "epochs fraction", "batch size", "schedule", "clip 0", "clip negative",
-        "clip nan", "empty", "shape", "integers", "floats to 255", "nan", "one"])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs=0"),
+        ({"epochs": 1.5}, ValueError, "epochs=1.5"),
+        ({"batch_size": -4}, ValueError, "batch_size=-4"),
+        ({"schedule": "step"}, ValueError, "schedule='step'.*cosine"),
+        ({"clip_norm": 0}, ValueError, "clip_norm=0 must"),
+        ({"clip_norm": -1.5}, ValueError, "clip_norm=-1.5"),
+        ({"clip_norm": np.nan}, ValueError, "clip_norm=nan"),
+        ({"data": images()[:0]}, ValueError, "examples is empty"),
+        ({"data": images()[:, :5]}, ValueError, r", 5, 6, 1\).*\(N, 6, 6, 1\)"),
+        ({"data": images().astype(np.int64)}, TypeError, "int64.*uint8"),
+        ({"data": images().astype(np.float32)}, ValueError, r"to 2\d\d\.0.*\[0, 1\]"),
+        ({"data": images() * np.float32(np.nan)}, ValueError, "nan"),
+        ({"data": images(1)}, ValueError, "at least 2"),
+    ],
+    ids=[
+        "epochs",
+        "epochs fraction",
+        "batch size",
+        "schedule",
+        "clip 0",
+        "clip negative",
+        "clip nan",
+        "empty",
+        "shape",
+        "integers",
+        "floats to 255",
+        "nan",
+        "one",
+    ],
+)
 @pytest.mark.parametrize("validation", [None, images(20)], ids=["alone", "validated"])
 def test_bad_argument_is_named(arguments, error, message, validation, tmp_path, plain_engine):
     with pytest.raises(error, match=message):

@@ -5,18 +5,19 @@ Public are the names here and the `__all__` of these modules; anything else may 
     models  bottlenecks  layers  losses  optim  schedules  callbacks  history  recipes  gradcheck  gradients  errors
     data  codec  metrics.image  metrics.text  metrics.rate  plots  estimator  onnx_export
 """
+
 from . import interrupts  # isort: skip  # noqa: F401  # First, since all else takes a while to import.
 from . import backend
 from .annotations import Array
 from .bottlenecks import Bottleneck, Commit, Fence, Naive, Vanilla, make_bottleneck
 from .data import (
-           load_anki,
-           load_cifar10,
-           load_mnist,
-           split_sentences,
-           synthetic_digits,
-           synthetic_sentences,
-           synthetic_shapes,
+    load_anki,
+    load_cifar10,
+    load_mnist,
+    split_sentences,
+    synthetic_digits,
+    synthetic_sentences,
+    synthetic_shapes,
 )
 from .models import Autoencoder, CNNAutoencoder, ImageAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, load
 from .optim import SGD, Adam, RMSprop
@@ -24,7 +25,32 @@ from .schedules import constant, cosine
 from .train import fit
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "Adam", "Array", "Autoencoder", "Bottleneck", "CNNAutoencoder", "Commit", "Fence", "ImageAutoencoder",
-           "MLPAutoencoder", "Naive", "RMSprop", "Seq2SeqAutoencoder", "Vanilla", "backend", "constant", "cosine", "fit",
-           "load", "load_anki", "load_cifar10", "load_mnist", "make_bottleneck", "split_sentences", "synthetic_digits",
-           "synthetic_sentences", "synthetic_shapes"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "Array",
+    "Autoencoder",
+    "Bottleneck",
+    "CNNAutoencoder",
+    "Commit",
+    "Fence",
+    "ImageAutoencoder",
+    "MLPAutoencoder",
+    "Naive",
+    "RMSprop",
+    "Seq2SeqAutoencoder",
+    "Vanilla",
+    "backend",
+    "constant",
+    "cosine",
+    "fit",
+    "load",
+    "load_anki",
+    "load_cifar10",
+    "load_mnist",
+    "make_bottleneck",
+    "split_sentences",
+    "synthetic_digits",
+    "synthetic_sentences",
+    "synthetic_shapes",
+]

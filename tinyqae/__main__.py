@@ -1,4 +1,5 @@
 """`python -m tinyqae` is the command `tinyqae`."""
+
 import sys
 
 from .cli import main

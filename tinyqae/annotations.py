@@ -1,4 +1,5 @@
 """Short names for the types in signatures. They are for readers and type checkers: nothing is checked at run time."""
+
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

@@ -1,4 +1,5 @@
 """Checks of arguments: each raises an error that names the argument, its value and what would be right."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,21 +68,32 @@ def as_images(images: Any, input_shape: Shape) -> np.ndarray:
     if not isinstance(images, np.ndarray) and hasattr(images, "__dlpack_device__"):
         on_host = images.__dlpack_device__()[0] in (1, 3)  # kDLCPU, kDLCUDAHost.
         if not on_host and backend.name == "numpy":
-            raise TypeError(f"images are a {type(images).__name__} in GPU memory, and the backend is NumPy: copy them to "
-                            "the host, as images.cpu() does in PyTorch, or call tinyqae.backend.use('cupy')")
+            raise TypeError(
+                f"images are a {type(images).__name__} in GPU memory, and the backend is NumPy: copy them to "
+                "the host, as images.cpu() does in PyTorch, or call tinyqae.backend.use('cupy')"
+            )
         images = np.from_dlpack(images) if on_host else backend.to_host(backend.xp.from_dlpack(images))
     images = np.asarray(images)
     forms = [input_shape, input_shape[:2]] if input_shape[2] == 1 else [input_shape]
     for form in forms:
-        n = images.shape[:images.ndim - len(form)]
+        n = images.shape[: images.ndim - len(form)]
         if len(n) < 2 and images.shape == n + form:
             return images.reshape((n or (1,)) + input_shape)
-    raise ValueError(f"images have shape {images.shape}; this model takes (N, {str(input_shape)[1:]}, or one image "
-                     f"{input_shape}" + ", with or without its one channel" * (input_shape[2] == 1))
+    raise ValueError(
+        f"images have shape {images.shape}; this model takes (N, {str(input_shape)[1:]}, or one image "
+        f"{input_shape}" + ", with or without its one channel" * (input_shape[2] == 1)
+    )
 
 
-def require_training(examples: Examples, validation: Examples | None, optimizer: object, epochs: int, batch_size: int,
-                     schedule: str | Schedule, clip_norm: float | None) -> None:
+def require_training(
+    examples: Examples,
+    validation: Examples | None,
+    optimizer: object,
+    epochs: int,
+    batch_size: int,
+    schedule: str | Schedule,
+    clip_norm: float | None,
+) -> None:
     """TypeError or ValueError unless these arguments of `fit` are what they should be."""
     if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
         raise TypeError(f"optimizer={optimizer!r} must be an optimizer object, such as Adam(1e-3)")
@@ -109,6 +121,8 @@ def unpacked_code(code: np.ndarray, size: int, low: float, high: float) -> np.nd
     if code.shape[1:] != (size,):
         raise ValueError(f"code has shape {code.shape}; this model decodes (N, {size}), or packed bytes (N, {packed})")
     if code.dtype.kind not in "biuf" or (code.size and not (code.min() >= low and code.max() <= high)):
-        raise ValueError(f"code ({code.dtype}) must hold bits or numbers in [{low}, {high}]" + (
-            f", not values from {code.min()} to {code.max()}" if code.dtype.kind in "biuf" else ""))
+        raise ValueError(
+            f"code ({code.dtype}) must hold bits or numbers in [{low}, {high}]"
+            + (f", not values from {code.min()} to {code.max()}" if code.dtype.kind in "biuf" else "")
+        )
     return code

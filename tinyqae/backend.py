@@ -3,6 +3,7 @@
 Other modules call `backend.xp.add(a, b, out=c)`, always through the module attribute, so that `use("cupy")` takes effect
 everywhere. Nothing is copied between host and device implicitly: only `to_device` and `to_host` do that.
 """
+
 import concurrent.futures
 import contextlib
 import importlib.util
@@ -30,7 +31,8 @@ OUT_OF_MEMORY = "the GPU is out of memory; nvidia-smi shows which processes use 
 CUDA_ERROR_HINTS = {
     "cudaErrorInsufficientDriver": "the NVIDIA driver is missing, or too old for this CuPy's CUDA version; check nvidia-smi",
     "cudaErrorNoDevice": "no CUDA device is visible; check nvidia-smi -L and CUDA_VISIBLE_DEVICES",
-    "cudaErrorMemoryAllocation": OUT_OF_MEMORY, "OutOfMemoryError": OUT_OF_MEMORY,
+    "cudaErrorMemoryAllocation": OUT_OF_MEMORY,
+    "OutOfMemoryError": OUT_OF_MEMORY,
     "CUBLAS_STATUS_ALLOC_FAILED": OUT_OF_MEMORY,
 }
 why_not_cupy = ""
@@ -42,7 +44,7 @@ def usable_cores(groups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, StopIteration):
-        group = groups / next(line for line in own.read_text().splitlines() if line.startswith("0::"))[len("0::/"):]
+        group = groups / next(line for line in own.read_text().splitlines() if line.startswith("0::"))[len("0::/") :]
         for folder in (group, *group.parents):
             with contextlib.suppress(OSError, ValueError):  # The outermost has no such file, and "max" is no number.
                 quota, period = map(int, (folder / "cpu.max").read_text().split())
@@ -54,7 +56,8 @@ def usable_cores(groups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
 threads = usable_cores()
 # BLAS knows nothing of quotas. A setting of the user's below is left alone.
 if threads < (os.cpu_count() or 1) and any(
-        library["num_threads"] > threads for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"):
+    library["num_threads"] > threads for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
+):
     threadpoolctl.threadpool_limits(limits=threads, user_api="blas")
 
 
@@ -103,6 +106,7 @@ def use(which="auto"):
     xp, name, gpu_gemm, why_not_cupy = cupy or np, "cupy" if cupy else "numpy", None, reason
     if cupy:
         from .fast.cuda.gemm import gemm_for_device  # Imported here, since that module imports this one.
+
         gpu_gemm = gemm_for_device(xp.cuda.Device().id)
     return name
 
@@ -112,8 +116,10 @@ def _import_cupy():
     try:
         import cupy
     except Exception as error:  # An incompatible CuPy raises errors of many types on import.
-        raise BackendError(f"CuPy cannot be imported ({_one_line(error)}); with an NVIDIA GPU and driver, pip install "
-                           "cupy-cuda12x (or cupy-cuda13x)") from None
+        raise BackendError(
+            f"CuPy cannot be imported ({_one_line(error)}); with an NVIDIA GPU and driver, pip install "
+            "cupy-cuda12x (or cupy-cuda13x)"
+        ) from None
     try:
         if cupy.cuda.runtime.getDeviceCount() > 0:
             # Tries what a training step needs: memory, a kernel compiled at run time, and a matmul.
@@ -124,8 +130,10 @@ def _import_cupy():
     except Exception as error:  # CUDA's runtime, compiler and libraries raise errors of many types.
         reason = f"{type(error).__name__}: {_one_line(error)}"
     hints = [hint for word, hint in CUDA_ERROR_HINTS.items() if word in reason]
-    hints.append('CuPy is installed, but its dependencies do not work; pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x) '
-                 "installs the CUDA libraries")
+    hints.append(
+        'CuPy is installed, but its dependencies do not work; pip install "cupy-cuda12x[ctk]" (or cupy-cuda13x) '
+        "installs the CUDA libraries"
+    )
     raise BackendError(f"{hints[0]} ({reason})")
 
 
@@ -246,8 +254,15 @@ def describe():
     if name == "cupy":
         gpu = xp.cuda.runtime.getDeviceProperties(xp.cuda.Device().id)["name"].decode()
         return f"cupy {xp.__version__} on {gpu}, GEMM: {'cuBLAS' if gpu_gemm else 'CuPy, without CUDA graphs'}"
-    blas = "+".join(sorted({f"{lib['internal_api']} {lib['version']}" for lib in threadpoolctl.threadpool_info()
-                            if lib["user_api"] == "blas"}))
+    blas = "+".join(
+        sorted(
+            {
+                f"{lib['internal_api']} {lib['version']}"
+                for lib in threadpoolctl.threadpool_info()
+                if lib["user_api"] == "blas"
+            }
+        )
+    )
     no_gpu = f"; no GPU: {why_not_cupy}" if why_not_cupy else ""
     return f"numpy {np.__version__} ({blas or 'another BLAS'}) on {processor()}, {usable_cores()} cores{no_gpu}"
 

@@ -2,6 +2,7 @@
 
 Batch norm can do nothing with one example. So a last batch of one is left out: another one each epoch.
 """
+
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Batches:
 
     def indices(self, order: np.ndarray) -> list[np.ndarray]:
         """The numbers of the examples of each batch, in this order."""
-        return [order[i * self.batch_size:(i + 1) * self.batch_size] for i in range(len(self))]
+        return [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
 
 
 class ImageBatches(Batches):
@@ -90,8 +91,16 @@ class SentenceBatches(Batches):
         splice: the share of an epoch's sentences that are spliced from two.
     """
 
-    def __init__(self, sentences: Sentences, batch_size: int, dtype: DType, *, pad_to: int | None = None,
-                 reverse: bool = False, splice: float = 0.0):
+    def __init__(
+        self,
+        sentences: Sentences,
+        batch_size: int,
+        dtype: DType,
+        *,
+        pad_to: int | None = None,
+        reverse: bool = False,
+        splice: float = 0.0,
+    ):
         super().__init__(len(sentences), batch_size)
         self.sentences, self.dtype = list(sentences), np.dtype(dtype)
         self.pad_to, self.reverse, self.splice = pad_to, reverse, splice
@@ -131,8 +140,10 @@ class SentenceBatches(Batches):
         xp, padded, longest = backend.xp, self.pad_to is not None, int(self.lengths[index].max())
         steps = self.targets.shape[1] if padded else longest + 1
         characters = self.targets.shape[1] * len(index) if padded else int(self.lengths[index].sum()) + len(index)
-        tokens, inputs, targets = (xp.ascontiguousarray(xp.take(array, rows, axis=0)[:, :most].T) for array, most in (
-            (self.tokens, max(longest, 1)), (self.inputs, steps), (self.targets, steps)))
+        tokens, inputs, targets = (
+            xp.ascontiguousarray(xp.take(array, rows, axis=0)[:, :most].T)
+            for array, most in ((self.tokens, max(longest, 1)), (self.inputs, steps), (self.targets, steps))
+        )
         weight = self.dtype.type(1 / characters)
         if padded:
             return SentenceBatch(tokens, None, inputs, targets, xp.full(targets.shape, weight, self.dtype), characters)
@@ -140,8 +151,9 @@ class SentenceBatches(Batches):
         return SentenceBatch(tokens, lengths, inputs, targets, (self.places[:steps] <= lengths) * weight, characters)
 
 
-def tokenize(sentences: Sentences, pad_to: int | None = None,
-             reverse: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def tokenize(
+    sentences: Sentences, pad_to: int | None = None, reverse: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(tokens (N, T) as the encoder reads them, lengths (N,), targets (N, T') of the decoder), NumPy arrays.
 
     Args:

@@ -1,4 +1,5 @@
 """Beam search: the most likely sentence that a decoder can write from its initial state."""
+
 from . import backend
 from .annotations import Array
 from .recurrent import SentenceDecoder

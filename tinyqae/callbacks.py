@@ -1,6 +1,7 @@
 """Callbacks for train.fit: functions callback(model, history), called before each epoch and after the last one. The training
 ends when one returns True. These look at the History alone, so that a resumed run goes on as if it had never stopped.
 """
+
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,7 @@ def save_best(path: FilePath, figure: str = "val_psnr", largest: bool = True) ->
 
     model = tinyqae.load(path) after the training is the best model.
     """
+
     def callback(model: Autoencoder, history: History) -> None:
         if history.rows and best_epoch(history, figure, largest) == len(history.rows):
             model.save(path)
@@ -40,7 +42,9 @@ def save_best(path: FilePath, figure: str = "val_psnr", largest: bool = True) ->
 def best_epoch(history: History, figure: str = "val_psnr", largest: bool = True) -> int:
     """The first epoch, counted from 1, in which a column of the History is best. ValueError where it has no such column."""
     if figure not in history.rows[0]:
-        raise ValueError(f"figure={figure!r} is not measured in this training; choose one of {', '.join(history.rows[0])}, "
-                         "or give fit examples for `validation`")
+        raise ValueError(
+            f"figure={figure!r} is not measured in this training; choose one of {', '.join(history.rows[0])}, "
+            "or give fit examples for `validation`"
+        )
     values = np.array([row[figure] for row in history.rows])
     return int(values.argmax() if largest else values.argmin()) + 1

@@ -2,6 +2,7 @@
 
 An .npz is a zip archive, and zip keeps a CRC-32 of every entry, which reading verifies.
 """
+
 import contextlib
 import glob
 import json
@@ -129,26 +130,37 @@ def read_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, meta
 
 
-def describe(model: "Autoencoder", optimizer: "Optimizer", schedule: "str | Schedule", checksum: int,
-             **settings: Any) -> dict[str, Any]:
+def describe(
+    model: "Autoencoder", optimizer: "Optimizer", schedule: "str | Schedule", checksum: int, **settings: Any
+) -> dict[str, Any]:
     """What a run depends on, as plain data by name: what the files of `write_training` are told apart by."""
     # A function's str() holds its address, which no other process has.
     name = schedule if isinstance(schedule, str) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
-    return {"model": model.class_name(), "config": model.config(), "bottleneck": repr(model.bottleneck),
-            "lr": optimizer.lr, "optimizer": repr(optimizer), "schedule": name, **settings, **environment(model.engine),
-            "checksum of the examples": checksum}
+    return {
+        "model": model.class_name(),
+        "config": model.config(),
+        "bottleneck": repr(model.bottleneck),
+        "lr": optimizer.lr,
+        "optimizer": repr(optimizer),
+        "schedule": name,
+        **settings,
+        **environment(model.engine),
+        "checksum of the examples": checksum,
+    }
 
 
-def write_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any],
-                   history: "History") -> None:
+def write_training(
+    path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any], history: "History"
+) -> None:
     """Write the state of a training after an epoch, for `read_training`. run: what `describe` says of it."""
     arrays = {f"model.{name}": array for name, array in model.state_arrays().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_arrays().items()}
     write_arrays(path, arrays, {"format": "tinyqae checkpoint", "version": 1, "run": run, **vars(history)})
 
 
-def read_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer",
-                  run: dict[str, Any]) -> tuple[list[dict[str, float]], list[tuple[int, list[int]]]]:
+def read_training(
+    path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any]
+) -> tuple[list[dict[str, float]], list[tuple[int, list[int]]]]:
     """Take up model and optimizer from the file; returns (rows, latents) of its History. CheckpointError when the file is
     corrupt or belongs to another run.
     """
@@ -158,12 +170,18 @@ def read_training(path: FilePath, model: "Autoencoder", optimizer: "Optimizer",
     of_file = meta["run"] if isinstance(meta.get("run"), dict) else {}
     for name, value in json.loads(json.dumps(run)).items():
         if of_file.get(name) != value:
-            raise CheckpointError(f"{path} belongs to another run: its {name} is {of_file.get(name)!r}, this run's is "
-                                  f"{value!r}. Give the same settings, another directory, or start anew")
+            raise CheckpointError(
+                f"{path} belongs to another run: its {name} is {of_file.get(name)!r}, this run's is "
+                f"{value!r}. Give the same settings, another directory, or start anew"
+            )
     try:
         rows, latents = _checked_history(meta["rows"], meta["latents"])
-        shapes = {found: parameter.shape for i, parameter in enumerate(model.parameters())
-                  for name in optimizer.state_names for found in (name, f"{name}.{i}")}
+        shapes = {
+            found: parameter.shape
+            for i, parameter in enumerate(model.parameters())
+            for name in optimizer.state_names
+            for found in (name, f"{name}.{i}")
+        }
         for prefix, part in (("model.", model), ("optimizer.", optimizer)):
             of_part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             for name, array in of_part.items():

@@ -6,6 +6,7 @@
 A model builds itself from reference parts and passes each to its engine's `build`, which returns a part with the same
 contract. Whoever asks for no engine gets the one in the environment variable TINYQAE_ENGINE, or else the fast one.
 """
+
 import copy
 import os
 import threading
@@ -37,6 +38,7 @@ def choose(name: str | None = None) -> "Reference":
     if name == "reference":
         return Reference()
     from .fast import Fast  # Not above: the reference engine does without it.
+
     return Fast()
 
 

@@ -2,6 +2,7 @@
 
 Every message names the thing, its value and what would be right. Wrong arguments raise ValueError or TypeError.
 """
+
 import math
 import numbers
 from collections.abc import Mapping
@@ -11,8 +12,17 @@ import numpy as np
 
 from .annotations import FilePath
 
-__all__ = ["BackendError", "CheckpointError", "CodecError", "DataError", "MissingPackage", "TinyqaeError", "TooFewExamples",
-           "TrainingDiverged", "stop_if_diverged"]
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "CodecError",
+    "DataError",
+    "MissingPackage",
+    "TinyqaeError",
+    "TooFewExamples",
+    "TrainingDiverged",
+    "stop_if_diverged",
+]
 
 
 class TinyqaeError(Exception):
@@ -54,8 +64,10 @@ class TooLong(TinyqaeError, ValueError):
 def require_positive(argument: str, value: Any) -> int:
     """`value`; ValueError unless it is a whole number above 0 that an array can have as its size."""
     if not (isinstance(value, numbers.Integral) and 0 < int(value) < 2**31):
-        raise ValueError(f"{argument}={value!r} must be a whole number above 0" + " and below 2147483648" * (
-            isinstance(value, numbers.Integral) and int(value) > 0))
+        raise ValueError(
+            f"{argument}={value!r} must be a whole number above 0"
+            + " and below 2147483648" * (isinstance(value, numbers.Integral) and int(value) > 0)
+        )
     return int(value)
 
 
@@ -75,9 +87,14 @@ def require_two_values(x: np.ndarray) -> int:
 
 def stop_if_diverged(values: Mapping[str, float], epoch: int, lr: float, checkpoint: FilePath | None = None) -> None:
     """TrainingDiverged unless all of these numbers, by name, are finite. epoch: how many were finished before."""
-    kept = (f"The weights after epoch {epoch} are kept in {checkpoint}." if checkpoint is not None and epoch > 0
-            else "No checkpoint had been written yet.")
+    kept = (
+        f"The weights after epoch {epoch} are kept in {checkpoint}."
+        if checkpoint is not None and epoch > 0
+        else "No checkpoint had been written yet."
+    )
     for name, value in values.items():
         if not math.isfinite(value):
-            raise TrainingDiverged(f"the {name} became {value} in epoch {epoch + 1} at learning rate {lr:.3g}. {kept} "
-                                   "Try a smaller learning rate or weight of the added loss.")
+            raise TrainingDiverged(
+                f"the {name} became {value} in epoch {epoch + 1} at learning rate {lr:.3g}. {kept} "
+                "Try a smaller learning rate or weight of the added loss."
+            )

@@ -1,7 +1,8 @@
 """The MLP autoencoder as a scikit-learn transformer: rows of numbers to bits and back. Needs the extra `sklearn`.
 
-    codes = TinyQAE(bits=32, random_state=0).fit_transform(X)
+codes = TinyQAE(bits=32, random_state=0).fit_transform(X)
 """
+
 import math
 from typing import Any
 
@@ -50,9 +51,19 @@ class TinyQAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
     """
 
-    def __init__(self, *, bits: int = 50, hidden: tuple[int, ...] = (), quant: str = "commit",
-                 quant_weight: float | None = None, epochs: int | None = None, batch_size: int = 128,
-                 lr: float | None = None, random_state: int | np.random.RandomState | None = None, verbose: int = 0):
+    def __init__(
+        self,
+        *,
+        bits: int = 50,
+        hidden: tuple[int, ...] = (),
+        quant: str = "commit",
+        quant_weight: float | None = None,
+        epochs: int | None = None,
+        batch_size: int = 128,
+        lr: float | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ):
         self.bits, self.hidden, self.quant, self.quant_weight = bits, hidden, quant, quant_weight
         self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
         self.random_state, self.verbose = random_state, verbose
@@ -71,11 +82,19 @@ class TinyQAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         batch_size = min(require_positive("batch_size", self.batch_size), len(X))
         enough = max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / math.ceil(len(X) / batch_size)))
         recipe = mnist_mlp("default", self.quant, (*np.ravel(self.hidden).tolist(), self.bits)).override(
-            quant_weight=self.quant_weight, epochs=enough if self.epochs is None else self.epochs, batch_size=batch_size,
-            lr=self.lr)
+            quant_weight=self.quant_weight,
+            epochs=enough if self.epochs is None else self.epochs,
+            batch_size=batch_size,
+            lr=self.lr,
+        )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.model_ = MLPAutoencoder(make_bottleneck(recipe.quant, **recipe.bottleneck), input_shape=images.shape[1:],
-                                     mean_image=images.mean(axis=0, dtype=np.float64), seed=seed, **recipe.model)
+        self.model_ = MLPAutoencoder(
+            make_bottleneck(recipe.quant, **recipe.bottleneck),
+            input_shape=images.shape[1:],
+            mean_image=images.mean(axis=0, dtype=np.float64),
+            seed=seed,
+            **recipe.model,
+        )
         fit(self.model_, images, recipe.make_optimizer(), seed=seed, progress=self.verbose > 0, **recipe.fit_arguments())
         return self
 

@@ -2,6 +2,7 @@
 
 `images` and `sentences`, at the end of this file, train, measure and write; they differ in what they measure and show.
 """
+
 import copy
 import importlib.metadata
 import json
@@ -50,8 +51,9 @@ class Experiment:
         columns: of the results' table: (name in metrics.json, heading, width, format).
     """
 
-    def train_and_measure(self, recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True,
-                          engine=None):
+    def train_and_measure(
+        self, recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True, engine=None
+    ):
         """Train as `recipe` says on the first `train_items` training examples, but for those that it keeps for validation,
         and measure on them and on the held-out ones.
 
@@ -72,12 +74,24 @@ class Experiment:
             if len(history.rows) == 1 and not early and has_encoder_gradients(model):
                 early.append(copy.deepcopy(model))
 
-        history = fit(model, training, optimizer, **recipe.fit_arguments(), validation=validation, seed=seed,
-                      checkpoint=directory / "checkpoint.npz" if directory else None, resume=resume, progress=progress,
-                      description=recipe.quant, callbacks=[keep_early])
+        history = fit(
+            model,
+            training,
+            optimizer,
+            **recipe.fit_arguments(),
+            validation=validation,
+            seed=seed,
+            checkpoint=directory / "checkpoint.npz" if directory else None,
+            resume=resume,
+            progress=progress,
+            description=recipe.quant,
+            callbacks=[keep_early],
+        )
         metrics = self.measure(model, training, test)
-        metrics["settings"] = {"data": self.describe(data, len(training), len(examples) - len(training)),
-                               **settings_of(model, history, seed, recipe=recipe.as_dict())}
+        metrics["settings"] = {
+            "data": self.describe(data, len(training), len(examples) - len(training)),
+            **settings_of(model, history, seed, recipe=recipe.as_dict()),
+        }
         return Run(model, history, metrics, early[0] if early else None)
 
     def say_what_it_takes(self, model, optimizer, training, say):
@@ -104,9 +118,15 @@ class Experiment:
 
     def describe(self, data, training, validation):
         """What metrics.json says of the data, of which so many items were trained and validated on."""
-        return {"name": data.name, "sha256": data.sha256, "source": data.source, **self.split(data),
-                f"training_{self.items}": training, f"validation_{self.items}": validation,
-                f"test_{self.items}": len(self.test(data))}
+        return {
+            "name": data.name,
+            "sha256": data.sha256,
+            "source": data.source,
+            **self.split(data),
+            f"training_{self.items}": training,
+            f"validation_{self.items}": validation,
+            f"test_{self.items}": len(self.test(data)),
+        }
 
     def measure(self, model, training, test):
         """{"test", "train", "rate", "code"} and, where training saw values that storage rounds,
@@ -116,10 +136,13 @@ class Experiment:
         """
         latent, code = model.latent(test), model.encode(test)
         bits = rate.bits_per_item(model.latent_size, "binary" if model.bottleneck.is_binary else "float32")
-        metrics = {"test": self.figures(test, model.decode(code)),
-                   "rate": {"bits_per_item": bits, **self.rate(test, bits)}, "code": rate.code_usage(latent)}
+        metrics = {
+            "test": self.figures(test, model.decode(code)),
+            "rate": {"bits_per_item": bits, **self.rate(test, bits)},
+            "code": rate.code_usage(latent),
+        }
         if training is not None:
-            measured = training[:self.measured]
+            measured = training[: self.measured]
             metrics["train"] = self.figures(measured, model.reconstruct(measured))
         if model.bottleneck.kind in ROUNDED_AFTERWARDS:
             metrics["test_before_threshold"] = self.figures(test, model.decode(latent))
@@ -127,16 +150,21 @@ class Experiment:
 
     def results_table(self, metrics):
         """The figures of metrics.json as lines of text."""
-        names = {"test": self.test_items, "test_before_threshold": "  before the threshold",
-                 "train": f"training {self.items}"}
+        names = {
+            "test": self.test_items,
+            "test_before_threshold": "  before the threshold",
+            "train": f"training {self.items}",
+        }
         lines = [f"{'':24}" + "".join(f"{heading:>{width}}" for _, heading, width, _ in self.columns)]
         for part in (part for part in names if part in metrics):
             cells = (f"{metrics[part][key]:>{width}{form}}" for key, _, width, form in self.columns)
             lines.append(f"{names[part]:24}" + "".join(cells))
         code = metrics["code"]
         lines += self.rate_in_words(metrics["rate"])
-        lines.append(f"code: mean distance to the nearest bit {code['distance_to_bit']:.3f}, bits that never change "
-                     f"{code['dead_bits']}, entropy {code['mean_bit_entropy']:.3f} of 1 bit each")
+        lines.append(
+            f"code: mean distance to the nearest bit {code['distance_to_bit']:.3f}, bits that never change "
+            f"{code['dead_bits']}, entropy {code['mean_bit_entropy']:.3f} of 1 bit each"
+        )
         if code["dead_bits"]:
             lines.append("bits that never change store nothing: try a smaller --lr or --quant-weight, or fewer bits")
         return "\n".join(lines)
@@ -168,23 +196,28 @@ class Images(Experiment):
     def write(self, run, data, directory, what):
         """Write the run's files: model.npz, metrics.json, history.csv and the pictures. what: the model in words, "MLP"."""
         model = run.model
-        title = (f"{data.name}: {what}, {model.bottleneck.kind}, {run.metrics['rate']['bits_per_item']} bits per image, "
-                 f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB")
+        title = (
+            f"{data.name}: {what}, {model.bottleneck.kind}, {run.metrics['rate']['bits_per_item']} bits per image, "
+            f"held-out PSNR {run.metrics['test']['psnr']:.2f} dB"
+        )
         write_files(run, directory, title)
         examples = self.one_of_each(data.test_images, data.test_labels)
         codes = model.encode(examples)
         rows = [("original", examples), ("decoded from\nthe code", model.decode(codes))]
         if "test_before_threshold" in run.metrics:
             rows.append(("decoded from\nthe activations", model.decode(model.latent(examples))))
-        plots.reconstructions(title, rows, codes if model.bottleneck.is_binary else None,
-                              path=directory / "reconstructions.png")
+        plots.reconstructions(
+            title, rows, codes if model.bottleneck.is_binary else None, path=directory / "reconstructions.png"
+        )
         if has_encoder_gradients(model):
             batch, epochs = data.train_images[:GRADIENTS_SHOWN], len(run.history.rows)
             states = {"untrained": self.untrained(model, run.metrics["settings"]["seed"]), f"after epoch {epochs}": model}
             if run.early is not None and epochs > 1:
                 states = {"untrained": states["untrained"], "after epoch 1": run.early, **states}
-            plots.encoder_gradients([(label, encoder_gradients(state, batch)) for label, state in states.items()],
-                                    path=directory / "gradients.png")
+            plots.encoder_gradients(
+                [(label, encoder_gradients(state, batch)) for label, state in states.items()],
+                path=directory / "gradients.png",
+            )
 
     def untrained(self, model, seed):
         """The model as it was before training, built again from the same arguments and seed: but for the last digits of a
@@ -202,9 +235,13 @@ class Sentences(Experiment):
     """Runs on sentences."""
 
     items, test_items, measured = "sentences", "held-out sentences", 1000
-    columns = (("levenshtein", "edits", 9, ".2f"), ("cosine_distance", "cosine", 9, ".3f"),
-               ("jaccard_distance", "Jaccard", 9, ".3f"), ("bleu_distance", "1 - BLEU", 10, ".3f"),
-               ("exact_match_rate", "exact", 8, ".1%"))
+    columns = (
+        ("levenshtein", "edits", 9, ".2f"),
+        ("cosine_distance", "cosine", 9, ".3f"),
+        ("jaccard_distance", "Jaccard", 9, ".3f"),
+        ("bleu_distance", "1 - BLEU", 10, ".3f"),
+        ("exact_match_rate", "exact", 8, ".1%"),
+    )
     figures = staticmethod(text.text_metrics)
 
     def training(self, data):
@@ -231,11 +268,15 @@ class Sentences(Experiment):
     def rate_in_words(self, found):
         """Lines of text."""
         per_character = found["bits_per_character"]
-        lines = [f"{found['bits_per_item']} bits per sentence, compression ratio {found['cr']:.2f}; bits per character: " +
-                 ", ".join(f"{name} {bits:.1f}" for name, bits in per_character.items())]
+        lines = [
+            f"{found['bits_per_item']} bits per sentence, compression ratio {found['cr']:.2f}; bits per character: "
+            + ", ".join(f"{name} {bits:.1f}" for name, bits in per_character.items())
+        ]
         if per_character["code"] > per_character["gzip"]:
-            lines.append("so this code is larger than what gzip makes of the held-out text as a whole, without loss; a code "
-                         "of its own for each sentence is what it has instead")
+            lines.append(
+                "so this code is larger than what gzip makes of the held-out text as a whole, without loss; a code "
+                "of its own for each sentence is what it has instead"
+            )
         return lines
 
     def write(self, run, data, directory, what, beam=None):
@@ -243,8 +284,10 @@ class Sentences(Experiment):
         lines of reconstructions. what: the model in words, "LSTM 64".
         """
         metrics = run.metrics
-        title = (f"{self.title(data)}: {what}, {run.model.bottleneck.kind}, {metrics['rate']['bits_per_item']} bits per "
-                 f"sentence, held-out edits {metrics['test']['levenshtein']:.1f} (fewer is better)")
+        title = (
+            f"{self.title(data)}: {what}, {run.model.bottleneck.kind}, {metrics['rate']['bits_per_item']} bits per "
+            f"sentence, held-out edits {metrics['test']['levenshtein']:.1f} (fewer is better)"
+        )
         write_files(run, directory, title)
         shown = self.spread(data.test)
         width, decoded = max(map(len, shown)), run.model.decode(run.model.encode(shown), beam)
@@ -277,9 +320,16 @@ def write_files(run, directory, title):
 
 def settings_of(model, history, seed, **more):
     """What metrics.json says of how a model was trained. more: what else there is to say."""
-    return {**more, "seed": seed, "model_id": model.model_id(), "backend": backend.describe(), "engine": model.engine.name,
-            "kernels": model.engine.kernels(), "versions": versions(),
-            "seconds": {"training": round(sum(row["seconds"] for row in history.rows), 2)}}
+    return {
+        **more,
+        "seed": seed,
+        "model_id": model.model_id(),
+        "backend": backend.describe(),
+        "engine": model.engine.name,
+        "kernels": model.engine.kernels(),
+        "versions": versions(),
+        "seconds": {"training": round(sum(row["seconds"] for row in history.rows), 2)},
+    }
 
 
 def versions():

@@ -15,6 +15,7 @@ with probability a_nf, the loss would have the mean a_nf L(on) + (1 - a_nf) L(of
 L(on) - L(off) (local expectation gradients, Titsias and Lazaro-Gredilla 2015). Nobody trains with them: they cost two passes
 through the decoder for every bit.
 """
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -76,8 +77,10 @@ def encoder_gradients(model: MLPAutoencoder, images: np.ndarray) -> EncoderGradi
     would change the loss of other examples too.
     """
     if not has_encoder_gradients(model):
-        raise TypeError(f"{type(model).__name__} with {model.bottleneck!r}: gradients are compared for an MLPAutoencoder "
-                        "with the bottleneck Commit")
+        raise TypeError(
+            f"{type(model).__name__} with {model.bottleneck!r}: gradients are compared for an MLPAutoencoder "
+            "with the bottleneck Commit"
+        )
     x = backend.to_device(np.multiply(images, model.dtype.type(1 / 255)))
     bottleneck, state = model.bottleneck, model.state_arrays()
     try:
@@ -152,11 +155,17 @@ def _compared(model: MLPAutoencoder, x: Array) -> EncoderGradients:
     moves = {way: _downhill(model, x, gradient, loss, bits) for way, gradient in gradients.items() if gradient.any()}
     layers = _encoder_layers(model)
     return EncoderGradients(
-        layers=list(layers), loss=loss, images=len(x), bits=bits.shape[1], steps=list(STEPS), wrong_signs=wrong_signs,
+        layers=list(layers),
+        loss=loss,
+        images=len(x),
+        bits=bits.shape[1],
+        steps=list(STEPS),
+        wrong_signs=wrong_signs,
         norms={way: [float(np.linalg.norm(g[part])) for part in layers.values()] for way, g in gradients.items()},
         cosines={a: {b: _cosine(gradients[a], gradients[b]) for b in WAYS} for a in WAYS},
         changes={way: [change for change, _ in pairs] for way, pairs in moves.items()},
-        turned={way: [turned for _, turned in pairs] for way, pairs in moves.items()})
+        turned={way: [turned for _, turned in pairs] for way, pairs in moves.items()},
+    )
 
 
 def _loss(model: MLPAutoencoder, x: Array) -> float:

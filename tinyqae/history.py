@@ -1,4 +1,5 @@
 """What a training run records."""
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,4 +41,4 @@ def latent_counts(latent: np.ndarray) -> list[int]:
 def undecided(latents: list[tuple[int, list[int]]]) -> float:
     """The share of the values before the threshold that lie between 1/4 and 3/4 after training. latents: History.latents."""
     counts = latents[-1][1]
-    return sum(counts[LATENT_BINS // 4:3 * LATENT_BINS // 4]) / sum(counts)
+    return sum(counts[LATENT_BINS // 4 : 3 * LATENT_BINS // 4]) / sum(counts)

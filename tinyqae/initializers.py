@@ -1,4 +1,5 @@
 """Initial values of parameters, as NumPy arrays drawn from a NumPy generator."""
+
 import contextlib
 import math
 import os

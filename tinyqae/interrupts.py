@@ -1,4 +1,5 @@
 """Ctrl-C and SIGTERM before the command `tinyqae` begins its work and after its end: one line, as in between."""
+
 import contextlib
 import os
 import signal

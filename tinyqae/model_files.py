@@ -1,4 +1,5 @@
 """Models as files, copies and names: all that training changes, as arrays, and what it takes to build the model again."""
+
 import hashlib
 from collections.abc import Mapping
 from inspect import signature
@@ -48,29 +49,43 @@ class Stored:
         names = sorted(signature(type(self)).parameters.keys() - {"bottleneck", "engine", "seed", "mean_image"})
         missing = [name for name in names if not hasattr(self, name)]
         if missing:
-            raise TypeError(f"{type(self).__name__} has no attribute {missing[0]}; to be saved or copied, a model keeps its "
-                            "constructor's arguments as attributes of the same names")
+            raise TypeError(
+                f"{type(self).__name__} has no attribute {missing[0]}; to be saved or copied, a model keeps its "
+                "constructor's arguments as attributes of the same names"
+            )
         return {name: _plain(getattr(self, name)) for name in names}
 
     def summary(self) -> str:
         """The layers with their output shapes and numbers of parameters, the bottleneck and the size of a code, as text."""
         # The fast engine wraps a layer of which it has no version.
-        rows = [(type(getattr(layer, "layer", layer)).__name__, " x ".join(map(str, layer.output_shape)),
-                 sum(array.size for array in layer.params.values())) for layer in self.layers]
+        rows = [
+            (
+                type(getattr(layer, "layer", layer)).__name__,
+                " x ".join(map(str, layer.output_shape)),
+                sum(array.size for array in layer.params.values()),
+            )
+            for layer in self.layers
+        ]
         lines = [f"{name:14} {shape:>16} {size:>12,}" for name, shape, size in rows]
         unit = "bits" if self.bottleneck.is_binary else "numbers"
-        return "\n".join([f"{type(self).__name__}, {self.engine.name} engine, {self.dtype}",
-                          f"{'layer':14} {'output':>16} {'parameters':>12}", *lines,
-                          f"{'sum':14} {'':>16} {sum(size for *_, size in rows):>12,}",
-                          f"code: {self.latent_size} {unit}, {self.bottleneck!r}"])
+        return "\n".join(
+            [
+                f"{type(self).__name__}, {self.engine.name} engine, {self.dtype}",
+                f"{'layer':14} {'output':>16} {'parameters':>12}",
+                *lines,
+                f"{'sum':14} {'':>16} {sum(size for *_, size in rows):>12,}",
+                f"code: {self.latent_size} {unit}, {self.bottleneck!r}",
+            ]
+        )
 
     __str__ = summary
 
     def _arrays(self) -> tuple[list[Array], dict[str, Array]]:
         """Every array that training changes by its name in a file: the parameters of all layers, and each one's state."""
         parameters = [layer.params[name] for layer in self.layers for name in layer.params]
-        return parameters, {f"state.{i}.{name}": array for i, layer in enumerate(self.layers)
-                            for name, array in layer.state.items()}
+        return parameters, {
+            f"state.{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.state.items()
+        }
 
     def state_arrays(self) -> dict[str, np.ndarray]:
         """Everything that training changes, as NumPy arrays by name: all parameters as one vector, and the layers' state."""
@@ -121,8 +136,13 @@ class Stored:
         kind = self.bottleneck.kind
         if kind in KINDS and not self._has_known_bottleneck():  # A user's change of one of ours must not be read as ours.
             kind = f"own {type(self.bottleneck).__name__}"
-        return arrays, {"format": "tinyqae model", "version": 1, "model": self.class_name(), "config": self.config(),
-                        "bottleneck": {"kind": kind, **self.bottleneck.config()}}
+        return arrays, {
+            "format": "tinyqae model",
+            "version": 1,
+            "model": self.class_name(),
+            "config": self.config(),
+            "bottleneck": {"kind": kind, **self.bottleneck.config()},
+        }
 
     def _has_known_bottleneck(self) -> bool:
         """Whether it is one of KINDS itself, in either engine's version, not a user's subclass."""
@@ -134,8 +154,10 @@ def require_finite(arrays: Mapping[str, np.ndarray]) -> None:
     """CheckpointError unless all weights are finite: a model of others would decode every code to the same nothing."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise CheckpointError(f"{name}: {np.count_nonzero(~np.isfinite(array)):,} of {array.size:,} values are NaN or "
-                                  "infinite; the training that made them diverged")
+            raise CheckpointError(
+                f"{name}: {np.count_nonzero(~np.isfinite(array)):,} of {array.size:,} values are NaN or "
+                "infinite; the training that made them diverged"
+            )
 
 
 def _plain(value):
@@ -166,15 +188,17 @@ def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     choose(engine)  # Here, so that a wrong name is not taken for something wrong with the file.
     arrays, meta = read_arrays(path)
     if meta.get("format") != "tinyqae model" or not isinstance(meta.get("model"), str):
-        raise CheckpointError(f"{path} is not a tinyqae model: it says format {meta.get('format')!r}, "
-                              f"model {meta.get('model')!r}")
+        raise CheckpointError(
+            f"{path} is not a tinyqae model: it says format {meta.get('format')!r}, model {meta.get('model')!r}"
+        )
     model_class = _class_of(meta["model"])
     if model_class is None:
-        raise CheckpointError(f"{path} is a model of the class {meta['model']}, which is not defined here; import the "
-                              "module that defines it before loading")
+        raise CheckpointError(
+            f"{path} is a model of the class {meta['model']}, which is not defined here; import the "
+            "module that defines it before loading"
+        )
     try:
-        constants = {name.removeprefix("constant."): array for name, array in arrays.items()
-                     if name.startswith("constant.")}
+        constants = {name.removeprefix("constant."): array for name, array in arrays.items() if name.startswith("constant.")}
         for name, value in meta["config"].items():
             if isinstance(value, bool) is not isinstance(signature(model_class).parameters[name].default, bool):
                 raise TypeError(f"its {name} is {value!r}")

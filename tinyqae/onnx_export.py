@@ -9,6 +9,7 @@
 A code is bits, uint8 0 or 1, or float32 for the vanilla bottleneck; what has no dtype here is float32. A state is h and c
 side by side; context exists with code_every_step only; START is never written. https://onnx.ai/onnx/operators, opset 17.
 """
+
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,13 @@ def export_onnx(model: Autoencoder, directory: FilePath) -> list[Path]:
     metadata = {"tinyqae": __version__, "model_id": model.model_id(), "bottleneck": model.bottleneck.kind}
     if isinstance(model, Seq2SeqAutoencoder):
         graphs = [_sentence_encoder(model), *_sentence_decoder(model)]
-        metadata |= {"alphabet": ALPHABET, "start": str(START), "end": str(END), "max_length": str(model.max_length),
-                     "pad_to": str(model.pad_to)}
+        metadata |= {
+            "alphabet": ALPHABET,
+            "start": str(START),
+            "end": str(END),
+            "max_length": str(model.max_length),
+            "pad_to": str(model.pad_to),
+        }
     else:
         graphs = _image_graphs(model)
     return [graph.write(Path(directory), metadata) for graph in graphs]
@@ -113,11 +119,22 @@ def _sentence_encoder(model: Seq2SeqAutoencoder) -> _Graph:
     tokens = graph.add("Transpose", graph.input("tokens", INT64, "T"), perm=(1, 0))
     onehot = graph.add("OneHot", tokens, np.array(ENCODER_TOKENS), np.array([0, 1], np.float32))
     # Weights (1, 4U, F), gates in the order i, o, f, c, and a second bias, here 0.
-    wx, wh, b = (backend.to_host(lstm.params[name]).reshape(-1, 4, u)[:, [0, 3, 1, 2]].reshape(-1, 4 * u).T[None]
-                 for name in ("wx", "wh", "b"))
+    wx, wh, b = (
+        backend.to_host(lstm.params[name]).reshape(-1, 4, u)[:, [0, 3, 1, 2]].reshape(-1, 4 * u).T[None]
+        for name in ("wx", "wh", "b")
+    )
     # In reverse it begins at each sentence's own end, not at that of the padding.
-    _, h, c = graph.add("LSTM", onehot, wx, wh, np.pad(b[..., 0], ((0, 0), (0, 4 * u))), graph.input("lengths", INT32),
-                        outputs=3, hidden_size=u, direction="reverse" if model.reverse else "forward")
+    _, h, c = graph.add(
+        "LSTM",
+        onehot,
+        wx,
+        wh,
+        np.pad(b[..., 0], ((0, 0), (0, 4 * u))),
+        graph.input("lengths", INT32),
+        outputs=3,
+        hidden_size=u,
+        direction="reverse" if model.reverse else "forward",
+    )
     h, c = (graph.add("Squeeze", state, np.array([0])) for state in (h, c))
     if model.dense_states:
         h, c = _layer(graph, model.dense_h, h), _layer(graph, model.dense_c, c)
@@ -184,8 +201,9 @@ def _layer(graph: _Graph, layer: Layer, x: str) -> str:
         x = graph.add("Resize", x, "", np.array([1, 1, 2, 2], np.float32)) if layer.upsample else x
         x = graph.add("Conv", x, params["w"].transpose(3, 2, 0, 1), params.get("b", ""), pads=[layer.kernel // 2] * 4)
     if isinstance(layer, BatchNorm | ConvBlock) and "gamma" in params:
-        x = graph.add("BatchNormalization", x, params["gamma"], params["beta"], state["mean"], state["variance"],
-                      epsilon=layer.eps)
+        x = graph.add(
+            "BatchNormalization", x, params["gamma"], params["beta"], state["mean"], state["variance"], epsilon=layer.eps
+        )
     if isinstance(layer, ConvBlock):
         x = graph.add("Relu", x) if layer.relu else x
         x = graph.add("MaxPool", x, kernel_shape=(2, 2), strides=(2, 2)) if layer.pool else x

@@ -2,6 +2,7 @@
 which a notebook displays after `%matplotlib inline`. Given a `path`, it writes the picture as well: a PNG file, whole or not
 at all, or an open binary file.
 """
+
 import math
 
 import numpy as np
@@ -11,19 +12,38 @@ from .checkpoint import write_atomically
 from .history import undecided
 from .metrics.image import psnr
 
-__all__ = ["code_bitmap", "commit_weights", "encoder_gradients", "latent_histograms", "latent_strips", "plain",
-           "reconstructions", "save", "sheet", "subplots", "training_curves"]
+__all__ = [
+    "code_bitmap",
+    "commit_weights",
+    "encoder_gradients",
+    "latent_histograms",
+    "latent_strips",
+    "plain",
+    "reconstructions",
+    "save",
+    "sheet",
+    "subplots",
+    "training_curves",
+]
 
 INK, ACCENT, MUTED = "#1b1b1b", "#c8553d", "#8a8a8a"
 PER_LINE = 4
-WAYS = {"threshold": ("true derivative: 0", INK), "straight-through": ("straight-through estimator (STE)", ACCENT),
-        "flips": ("reference: exact flip differences", "#4c72b0"),
-        "no threshold": ("no threshold (decoder sees a)", "#b5b5b5")}
+WAYS = {
+    "threshold": ("true derivative: 0", INK),
+    "straight-through": ("straight-through estimator (STE)", ACCENT),
+    "flips": ("reference: exact flip differences", "#4c72b0"),
+    "no threshold": ("no threshold (decoder sees a)", "#b5b5b5"),
+}
 """Words and color of each of gradients.WAYS."""
-LABELS = {"reconstruction": ("reconstruction loss", None), "fence": ("fence loss, unweighted", "mean of min(a, 1 - a)"),
-          "commit": ("commitment loss, unweighted", "mean of (b - a)²"), "entropy": ("entropy loss, unweighted", "nats"),
-          "val_psnr": ("validation PSNR", "dB"), "val_loss": ("validation loss", "nats per character"),
-          "val_exact": ("exact validation sentences", "share")}
+LABELS = {
+    "reconstruction": ("reconstruction loss", None),
+    "fence": ("fence loss, unweighted", "mean of min(a, 1 - a)"),
+    "commit": ("commitment loss, unweighted", "mean of (b - a)²"),
+    "entropy": ("entropy loss, unweighted", "nats"),
+    "val_psnr": ("validation PSNR", "dB"),
+    "val_loss": ("validation loss", "nats per character"),
+    "val_exact": ("exact validation sentences", "share"),
+}
 """Name and unit of each column of History.rows."""
 HIGHER_IS_BETTER = ("val_psnr", "val_exact")
 
@@ -39,9 +59,16 @@ def save(figure, path, title=None, trim=True):
     """Return the figure; write it too unless path is None, as PNG without a creation date or version, so that equal
     pictures are equal files. title: put above all panels first. Trimming its margins means to draw it twice.
     """
+
     def draw(file):
-        figure.savefig(file, format="png", dpi=150, facecolor="white", bbox_inches="tight" if trim else None,
-                       metadata={"Software": None})
+        figure.savefig(
+            file,
+            format="png",
+            dpi=150,
+            facecolor="white",
+            bbox_inches="tight" if trim else None,
+            metadata={"Software": None},
+        )
 
     if title is not None:
         figure.suptitle(title, fontsize=10, x=0.01, ha="left", color=INK, parse_math=False)
@@ -79,8 +106,14 @@ def reconstructions(title, labelled_rows, codes=None, path=None):
     for (_, images, figures), (tall, wide), top in zip(rows, shapes, tops, strict=False):
         for k, image in enumerate(images):
             left = 1.08 * k + (1 - wide) / 2
-            axes.imshow(image.squeeze(), cmap="gray" if image.shape[-1] == 1 else None, vmin=0, vmax=255,
-                        interpolation="nearest", extent=(left, left + wide, top + tall, top))
+            axes.imshow(
+                image.squeeze(),
+                cmap="gray" if image.shape[-1] == 1 else None,
+                vmin=0,
+                vmax=255,
+                interpolation="nearest",
+                extent=(left, left + wide, top + tall, top),
+            )
             if figures is not None:
                 axes.text(1.08 * k + 0.5, top + tall + 0.03, f"{figures[k]:.1f} dB", ha="center", va="top", fontsize=8)
     axes.set(xlim=(0, 1.08 * len(originals) - 0.08), ylim=(tops[-1], 0), xticks=[])
@@ -99,7 +132,7 @@ def code_bitmap(code):
     if 4 * height * height < len(code):  # Long and thin, as for a prime: leave some cells empty.
         height = math.isqrt(len(code))
     cells = np.full((height, -(-len(code) // height)), 255, np.uint8)
-    cells.flat[:len(code)] = np.where(code, 27, 215)
+    cells.flat[: len(code)] = np.where(code, 27, 215)
     image = np.kron(cells, np.ones((12, 12), np.uint8))
     image[::12], image[:, ::12] = 255, 255
     return image[..., None]
@@ -115,15 +148,24 @@ def latent_histograms(title, latents, panels=5, path=None):
         axes.axvline(0.5, color=INK, linewidth=1, linestyle="--")
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-        axes.set_title(f"{f'after epoch {epoch}' if epoch else 'before training'}\n"
-                       f"{undecided([(epoch, counts)]):.0%} between ¼ and ¾", fontsize=9)
+        axes.set_title(
+            f"{f'after epoch {epoch}' if epoch else 'before training'}\n{undecided([(epoch, counts)]):.0%} between ¼ and ¾",
+            fontsize=9,
+        )
         axes.set_xlabel("activation a", fontsize=9)
         plain(axes)
     first = all_axes[0][0]
     first.set_ylabel("share of activations, %", fontsize=9)
     first.margins(y=0.15)
-    first.annotate("threshold", (0.5, 0.97), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points",
-                   va="top", fontsize=8)
+    first.annotate(
+        "threshold",
+        (0.5, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+    )
     return save(figure, path, f"{title}\nActivations before the threshold (½, dashed), over training")
 
 
@@ -160,20 +202,33 @@ def sheet(title, count, width, height, ylabel):
         axes.axis("off")
     for axes in all_axes[:, 0]:
         axes.set_ylabel(ylabel, fontsize=8)
-    for axes in all_axes.flat[max(0, count - PER_LINE):count]:
+    for axes in all_axes.flat[max(0, count - PER_LINE) : count]:
         axes.set_xlabel("epoch", fontsize=8)
     return figure, all_axes.flat[:count]
 
 
 def latent_strips(labelled, path=None):
     """How the activations spread out over training, a panel for each of labelled: list of (label, History.latents)."""
-    figure, all_axes = sheet("Activations over training: the darker, the more have this value; dashed: the threshold",
-                             len(labelled), 2.6, 1.8, "activation a")
+    figure, all_axes = sheet(
+        "Activations over training: the darker, the more have this value; dashed: the threshold",
+        len(labelled),
+        2.6,
+        1.8,
+        "activation a",
+    )
     for axes, (label, latents) in zip(all_axes, labelled, strict=True):
         counts = np.array([counts for _, counts in latents], float)
         # The root, since a few bins hold most values once the bits are decided.
-        axes.imshow(np.sqrt(counts / counts.sum(axis=1, keepdims=True)).T, aspect="auto", origin="lower", cmap="magma_r",
-                    vmin=0, vmax=0.7, extent=(-0.5, len(latents) - 0.5, 0, 1), interpolation="nearest")
+        axes.imshow(
+            np.sqrt(counts / counts.sum(axis=1, keepdims=True)).T,
+            aspect="auto",
+            origin="lower",
+            cmap="magma_r",
+            vmin=0,
+            vmax=0.7,
+            extent=(-0.5, len(latents) - 0.5, 0, 1),
+            interpolation="nearest",
+        )
         axes.axhline(0.5, color=INK, linewidth=0.6, linestyle="--")
         axes.set_title(label, fontsize=9)
         axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
@@ -191,8 +246,13 @@ def encoder_gradients(labelled, path=None):
         _norms_by_layer(norms, found)
         _agreement(agreement, found)
         for way, changes in found.changes.items():
-            steps.plot(found.steps, changes, color=WAYS[way][1], linewidth=2.4 if way == "flips" else 1.4,
-                       linestyle=":" if way == "flips" else "-")
+            steps.plot(
+                found.steps,
+                changes,
+                color=WAYS[way][1],
+                linewidth=2.4 if way == "flips" else 1.4,
+                linestyle=":" if way == "flips" else "-",
+            )
         steps.axhline(0, color=INK, linewidth=1)
         deepest = min(min(changes) for changes in found.changes.values()) if found.changes else -1
         steps.set_ylim(1.2 * deepest, -0.8 * deepest)  # Far steps ruin the model, which would flatten all else.
@@ -205,12 +265,22 @@ def encoder_gradients(labelled, path=None):
         norms.set_title(label, fontsize=10, loc="left", fontweight="bold")
         agreement.set_title("agreement with the reference", fontsize=10, loc="left")
         steps.set_title(f"loss ({found.loss:.3f} now) after a step downhill", fontsize=10, loc="left")
-    figure.suptitle("What the encoder learns from: gradients of the reconstruction loss with respect to its weights\n"
-                    "Reference: exact flip differences, what flipping each bit alone does to the loss", fontsize=11, x=0.01,
-                    ha="left")
+    figure.suptitle(
+        "What the encoder learns from: gradients of the reconstruction loss with respect to its weights\n"
+        "Reference: exact flip differences, what flipping each bit alone does to the loss",
+        fontsize=11,
+        x=0.01,
+        ha="left",
+    )
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.25 / figure.get_figheight()))
-    figure.legend(*lines[0][0].get_legend_handles_labels(), fontsize=10, frameon=False, ncols=4, loc="upper left",
-                  bbox_to_anchor=(0, 1 - 0.42 / figure.get_figheight()))
+    figure.legend(
+        *lines[0][0].get_legend_handles_labels(),
+        fontsize=10,
+        frameon=False,
+        ncols=4,
+        loc="upper left",
+        bbox_to_anchor=(0, 1 - 0.42 / figure.get_figheight()),
+    )
     return save(figure, path)
 
 
@@ -231,9 +301,16 @@ def _agreement(axes, found):
     ways = ("no threshold", "straight-through")
     values = [found.cosines[way]["flips"] or 0 for way in ways]
     bars = axes.barh(["no\nthreshold", "STE"], values, color=[WAYS[way][1] for way in ways], height=0.5)
-    axes.bar_label(bars, [f"{value:.2f}" + (f", wrong sign\nfor {found.wrong_signs[way]:.0%} of the bits"
-                                            if way in found.wrong_signs else "")
-                          for way, value in zip(ways, values, strict=True)], fontsize=9, padding=3)
+    axes.bar_label(
+        bars,
+        [
+            f"{value:.2f}"
+            + (f", wrong sign\nfor {found.wrong_signs[way]:.0%} of the bits" if way in found.wrong_signs else "")
+            for way, value in zip(ways, values, strict=True)
+        ],
+        fontsize=9,
+        padding=3,
+    )
     axes.set_xlim(min(0, *values), 1.6)
     axes.set_xticks([0, 0.5, 1])
     axes.set_xlabel("cosine between the gradients (1: same direction)", fontsize=9)
@@ -254,8 +331,16 @@ def commit_weights(weights, panels, naive=None, path=None):
         axes.errorbar(positions, means, [d or 0 for d in deviations], color=ACCENT, marker="o", markersize=4, capsize=2)
         if naive is not None:
             axes.axhline(naive[i], color=MUTED, linestyle="--", linewidth=1)
-            axes.annotate("naive", (1, naive[i]), xycoords=("axes fraction", "data"), xytext=(0, 2), ha="right",
-                          textcoords="offset points", fontsize=8, color=MUTED)
+            axes.annotate(
+                "naive",
+                (1, naive[i]),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 2),
+                ha="right",
+                textcoords="offset points",
+                fontsize=8,
+                color=MUTED,
+            )
         if not any(means):
             axes.set_ylim(-0.05, 1)
         axes.set_xticks(positions, [f"{weight:g}" for weight in weights], rotation=45)

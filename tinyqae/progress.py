@@ -1,4 +1,5 @@
 """What a training shows and checks as it goes on: the mean losses of an epoch so far, a bar, whether they are finite."""
+
 import sys
 import time
 import warnings
@@ -41,15 +42,31 @@ class Monitor:
         progress, description, checkpoint: as in train.fit.
     """
 
-    def __init__(self, training_step: "TrainingStep", steps: int, epochs: int, finished: int,
-                 progress: bool | Progress = True, description: str = "", checkpoint: FilePath | None = None):
+    def __init__(
+        self,
+        training_step: "TrainingStep",
+        steps: int,
+        epochs: int,
+        finished: int,
+        progress: bool | Progress = True,
+        description: str = "",
+        checkpoint: FilePath | None = None,
+    ):
         self.training_step, self.steps, self.epochs, self.checkpoint = training_step, steps, epochs, checkpoint
         self.report = progress if callable(progress) else None
         # A log file gets a line now and then. In notebooks tqdm.auto draws by other means.
         in_log = not (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        self.bar = tqdm(total=epochs * steps, initial=finished * steps, disable=callable(progress) or not progress,
-                        unit="step", desc=description or None, dynamic_ncols=True, mininterval=30 if in_log else 0.2,
-                        miniters=1, file=_Lines() if in_log else None)
+        self.bar = tqdm(
+            total=epochs * steps,
+            initial=finished * steps,
+            disable=callable(progress) or not progress,
+            unit="step",
+            desc=description or None,
+            dynamic_ncols=True,
+            mininterval=30 if in_log else 0.2,
+            miniters=1,
+            file=_Lines() if in_log else None,
+        )
 
     def __enter__(self) -> "Monitor":
         return self

@@ -1,8 +1,9 @@
 """Named settings: for each model and quantizer, everything that makes a training run, as plain data.
 
-    report     the settings behind the report's tables (its authors' code, where its text is silent)
-    default    what trained best on a validation split of the training data
+report     the settings behind the report's tables (its authors' code, where its text is silent)
+default    what trained best on a validation split of the training data
 """
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -59,7 +60,7 @@ class Recipe:
             return examples, None
         # A small data set keeps a tenth of itself.
         kept = min(self.validation, len(examples) // 10)
-        return examples[:len(examples) - kept], examples[len(examples) - kept:] if kept else None
+        return examples[: len(examples) - kept], examples[len(examples) - kept :] if kept else None
 
     def make_model(self, training: Any, seed: int, engine: str | None = None) -> Autoencoder:
         """The untrained model for training examples like these: images, bytes (N, H, W, C), or sentences."""
@@ -67,8 +68,9 @@ class Recipe:
         if self.architecture == "lstm":
             return Seq2SeqAutoencoder(bottleneck, seed=seed, engine=engine, **self.model)
         mean_image = training.mean(axis=0) / 255 if self.start_at_mean else None
-        return IMAGE_ARCHITECTURES[self.architecture](bottleneck, input_shape=training.shape[1:], mean_image=mean_image,
-                                                      seed=seed, engine=engine, **self.model)
+        return IMAGE_ARCHITECTURES[self.architecture](
+            bottleneck, input_shape=training.shape[1:], mean_image=mean_image, seed=seed, engine=engine, **self.model
+        )
 
     def make_optimizer(self) -> Optimizer:
         """The optimizer, new."""
@@ -76,8 +78,7 @@ class Recipe:
 
     def fit_arguments(self) -> dict[str, Any]:
         """The keyword arguments for tinyqae.train.fit."""
-        return {"epochs": self.epochs, "batch_size": self.batch_size, "schedule": self.schedule,
-                "clip_norm": self.clip_norm}
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "schedule": self.schedule, "clip_norm": self.clip_norm}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for a results file."""
@@ -119,11 +120,24 @@ def _report_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     the text's sigmoid (behind the ReLU of the other rows no value is below 1/2) and the weight of its CNN, 1e-4.
     """
     pixels = 28 * 28
-    bottlenecks: dict[str, dict] = {"vanilla": {"activation": "relu-sigmoid"}, "naive": {"activation": "relu-sigmoid"},
-                                    "fence": {"activation": "sigmoid", "weight": 1e-4},
-                                    "commit": {"activation": "relu", "weight": 0.2 / pixels}}
-    return Recipe("report", "mlp", quant, epochs=10, batch_size=16, lr=1e-3, schedule="constant",
-                  optimizer_arguments={"eps": 1e-7}, bottleneck=bottlenecks[quant], model={"hidden": hidden})
+    bottlenecks: dict[str, dict] = {
+        "vanilla": {"activation": "relu-sigmoid"},
+        "naive": {"activation": "relu-sigmoid"},
+        "fence": {"activation": "sigmoid", "weight": 1e-4},
+        "commit": {"activation": "relu", "weight": 0.2 / pixels},
+    }
+    return Recipe(
+        "report",
+        "mlp",
+        quant,
+        epochs=10,
+        batch_size=16,
+        lr=1e-3,
+        schedule="constant",
+        optimizer_arguments={"eps": 1e-7},
+        bottleneck=bottlenecks[quant],
+        model={"hidden": hidden},
+    )
 
 
 def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
@@ -136,26 +150,49 @@ def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     the weight of the added loss. Without them deep encoders' bits die; heavier, the loss freezes bits that are still wrong.
     """
     deeper = len(hidden) - 1
-    tricks: dict[str, Any] = {"epochs": 20, "batch_size": 128, "schedule": "cosine", "start_at_mean": True,
-                              "validation": VALIDATION_IMAGES}
+    tricks: dict[str, Any] = {
+        "epochs": 20,
+        "batch_size": 128,
+        "schedule": "cosine",
+        "start_at_mean": True,
+        "validation": VALIDATION_IMAGES,
+    }
     if quant == "naive":
         return Recipe("default", "mlp", quant, lr=2.5e-4, bottleneck={"signed": True}, model={"hidden": hidden}, **tricks)
     if quant == "annealed":
-        return Recipe("default", "mlp", quant, lr=2.5e-3, bottleneck={"signed": True, "slope": 100.0},
-                      model={"hidden": hidden}, **tricks)
+        return Recipe(
+            "default",
+            "mlp",
+            quant,
+            lr=2.5e-3,
+            bottleneck={"signed": True, "slope": 100.0},
+            model={"hidden": hidden},
+            **tricks,
+        )
     weights = {"fence": 0.5, "commit": 1.0, "entropy": 0.3}
-    weight = {"weight": weights[quant] / 2 ** deeper} if quant in weights else {}
+    weight = {"weight": weights[quant] / 2**deeper} if quant in weights else {}
     normalized = {"normalize_hidden": True} if deeper else {}
-    return Recipe("default", "mlp", quant, lr=1e-2 / 2 ** max(deeper - 1, 0), bottleneck={"signed": True, **weight},
-                  model={"hidden": hidden, **normalized, "normalize_latent": True}, **tricks)
+    return Recipe(
+        "default",
+        "mlp",
+        quant,
+        lr=1e-2 / 2 ** max(deeper - 1, 0),
+        bottleneck={"signed": True, **weight},
+        model={"hidden": hidden, **normalized, "normalize_latent": True},
+        **tricks,
+    )
 
 
 def naive_with_noise(vanilla: Recipe) -> Recipe:
     """Beside the report: train as the default recipe `vanilla` does, but with Gaussian noise on the code, and threshold
     afterwards. What is robust against noise is robust against rounding, so this is the rival that commit has to beat.
     """
-    return replace(vanilla, quant="naive", bottleneck={**vanilla.bottleneck, "noise": 0.3},
-                   model={**vanilla.model, "normalize_latent": True})
+    return replace(
+        vanilla,
+        quant="naive",
+        bottleneck={**vanilla.bottleneck, "noise": 0.3},
+        model={**vanilla.model, "normalize_latent": True},
+    )
 
 
 def report_widths(size: str) -> tuple[tuple[int, ...], int]:
@@ -168,12 +205,30 @@ def report_widths(size: str) -> tuple[tuple[int, ...], int]:
 def _report_cnn(quant: str, size: str) -> Recipe:
     """Batch 16, 4 epochs, all 50,000 images, batch norm on the output layer and everywhere with Keras' constants."""
     widths, latent_channels = report_widths(size)
-    bottlenecks: dict[str, dict] = {"vanilla": {}, "naive": {}, "fence": {"weight": 1e-4},
-                                    "commit": {"activation": "linear", "weight": 0.2 / 3}}
-    return Recipe("report", "cnn", quant, epochs=4, batch_size=16, lr=1e-3, schedule="constant",
-                  optimizer_arguments={"eps": 1e-7}, bottleneck=bottlenecks[quant],
-                  model={"widths": widths, "latent_channels": latent_channels, "normalize_output": True,
-                         "norm_momentum": 0.99, "norm_eps": 1e-3})
+    bottlenecks: dict[str, dict] = {
+        "vanilla": {},
+        "naive": {},
+        "fence": {"weight": 1e-4},
+        "commit": {"activation": "linear", "weight": 0.2 / 3},
+    }
+    return Recipe(
+        "report",
+        "cnn",
+        quant,
+        epochs=4,
+        batch_size=16,
+        lr=1e-3,
+        schedule="constant",
+        optimizer_arguments={"eps": 1e-7},
+        bottleneck=bottlenecks[quant],
+        model={
+            "widths": widths,
+            "latent_channels": latent_channels,
+            "normalize_output": True,
+            "norm_momentum": 0.99,
+            "norm_eps": 1e-3,
+        },
+    )
 
 
 def _default_cnn(quant: str, size: str) -> Recipe:
@@ -184,23 +239,55 @@ def _default_cnn(quant: str, size: str) -> Recipe:
     """
     _, latent_channels = report_widths(size)
     widths = (64, 64, 128 * SIZES[size])
-    own = {"fence": {"weight": 0.05}, "commit": {"weight": 0.03}, "entropy": {"weight": 0.01},
-           "annealed": {"slope": 100.0}}.get(quant, {})
-    return Recipe("default", "cnn", quant, epochs=12, batch_size=64, lr=4e-3, schedule="cosine", start_at_mean=True,
-                  validation=VALIDATION_IMAGES, bottleneck={"signed": True, **own},
-                  model={"widths": widths, "latent_channels": latent_channels, "reconstruction": "mse",
-                         "normalize_latent": quant not in ("vanilla", "naive", "annealed")})
+    own = {
+        "fence": {"weight": 0.05},
+        "commit": {"weight": 0.03},
+        "entropy": {"weight": 0.01},
+        "annealed": {"slope": 100.0},
+    }.get(quant, {})
+    return Recipe(
+        "default",
+        "cnn",
+        quant,
+        epochs=12,
+        batch_size=64,
+        lr=4e-3,
+        schedule="cosine",
+        start_at_mean=True,
+        validation=VALIDATION_IMAGES,
+        bottleneck={"signed": True, **own},
+        model={
+            "widths": widths,
+            "latent_channels": latent_channels,
+            "reconstruction": "mse",
+            "normalize_latent": quant not in ("vanilla", "naive", "annealed"),
+        },
+    )
 
 
 def _report_lstm(quant: str, hidden: int) -> Recipe:
     """RMSprop, batch 64, 50 epochs, sentences padded with spaces to the longest of all, 24 characters; at most 25 are
     written. Vanilla hands the states over as they are, fence weighs the mean of each state.
     """
-    bottlenecks: dict[str, dict] = {"vanilla": {"activation": "linear"}, "naive": {}, "fence": {"weight": 2e-3},
-                                    "commit": {"activation": "linear", "weight": 0.2 / (2 * hidden)}}
-    return Recipe("report", "lstm", quant, epochs=50, batch_size=64, lr=1e-3, schedule="constant", optimizer="rmsprop",
-                  optimizer_arguments={"rho": 0.9, "eps": 1e-7}, bottleneck=bottlenecks[quant],
-                  model={"hidden": hidden, "dense_states": quant != "vanilla", "pad_to": 24, "max_length": 25})
+    bottlenecks: dict[str, dict] = {
+        "vanilla": {"activation": "linear"},
+        "naive": {},
+        "fence": {"weight": 2e-3},
+        "commit": {"activation": "linear", "weight": 0.2 / (2 * hidden)},
+    }
+    return Recipe(
+        "report",
+        "lstm",
+        quant,
+        epochs=50,
+        batch_size=64,
+        lr=1e-3,
+        schedule="constant",
+        optimizer="rmsprop",
+        optimizer_arguments={"rho": 0.9, "eps": 1e-7},
+        bottleneck=bottlenecks[quant],
+        model={"hidden": hidden, "dense_states": quant != "vanilla", "pad_to": 24, "max_length": 25},
+    )
 
 
 def _default_lstm(quant: str, hidden: int, units: int | None) -> Recipe:
@@ -209,12 +296,32 @@ def _default_lstm(quant: str, hidden: int, units: int | None) -> Recipe:
     they have 96 units at least. Batch norm before the bottleneck and the code in the decoder's sight at every step, but for
     naive and annealed, which the threshold then takes more away from.
     """
-    own = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2}, "entropy": {"weight": 0.06},
-           "annealed": {"slope": 100.0}}.get(quant, {})
+    own = {
+        "fence": {"weight": 3.0},
+        "commit": {"weight": 0.2},
+        "entropy": {"weight": 0.06},
+        "annealed": {"slope": 100.0},
+    }.get(quant, {})
     sees_bits = quant not in ("naive", "annealed")
     units = units or max(hidden, LEAST_UNITS)
-    return Recipe("default", "lstm", quant, epochs=24, batch_size=128, lr=1e-2 if units < 128 else 5e-3, schedule="cosine",
-                  clip_norm=1.0, validation=VALIDATION_SENTENCES, bottleneck={"signed": True, **own},
-                  model={"hidden": hidden, "units": units,
-                         "normalize_latent": sees_bits, "code_every_step": sees_bits, "reverse": True,
-                         "splice": 0.5, "beam": 8})
+    return Recipe(
+        "default",
+        "lstm",
+        quant,
+        epochs=24,
+        batch_size=128,
+        lr=1e-2 if units < 128 else 5e-3,
+        schedule="cosine",
+        clip_norm=1.0,
+        validation=VALIDATION_SENTENCES,
+        bottleneck={"signed": True, **own},
+        model={
+            "hidden": hidden,
+            "units": units,
+            "normalize_latent": sees_bits,
+            "code_every_step": sees_bits,
+            "reverse": True,
+            "splice": 0.5,
+            "beam": 8,
+        },
+    )

@@ -1,4 +1,5 @@
 """The LSTM as a layer, and the two that are made of it: one reads a sentence, one writes it."""
+
 import numpy as np
 
 from . import backend
@@ -33,8 +34,14 @@ class LSTM(Layer):
         self._parameter("b", np.repeat([0.0, 1.0, 0.0, 0.0], u))
         return (u,)
 
-    def forward(self, x: Array, lengths: Array | None = None, h0: Array | None = None, c0: Array | None = None,
-                context: Array | None = None) -> Array:
+    def forward(
+        self,
+        x: Array,
+        lengths: Array | None = None,
+        h0: Array | None = None,
+        c0: Array | None = None,
+        context: Array | None = None,
+    ) -> Array:
         """x (T, N) or (T, N, F) -> outputs (T, N, units). Afterwards h_last and c_last (N, units) are the state at each
         sequence's end.
 
@@ -44,8 +51,9 @@ class LSTM(Layer):
         self.x, self.lengths, zeros = x, lengths, backend.xp.zeros((x.shape[1], self.units), self.dtype)
         inputs = (embedding_forward(x, self.params["wx"]) if self.tokens else x @ self.params["wx"]) + self.params["b"]
         inputs = inputs if context is None else inputs + context
-        self.hs, self.cs, self.gates = lstm_forward(inputs, self.params["wh"], zeros if h0 is None else h0,
-                                                    zeros if c0 is None else c0, lengths)
+        self.hs, self.cs, self.gates = lstm_forward(
+            inputs, self.params["wh"], zeros if h0 is None else h0, zeros if c0 is None else c0, lengths
+        )
         self.h_last, self.c_last = self.hs[-1], self.cs[-1]
         return backend.xp.stack(self.hs[1:])
 
@@ -55,8 +63,15 @@ class LSTM(Layer):
         """
         zeros = backend.xp.zeros_like(self.h_last)
         dinputs, self.grads["wh"], self.dh0, self.dc0 = lstm_backward(
-            dy, zeros if dh_last is None else dh_last, zeros if dc_last is None else dc_last, self.params["wh"],
-            self.hs, self.cs, self.gates, self.lengths)
+            dy,
+            zeros if dh_last is None else dh_last,
+            zeros if dc_last is None else dc_last,
+            self.params["wh"],
+            self.hs,
+            self.cs,
+            self.gates,
+            self.lengths,
+        )
         self.dcontext = dinputs.sum(axis=0)
         self.grads["b"] = self.dcontext.sum(axis=0)
         if self.tokens:
@@ -95,7 +110,7 @@ class SideBySide(Layer):
         return backend.xp.concatenate([h, c], axis=1)
 
     def backward(self, dy: Array) -> tuple[Array, Array]:
-        return dy[:, :self.units], dy[:, self.units:]
+        return dy[:, : self.units], dy[:, self.units :]
 
 
 class SentenceDecoder(Layer):

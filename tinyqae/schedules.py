@@ -1,4 +1,5 @@
 """Learning-rate schedules: functions from the step to a factor of the learning rate."""
+
 import math
 from collections.abc import Callable
 

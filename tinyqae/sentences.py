@@ -1,4 +1,5 @@
 """Which sentences to train on and which to hold out; and new ones, so that a model learns to copy, not to memorize."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,10 @@ def split_sentences(data: TextData, how: str = "random", seed: int = 0) -> Sente
         distinct = list(dict.fromkeys(train))
         train = tuple(distinct[i] for i in random.permutation(len(distinct)))
     if not train or not test:
-        raise DataError(f"{data.name} has {len(set(lines))} different sentences; a split by how={how!r} leaves "
-                        f"{len(train)} to train on and {len(test)} to hold out: give more of them")
+        raise DataError(
+            f"{data.name} has {len(set(lines))} different sentences; a split by how={how!r} leaves "
+            f"{len(train)} to train on and {len(test)} to hold out: give more of them"
+        )
     enough = how != "random" and len(lines) >= max(part.stop for part in REPORT_SENTENCES.values())
     report = {name: lines[part] for name, part in REPORT_SENTENCES.items()} if enough else {}
     return SentenceSplit(train, test, report, how, data.name, data.sha256, data.source)
@@ -94,7 +97,7 @@ def splice_sentences(sentences: Sequence[str], share: float, random: np.random.G
             if by_word:
                 a, b = a.split(), b.split()
             # At least one piece of each, unless it has none.
-            parts = [*a[:1 + int(head * len(a))], *b[int(tail * len(b)):]]
+            parts = [*a[: 1 + int(head * len(a))], *b[int(tail * len(b)) :]]
             new = (" " if by_word else "").join(parts).strip()
             if shortest <= len(new) <= longest:
                 spliced[i] = new

@@ -1,7 +1,8 @@
 """Sentences as tokens: an integer per character, and two more that start and end what a decoder writes.
 
-    0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
+0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
 """
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,8 +36,10 @@ def to_tokens(sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     tokens = _TOKEN_OF_BYTE[np.frombuffer(rows, np.uint8)].reshape(len(encoded), steps)
     if (tokens == _UNKNOWN).any():
         n, t = np.argwhere(tokens == _UNKNOWN)[0]
-        raise ValueError(f"sentence {n}, {sentences[n]!r}, holds {sentences[n][t]!r}; the alphabet is a to z, 0 to 9 and "
-                         "the space (tinyqae.data.clean_sentence converts any sentence to it)")
+        raise ValueError(
+            f"sentence {n}, {sentences[n]!r}, holds {sentences[n][t]!r}; the alphabet is a to z, 0 to 9 and "
+            "the space (tinyqae.data.clean_sentence converts any sentence to it)"
+        )
     return tokens, lengths
 
 

@@ -15,6 +15,7 @@ codecs. The figures are kept in --work, and what is there already is not made ag
 
 Writes benchmarks/results/rate_distortion.md, .json and .png; report/readme.py puts the short form into results/README.md.
 """
+
 import argparse
 import json
 import time
@@ -39,25 +40,46 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rate_distortion", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rate_distortion",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--sets", choices=SETS, nargs="+", default=list(SETS), help="what to measure (default: everything)")
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--reduced", dest="amount", action="store_const", const=REDUCED, default=FULL,
-                        help="the rows of the report's --reduced runs; the page says on how much each was trained")
-    amount.add_argument("--quick", dest="amount", action="store_const", const=QUICK,
-                        help="the rows of the report's --quick runs, whose figures mean nothing: a trial, written to --work "
-                             "unless --out says otherwise")
-    parser.add_argument("--rows", type=Path, default=Path("runs/reproduce"), metavar="DIR",
-                        help="the --out of `python -m benchmarks.report`, which keeps the trained rows; what is missing is "
-                             "trained and kept there. Default: %(default)s, that command's own")
-    parser.add_argument("--limit", type=program.positive_int, metavar="N",
-                        help="measure on the first N held-out images only (default: all)")
+    amount.add_argument(
+        "--reduced",
+        dest="amount",
+        action="store_const",
+        const=REDUCED,
+        default=FULL,
+        help="the rows of the report's --reduced runs; the page says on how much each was trained",
+    )
+    amount.add_argument(
+        "--quick",
+        dest="amount",
+        action="store_const",
+        const=QUICK,
+        help="the rows of the report's --quick runs, whose figures mean nothing: a trial, written to --work "
+        "unless --out says otherwise",
+    )
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        default=Path("runs/reproduce"),
+        metavar="DIR",
+        help="the --out of `python -m benchmarks.report`, which keeps the trained rows; what is missing is "
+        "trained and kept there. Default: %(default)s, that command's own",
+    )
+    parser.add_argument(
+        "--limit", type=program.positive_int, metavar="N", help="measure on the first N held-out images only (default: all)"
+    )
     parser.add_argument("--seed", type=program.non_negative_int, default=0, help="of the rows; default: %(default)s")
     parser.add_argument("--jobs", type=program.positive_int, default=2, help="processes at the same time")
     parser.add_argument("--data-dir", metavar="DIR")
-    parser.add_argument("--work", type=Path, default=Path("runs/rate-distortion"), metavar="DIR",
-                        help="the figures; default: %(default)s")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/rate-distortion"), metavar="DIR", help="the figures; default: %(default)s"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes; default: results/")
     args = parser.parse_args(argv)
     out = args.out or (args.work if args.amount == QUICK else RESULTS)
@@ -72,15 +94,22 @@ def main(argv=None):
     amount, limit = f" --{args.amount}" * (args.amount != FULL), f" --limit {args.limit}" if args.limit else ""
     command = f"python -m benchmarks.rate_distortion --sets {' '.join(args.sets)}{amount}{limit} --seed {args.seed}"
     backend.use("numpy")
-    results = {"command": command, "machine": backend.describe(), "kernels": kernels.kernels(), "versions": versions(),
-               "seed": args.seed, "date": time.strftime("%Y-%m-%d"),
-               "sets": {name: collect(name, data[name], {task: found for task, found in figures.items() if task.set == name},
-                                      args.limit) for name in args.sets}}
+    results = {
+        "command": command,
+        "machine": backend.describe(),
+        "kernels": kernels.kernels(),
+        "versions": versions(),
+        "seed": args.seed,
+        "date": time.strftime("%Y-%m-%d"),
+        "sets": {
+            name: collect(name, data[name], {task: found for task, found in figures.items() if task.set == name}, args.limit)
+            for name in args.sets
+        },
+    }
     text = f"**{QUICK_MARK}**\n\n" * (args.amount == QUICK) + as_markdown(results)
     print(text)
     write_atomically(out / "rate_distortion.md", lambda file: file.write(text.encode()))
-    write_atomically(out / "rate_distortion.json",
-                     lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
+    write_atomically(out / "rate_distortion.json", lambda file: file.write((json.dumps(results, indent=1) + "\n").encode()))
     if set(args.sets) - {"text"}:
         draw(out / "rate_distortion.png", results)
 

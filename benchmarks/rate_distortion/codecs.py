@@ -17,6 +17,7 @@ and for texts
     gzip        the raw deflate stream                      xz      the raw LZMA2 stream
     bz2         without magic numbers and checksums         zstd    without magic number, frame and window descriptor
 """
+
 import bz2
 import gzip
 import importlib
@@ -38,6 +39,7 @@ ZSTD_DICTIONARY_BYTES = 112_640
 
 
 # ---- images -----------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class ImageCodec:
@@ -84,9 +86,9 @@ def _save(image, kind, options):
 def jpeg_payload(file):
     """The entropy-coded data of a JPEG with one scan."""
     at = 2  # behind SOI; every segment but the scan's data says how long it is
-    while file[at:at + 2] != b"\xff\xda":
-        at += 2 + int.from_bytes(file[at + 2:at + 4])
-    start = at + 2 + int.from_bytes(file[at + 2:at + 4])
+    while file[at : at + 2] != b"\xff\xda":
+        at += 2 + int.from_bytes(file[at + 2 : at + 4])
+    start = at + 2 + int.from_bytes(file[at + 2 : at + 4])
     _require(file.endswith(b"\xff\xd9"), "JPEG", "its end")
     return file[start:-2]
 
@@ -94,29 +96,29 @@ def jpeg_payload(file):
 def jpeg2000_payload(file):
     """The packets of a JPEG 2000 codestream with one tile-part."""
     at = 2  # behind SOC
-    while file[at:at + 2] != b"\xff\x90":
-        at += 2 + int.from_bytes(file[at + 2:at + 4])
-    end = at + int.from_bytes(file[at + 6:at + 10])
-    while file[at:at + 2] != b"\xff\x93":
-        at += 2 + int.from_bytes(file[at + 2:at + 4])
+    while file[at : at + 2] != b"\xff\x90":
+        at += 2 + int.from_bytes(file[at + 2 : at + 4])
+    end = at + int.from_bytes(file[at + 6 : at + 10])
+    while file[at : at + 2] != b"\xff\x93":
+        at += 2 + int.from_bytes(file[at + 2 : at + 4])
     _require(file[end:] == b"\xff\xd9", "JPEG 2000 codestream", "its end behind the first tile-part")
-    return file[at + 2:end]
+    return file[at + 2 : end]
 
 
 def webp_payload(file):
     """The VP8 frame of a simple lossy WebP: its tag (which says how long the first partition is) and its partitions."""
     _require(file[12:16] == b"VP8 " and file[23:26] == b"\x9d\x01\x2a", "WebP", "a VP8 key frame")
-    frame = file[20:20 + int.from_bytes(file[16:20], "little")]
+    frame = file[20 : 20 + int.from_bytes(file[16:20], "little")]
     return frame[:3] + frame[10:]
 
 
 def avif_payload(file):
     """The contents of the OBUs that hold the picture."""
     at, payload = 0, b""
-    while file[at + 4:at + 8] != b"mdat":
+    while file[at + 4 : at + 8] != b"mdat":
         _require(at < len(file), "AVIF", "an mdat box")
-        at += int.from_bytes(file[at:at + 4])
-    end, at = at + int.from_bytes(file[at:at + 4]), at + 8
+        at += int.from_bytes(file[at : at + 4])
+    end, at = at + int.from_bytes(file[at : at + 4]), at + 8
     while at < end:
         kind, has_extension, has_size = file[at] >> 3 & 15, file[at] >> 2 & 1, file[at] >> 1 & 1
         at += 1 + has_extension
@@ -124,7 +126,7 @@ def avif_payload(file):
         if has_size:
             size, at = _leb128(file, at)
         if kind in AVIF_FRAME_OBUS:
-            payload += file[at:at + size]
+            payload += file[at : at + size]
         at += size
     return payload
 
@@ -133,9 +135,9 @@ def png_payload(file):
     """The deflate stream of a PNG."""
     at, stream = 8, b""
     while at < len(file):
-        length = int.from_bytes(file[at:at + 4])
-        if file[at + 4:at + 8] == b"IDAT":
-            stream += file[at + 8:at + 8 + length]
+        length = int.from_bytes(file[at : at + 4])
+        if file[at + 4 : at + 8] == b"IDAT":
+            stream += file[at + 8 : at + 8 + length]
         at += 12 + length
     return stream[2:-4]
 
@@ -156,25 +158,65 @@ def _require(holds, name, what):
         raise ValueError(f"this {name} file does not have {what} where Pillow puts it")
 
 
-CODECS = {codec.name: codec for codec in (
-    ImageCodec("JPEG", "JPEG", "jpg", "quality", (1, 5, 10, 20, 35, 50, 75, 90),
-               lambda quality, shape: {"quality": quality, "subsampling": "4:2:0", "optimize": True},
-               jpeg_payload, {"optimize": False}),
-    # By quality: a rate, as OpenJPEG understands it, would include headers that are larger than all of the picture. Two
-    # wavelet levels for a small image: the five that are the default cost it more than they save.
-    ImageCodec("JPEG 2000", "JPEG2000", "jpg_2000", "dB", (1, 11, 12, 13, 15, 17, 20, 23, 26, 30, 35, 40),
-               lambda decibels, shape: {"quality_mode": "dB", "quality_layers": [decibels], "irreversible": True,
-                                        "no_jp2": True, "num_resolutions": 3 if max(shape) <= 64 else 6}, jpeg2000_payload),
-    ImageCodec("WebP", "WEBP", "webp", "quality", (0, 5, 10, 20, 40, 60, 80, 95),
-               lambda quality, shape: {"quality": quality, "method": 6}, webp_payload),
-    ImageCodec("AVIF", "AVIF", "avif", "quality", (0, 15, 30, 50, 75),
-               lambda quality, shape: {"quality": quality, "subsampling": "4:0:0" if shape[-1] == 1 else "4:2:0",
-                                       "max_threads": 1}, avif_payload),
-    ImageCodec("PNG", "PNG", "zlib", "lossless", ("",), lambda setting, shape: {"optimize": True}, png_payload),
-)}
+CODECS = {
+    codec.name: codec
+    for codec in (
+        ImageCodec(
+            "JPEG",
+            "JPEG",
+            "jpg",
+            "quality",
+            (1, 5, 10, 20, 35, 50, 75, 90),
+            lambda quality, shape: {"quality": quality, "subsampling": "4:2:0", "optimize": True},
+            jpeg_payload,
+            {"optimize": False},
+        ),
+        # By quality: a rate, as OpenJPEG understands it, would include headers that are larger than all of the picture. Two
+        # wavelet levels for a small image: the five that are the default cost it more than they save.
+        ImageCodec(
+            "JPEG 2000",
+            "JPEG2000",
+            "jpg_2000",
+            "dB",
+            (1, 11, 12, 13, 15, 17, 20, 23, 26, 30, 35, 40),
+            lambda decibels, shape: {
+                "quality_mode": "dB",
+                "quality_layers": [decibels],
+                "irreversible": True,
+                "no_jp2": True,
+                "num_resolutions": 3 if max(shape) <= 64 else 6,
+            },
+            jpeg2000_payload,
+        ),
+        ImageCodec(
+            "WebP",
+            "WEBP",
+            "webp",
+            "quality",
+            (0, 5, 10, 20, 40, 60, 80, 95),
+            lambda quality, shape: {"quality": quality, "method": 6},
+            webp_payload,
+        ),
+        ImageCodec(
+            "AVIF",
+            "AVIF",
+            "avif",
+            "quality",
+            (0, 15, 30, 50, 75),
+            lambda quality, shape: {
+                "quality": quality,
+                "subsampling": "4:0:0" if shape[-1] == 1 else "4:2:0",
+                "max_threads": 1,
+            },
+            avif_payload,
+        ),
+        ImageCodec("PNG", "PNG", "zlib", "lossless", ("",), lambda setting, shape: {"optimize": True}, png_payload),
+    )
+}
 
 
 # ---- text -------------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class TextCompressor:
@@ -194,8 +236,12 @@ def text_compressors(training_sentences):
         TextCompressor("gzip", lambda data: gzip.compress(data, 9, mtime=0), _raw_deflate),
         # "BZh9", the magic numbers of block and end, 6 bytes each, and their checksums.
         _less_fixed("bz2", lambda data: bz2.compress(data, 9), 4 + 6 + 6 + 4 + 4),
-        TextCompressor("xz", lambda data: lzma.compress(data, filters=_lzma(data)),
-                       lambda data: len(lzma.compress(data, lzma.FORMAT_RAW, filters=_lzma(data))))]
+        TextCompressor(
+            "xz",
+            lambda data: lzma.compress(data, filters=_lzma(data)),
+            lambda data: len(lzma.compress(data, lzma.FORMAT_RAW, filters=_lzma(data))),
+        ),
+    ]
     if _zstandard() is None:
         return compressors, None
     dictionary = _zstandard().train_dictionary(ZSTD_DICTIONARY_BYTES, [s.encode() for s in training_sentences])
@@ -225,6 +271,7 @@ def _zstandard():
 
 
 def _zstd(name, **dictionary):
-    compressor = _zstandard().ZstdCompressor(ZSTD_LEVEL, write_content_size=False, write_checksum=False,
-                                             write_dict_id=False, **dictionary)
+    compressor = _zstandard().ZstdCompressor(
+        ZSTD_LEVEL, write_content_size=False, write_checksum=False, write_dict_id=False, **dictionary
+    )
     return _less_fixed(name, compressor.compress, 4 + 1 + 1)

@@ -3,6 +3,7 @@
 PSNR means that of the mean squared error over all held-out images: unlike the mean of the images' PSNRs it stays finite when
 a codec reproduces one of them exactly.
 """
+
 import math
 
 QUALITY = "psnr_of_mean_mse"
@@ -92,8 +93,15 @@ def compare(model, codecs, way, quality=QUALITY):
     needed = {name: needs for name, curve in curves.items() if (needs := rate_at(curve, ours)) is not None}
     cheapest = min(needed, key=needed.get) if needed else None
     smallest = min(curves, key=lambda name: curves[name][0])
-    return {"rate": rate, "ours": ours, "theirs": theirs, "best": best, "gain": ours - there[best] if best else None,
-            "smallest": (smallest, *curves[smallest][0]), "needed": (cheapest, needed[cheapest]) if cheapest else None}
+    return {
+        "rate": rate,
+        "ours": ours,
+        "theirs": theirs,
+        "best": best,
+        "gain": ours - there[best] if best else None,
+        "smallest": (smallest, *curves[smallest][0]),
+        "needed": (cheapest, needed[cheapest]) if cheapest else None,
+    }
 
 
 def images_until_paid(model, compared, pixels):

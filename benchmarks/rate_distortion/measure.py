@@ -1,4 +1,5 @@
 """What is measured, and how: models, settings of codecs and text compressors, each a task in a process of its own."""
+
 import hashlib
 import importlib.metadata
 import json
@@ -32,13 +33,17 @@ PACKAGES = ("tinyqae", "numpy", "pillow", "scikit-image", "constriction", "zstan
 
 # ---- measuring --------------------------------------------------------------------------------------------------------
 
+
 def measure_image_model(model, images):
     """Rates in bits per pixel, PSNR and SSIM, and what the decoder weighs. images: uint8 (N, H, W, C)."""
     code, pixels = model.encode(images), images[..., 0].size
     shape = model.decoder.input_shape
-    figures = {"bits": 8 * code[:1].nbytes if code.dtype != bool else code.shape[1],
-               "rates": {name: 8 * size / pixels for name, size in sizes(model, code, shape, IMAGES).items()},
-               **image_metrics(images, model.decode(code)), "decoder": weight(model.decoder.layers)}
+    figures = {
+        "bits": 8 * code[:1].nbytes if code.dtype != bool else code.shape[1],
+        "rates": {name: 8 * size / pixels for name, size in sizes(model, code, shape, IMAGES).items()},
+        **image_metrics(images, model.decode(code)),
+        "decoder": weight(model.decoder.layers),
+    }
     round_to_float16(model.decoder.layers)
     return {**figures, "psnr_of_mean_mse_float16": image_metrics(images, model.decode(code))["psnr_of_mean_mse"]}
 
@@ -48,10 +53,13 @@ def measure_text_model(model, sentences):
     code, characters = model.encode(sentences), sum(map(len, sentences))
     decoded = model.decode(code)
     decoder = [layer for layer in (model.to_state, model.to_context, model.decoder, model.output) if layer]
-    return {"bits": code.shape[1],
-            "rates": {name: 8 * size / characters for name, size in sizes(model, code, (code.shape[1],), TEXTS).items()},
-            "exact": sum(a == b for a, b in zip(sentences, decoded, strict=True)) / len(sentences),
-            "edits": float(levenshtein(sentences, decoded).mean()), "decoder": weight(decoder)}
+    return {
+        "bits": code.shape[1],
+        "rates": {name: 8 * size / characters for name, size in sizes(model, code, (code.shape[1],), TEXTS).items()},
+        "exact": sum(a == b for a, b in zip(sentences, decoded, strict=True)) / len(sentences),
+        "edits": float(levenshtein(sentences, decoded).mean()),
+        "decoder": weight(decoder),
+    }
 
 
 def sizes(model, code, shape, kind):
@@ -93,16 +101,25 @@ def measure_setting(codec, setting, images):
         decoded[i] = decode(file, image.shape)
         file_bytes, payload_bytes = file_bytes + len(file), payload_bytes + len(payload)
     pixels = images[..., 0].size
-    point = {"setting": name, "rates": {"file": 8 * file_bytes / pixels, "payload": 8 * payload_bytes / pixels},
-             **finite(image_metrics(images, decoded))}
+    point = {
+        "setting": name,
+        "rates": {"file": 8 * file_bytes / pixels, "payload": 8 * payload_bytes / pixels},
+        **finite(image_metrics(images, decoded)),
+    }
     side, (height, width, channels) = math.isqrt(len(images)), images.shape[1:]
-    images = images[:side * side]
+    images = images[: side * side]
     sheet = images.reshape(side, side, height, width, channels).swapaxes(1, 2)
     sheet = sheet.reshape(side * height, side * width, channels)
     file, _ = codec.encode(sheet, setting)
     decoded = decode(file, sheet.shape).reshape(side, height, side, width, channels).swapaxes(1, 2).reshape(images.shape)
-    return {"point": point, "sheet": {"setting": name, "rates": {"file": 8 * len(file) / sheet[..., 0].size},
-                                      **finite(image_metrics(images, decoded))}}
+    return {
+        "point": point,
+        "sheet": {
+            "setting": name,
+            "rates": {"file": 8 * len(file) / sheet[..., 0].size},
+            **finite(image_metrics(images, decoded)),
+        },
+    }
 
 
 def finite(figures):
@@ -117,15 +134,27 @@ def measure_compressors(training, sentences):
     alone = [sentence.encode() for sentence in sentences]
     # The line feeds between sentences are charged, and not counted as characters.
     whole = b"".join(sentence + b"\n" for sentence in alone)
-    measured = {c.name: {
-        "whole": {"file": 8 * len(c.file(whole)) / characters, "payload": 8 * c.payload(whole) / characters},
-        "alone": {"file": 8 * sum(len(c.file(sentence)) for sentence in alone) / characters,
-                  "payload": 8 * sum(map(c.payload, alone)) / characters}} for c in compressors}
-    return {"compressors": measured, "dictionary_bytes": dictionary_bytes, "sentences": len(sentences),
-            "characters": characters, "text": 8 * len(whole) / characters}
+    measured = {
+        c.name: {
+            "whole": {"file": 8 * len(c.file(whole)) / characters, "payload": 8 * c.payload(whole) / characters},
+            "alone": {
+                "file": 8 * sum(len(c.file(sentence)) for sentence in alone) / characters,
+                "payload": 8 * sum(map(c.payload, alone)) / characters,
+            },
+        }
+        for c in compressors
+    }
+    return {
+        "compressors": measured,
+        "dictionary_bytes": dictionary_bytes,
+        "sentences": len(sentences),
+        "characters": characters,
+        "text": 8 * len(whole) / characters,
+    }
 
 
 # ---- tasks ------------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Task:
@@ -142,7 +171,7 @@ class Task:
 
     def held_out(self, data):
         """The images or sentences to be measured on."""
-        return list(split_sentences(data, "random").test) if self.set == "text" else data.test_images[:self.limit]
+        return list(split_sentences(data, "random").test) if self.set == "text" else data.test_images[: self.limit]
 
 
 @dataclass(frozen=True)
@@ -163,9 +192,13 @@ class ModelTask(Task):
         """The figures as plain data."""
         row, model = self.job.row, load(self.job.model_path)
         measure = measure_text_model if self.set == "text" else measure_image_model
-        return {"label": self.label, "quant": row.recipe.quant, "epochs": row.recipe.epochs,
-                "trained_on": self.job.result()["settings"]["data"][self.job.table.items],
-                **measure(model, self.held_out(data))}
+        return {
+            "label": self.label,
+            "quant": row.recipe.quant,
+            "epochs": row.recipe.epochs,
+            "trained_on": self.job.result()["settings"]["data"][self.job.table.items],
+            **measure(model, self.held_out(data)),
+        }
 
 
 @dataclass(frozen=True)
@@ -207,10 +240,19 @@ def is_compared(table, row):
     codes that have more bits than the sentences.
     """
     if table is SETS["text"]:
-        return (row.split == "random" and row.size <= LARGEST_HIDDEN and row.recipe.quant == "commit"
-                and not row.label.endswith(WIDE))
-    return (row.is_plain and row.recipe.quant in QUANTS or row.label.endswith(", all images")
-            or row.recipe.quant == "commit" and "weight" not in row.label)
+        return (
+            row.split == "random"
+            and row.size <= LARGEST_HIDDEN
+            and row.recipe.quant == "commit"
+            and not row.label.endswith(WIDE)
+        )
+    return (
+        row.is_plain
+        and row.recipe.quant in QUANTS
+        or row.label.endswith(", all images")
+        or row.recipe.quant == "commit"
+        and "weight" not in row.label
+    )
 
 
 def tasks(data, limit, work, *, amount, seed, rows, data_dir):
@@ -223,10 +265,15 @@ def tasks(data, limit, work, *, amount, seed, rows, data_dir):
         if name == "text":
             found.append(CompressorsTask(name, limit, work))
         else:
-            found += [CodecTask(name, limit, work, codec.name, setting)
-                      for codec in CODECS.values() if not codec.missing() for setting in codec.settings]
-        jobs = all_jobs({table: content}, {"default": amount}, (seed,), folder=rows, data_dir=data_dir,
-                        allow_modified_data=True)
+            found += [
+                CodecTask(name, limit, work, codec.name, setting)
+                for codec in CODECS.values()
+                if not codec.missing()
+                for setting in codec.settings
+            ]
+        jobs = all_jobs(
+            {table: content}, {"default": amount}, (seed,), folder=rows, data_dir=data_dir, allow_modified_data=True
+        )
         found += [ModelTask(name, limit, work, job) for job in jobs if is_compared(table, job.row)]
     return found
 
@@ -256,8 +303,11 @@ def carry_out(task, data_dir):
 
 def collect(set_name, data, done, limit):
     """One set's part of the results. done: {task: figures}."""
-    about = {"name": data.name, "sha256": data.sha256,
-             "models": [figures for task, figures in done.items() if isinstance(task, ModelTask)]}
+    about = {
+        "name": data.name,
+        "sha256": data.sha256,
+        "models": [figures for task, figures in done.items() if isinstance(task, ModelTask)],
+    }
     if set_name == "text":
         return about | next(figures for task, figures in done.items() if isinstance(task, CompressorsTask))
     images = data.test_images[:limit]

@@ -1,4 +1,5 @@
 """What the command says: the page, and the README's part. Everything is computed from the measured figures."""
+
 from .curves import (
     QUALITY,
     SLACK,
@@ -12,12 +13,16 @@ from .curves import (
     rate_words,
 )
 
-WAY_WORDS = {"payload": "As payload (our entropy-coded bits)", "file": "As one file for each image",
-             "sheet": "As one file of all images (the codecs': on one sheet)"}
+WAY_WORDS = {
+    "payload": "As payload (our entropy-coded bits)",
+    "file": "As one file for each image",
+    "sheet": "As one file of all images (the codecs': on one sheet)",
+}
 MOST_README_ROWS = 12
 
 
 # ---- words ------------------------------------------------------------------------------------------------------------
+
 
 def _number(value):
     return "never" if value is None else f"{value:,}"
@@ -29,7 +34,7 @@ def _list(words):
 
 
 def verdict(compared):
-    """"+1.2 dB against WebP", or that nothing else is so small."""
+    """The words "+1.2 dB against WebP", or that nothing else is so small."""
     if compared["best"] is None:
         name, rate, quality = compared["smallest"]
         return f"no codec is so small: the smallest, {name}, takes {rate_words(rate)} for {quality:.2f} dB"
@@ -53,8 +58,10 @@ def crossover(part):
             where = f"at {len(ahead)} of {len(ahead) + len(behind)} sizes"
         said.append(f"{words[0].lower()}{words[1:]} {where}")
     weights = [model["decoder"]["float16"] / 1000 for model in part["models"] if model["quant"] == "commit"]
-    return (f"{part['name']}: commit is ahead of every codec {'; '.join(said)}. Its decoders weigh {min(weights):.0f} to "
-            f"{max(weights):.0f} kB as float16.")
+    return (
+        f"{part['name']}: commit is ahead of every codec {'; '.join(said)}. Its decoders weigh {min(weights):.0f} to "
+        f"{max(weights):.0f} kB as float16."
+    )
 
 
 def bottlenecks(part):
@@ -67,8 +74,11 @@ def bottlenecks(part):
     for size, models in sizes.items():
         best, *others = sorted(models, key=lambda model: -model[QUALITY])
         if others:
-            said.append(f"at {size} {best['quant']} ({best[QUALITY]:.2f}; " +
-                        ", ".join(f"{model['quant']} {model[QUALITY]:.2f}" for model in others) + ")")
+            said.append(
+                f"at {size} {best['quant']} ({best[QUALITY]:.2f}; "
+                + ", ".join(f"{model['quant']} {model[QUALITY]:.2f}" for model in others)
+                + ")"
+            )
     return f"The best bottleneck of bits, by PSNR in dB: {'; '.join(said)}." if said else None
 
 
@@ -79,29 +89,38 @@ def win_and_lose(part, way):
         rates = [compared["rate"] for compared in found["alone"].values()]
         name, rate, quality = next(iter(found["alone"].values()))["smallest"]
         span = rate_words(rates[0]) if len(rates) == 1 else f"{rate_words(min(rates))} to {rate_words(max(rates))}"
-        said.append(f"no codec makes anything as small as {_list(found['alone'])} ({span} bits per pixel): the smallest is "
-                    f"{name} with {rate_words(rate)} for {quality:.1f} dB")
+        said.append(
+            f"no codec makes anything as small as {_list(found['alone'])} ({span} bits per pixel): the smallest is "
+            f"{name} with {rate_words(rate)} for {quality:.1f} dB"
+        )
     for kind, word in (("wins", "better"), ("loses", "worse")):
         if found[kind]:
             rivals = {compared["best"]: [] for compared in found[kind].values()}
             for label, compared in found[kind].items():
                 rivals[compared["best"]].append(f"{label} by {abs(compared['gain']):.1f} dB")
-            said.append(f"{word} than the best codec at the same rate: " +
-                        ", ".join(f"{_list(each)} (against {best})" for best, each in rivals.items()))
+            said.append(
+                f"{word} than the best codec at the same rate: "
+                + ", ".join(f"{_list(each)} (against {best})" for best, each in rivals.items())
+            )
     return f"{WAY_WORDS[way]}: " + "; ".join(said) + "."
 
 
 def lossless_beats_vanilla(part):
     """A sentence on the vanilla models whose floats take more bits than PNG takes for the exact image, or None."""
     exact = part["codecs"]["PNG"]["points"]
-    worse = [model for model in part["models"] if model["quant"] == "vanilla" and exact
-             and model["rates"]["packed"] >= exact[0]["rates"]["payload"]]
+    worse = [
+        model
+        for model in part["models"]
+        if model["quant"] == "vanilla" and exact and model["rates"]["packed"] >= exact[0]["rates"]["payload"]
+    ]
     if not worse:
         return None
-    return (f"{part['name']}: the floats of {_list(model['label'] for model in worse)} take "
-            f"{_list(rate_words(model['rates']['packed']) for model in worse)} bits per pixel for "
-            f"{_list(f'{model[QUALITY]:.1f}' for model in worse)} dB; PNG stores the images exactly in "
-            f"{rate_words(exact[0]['rates']['payload'])} (payload; {rate_words(exact[0]['rates']['file'])} as files).")
+    return (
+        f"{part['name']}: the floats of {_list(model['label'] for model in worse)} take "
+        f"{_list(rate_words(model['rates']['packed']) for model in worse)} bits per pixel for "
+        f"{_list(f'{model[QUALITY]:.1f}' for model in worse)} dB; PNG stores the images exactly in "
+        f"{rate_words(exact[0]['rates']['payload'])} (payload; {rate_words(exact[0]['rates']['file'])} as files)."
+    )
 
 
 def paid_back(part):
@@ -110,24 +129,32 @@ def paid_back(part):
     for model in part["models"]:
         if model["quant"] == "commit":
             said.append(f"{model['label']} ({model['decoder']['float16'] / 1000:.0f} kB) {_paid(model, part)}")
-    return (f"{part['name']}: a decoder (as float16) has paid for itself, in bits saved against the codec that needs the "
-            f"fewest for the same PSNR, after so many images (payloads / a file each / all in one): {'; '.join(said)}.")
+    return (
+        f"{part['name']}: a decoder (as float16) has paid for itself, in bits saved against the codec that needs the "
+        f"fewest for the same PSNR, after so many images (payloads / a file each / all in one): {'; '.join(said)}."
+    )
 
 
 def _paid(model, part, separator=" / "):
-    return separator.join(_number(images_until_paid(model, compare(model, measured(part), way), pixels(part)))
-                          for way in WAYS)
+    return separator.join(
+        _number(images_until_paid(model, compare(model, measured(part), way), pixels(part))) for way in WAYS
+    )
 
 
 def proxy_caveat(part):
     """What a proxy's figures cannot say, or None."""
     if "proxy" not in part["name"]:
         return None
-    exact = [point["setting"] for point in part["codecs"].get("JPEG", {"points": []})["points"] if point[QUALITY] is None
-             or point[QUALITY] > 60]
+    exact = [
+        point["setting"]
+        for point in part["codecs"].get("JPEG", {"points": []})["points"]
+        if point[QUALITY] is None or point[QUALITY] > 60
+    ]
     seen = f" (at {exact[0]} JPEG even gives them back exactly, or nearly so)" if exact else ""
-    return (f"The {part['name']}'s held-out images were decoded from JPEGs of quality 75{seen}, so that what cuts images "
-            "into blocks and takes their cosine transform, JPEG above all, has it easier than on the originals.")
+    return (
+        f"The {part['name']}'s held-out images were decoded from JPEGs of quality 75{seen}, so that what cuts images "
+        "into blocks and takes their cosine transform, JPEG above all, has it easier than on the originals."
+    )
 
 
 def text_sentences(part):
@@ -135,37 +162,49 @@ def text_sentences(part):
     lossless, models = part["compressors"], [model for model in part["models"] if model["quant"] == "commit"]
     whole = min(lossless, key=lambda name: lossless[name]["whole"]["file"])
     alone = min(lossless, key=lambda name: lossless[name]["alone"]["payload"])
-    ours = ", ".join(f"{m['label']} {m['rates']['coded']:.2f} bits a character for {m['exact']:.0%} exact sentences"
-                     for m in models)
+    ours = ", ".join(
+        f"{m['label']} {m['rates']['coded']:.2f} bits a character for {m['exact']:.0%} exact sentences" for m in models
+    )
     whole_rate, alone_rate = lossless[whole]["whole"]["file"], lossless[alone]["alone"]["payload"]
-    smaller = {"whole": [m["label"] for m in models if m["rates"]["coded"] < whole_rate],
-               "alone": [m["label"] for m in models if m["rates"]["packed"] < alone_rate]}
-    said = {what: f"smaller, and lossy: {_list(labels)}" if labels else "every model is larger, and lossy on top"
-            for what, labels in smaller.items()}
+    smaller = {
+        "whole": [m["label"] for m in models if m["rates"]["coded"] < whole_rate],
+        "alone": [m["label"] for m in models if m["rates"]["packed"] < alone_rate],
+    }
+    said = {
+        what: f"smaller, and lossy: {_list(labels)}" if labels else "every model is larger, and lossy on top"
+        for what, labels in smaller.items()
+    }
     weights = ", ".join(f"{m['label']} {m['decoder']['float16'] / 1000:.0f} kB" for m in models)
     dictionary = f"; zstd's dictionary {part['dictionary_bytes'] / 1000:.0f} kB" if part["dictionary_bytes"] else ""
-    return [f"{part['name']}: {ours}.",
-            f"All sentences as one text take {whole_rate:.2f} bits a character without loss ({whole}): {said['whole']}.",
-            f"A sentence alone takes {alone_rate:.2f} without loss ({alone}, payload; our bits packed): {said['alone']}.",
-            f"The decoders weigh {weights} as float16{dictionary}."]
+    return [
+        f"{part['name']}: {ours}.",
+        f"All sentences as one text take {whole_rate:.2f} bits a character without loss ({whole}): {said['whole']}.",
+        f"A sentence alone takes {alone_rate:.2f} without loss ({alone}, payload; our bits packed): {said['alone']}.",
+        f"The decoders weigh {weights} as float16{dictionary}.",
+    ]
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
 
+
 def as_markdown(results):
     """The whole results page."""
     packages = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    lines = ["# Rate and distortion: our codes and the classical codecs", "",
-             f"`{results['command']}`, {results['machine']}, kernels {results['kernels']}, one thread for each model and "
-             f"codec, seed {results['seed']}, {results['date']}. {packages}.", "",
-             "PSNR: that of the mean squared error over all held-out images; where the mean of the images' PSNRs is meant, "
-             "it says so. Bits per pixel count a colour pixel once. *Payload*: without the bytes that are the same for "
-             "every image, nor lengths and checksums; `benchmarks/rate_distortion/codecs.py` says what that means for each "
-             "codec. *Packed*: the bits as they are. *Coded*: entropy-coded, all held-out examples one after the other. "
-             "*All in a file*: that with the header of the .tqae file. *A file each*: one .tqae file for every single "
-             "example. *Sheet*: the images side by side as one large picture in one file.", "",
-             *(["![Rate and distortion](rate_distortion.png)", ""] if any(map(is_image_set, results["sets"].values()))
-               else [])]
+    lines = [
+        "# Rate and distortion: our codes and the classical codecs",
+        "",
+        f"`{results['command']}`, {results['machine']}, kernels {results['kernels']}, one thread for each model and "
+        f"codec, seed {results['seed']}, {results['date']}. {packages}.",
+        "",
+        "PSNR: that of the mean squared error over all held-out images; where the mean of the images' PSNRs is meant, "
+        "it says so. Bits per pixel count a colour pixel once. *Payload*: without the bytes that are the same for "
+        "every image, nor lengths and checksums; `benchmarks/rate_distortion/codecs.py` says what that means for each "
+        "codec. *Packed*: the bits as they are. *Coded*: entropy-coded, all held-out examples one after the other. "
+        "*All in a file*: that with the header of the .tqae file. *A file each*: one .tqae file for every single "
+        "example. *Sheet*: the images side by side as one large picture in one file.",
+        "",
+        *(["![Rate and distortion](rate_distortion.png)", ""] if any(map(is_image_set, results["sets"].values())) else []),
+    ]
     for part in results["sets"].values():
         lines += image_part(part) if is_image_set(part) else text_part(part)
     return "\n".join(lines)
@@ -174,53 +213,101 @@ def as_markdown(results):
 def image_part(part):
     """Lines on one set of images."""
     codecs, commits = measured(part), [m for m in part["models"] if m["quant"] != "vanilla"]
-    lines = [f"## {part['name']}: {part['held_out']} held-out images of {part['shape'][1]}x{part['shape'][0]} pixels", "",
-             f"SHA-256 of the content {part['sha256'][:16]}….", "", "### In short", ""]
-    said = [crossover(part), *(win_and_lose(part, way) for way in WAYS), bottlenecks(part), lossless_beats_vanilla(part),
-            paid_back(part), proxy_caveat(part)]
+    lines = [
+        f"## {part['name']}: {part['held_out']} held-out images of {part['shape'][1]}x{part['shape'][0]} pixels",
+        "",
+        f"SHA-256 of the content {part['sha256'][:16]}….",
+        "",
+        "### In short",
+        "",
+    ]
+    said = [
+        crossover(part),
+        *(win_and_lose(part, way) for way in WAYS),
+        bottlenecks(part),
+        lossless_beats_vanilla(part),
+        paid_back(part),
+        proxy_caveat(part),
+    ]
     lines += [f"- {sentence}" for sentence in said if sentence]
-    lines += ["", "### Our models", "",
-              "| model | images x epochs | bits | packed | coded | all in a file | a file each | PSNR dB | mean of PSNRs | "
-              "SSIM |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "### Our models",
+        "",
+        "| model | images x epochs | bits | packed | coded | all in a file | a file each | PSNR dB | mean of PSNRs | SSIM |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for m in part["models"]:
-        rates = " | ".join(rate_words(m["rates"][kind]) if kind in m["rates"] else "" for kind in
-                           ("packed", "coded", "file", "single"))
-        lines.append(f"| {m['label']} | {m['trained_on']} x {m['epochs']} | {m['bits']} | {rates} | {m[QUALITY]:.2f} | "
-                     f"{m['psnr']:.2f} | {m['ssim']:.3f} |")
-    lines += ["", "Rates are bits per pixel. Vanilla's floats count 32 bits each; there is no file format for them.", "",
-              "### The codecs", "", "| codec | setting | payload | file | PSNR dB | SSIM | sheet | PSNR dB | SSIM |",
-              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+        rates = " | ".join(
+            rate_words(m["rates"][kind]) if kind in m["rates"] else "" for kind in ("packed", "coded", "file", "single")
+        )
+        lines.append(
+            f"| {m['label']} | {m['trained_on']} x {m['epochs']} | {m['bits']} | {rates} | {m[QUALITY]:.2f} | "
+            f"{m['psnr']:.2f} | {m['ssim']:.3f} |"
+        )
+    lines += [
+        "",
+        "Rates are bits per pixel. Vanilla's floats count 32 bits each; there is no file format for them.",
+        "",
+        "### The codecs",
+        "",
+        "| codec | setting | payload | file | PSNR dB | SSIM | sheet | PSNR dB | SSIM |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, codec in part["codecs"].items():
         if codec["missing"]:
             lines.append(f"| {name} | not measured: {codec['missing']} | | | | | | | |")
         for point, sheet in zip(codec["points"], codec["sheet"], strict=True):
             payload, file = rate_words(point["rates"]["payload"]), rate_words(point["rates"]["file"])
-            lines.append(f"| {name} | {point['setting']} | {payload} | {file} | {_quality(point)} | "
-                         f"{rate_words(sheet['rates']['file'])} | {_quality(sheet)} |")
+            lines.append(
+                f"| {name} | {point['setting']} | {payload} | {file} | {_quality(point)} | "
+                f"{rate_words(sheet['rates']['file'])} | {_quality(sheet)} |"
+            )
     rivals = [name for name, codec in codecs.items() if any(point[QUALITY] is not None for point in codec["points"])]
     for way, (ours, *_) in WAYS.items():
-        lines += ["", f"### {WAY_WORDS[way]}, at the same rate", "",
-                  "PSNR in dB / SSIM, interpolated on each codec's curve; *none* where no output of the codec is so small "
-                  f"(within {SLACK - 1:.0%}, to the codec's favour).",
-                  "", "| model | bits per pixel | ours | " + " | ".join(rivals) + " | PSNR | SSIM |",
-                  "| --- | --- | --- | " + " --- |" * len(rivals) + " --- | --- |"]
+        lines += [
+            "",
+            f"### {WAY_WORDS[way]}, at the same rate",
+            "",
+            "PSNR in dB / SSIM, interpolated on each codec's curve; *none* where no output of the codec is so small "
+            f"(within {SLACK - 1:.0%}, to the codec's favour).",
+            "",
+            "| model | bits per pixel | ours | " + " | ".join(rivals) + " | PSNR | SSIM |",
+            "| --- | --- | --- | " + " --- |" * len(rivals) + " --- | --- |",
+        ]
         for m in commits:
             lines.append(_same_rate_row(m, codecs, way, rivals, m["rates"][ours]))
-    lines += ["", "### At the same PSNR", "",
-              "Which codec needs the fewest bits per pixel for our PSNR, and how many times ours that is: above 1 we are "
-              "smaller; *none* where no codec gets there.", "",
-              "| model | PSNR dB | payload | a file each | all in one |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "### At the same PSNR",
+        "",
+        "Which codec needs the fewest bits per pixel for our PSNR, and how many times ours that is: above 1 we are "
+        "smaller; *none* where no codec gets there.",
+        "",
+        "| model | PSNR dB | payload | a file each | all in one |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for m in commits:
-        lines.append(f"| {m['label']} | {m[QUALITY]:.2f} | " +
-                     " | ".join(_same_quality(compare(m, codecs, way)) for way in WAYS) + " |")
-    lines += ["", "### What the decoder weighs", "",
-              "PSNR with the decoder's numbers rounded to float16, and after how many images their bytes are paid back by "
-              "the bits saved against the codec that needs the fewest for the same PSNR.", "",
-              "| model | numbers | kB, float32 | kB, float16 | PSNR dB, float16 | images, payloads | a file each | all in "
-              "one |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+        lines.append(
+            f"| {m['label']} | {m[QUALITY]:.2f} | "
+            + " | ".join(_same_quality(compare(m, codecs, way)) for way in WAYS)
+            + " |"
+        )
+    lines += [
+        "",
+        "### What the decoder weighs",
+        "",
+        "PSNR with the decoder's numbers rounded to float16, and after how many images their bytes are paid back by "
+        "the bits saved against the codec that needs the fewest for the same PSNR.",
+        "",
+        "| model | numbers | kB, float32 | kB, float16 | PSNR dB, float16 | images, payloads | a file each | all in one |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for m in commits:
-        lines.append(f"| {m['label']} | {m['decoder']['numbers']:,} | {m['decoder']['float32'] / 1000:.1f} | "
-                     f"{m['decoder']['float16'] / 1000:.1f} | {m[QUALITY + '_float16']:.2f} | {_paid(m, part, ' | ')} |")
+        lines.append(
+            f"| {m['label']} | {m['decoder']['numbers']:,} | {m['decoder']['float32'] / 1000:.1f} | "
+            f"{m['decoder']['float16'] / 1000:.1f} | {m[QUALITY + '_float16']:.2f} | {_paid(m, part, ' | ')} |"
+        )
     return [*lines, ""]
 
 
@@ -237,64 +324,102 @@ def _same_quality(compared):
 
 def _same_rate_row(model, codecs, way, rivals, rate):
     psnr, ssim = (compare(model, codecs, way, quality) for quality in (QUALITY, "ssim"))
-    cells = ["none" if psnr["theirs"][name] is None else f"{psnr['theirs'][name]:.2f} / {ssim['theirs'][name]:.3f}"
-             for name in rivals]
+    cells = [
+        "none" if psnr["theirs"][name] is None else f"{psnr['theirs'][name]:.2f} / {ssim['theirs'][name]:.3f}"
+        for name in rivals
+    ]
     against = "" if ssim["best"] is None else f"{ssim['gain']:+.3f} against {ssim['best']}"
-    return (f"| {model['label']} | {rate_words(rate)} | {model[QUALITY]:.2f} / {model['ssim']:.3f} | {' | '.join(cells)} | "
-            f"{verdict(psnr)} | {against} |")
+    return (
+        f"| {model['label']} | {rate_words(rate)} | {model[QUALITY]:.2f} / {model['ssim']:.3f} | {' | '.join(cells)} | "
+        f"{verdict(psnr)} | {against} |"
+    )
 
 
 def text_part(part):
     """Lines on the sentences."""
-    lines = [f"## {part['name']}: {part['sentences']} held-out sentences, {part['characters']} characters", "",
-             f"A random split; SHA-256 of the content {part['sha256'][:16]}…. The text as it is, with line feeds, has "
-             f"{part['text']:.2f} bits a character.", "", "### In short", "",
-             *(f"- {sentence}" for sentence in text_sentences(part)), "", "### Our models (lossy)", "",
-             "| model | sentences x epochs | bits | packed | coded | all in a file | a file each | exact | edits a "
-             "sentence | decoder kB, float32 / float16 |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        f"## {part['name']}: {part['sentences']} held-out sentences, {part['characters']} characters",
+        "",
+        f"A random split; SHA-256 of the content {part['sha256'][:16]}…. The text as it is, with line feeds, has "
+        f"{part['text']:.2f} bits a character.",
+        "",
+        "### In short",
+        "",
+        *(f"- {sentence}" for sentence in text_sentences(part)),
+        "",
+        "### Our models (lossy)",
+        "",
+        "| model | sentences x epochs | bits | packed | coded | all in a file | a file each | exact | edits a "
+        "sentence | decoder kB, float32 / float16 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for m in part["models"]:
         rates = " | ".join(f"{m['rates'][kind]:.2f}" for kind in ("packed", "coded", "file", "single"))
         weight = f"{m['decoder']['float32'] / 1000:.0f} / {m['decoder']['float16'] / 1000:.0f}"
-        lines.append(f"| LSTM {m['label']} | {m['trained_on']} x {m['epochs']} | {m['bits']} | {rates} | {m['exact']:.1%} | "
-                     f"{m['edits']:.2f} | {weight} |")
-    lines += ["", "### Compressors (lossless)", "",
-              "Bits a character, files and payload; the whole text with a line feed behind each sentence, or every sentence "
-              "by itself.", "", "| compressor | whole text, file | payload | a sentence alone, file | payload |",
-              "| --- | --- | --- | --- | --- |"]
+        lines.append(
+            f"| LSTM {m['label']} | {m['trained_on']} x {m['epochs']} | {m['bits']} | {rates} | {m['exact']:.1%} | "
+            f"{m['edits']:.2f} | {weight} |"
+        )
+    lines += [
+        "",
+        "### Compressors (lossless)",
+        "",
+        "Bits a character, files and payload; the whole text with a line feed behind each sentence, or every sentence "
+        "by itself.",
+        "",
+        "| compressor | whole text, file | payload | a sentence alone, file | payload |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for name, c in part["compressors"].items():
         cells = " | ".join(f"{c[what][kind]:.2f}" for what in ("whole", "alone") for kind in ("file", "payload"))
         lines.append(f"| {name} | {cells} |")
     if part["dictionary_bytes"] is None:
         return [*lines, "| zstd | not measured: pip install zstandard | | | |", ""]
-    return [*lines, "", f"The dictionary of {part['dictionary_bytes']:,} bytes was trained on the training sentences; like "
-            "our decoder it is not counted, and must be there to read the file.", ""]
+    return [
+        *lines,
+        "",
+        f"The dictionary of {part['dictionary_bytes']:,} bytes was trained on the training sentences; like "
+        "our decoder it is not counted, and must be there to read the file.",
+        "",
+    ]
 
 
 # ---- the README -------------------------------------------------------------------------------------------------------
 
+
 def readme_section(results):
     """The short form: at most twelve rows of commit in all ways of counting, and where we win and lose."""
-    lines = ["| data | model | PSNR / SSIM | payload | a file each | all in one file | decoder, float16 | paid back after "
-             "so many images |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| data | model | PSNR / SSIM | payload | a file each | all in one file | decoder, float16 | paid back after "
+        "so many images |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     images = [part for part in results["sets"].values() if is_image_set(part)]
     rows = [(part, m) for part in images for m in part["models"] if m["quant"] == "commit"]
     for part, m in rows[:MOST_README_ROWS]:
         cells = " | ".join(_short(compare(m, measured(part), way)) for way in WAYS)
-        lines.append(f"| {part['name']} | {m['label']} | {m[QUALITY]:.2f} / {m['ssim']:.2f} | {cells} | "
-                     f"{m['decoder']['float16'] / 1000:.0f} kB | {_paid(m, part)} |")
+        lines.append(
+            f"| {part['name']} | {m['label']} | {m[QUALITY]:.2f} / {m['ssim']:.2f} | {cells} | "
+            f"{m['decoder']['float16'] / 1000:.0f} kB | {_paid(m, part)} |"
+        )
     said = [crossover(part) for part in images]
     said += [sentence for part in images if (sentence := proxy_caveat(part))]
     said += [" ".join(text_sentences(part)) for part in results["sets"].values() if not is_image_set(part)]
     versions = results["versions"]
     held_out = _list(f"{part['held_out']} held-out images of {part['name']}" for part in images)
-    return "\n".join([
-        *lines, "",
-        f"{held_out}: bits per pixel of our entropy-coded payload, of one file for each image and of all images in one "
-        "file; and how many dB better (+) or worse (-) than the best codec at that rate, counted the same way (all in one "
-        f"file: the images on one sheet). PSNR of the mean squared error. `{results['command']}`, Pillow "
-        f"{versions['pillow']}, {results['machine']}, {results['date']}. All points, PNG, the other bottlenecks and what "
-        "counts as payload: [rate_distortion.md](rate_distortion.md).", "",
-        *(f"- {sentence}" for sentence in said)])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{held_out}: bits per pixel of our entropy-coded payload, of one file for each image and of all images in one "
+            "file; and how many dB better (+) or worse (-) than the best codec at that rate, counted the same way (all "
+            f"in one file: the images on one sheet). PSNR of the mean squared error. `{results['command']}`, Pillow "
+            f"{versions['pillow']}, {results['machine']}, {results['date']}. All points, PNG, the other bottlenecks and "
+            "what counts as payload: [rate_distortion.md](rate_distortion.md).",
+            "",
+            *(f"- {sentence}" for sentence in said),
+        ]
+    )
 
 
 def _short(compared):

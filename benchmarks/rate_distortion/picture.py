@@ -1,4 +1,5 @@
 """The picture of the figures: held-out PSNR against bits per pixel, ours beside the codecs'."""
+
 from benchmarks.report.plots import OUTLINE, label_lines
 from tinyqae.plots import ACCENT, plain, save, subplots
 
@@ -17,8 +18,12 @@ def draw(path, results):
     """A panel for each set of images: the codecs as thin lines, commit as points, those of one architecture joined."""
     parts = [part for part in results["sets"].values() if is_image_set(part)]
     figure, (all_axes,) = subplots(1, len(parts), 6.2 * len(parts), 4.8)
-    figure.suptitle("Commit against standard codecs, all held-out images in one file (decoder not counted)", fontsize=12,
-                    x=0.01, ha="left")
+    figure.suptitle(
+        "Commit against standard codecs, all held-out images in one file (decoder not counted)",
+        fontsize=12,
+        x=0.01,
+        ha="left",
+    )
     for part, axes in zip(parts, all_axes, strict=True):
         rates = [rate for points in commit_lines(part).values() for rate, *_ in points]
         axes.set_xlim(min(rates) / ROOM, max(rates) * BEYOND * 3)  # Room for the codecs' names.
@@ -74,7 +79,15 @@ def _draw_ours(axes, part):
         rates, qualities, bits = zip(*points, strict=True)
         axes.plot(rates, qualities, color=ACCENT, marker="o", markersize=6, linewidth=2)
         for k, (rate, quality, count) in enumerate(points):
-            axes.annotate(f"{count} bits" if k == 0 else count, (rate, quality), xytext=(0, 7 if i else -15), ha="center",
-                          textcoords="offset points", fontsize=8, color=ACCENT, path_effects=OUTLINE)
+            axes.annotate(
+                f"{count} bits" if k == 0 else count,
+                (rate, quality),
+                xytext=(0, 7 if i else -15),
+                ha="center",
+                textcoords="offset points",
+                fontsize=8,
+                color=ACCENT,
+                path_effects=OUTLINE,
+            )
         labels.append((rates[0], qualities[0], name, ACCENT))
     return labels

@@ -15,6 +15,7 @@ of each model, and draws the figures from these rows and from whatever others ar
 What is in --out already is not trained again, and what was cut off goes on from its last whole epoch: give the same command
 again. Rows are trained anew when the configuration, the data or the version of tinyqae is another one.
 """
+
 import argparse
 import re
 import shlex
@@ -53,9 +54,14 @@ def shard(text):
 
 def add_reduced_argument(parser):
     """Add --reduced, which gives a list of recipes, empty for both, or None."""
-    parser.add_argument("--reduced", nargs="*", choices=RECIPES, metavar="RECIPE",
-                        help="fewer examples, epochs and seeds where a row would take hours, as every row says: in these "
-                             "recipes, or in both where none is named")
+    parser.add_argument(
+        "--reduced",
+        nargs="*",
+        choices=RECIPES,
+        metavar="RECIPE",
+        help="fewer examples, epochs and seeds where a row would take hours, as every row says: in these "
+        "recipes, or in both where none is named",
+    )
 
 
 def amounts(reduced, recipe_names=RECIPES[::-1]):
@@ -74,12 +80,19 @@ def main(argv=None):
         use_backend(args.backend)
     recipe_names = (args.recipe,) if args.recipe else RECIPES[::-1]
     outcome = reproduce(
-        [TABLES[number] for number in WHAT[args.what]], args.out,
+        [TABLES[number] for number in WHAT[args.what]],
+        args.out,
         amounts=dict.fromkeys(recipe_names, QUICK) if args.quick else amounts(args.reduced, recipe_names),
         seeds=args.seeds or ((0,) if args.quick else (0, 1, 2)),
-        figures_only=args.what == "figures", processes=args.jobs, shard=args.shard, dask=args.dask, data_dir=args.data_dir,
-        allow_modified_data=args.allow_modified_data, backend=args.backend,
-        command=shlex.join(["python", "-m", "benchmarks.report", *argv]))
+        figures_only=args.what == "figures",
+        processes=args.jobs,
+        shard=args.shard,
+        dask=args.dask,
+        data_dir=args.data_dir,
+        allow_modified_data=args.allow_modified_data,
+        backend=args.backend,
+        command=shlex.join(["python", "-m", "benchmarks.report", *argv]),
+    )
     for name, why in outcome.failures.items():
         print(f"error: {name}: {why}", file=sys.stderr)
     if outcome.missing:
@@ -98,23 +111,40 @@ def main(argv=None):
 
 
 def _parser():
-    parser = OneLineParser(prog="python -m benchmarks.report", description=__doc__,
-                           formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(
+        prog="python -m benchmarks.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=WHAT, help="which rows")
     parser.add_argument("--recipe", choices=RECIPES, help="default: both")
     parser.add_argument("--seeds", type=seeds, metavar="SEEDS", help="as 0-4 or 0,1,2; default: 0-2, with --quick 0")
     amount = parser.add_mutually_exclusive_group()
-    amount.add_argument("--quick", action="store_true",
-                        help="a trial: every row on a small part of the data, within 15 minutes on two cores; marked so")
+    amount.add_argument(
+        "--quick",
+        action="store_true",
+        help="a trial: every row on a small part of the data, within 15 minutes on two cores; marked so",
+    )
     add_reduced_argument(amount)
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--jobs", type=positive_int, default=backend.usable_cores(), metavar="N",
-                       help="rows trained at the same time, one core each; default: as many as there are cores to use")
-    where.add_argument("--dask", metavar="ADDRESS",
-                       help="train on this Dask cluster, whose workers are started in a clone, have one thread each and the "
-                            "data, and see the folder --out; needs the extra dask")
-    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N",
-                        help="train the I-th of N parts only; who finds all rows done writes the report")
+    where.add_argument(
+        "--jobs",
+        type=positive_int,
+        default=backend.usable_cores(),
+        metavar="N",
+        help="rows trained at the same time, one core each; default: as many as there are cores to use",
+    )
+    where.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        help="train on this Dask cluster, whose workers are started in a clone, have one thread each and the "
+        "data, and see the folder --out; needs the extra dask",
+    )
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="train the I-th of N parts only; who finds all rows done writes the report",
+    )
     add_backend_argument(parser, "numpy")
     parser.add_argument("--out", default="runs/reproduce", metavar="DIR", help="default: %(default)s")
     add_data_arguments(parser)

@@ -1,11 +1,12 @@
 """How well a figure agrees with the published one."""
+
 from .significance import prediction_reach
 
 WITHIN, NEAR, OFF = "within", "near", "off"
 RULE = {
     WITHIN: "within the spread over seeds: the published figure, which is one run's, is in the 95% prediction interval of "
-            "our n seeds with standard deviation s, at most t(0.975, n - 1) s √(1 + 1/n) away from their mean, with the "
-            "quantile of Student's t distribution with n - 1 degrees of freedom (scipy.stats.t); never for one seed",
+    "our n seeds with standard deviation s, at most t(0.975, n - 1) s √(1 + 1/n) away from their mean, with the "
+    "quantile of Student's t distribution with n - 1 degrees of freedom (scipy.stats.t); never for one seed",
     NEAR: "at most a tenth of the distance between the smallest and the largest published figure of the column away",
     OFF: "neither",
 }

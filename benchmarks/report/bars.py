@@ -1,4 +1,5 @@
 """What a person sees while rows are trained: a bar for each row at work and one for all; plain lines without a terminal."""
+
 import sys
 import time
 
@@ -58,8 +59,9 @@ class Bars(Lines):
     def started(self, job):
         """A bar for the row, in the first line that is free."""
         position = next(i for i in range(1, len(self.rows) + 2) if i not in {-bar.pos for bar in self.rows.values()})
-        self.rows[job.name] = tqdm(total=1, bar_format=ROW, desc=job.name, position=position, leave=False,
-                                   dynamic_ncols=True)
+        self.rows[job.name] = tqdm(
+            total=1, bar_format=ROW, desc=job.name, position=position, leave=False, dynamic_ncols=True
+        )
 
     def progress(self, job, share, terms):
         """Move the row's bar and the whole."""

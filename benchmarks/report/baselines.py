@@ -6,6 +6,7 @@ MNIST: the index of the nearest of 2^bits centroids of k-means on the training i
 quantization (Gersho and Gray, Vector Quantization and Signal Compression, section 12.11): each stage quantizes what the
 stages before it left over with 2^10 centroids of its own. Anki: the index of the nearest of 2^15 training sentences.
 """
+
 import argparse
 import json
 import math
@@ -37,14 +38,14 @@ LEAST_GAIN = 5e-4
 def nearest(x, centroids):
     """(index of the nearest centroid (N,), squared distance to it (N,)). x (N, D), centroids (K, D), float32."""
     index, distance = np.empty(len(x), np.intp), np.empty(len(x), np.float32)
-    squares = (centroids ** 2).sum(axis=1)
+    squares = (centroids**2).sum(axis=1)
     for start in range(0, len(x), CHUNK):
-        part = x[start:start + CHUNK]
+        part = x[start : start + CHUNK]
         # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which the first term is the same for all c.
         scores = squares - 2 * (part @ centroids.T)
         best = scores.argmin(axis=1)
-        index[start:start + CHUNK] = best
-        distance[start:start + CHUNK] = np.take_along_axis(scores, best[:, None], 1)[:, 0] + (part ** 2).sum(axis=1)
+        index[start : start + CHUNK] = best
+        distance[start : start + CHUNK] = np.take_along_axis(scores, best[:, None], 1)[:, 0] + (part**2).sum(axis=1)
     return index, distance
 
 
@@ -64,7 +65,7 @@ def k_means(x, k, seed, most_iterations=100, description=""):
         starts = counts.cumsum() - counts
         used = counts > 0
         centroids[used] = np.add.reduceat(x[order], starts[used], axis=0) / counts[used, None]
-        centroids[~used] = x[distances.argsort()[::-1][:k - used.sum()]]
+        centroids[~used] = x[distances.argsort()[::-1][: k - used.sum()]]
     return centroids
 
 
@@ -72,7 +73,7 @@ def residual_quantization(train, test, stages, seed):
     """Reconstructions of `test` (N, D) after each of so many stages fitted to `train`, a list of float32 (N, D)."""
     train, residual, reconstructions = train.copy(), test.copy(), []
     for stage in range(stages):
-        centroids = k_means(train, 2 ** STAGE_BITS, (seed, stage), description=f"stage {stage + 1} of {stages}")
+        centroids = k_means(train, 2**STAGE_BITS, (seed, stage), description=f"stage {stage + 1} of {stages}")
         train -= centroids[nearest(train, centroids)[0]]
         residual = residual - centroids[nearest(residual, centroids)[0]]
         reconstructions.append(test - residual)
@@ -83,12 +84,20 @@ def mnist_rows(data, seed):
     """A row for each number of bits: the held-out PSNR, and what the decoder has to store."""
     train, test = (images.reshape(len(images), -1).astype(np.float32) for images in (data.train_images, data.test_images))
     stages = residual_quantization(train, test, max(STAGES.values()), seed)
-    rows, k = [], 2 ** STAGE_BITS
+    rows, k = [], 2**STAGE_BITS
     for bits, count in STAGES.items():
         images = np.rint(stages[count - 1].clip(0, 255)).astype(np.uint8).reshape(data.test_images.shape)
-        rows.append({"data": data.name, "bits": bits, "unit": "dB", "seed": seed,
-                     "method": f"k-means, {k} centroids" if count == 1 else f"residual VQ, {count} stages of {k} centroids",
-                     "value": float(psnr(data.test_images, images).mean()), "numbers_stored": count * k * train.shape[1]})
+        rows.append(
+            {
+                "data": data.name,
+                "bits": bits,
+                "unit": "dB",
+                "seed": seed,
+                "method": f"k-means, {k} centroids" if count == 1 else f"residual VQ, {count} stages of {k} centroids",
+                "value": float(psnr(data.test_images, images).mean()),
+                "numbers_stored": count * k * train.shape[1],
+            }
+        )
     return rows
 
 
@@ -101,15 +110,21 @@ def sentence_row(data, split, seed):
 
     sentences = split_sentences(data, split)
     train, test = list(dict.fromkeys(sentences.train)), list(sentences.test)
-    if len(train) > 2 ** SENTENCE_BITS:
-        train = [train[i] for i in np.random.default_rng(seed).choice(len(train), 2 ** SENTENCE_BITS, replace=False)]
+    if len(train) > 2**SENTENCE_BITS:
+        train = [train[i] for i in np.random.default_rng(seed).choice(len(train), 2**SENTENCE_BITS, replace=False)]
     found = []
     for start in tqdm(range(0, len(test), 100), desc=f"split {split}", disable=not sys.stderr.isatty(), leave=False):
-        edits = process.cdist(test[start:start + 100], train, scorer=Levenshtein.distance, dtype=np.uint16)
+        edits = process.cdist(test[start : start + 100], train, scorer=Levenshtein.distance, dtype=np.uint16)
         found += [train[i] for i in edits.argmin(axis=1)]
-    return {"data": data.name, "bits": math.ceil(math.log2(len(train))), "unit": "edits", "seed": seed,
-            "method": f"nearest training sentence, split {split}", "value": float(levenshtein(test, found).mean()),
-            "numbers_stored": sum(map(len, train))}
+    return {
+        "data": data.name,
+        "bits": math.ceil(math.log2(len(train))),
+        "unit": "edits",
+        "seed": seed,
+        "method": f"nearest training sentence, split {split}",
+        "value": float(levenshtein(test, found).mean()),
+        "numbers_stored": sum(map(len, train)),
+    }
 
 
 def table(rows, about):
@@ -117,10 +132,15 @@ def table(rows, about):
     methods = {}
     for row in rows:
         methods.setdefault((row["data"], row["method"], row["bits"]), []).append(row)
-    lines = ["# Baselines: what one would try first at as many bits", "",
-             f"On the held-out data: mean PSNR, or mean number of edits. `{about['command']}`, {about['date']}, seeds "
-             f"{about['seeds']}. What a decoder stores: numbers in codebooks, or characters of sentences.", "",
-             "| data | method | bits | held-out | stored |", "| --- | --- | ---: | ---: | ---: |"]
+    lines = [
+        "# Baselines: what one would try first at as many bits",
+        "",
+        f"On the held-out data: mean PSNR, or mean number of edits. `{about['command']}`, {about['date']}, seeds "
+        f"{about['seeds']}. What a decoder stores: numbers in codebooks, or characters of sentences.",
+        "",
+        "| data | method | bits | held-out | stored |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
     for (data, method, bits), same in methods.items():
         value = plus_minus(summary(same, "value"))
         lines.append(f"| {data} | {method} | {bits} | {value} {same[0]['unit']} | {same[0]['numbers_stored']:,} |")
@@ -129,10 +149,14 @@ def table(rows, about):
 
 def main(argv=None):
     """Run the command; returns the exit code."""
-    parser = OneLineParser(prog="python -m benchmarks.report.baselines", description=__doc__,
-                           formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, metavar="N",
-                        help="so many runs of k-means, with the seeds 0 to N - 1; default: 3")
+    parser = OneLineParser(
+        prog="python -m benchmarks.report.baselines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="so many runs of k-means, with the seeds 0 to N - 1; default: 3"
+    )
     add_data_arguments(parser)
     args = parser.parse_args(argv)
     backend.use("numpy")
@@ -140,8 +164,9 @@ def main(argv=None):
     rows = [row for seed in range(args.seeds) for row in mnist_rows(mnist, seed)]
     rows += [sentence_row(anki, split, seed=0) for split in ("length", "random")]
     about = {"command": "python -m benchmarks.report.baselines", "date": time.strftime("%Y-%m-%d"), "seeds": args.seeds}
-    write_atomically(RESULTS / "baselines.json",
-                     lambda file: file.write((json.dumps({**about, "rows": rows}, indent=1) + "\n").encode()))
+    write_atomically(
+        RESULTS / "baselines.json", lambda file: file.write((json.dumps({**about, "rows": rows}, indent=1) + "\n").encode())
+    )
     text = table(rows, about)
     write_atomically(RESULTS / "baselines.md", lambda file: file.write(text.encode()))
     print(text, end="")

@@ -1,4 +1,5 @@
 """What theory allows at a number of bits or floats, to stand beside measured rows."""
+
 import numpy as np
 
 from tinyqae.metrics.image import psnr_of_mse
@@ -27,8 +28,10 @@ def limits(train_images, test_images, sizes):
     images take long to decompose, and this does so once for all sizes.
     """
     of_test, of_train = _principal_components(test_images), _principal_components(train_images)
-    return {size: {"gaussian": _water_filling(of_test[0], size), "pca": _projected(of_train, test_images, size)}
-            for size in sizes}
+    return {
+        size: {"gaussian": _water_filling(of_test[0], size), "pca": _projected(of_train, test_images, size)}
+        for size in sizes
+    }
 
 
 def _water_filling(variances, bits):
@@ -52,7 +55,7 @@ def _projected(components, test_images, floats):
         raise ValueError(f"floats={floats!r} must be from 1 to the number of pixels, {len(mean)}")
     centred = test_images.reshape(len(test_images), -1) - mean
     kept = centred @ vectors[:, -floats:]
-    error = (centred ** 2).sum() - (kept ** 2).sum()
+    error = (centred**2).sum() - (kept**2).sum()
     return float(psnr_of_mse(error / centred.size))
 
 

@@ -4,6 +4,7 @@ Each claim is a rule that compares rows. It is applied three times: to the repor
 the same models by correct metrics on held-out data, and to the default recipe by correct metrics. The verdict is about the
 report's settings.
 """
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,11 +14,22 @@ from .significance import HIGHER_IS_BETTER
 
 HOLDS, FAILS, OWN_METRIC_ONLY = "holds", "does not hold", "holds only under its own metric"
 UNDECIDED = "not decided: single seeds"
-NAMES = {"psnr": "PSNR", "ssim": "SSIM", "mse": "MSE", "mae": "MAE", "levenshtein": "edits", "cosine_distance": "cosine",
-         "jaccard_distance": "Jaccard", "bleu_distance": "1 - BLEU", "undecided": "share between ¼ and ¾",
-         "distance_to_bit": "distance to the nearest bit"}
-AHEAD = (f"Ahead or better means significantly, {significance.in_words('all comparisons of the claim in one column')}. A "
-         "share, a margin or a limit is one of the means.")
+NAMES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "mse": "MSE",
+    "mae": "MAE",
+    "levenshtein": "edits",
+    "cosine_distance": "cosine",
+    "jaccard_distance": "Jaccard",
+    "bleu_distance": "1 - BLEU",
+    "undecided": "share between ¼ and ¾",
+    "distance_to_bit": "distance to the nearest bit",
+}
+AHEAD = (
+    f"Ahead or better means significantly, {significance.in_words('all comparisons of the claim in one column')}. A "
+    "share, a margin or a limit is one of the means."
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,7 @@ class Claim:
 
 def _pairs(first, second, metrics, sign, *, sizes=None, **decision):
     """A Rule of a Comparison of each size and metric for which there are both figures. decision: its `test` or `ahead`."""
+
     def comparisons(view):
         found = []
         for size in sizes or view.sizes:
@@ -114,6 +127,7 @@ def _pairs(first, second, metrics, sign, *, sizes=None, **decision):
                 if a and b:
                     found.append(Comparison(f"{NAMES[metric]} at {size}: {first} {sign} {second}", a, b, metric, **decision))
         return found
+
     return Rule(comparisons)
 
 
@@ -140,6 +154,7 @@ def at_most_behind(first, second, metric, margin):
 
 def grows(metric, quants=("vanilla", "naive", "fence", "commit")):
     """Each bottleneck gets better from size to size."""
+
     def comparisons(view):
         found = []
         for quant in quants:
@@ -148,16 +163,28 @@ def grows(metric, quants=("vanilla", "naive", "fence", "commit")):
                 if a and b:
                     found.append(Comparison(f"{NAMES[metric]} of {quant}: {large} better than {small}", a, b, metric))
         return found
+
     return Rule(comparisons)
 
 
 def bounded(quant, metric, limit, above):
     """The figure is above, or else below, a limit at every size."""
+
     def comparisons(view):
         figures = [(size, view.figure(quant, size, metric)) for size in view.sizes]
         side = "above" if above else "below"
-        return [Comparison(f"{NAMES[metric]} of {quant} at {size} {side} {limit:g}", a, None, metric,
-                           test=lambda a: a[0] > limit if above else a[0] < limit) for size, a in figures if a]
+        return [
+            Comparison(
+                f"{NAMES[metric]} of {quant} at {size} {side} {limit:g}",
+                a,
+                None,
+                metric,
+                test=lambda a: a[0] > limit if above else a[0] < limit,
+            )
+            for size, a in figures
+            if a
+        ]
+
     return Rule(comparisons)
 
 
@@ -170,42 +197,117 @@ _IMAGES, _TEXT = ((1, "psnr"), (2, "psnr")), ((3, "levenshtein"),)
 _MODELS = {1: "MLP", 2: "CNN", 3: "LSTM"}
 
 CLAIMS = [
-    *(Claim("§2.2", f"Naive quantization is a big drop in quality ({_MODELS[table]}).",
-            f"vanilla is ahead of naive in {NAMES[metric]} at every size", table, better("vanilla", "naive", metric))
-      for table, metric in (*_IMAGES, *_TEXT)),
-    *(Claim("§2.2, §2.3", f"Many values of the latent are near ½ when nothing keeps them away ({_MODELS[table]}).",
-            "of naive's values before the threshold more than a tenth lie between ¼ and ¾", table,
-            bounded("naive", "undecided", 0.1, above=True), has_own_metric=False) for table in _MODELS),
-    *(Claim("§2.3", f"With the fence loss the latent is close to its quantized self ({_MODELS[table]}).",
-            "fence's values are on average less than 0.05 away from the nearest bit", table,
-            bounded("fence", "distance_to_bit", 0.05, above=False), has_own_metric=False) for table in _MODELS),
-    *(Claim("§5", f"The larger the model, the better the quality ({_MODELS[table]}).",
-            f"each bottleneck's {NAMES[metric]} gets better from size to size", table, grows(metric))
-      for table, metric in (*_IMAGES, *_TEXT)),
-    Claim("§5.1", "With 50 and 100 units the MAE of commit is better.", "commit is ahead of vanilla and naive in MAE at 50 "
-          "and 100", 1, both(better("commit", "vanilla", "mae", sizes=(50, 100)),
-                             better("commit", "naive", "mae", sizes=(50, 100)))),
-    Claim("Table 1", "Naive is ahead of vanilla and, at 50 and 100, of commit (as its PSNRs say).",
-          "naive is ahead of vanilla in PSNR at every size, and of commit at 50 and 100", 1,
-          both(better("naive", "vanilla", "psnr"), better("naive", "commit", "psnr", sizes=(50, 100)))),
-    *(Claim(f"§5, Figure {figure}", f"What comes back with commit looks much like what comes back with vanilla ({model}).",
-            "commit has at least 90% of vanilla's SSIM at every size", table, share_kept("commit", "vanilla", "ssim", 0.9))
-      for table, figure, model in ((1, 3, "MLP"), (2, 4, "CNN"))),
-    *(Claim("§1", f"Discrete codes without significant loss against continuous ones ({_MODELS[table]}).",
-            f"commit is at most {margin} behind vanilla at every size", table,
-            at_most_behind("commit", "vanilla", metric, 1))
-      for table, metric, margin in ((1, "psnr", "1 dB"), (2, "psnr", "1 dB"), (3, "levenshtein", "1 edit"))),
-    Claim("§5.2", "At every size the CNN with commit is an improvement over naive.",
-          "commit is ahead of naive in PSNR and SSIM", 2, better("commit", "naive", "psnr", "ssim")),
-    Claim("§5.2", "The fence loss does not show any improvement (CNN).",
-          "fence is nowhere ahead of naive in PSNR or SSIM", 2, not_better("fence", "naive", "psnr", "ssim")),
-    Claim("§5.3", "The LSTM with commit is better on Levenshtein distance and BLEU than naive.",
-          "commit is ahead of naive in both at every size", 3, better("commit", "naive", "levenshtein", "bleu_distance")),
-    Claim("§5.3", "Naive is better on cosine and Jaccard distance (LSTM).",
-          "naive is ahead of commit in both at every size", 3, better("naive", "commit", "cosine_distance",
-                                                                       "jaccard_distance")),
-    Claim("Figure 5", "The fence loss helps the LSTM to a small extent.",
-          "fence is ahead of naive in edits at every size", 3, better("fence", "naive", "levenshtein")),
+    *(
+        Claim(
+            "§2.2",
+            f"Naive quantization is a big drop in quality ({_MODELS[table]}).",
+            f"vanilla is ahead of naive in {NAMES[metric]} at every size",
+            table,
+            better("vanilla", "naive", metric),
+        )
+        for table, metric in (*_IMAGES, *_TEXT)
+    ),
+    *(
+        Claim(
+            "§2.2, §2.3",
+            f"Many values of the latent are near ½ when nothing keeps them away ({_MODELS[table]}).",
+            "of naive's values before the threshold more than a tenth lie between ¼ and ¾",
+            table,
+            bounded("naive", "undecided", 0.1, above=True),
+            has_own_metric=False,
+        )
+        for table in _MODELS
+    ),
+    *(
+        Claim(
+            "§2.3",
+            f"With the fence loss the latent is close to its quantized self ({_MODELS[table]}).",
+            "fence's values are on average less than 0.05 away from the nearest bit",
+            table,
+            bounded("fence", "distance_to_bit", 0.05, above=False),
+            has_own_metric=False,
+        )
+        for table in _MODELS
+    ),
+    *(
+        Claim(
+            "§5",
+            f"The larger the model, the better the quality ({_MODELS[table]}).",
+            f"each bottleneck's {NAMES[metric]} gets better from size to size",
+            table,
+            grows(metric),
+        )
+        for table, metric in (*_IMAGES, *_TEXT)
+    ),
+    Claim(
+        "§5.1",
+        "With 50 and 100 units the MAE of commit is better.",
+        "commit is ahead of vanilla and naive in MAE at 50 and 100",
+        1,
+        both(better("commit", "vanilla", "mae", sizes=(50, 100)), better("commit", "naive", "mae", sizes=(50, 100))),
+    ),
+    Claim(
+        "Table 1",
+        "Naive is ahead of vanilla and, at 50 and 100, of commit (as its PSNRs say).",
+        "naive is ahead of vanilla in PSNR at every size, and of commit at 50 and 100",
+        1,
+        both(better("naive", "vanilla", "psnr"), better("naive", "commit", "psnr", sizes=(50, 100))),
+    ),
+    *(
+        Claim(
+            f"§5, Figure {figure}",
+            f"What comes back with commit looks much like what comes back with vanilla ({model}).",
+            "commit has at least 90% of vanilla's SSIM at every size",
+            table,
+            share_kept("commit", "vanilla", "ssim", 0.9),
+        )
+        for table, figure, model in ((1, 3, "MLP"), (2, 4, "CNN"))
+    ),
+    *(
+        Claim(
+            "§1",
+            f"Discrete codes without significant loss against continuous ones ({_MODELS[table]}).",
+            f"commit is at most {margin} behind vanilla at every size",
+            table,
+            at_most_behind("commit", "vanilla", metric, 1),
+        )
+        for table, metric, margin in ((1, "psnr", "1 dB"), (2, "psnr", "1 dB"), (3, "levenshtein", "1 edit"))
+    ),
+    Claim(
+        "§5.2",
+        "At every size the CNN with commit is an improvement over naive.",
+        "commit is ahead of naive in PSNR and SSIM",
+        2,
+        better("commit", "naive", "psnr", "ssim"),
+    ),
+    Claim(
+        "§5.2",
+        "The fence loss does not show any improvement (CNN).",
+        "fence is nowhere ahead of naive in PSNR or SSIM",
+        2,
+        not_better("fence", "naive", "psnr", "ssim"),
+    ),
+    Claim(
+        "§5.3",
+        "The LSTM with commit is better on Levenshtein distance and BLEU than naive.",
+        "commit is ahead of naive in both at every size",
+        3,
+        better("commit", "naive", "levenshtein", "bleu_distance"),
+    ),
+    Claim(
+        "§5.3",
+        "Naive is better on cosine and Jaccard distance (LSTM).",
+        "naive is ahead of commit in both at every size",
+        3,
+        better("naive", "commit", "cosine_distance", "jaccard_distance"),
+    ),
+    Claim(
+        "Figure 5",
+        "The fence loss helps the LSTM to a small extent.",
+        "fence is ahead of naive in edits at every size",
+        3,
+        better("fence", "naive", "levenshtein"),
+    ),
 ]
 
 
@@ -213,15 +315,24 @@ def views(table, tables):
     """{"own", "correct", "default": View} of a table. tables: {recipe's name: built rows}. A row of the report's recipe that
     was trained on all images too is that one.
     """
+
     def plain(name):
-        return {(row["quant"], row["size"]): row for row in tables.get(name, ())
-                if row["label"] == f"{row['quant']} {row['size']}"}
+        return {
+            (row["quant"], row["size"]): row
+            for row in tables.get(name, ())
+            if row["label"] == f"{row['quant']} {row['size']}"
+        }
+
     def held_out(_):
         return table.held_out
+
     by_label = {row["label"]: row for row in tables.get("report", ())}
     report = {place: by_label.get(row["label"] + ALL_IMAGES, row) for place, row in plain("report").items()}
-    return {"own": View(report, table.sizes, table.report_key), "correct": View(report, table.sizes, held_out),
-            "default": View(plain("default"), table.sizes, held_out)}
+    return {
+        "own": View(report, table.sizes, table.report_key),
+        "correct": View(report, table.sizes, held_out),
+        "default": View(plain("default"), table.sizes, held_out),
+    }
 
 
 def verdict(own, correct):

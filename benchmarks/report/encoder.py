@@ -1,4 +1,5 @@
 """The encoder's gradients with and without straight-through, of a model that is trained here for a moment."""
+
 from dataclasses import asdict
 
 from tinyqae import backend, recipes
@@ -33,16 +34,24 @@ def labelled(content):
 
 def words(label, gradients):
     """What the comparison says, in sentences."""
-    straight, flips, without = (gradients.cosines[a][b] for a, b in (
-        ("straight-through", "flips"), ("no threshold", "flips"), ("straight-through", "no threshold")))
-    still = max((step for step, turned in zip(gradients.steps, gradients.turned["straight-through"], strict=True)
-                 if turned == 0), default=None)
+    straight, flips, without = (
+        gradients.cosines[a][b]
+        for a, b in (("straight-through", "flips"), ("no threshold", "flips"), ("straight-through", "no threshold"))
+    )
+    still = max(
+        (step for step, turned in zip(gradients.steps, gradients.turned["straight-through"], strict=True) if turned == 0),
+        default=None,
+    )
     best = {way: min(changes) for way, changes in gradients.changes.items()}
     said = f"{label.capitalize()}, the true derivative is {max(gradients.norms['threshold']):g} in every layer"
     if still is not None:
-        said += (f": moved by up to {still:.0e} of the weights' norm against the straight-through gradient, not one of the "
-                 f"{gradients.images * gradients.bits:,} bits turns")
-    return (f"{said}. Straight-through has a cosine of {straight:.2f} with the worth of the bits' flips, the model without "
-            f"threshold one of {flips:.2f}; with each other they have {without:.2f}. The best step along straight-through "
-            f"lowers the loss of {gradients.loss:.4f} by {-best['straight-through']:.4f}, along the flips by "
-            f"{-best['flips']:.4f}, along the gradient without threshold by {-best['no threshold']:.4f}.")
+        said += (
+            f": moved by up to {still:.0e} of the weights' norm against the straight-through gradient, not one of the "
+            f"{gradients.images * gradients.bits:,} bits turns"
+        )
+    return (
+        f"{said}. Straight-through has a cosine of {straight:.2f} with the worth of the bits' flips, the model without "
+        f"threshold one of {flips:.2f}; with each other they have {without:.2f}. The best step along straight-through "
+        f"lowers the loss of {gradients.loss:.4f} by {-best['straight-through']:.4f}, along the flips by "
+        f"{-best['flips']:.4f}, along the gradient without threshold by {-best['no threshold']:.4f}."
+    )

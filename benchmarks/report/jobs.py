@@ -4,6 +4,7 @@ A job leaves one JSON file, whole or not at all, and the trained model beside it
 the figures depend on: the configuration, the data and the version of the code. While it is trained, a checkpoint lies in a
 folder beside them.
 """
+
 import functools
 import hashlib
 import json
@@ -42,9 +43,17 @@ class Job:
     def identity(self):
         """What the figures depend on, as plain data."""
         row = self.row
-        described = {"table": self.table.number, "label": row.label, "recipe": row.recipe.as_dict(), "split": row.split,
-                     "items": row.items, "test_items": row.test_items, "seed": self.seed, "data_sha256": self.sha256,
-                     "version": __version__}
+        described = {
+            "table": self.table.number,
+            "label": row.label,
+            "recipe": row.recipe.as_dict(),
+            "split": row.split,
+            "items": row.items,
+            "test_items": row.test_items,
+            "seed": self.seed,
+            "data_sha256": self.sha256,
+            "version": __version__,
+        }
         # As it comes back from the file: with lists in place of tuples.
         return json.loads(json.dumps(described))
 
@@ -114,5 +123,10 @@ def load(table, data_dir, allow_modified_data):
 
 def all_jobs(tables, amounts, seeds, **settings):
     """Every job of the tables, a list. tables: {table: its data}. amounts: {recipe's name: FULL, REDUCED or QUICK}."""
-    return [Job(table, row, seed, sha256=data.sha256, **settings) for table, data in tables.items()
-            for name, amount in amounts.items() for row in table.rows(name, amount) for seed in row.seeds(seeds)]
+    return [
+        Job(table, row, seed, sha256=data.sha256, **settings)
+        for table, data in tables.items()
+        for name, amount in amounts.items()
+        for row in table.rows(name, amount)
+        for seed in row.seeds(seeds)
+    ]

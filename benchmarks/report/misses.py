@@ -4,6 +4,7 @@ An experiment is a trial: the same row with one thing changed. Some trials are r
 images), others are recorded in trials.json beside this file, which why_missed.py writes. What they say is
 computed: how far the change moves each figure towards the published one.
 """
+
 import json
 import math
 from collections import Counter
@@ -27,7 +28,8 @@ MISSED = (
     f"(github.com/divamgupta/dnn_lossy_compression). A row is explained when one of them closes at least {MOST:.0%} of the "
     f"distance, partly explained from {SOME:.0%} on, and otherwise not explained. A figure that moves by no more than "
     "t(0.975) standard errors, or whose row has one seed and so no known error, counts as not moved. Command, machine and "
-    "date of recorded trials stand in benchmarks/report/trials.json.")
+    "date of recorded trials stand in benchmarks/report/trials.json."
+)
 NEAR_CHANCE = 0.3
 """How many dB from the PSNR of unrelated images a row still counts as chance."""
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
@@ -106,8 +108,11 @@ def misses(tables, published, amount):
         return []
     found = []
     for number, kind in tables.items():
-        rows = {row["label"]: row for row in published[number]["tables"].get("report", ())
-                if row["published"] is not None and kind.report_key(row) in row}
+        rows = {
+            row["label"]: row
+            for row in published[number]["tables"].get("report", ())
+            if row["published"] is not None and kind.report_key(row) in row
+        }
         figures = {label: _figures(kind, row) for label, row in rows.items()}
         trials = [*_recorded(number), *_of_this_run(number, kind, rows)]
         for label, row in rows.items():
@@ -151,8 +156,10 @@ def _chance(published, figures):
 
 def _figures(kind, row):
     ours = row[kind.report_key(row)]
-    return [Figure(metric, published, ours[metric], row["seeds"])
-            for metric, published in zip(kind.metrics, row["published"], strict=True)]
+    return [
+        Figure(metric, published, ours[metric], row["seeds"])
+        for metric, published in zip(kind.metrics, row["published"], strict=True)
+    ]
 
 
 def _misses(kind, figure):
@@ -166,9 +173,21 @@ def _column(kind, figure):
 def _recorded(number):
     """The trials in trials.json for this table."""
     content = json.loads(TRIALS.read_text(encoding="utf-8"))
-    return [Trial(number, trial["row"], trial["change"], trial["start"], trial["end"], trial["seeds"], "recorded",
-                  trial.get("error"), trial["epochs"])
-            for trial in content if trial["table"] == number]
+    return [
+        Trial(
+            number,
+            trial["row"],
+            trial["change"],
+            trial["start"],
+            trial["end"],
+            trial["seeds"],
+            "recorded",
+            trial.get("error"),
+            trial["epochs"],
+        )
+        for trial in content
+        if trial["table"] == number
+    ]
 
 
 def _of_this_run(number, kind, rows):
@@ -178,8 +197,10 @@ def _of_this_run(number, kind, rows):
         whole = rows.get(label + ALL_IMAGES)
         if whole:
             figures = {metric: pair[0] for metric, pair in whole[kind.report_key(whole)].items()}
-            change = (f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
-                      f"{row['training_images']:,} for {row['epochs']}")
+            change = (
+                f"on {whole['training_images']:,} images for {whole['epochs']} epochs in place of "
+                f"{row['training_images']:,} for {row['epochs']}"
+            )
             found.append(Trial(number, label, change, None, figures, whole["seeds"], "this run", epochs=row["epochs"]))
     return found
 
@@ -190,15 +211,21 @@ def _reasons(kind, row, missing, rows, figures, trials):
     """
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
     # A trial that has both its sides does not depend on how many images the row was trained on.
-    own = [trial for trial in trials if _is_about(trial, row)
-           and (trial.row == label or trial.start and label == trial.row + ALL_IMAGES)]
+    own = [
+        trial
+        for trial in trials
+        if _is_about(trial, row) and (trial.row == label or trial.start and label == trial.row + ALL_IMAGES)
+    ]
     if own or row["size"] == kind.sizes[0] or smallest not in rows:
         found = [_reason(kind, trial, missing) for trial in own]
     else:
         metrics = {figure.metric for figure in missing}
         of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
-        found = [_reason(kind, trial, of_smallest, f"As for {smallest}: ") for trial in trials
-                 if trial.row == smallest and _is_about(trial, rows[smallest])]
+        found = [
+            _reason(kind, trial, of_smallest, f"As for {smallest}: ")
+            for trial in trials
+            if trial.row == smallest and _is_about(trial, rows[smallest])
+        ]
     return found + _second_run(kind, row, missing)
 
 
@@ -215,8 +242,10 @@ def _second_run(kind, row, missing):
         return []
     ours, what = row[kind.second_run_key], f"the authors' second run, kept in their notebook{kind.second_run_words}"
     seconds = [Figure(one.metric, other[kind.metrics.index(one.metric)], ours[one.metric], row["seeds"]) for one in missing]
-    as_good = all((first.published - first.ours[0]) * (second.published - second.ours[0]) <= 0 or not _misses(kind, second)
-                  for first, second in zip(missing, seconds, strict=True))
+    as_good = all(
+        (first.published - first.ours[0]) * (second.published - second.ours[0]) <= 0 or not _misses(kind, second)
+        for first, second in zip(missing, seconds, strict=True)
+    )
     verdict = "ours lies between the authors' two runs or agrees with this one" if as_good else "does not explain it"
     return [Reason(what, f"{_capital(what)}: {'; '.join(map(str, seconds))}; {verdict}.", float(as_good))]
 
@@ -283,7 +312,14 @@ def markdown(found):
     """Markdown: the rows of one table that miss, a bullet each."""
     if not found:
         return ""
-    lines = ["## Rows that miss the published figures", "", MISSED, "",
-             f"Rows that miss them: {counted(miss.verdict for miss in found)}.", ""]
-    return "\n".join([*lines, *(f"- **{miss.label}** ({'; '.join(map(str, miss.figures))}): {why_in_words(miss)}"
-                                for miss in found), ""])
+    lines = [
+        "## Rows that miss the published figures",
+        "",
+        MISSED,
+        "",
+        f"Rows that miss them: {counted(miss.verdict for miss in found)}.",
+        "",
+    ]
+    return "\n".join(
+        [*lines, *(f"- **{miss.label}** ({'; '.join(map(str, miss.figures))}): {why_in_words(miss)}" for miss in found), ""]
+    )

@@ -1,4 +1,5 @@
 """What is written when all rows are there: results.csv, results.json, tables.md, report.html, and the figures."""
+
 import csv
 import io
 import json
@@ -15,8 +16,14 @@ from .rows import QUICK, QUICK_MARK
 
 COLUMNS = ("amount", "table", "row", "recipe", "seed", "kind", "metric", "value")
 PUBLISHED = "published"
-KINDS = {"test": "held_out", "train": "training", "test_before_threshold": "held_out_before_threshold",
-         "same_images": "same_images", "rate": "rate", "code": "code"}
+KINDS = {
+    "test": "held_out",
+    "train": "training",
+    "test_before_threshold": "held_out_before_threshold",
+    "same_images": "same_images",
+    "rate": "rate",
+    "code": "code",
+}
 """The parts of a row's result whose figures are in the CSV file, and what they are called there."""
 
 
@@ -64,21 +71,36 @@ def collect(data, found, about):
                 built.setdefault(recipe, []).append(table.build(row, raw[number, recipe, label]))
         settings = [result["settings"] for key, results in raw.items() if key[0] == table.number for result in results]
         published[table.number] = {
-            "data": table.describe(part), "data_sha256": loaded.sha256, **about,
+            "data": table.describe(part),
+            "data_sha256": loaded.sha256,
+            **about,
             "machine": "; ".join(sorted({one["backend"] for one in settings})),
             "kernels": ", ".join(sorted({one["kernels"] for one in settings})),
-            "versions": settings[0]["versions"], "tables": built, **table.extras(part)}
+            "versions": settings[0]["versions"],
+            "tables": built,
+            **table.extras(part),
+        }
     tables = {table.number: table for table in data}
-    return Results(about, tables, published, raw,
-                   {number: judge(table, published[number]["tables"]) for number, table in tables.items()},
-                   errata(tables, published, used), misses.misses(tables, published, about["amounts"].get("report")))
+    return Results(
+        about,
+        tables,
+        published,
+        raw,
+        {number: judge(table, published[number]["tables"]) for number, table in tables.items()},
+        errata(tables, published, used),
+        misses.misses(tables, published, about["amounts"].get("report")),
+    )
 
 
 def write(results, out):
     """Every file, whole or not at all; returns their names."""
     drawn = write_figures(results, out)
-    files = {"report.html": page.as_html(results), "results.csv": as_csv(results), "results.json": as_json(results),
-             "tables.md": "\n".join(as_markdown(results, number) for number in results.tables)}
+    files = {
+        "report.html": page.as_html(results),
+        "results.csv": as_csv(results),
+        "results.json": as_json(results),
+        "tables.md": "\n".join(as_markdown(results, number) for number in results.tables),
+    }
     for name, text in files.items():
         write_atomically(out / name, lambda file, text=text: file.write(text.encode()))
     return [*files, *drawn]
@@ -88,8 +110,11 @@ def write_figures(results, out):
     """The report's Figures 3 to 5, and the pictures of rate and quality, the commit loss's weight and the encoder's
     gradients, as far as the run has their rows; returns the files' names.
     """
-    written = [name for number, name in ((1, "figure3.png"), (2, "figure4.png"))
-               if number in results.tables and draw(results, number, out / name)]
+    written = [
+        name
+        for number, name in ((1, "figure3.png"), (2, "figure4.png"))
+        if number in results.tables and draw(results, number, out / name)
+    ]
     if 3 in results.tables:
         write_atomically(out / "figure5.md", lambda file: file.write(figure5(results).encode()))
         written.append("figure5.md")
@@ -112,8 +137,9 @@ def draw(results, number, path):
     could be drawn: not where the run has not all four.
     """
     for recipe in ("default", "report"):
-        examples = {label: seeds[0]["examples"] for (n, name, label), seeds in results.raw.items()
-                    if (n, name) == (number, recipe)}
+        examples = {
+            label: seeds[0]["examples"] for (n, name, label), seeds in results.raw.items() if (n, name) == (number, recipe)
+        }
         if results.tables[number].draw(path, examples, results.published[number], results.quick):
             return True
     return False
@@ -151,31 +177,63 @@ def _figures(result):
     parts = {name: result[key] for key, name in KINDS.items() if key in result}
     parts |= {f"report_{name}": figures for name, figures in result.get("report_definitions", {}).items()}
     settings = result["settings"]
-    parts["training_run"] = {"examples": settings["data"].get("training_images", settings["data"].get("training_sentences")),
-                             "epochs": settings["recipe"]["epochs"], "seconds": settings["seconds"]["training"]}
-    return [(kind, metric, value) for kind, figures in parts.items() for metric, value in figures.items()
-            if isinstance(value, int | float)]
+    parts["training_run"] = {
+        "examples": settings["data"].get("training_images", settings["data"].get("training_sentences")),
+        "epochs": settings["recipe"]["epochs"],
+        "seconds": settings["seconds"]["training"],
+    }
+    return [
+        (kind, metric, value)
+        for kind, figures in parts.items()
+        for metric, value in figures.items()
+        if isinstance(value, int | float)
+    ]
 
 
 def as_json(results):
     """The tables as benchmarks/results/ has them, the claims with their checks, and the errata."""
-    claims = [{"table": number, "place": claim.place, "claim": claim.words, "rule": claim.rule, "verdict": said,
-               "checks": {view: [asdict(check) for check in checks] for view, checks in checked.items()}}
-              for number, judged in results.claims.items() for claim, said, checked in judged]
-    return json.dumps({**results.about, "tables": {str(number): table for number, table in results.published.items()},
-                       "claims": claims, "errata": [asdict(erratum) for erratum in results.errata],
-                       "misses": [asdict(miss) for miss in results.misses]}, indent=1) + "\n"
+    claims = [
+        {
+            "table": number,
+            "place": claim.place,
+            "claim": claim.words,
+            "rule": claim.rule,
+            "verdict": said,
+            "checks": {view: [asdict(check) for check in checks] for view, checks in checked.items()},
+        }
+        for number, judged in results.claims.items()
+        for claim, said, checked in judged
+    ]
+    return (
+        json.dumps(
+            {
+                **results.about,
+                "tables": {str(number): table for number, table in results.published.items()},
+                "claims": claims,
+                "errata": [asdict(erratum) for erratum in results.errata],
+                "misses": [asdict(miss) for miss in results.misses],
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 def as_markdown(results, number):
     """A table's page."""
     table, published = results.tables[number], results.published[number]
-    return "\n".join([
-        f"# {table.title}", "", *[f"**{QUICK_MARK}**", ""] * results.quick,
-        f"Data: {published['data']} (SHA-256 of the content {published['data_sha256'][:16]}…). Seeds "
-        f"{', '.join(map(str, published['seeds']))}, or the first of them where a row says so; ± is the standard deviation "
-        f"over seeds. `{published['command']}`, {published['machine']}, kernels {published['kernels']}, one thread a row, "
-        f"{published['date']}.", "",
-        table.markdown(published),
-        ranking.markdown(ranking.rankings(table, published)),
-        misses.markdown([miss for miss in results.misses if miss.table == number])])
+    return "\n".join(
+        [
+            f"# {table.title}",
+            "",
+            *[f"**{QUICK_MARK}**", ""] * results.quick,
+            f"Data: {published['data']} (SHA-256 of the content {published['data_sha256'][:16]}…). Seeds "
+            f"{', '.join(map(str, published['seeds']))}, or the first of them where a row says so; ± is the standard "
+            f"deviation over seeds. `{published['command']}`, {published['machine']}, kernels {published['kernels']}, "
+            f"one thread a row, {published['date']}.",
+            "",
+            table.markdown(published),
+            ranking.markdown(ranking.rankings(table, published)),
+            misses.markdown([miss for miss in results.misses if miss.table == number]),
+        ]
+    )

@@ -2,6 +2,7 @@
 
 The words and the markup are in templates/, a file for each section; page_tables.py and page_pictures.py give what they show.
 """
+
 import functools
 from pathlib import Path
 
@@ -11,15 +12,24 @@ from . import page_pictures, page_tables
 from .rows import FULL, QUICK, QUICK_MARK, REDUCED, plus_minus
 
 TEMPLATES = Path(__file__).parent / "templates"
-AMOUNTS = {FULL: "all of the data", QUICK: "one epoch on a small part of the data",
-           REDUCED: "fewer examples, epochs and seeds where a row would take hours, as each row says"}
-SECTIONS = {"claims": ("The claims", page_tables.claims), "tables": ("The tables", page_tables.tables),
-            "missed": ("Rows that miss the published figures", page_tables.missed),
-            "ranked": ("Which bottleneck wins", page_tables.ranked), "errata": ("The errata", page_tables.errata),
-            "figures": ("Figures 3, 4 and 5", page_pictures.figures), "rate": ("Rate and quality", page_pictures.rate),
-            "weights": ("The weight of the commit loss", page_pictures.weights),
-            "gradients": ("The encoder's gradients", page_pictures.gradients),
-            "latents": ("Latent histograms", page_pictures.latents), "curves": ("Training curves", page_pictures.curves)}
+AMOUNTS = {
+    FULL: "all of the data",
+    QUICK: "one epoch on a small part of the data",
+    REDUCED: "fewer examples, epochs and seeds where a row would take hours, as each row says",
+}
+SECTIONS = {
+    "claims": ("The claims", page_tables.claims),
+    "tables": ("The tables", page_tables.tables),
+    "missed": ("Rows that miss the published figures", page_tables.missed),
+    "ranked": ("Which bottleneck wins", page_tables.ranked),
+    "errata": ("The errata", page_tables.errata),
+    "figures": ("Figures 3, 4 and 5", page_pictures.figures),
+    "rate": ("Rate and quality", page_pictures.rate),
+    "weights": ("The weight of the commit loss", page_pictures.weights),
+    "gradients": ("The encoder's gradients", page_pictures.gradients),
+    "latents": ("Latent histograms", page_pictures.latents),
+    "curves": ("Training curves", page_pictures.curves),
+}
 """Of the page: {anchor and name of the template: (heading, function of the results that gives what the template shows)}."""
 
 
@@ -30,8 +40,9 @@ def templates():
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise MissingPackage("report.html is made with Jinja2: pip install 'tinyqae[report]'") from error
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=StrictUndefined)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
     environment.filters["plus_minus"] = plus_minus
     return environment
 
@@ -51,7 +62,14 @@ def amounts_in_words(amounts):
 def as_html(results):
     """The page as text. results: outputs.Results."""
     about = results.about
-    return templates().get_template("report.html").render(
-        about=about, amount=amounts_in_words(about["amounts"]), quick_mark=QUICK_MARK if results.quick else None,
-        machines=sorted({published["machine"] for published in results.published.values()}),
-        sections=[(name, heading, section(results, name)) for name, (heading, _) in SECTIONS.items()])
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            about=about,
+            amount=amounts_in_words(about["amounts"]),
+            quick_mark=QUICK_MARK if results.quick else None,
+            machines=sorted({published["machine"] for published in results.published.values()}),
+            sections=[(name, heading, section(results, name)) for name, (heading, _) in SECTIONS.items()],
+        )
+    )

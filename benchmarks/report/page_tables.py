@@ -2,6 +2,7 @@
 
 Each function takes outputs.Results and returns the variables of the template of its name.
 """
+
 from .agreement import NEAR, OFF, RULE, WITHIN, agreement
 from .claims import AHEAD, FAILS, HOLDS, NAMES, OWN_METRIC_ONLY, UNDECIDED
 from .misses import MISSED, counted, why_in_words
@@ -19,8 +20,13 @@ RECIPES = {"report": "the settings behind the report's table", "default": "the b
 
 def claims(results):
     """Each claim of the report with its verdict and the numbers behind it."""
-    return {"has_report": _has_report(results), "judged": [one for judged in results.claims.values() for one in judged],
-            "ahead": AHEAD, "verdicts": VERDICTS, "views": VIEWS}
+    return {
+        "has_report": _has_report(results),
+        "judged": [one for judged in results.claims.values() for one in judged],
+        "ahead": AHEAD,
+        "verdicts": VERDICTS,
+        "views": VIEWS,
+    }
 
 
 def _has_report(results):
@@ -34,27 +40,53 @@ def errata(results):
 
 def missed(results):
     """Each row of the report's recipe that misses its published figures, and why."""
-    by_table = [(kind.title, [miss for miss in results.misses if miss.table == number])
-                for number, kind in results.tables.items()]
-    return {"quick": results.quick, "has_report": _has_report(results), "missed": MISSED, "why": why_in_words,
-            "tables": [(title, counted(miss.verdict for miss in misses), misses) for title, misses in by_table if misses]}
+    by_table = [
+        (kind.title, [miss for miss in results.misses if miss.table == number]) for number, kind in results.tables.items()
+    ]
+    return {
+        "quick": results.quick,
+        "has_report": _has_report(results),
+        "missed": MISSED,
+        "why": why_in_words,
+        "tables": [(title, counted(miss.verdict for miss in misses), misses) for title, misses in by_table if misses],
+    }
 
 
 def ranked(results):
     """All bottlenecks at one size of each model, best first."""
-    return {"rule": APART, "rankings": [
-        (ranking.what, results.published[number]["data"].split(";")[0].split(",")[0], ranking_in_words(ranking),
-         ["bottleneck", NAMES[ranking.metric], *HEADINGS], cells_of(ranking))
-        for number, kind in results.tables.items() for ranking in rankings(kind, results.published[number])]}
+    return {
+        "rule": APART,
+        "rankings": [
+            (
+                ranking.what,
+                results.published[number]["data"].split(";")[0].split(",")[0],
+                ranking_in_words(ranking),
+                ["bottleneck", NAMES[ranking.metric], *HEADINGS],
+                cells_of(ranking),
+            )
+            for number, kind in results.tables.items()
+            for ranking in rankings(kind, results.published[number])
+        ],
+    }
 
 
 def tables(results):
     """Each row as published, by the report's definitions, and correct on held-out data."""
-    return {"legend": [(name, RULE[name]) for name in (WITHIN, NEAR, OFF)], "recipes": RECIPES, "tables": [
-        (kind.title, results.published[number],
-         {recipe: (_three_ways if recipe == "report" else _held_out)(kind, rows)
-          for recipe, rows in results.published[number]["tables"].items()})
-        for number, kind in results.tables.items()]}
+    return {
+        "legend": [(name, RULE[name]) for name in (WITHIN, NEAR, OFF)],
+        "recipes": RECIPES,
+        "tables": [
+            (
+                kind.title,
+                results.published[number],
+                {
+                    recipe: (_three_ways if recipe == "report" else _held_out)(kind, rows)
+                    for recipe, rows in results.published[number]["tables"].items()
+                },
+            )
+            for number, kind in results.tables.items()
+        ],
+    }
 
 
 def _metrics(kind):
@@ -101,8 +133,26 @@ def _three_ways(kind, rows):
 def _held_out(kind, rows):
     """(headings, rows of cells): correct and held-out, beside what the threshold costs."""
     correct, first = _metrics(kind), _metrics(kind)[0]
-    headings = ["row", "examples x epochs x seeds", "bits", "CR", *map(_name, correct),
-                f"{_name(first)} before the threshold", "bits that never change", "seconds"]
+    headings = [
+        "row",
+        "examples x epochs x seeds",
+        "bits",
+        "CR",
+        *map(_name, correct),
+        f"{_name(first)} before the threshold",
+        "bits that never change",
+        "seconds",
+    ]
     return headings, [
-        [row["label"], effort(row, kind.items), row["bits"], f"{row['cr']:.2f}", *_cells(row, kind.held_out, correct),
-         *_cells(row, "before_threshold", [first]), max(row["dead_bits"]), f"{row['seconds']:.0f}"] for row in rows]
+        [
+            row["label"],
+            effort(row, kind.items),
+            row["bits"],
+            f"{row['cr']:.2f}",
+            *_cells(row, kind.held_out, correct),
+            *_cells(row, "before_threshold", [first]),
+            max(row["dead_bits"]),
+            f"{row['seconds']:.0f}",
+        ]
+        for row in rows
+    ]

@@ -1,6 +1,7 @@
 """The study's own pictures, beside those of tinyqae/plots.py and in the same way: each function returns a Figure, and writes
 it where it is given a `path`.
 """
+
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
@@ -15,8 +16,13 @@ def loss_sheet(labelled, path=None):
     """Every loss term by epoch, a panel for each row: the reconstruction loss on the left axis, the bottleneck's own term,
     if there is one, on the right. labelled: list of (label, History.rows).
     """
-    figure, all_axes = sheet("Training losses (lower is better); dashed, on the right: the bottleneck's own, unweighted",
-                             len(labelled), 2.7, 1.8, "reconstruction loss")
+    figure, all_axes = sheet(
+        "Training losses (lower is better); dashed, on the right: the bottleneck's own, unweighted",
+        len(labelled),
+        2.7,
+        1.8,
+        "reconstruction loss",
+    )
     for axes, (label, rows) in zip(all_axes, labelled, strict=True):
         epochs = [row["epoch"] for row in rows]
         marker = "." if len(rows) < 10 else None
@@ -40,15 +46,28 @@ def rate_and_quality(panels, path=None):
     standard deviation or None).
     """
     figure, (all_axes,) = subplots(1, len(panels), 5.2 * len(panels), 4)
-    figure.suptitle("What a bit is worth: held-out quality against the size of the code (bars: standard deviation over "
-                    "seeds; vanilla stores 32-bit floats)", fontsize=11, x=0.01, ha="left")
+    figure.suptitle(
+        "What a bit is worth: held-out quality against the size of the code (bars: standard deviation over "
+        "seeds; vanilla stores 32-bit floats)",
+        fontsize=11,
+        x=0.01,
+        ha="left",
+    )
     labels = []
     for axes, (title, item, ylabel, points) in zip(all_axes, panels, strict=True):
         ends = []
         for quant in dict.fromkeys(point[0] for point in points):
             bits, means, deviations = zip(*sorted(point[1:] for point in points if point[0] == quant), strict=True)
-            axes.errorbar(bits, means, [deviation or 0 for deviation in deviations], color=COLORS[quant], marker="o",
-                          markersize=5, capsize=2, linewidth=1.6)
+            axes.errorbar(
+                bits,
+                means,
+                [deviation or 0 for deviation in deviations],
+                color=COLORS[quant],
+                marker="o",
+                markersize=5,
+                capsize=2,
+                linewidth=1.6,
+            )
             ends.append((bits[-1], means[-1], quant, COLORS[quant]))
         labels.append(ends)
         axes.set_xscale("log")
@@ -81,6 +100,14 @@ def label_lines(axes, labels, fontsize, side="right"):
             places[i], places[i + 1] = places[i] - lacking, places[i + 1] + lacking
     right = side == "right"
     for (x, y, name, color), pixel, place in zip(labels, pixels, places, strict=True):
-        axes.annotate(name, (x, y), xytext=(7 if right else -7, (place - pixel) * 72 / axes.figure.dpi), va="center",
-                      ha="left" if right else "right", textcoords="offset points", fontsize=fontsize, color=color,
-                      path_effects=OUTLINE)
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(7 if right else -7, (place - pixel) * 72 / axes.figure.dpi),
+            va="center",
+            ha="left" if right else "right",
+            textcoords="offset points",
+            fontsize=fontsize,
+            color=color,
+            path_effects=OUTLINE,
+        )

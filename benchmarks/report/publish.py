@@ -7,6 +7,7 @@ the others are, as much of them as that command does with the same --reduced. Wr
 tables.md, rows.zip and the pictures, and then puts the short form into README.md. Where rows are missing in the end, the
 others are in rows.zip, for the next time; so are rows of the whole study that DIR has beyond those of this run.
 """
+
 import argparse
 import shutil
 import sys
@@ -25,8 +26,9 @@ FILES = ("report.html", "results.json", "results.csv", "tables.md", "figure3.png
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report.publish", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--seeds", default="0-4", metavar="SEEDS", help="as 0-4 or 0,1,2; default: %(default)s")
     add_reduced_argument(parser)
@@ -37,8 +39,16 @@ def main(argv=None):
     reduced = "" if args.reduced is None else " ".join(["--reduced", *args.reduced, ""])
     command = f"python -m benchmarks.report all {reduced}--seeds {args.seeds}"
     row_archive.unpack(ARCHIVE, args.work / ROWS)
-    outcome = reproduce(list(TABLES.values()), args.work, amounts=amounts(args.reduced), seeds=seeds(args.seeds),
-                        processes=args.jobs, data_dir=args.data_dir, allow_modified_data=True, command=command)
+    outcome = reproduce(
+        list(TABLES.values()),
+        args.work,
+        amounts=amounts(args.reduced),
+        seeds=seeds(args.seeds),
+        processes=args.jobs,
+        data_dir=args.data_dir,
+        allow_modified_data=True,
+        command=command,
+    )
     REPORT.mkdir(exist_ok=True)
     row_archive.pack([job.path for job in (*outcome.done, *outcome.beyond)], ARCHIVE)
     if outcome.missing:

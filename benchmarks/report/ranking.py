@@ -2,6 +2,7 @@
 
 Everyone is trained by its own settings, which were chosen on a validation split; the order is by held-out examples.
 """
+
 import math
 from dataclasses import dataclass
 
@@ -49,8 +50,11 @@ def rankings(table, published):
     rows = [row for row in published["tables"].get("default", ()) if row["size"] == size]
     found = []
     for split in dict.fromkeys(row.get("split") for row in rows):
-        names = {row["label"].split(",")[0].removesuffix(f" {size}"): row for row in rows if row.get("split") == split
-                 and row["label"] in (_label(row, size), _label(row, size) + ", random split")}
+        names = {
+            row["label"].split(",")[0].removesuffix(f" {size}"): row
+            for row in rows
+            if row.get("split") == split and row["label"] in (_label(row, size), _label(row, size) + ", random split")
+        }
         if "commit" not in names:
             continue
         figures = {name: (*row[table.held_out][metric], row["seeds"]) for name, row in names.items()}
@@ -118,11 +122,20 @@ def _seeds(count):
 
 def markdown(found):
     """Markdown: the rankings of one table."""
-    lines = ["## Which bottleneck wins", "", "Recipe `default`, held-out, mean ± standard deviation over seeds; the "
-             f"distance to commit (+: better) ± its standard error. {RULE}", ""]
+    lines = [
+        "## Which bottleneck wins",
+        "",
+        "Recipe `default`, held-out, mean ± standard deviation over seeds; the "
+        f"distance to commit (+: better) ± its standard error. {RULE}",
+        "",
+    ]
     for ranking in found:
-        lines += [words(ranking), "", f"| {ranking.what} | {NAMES[ranking.metric]} | " + " | ".join(HEADINGS) + " |",
-                  "| --- | --- | --- | --- | --- | --- |"]
+        lines += [
+            words(ranking),
+            "",
+            f"| {ranking.what} | {NAMES[ranking.metric]} | " + " | ".join(HEADINGS) + " |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
         lines += ["| " + " | ".join(map(str, cells)) + " |" for cells in cells_of(ranking)] + [""]
     return "\n".join(lines)
 
@@ -132,5 +145,14 @@ def cells_of(ranking):
     places = [(f"{i}. {place.name}", place) for i, place in enumerate(ranking.places, start=1)]
     if ranking.vanilla:
         places.append(("vanilla (not quantized)", ranking.vanilla))
-    return [[name, plus_minus(place.figure[:2]), place.figure[2], gain(place), "yes" if place.normalized else "no",
-             place.dead_bits] for name, place in places]
+    return [
+        [
+            name,
+            plus_minus(place.figure[:2]),
+            place.figure[2],
+            gain(place),
+            "yes" if place.normalized else "no",
+            place.dead_bits,
+        ]
+        for name, place in places
+    ]

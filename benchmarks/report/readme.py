@@ -5,6 +5,7 @@ README.md: the text between <!-- name --> and <!-- /name --> is replaced.
 
 Reads benchmarks/results/ and runs the first example (unless told not to), so that no figure is typed.
 """
+
 import functools
 import json
 import re
@@ -35,8 +36,10 @@ def update(page, name, text):
 def speed(model):
     """Training steps against PyTorch, in short."""
     result = json.loads((RESULTS / f"train_step_{model}.json").read_text())
-    lines = ["| threads | case | PyTorch eager | torch.compile | reference engine | fast, NumPy | fast, Numba |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| threads | case | PyTorch eager | torch.compile | reference engine | fast, NumPy | fast, Numba |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for race in result["races"]:
         case = ", ".join(f"{name.removesuffix('_size')} {value}" for name, value in race["case"].items())
         cells = []
@@ -45,9 +48,12 @@ def speed(model):
             faster = "" if name == "torch eager" or row is None else f" (×{row['ratio']:.2f})"
             cells.append("" if row is None else f"{row['steps_per_second']:.0f}{faster}")
         lines.append(f"| {race['threads']} | {case} | " + " | ".join(cells) + " |")
-    lines += ["", f"Training steps per second (forward, backward, update), and how many times PyTorch's. "
-              f"{', '.join(result['versions'])}; {result['machine']}; {result['date']}; "
-              f"[all figures](train_step_{model}.md)."]
+    lines += [
+        "",
+        f"Training steps per second (forward, backward, update), and how many times PyTorch's. "
+        f"{', '.join(result['versions'])}; {result['machine']}; {result['date']}; "
+        f"[all figures](train_step_{model}.md).",
+    ]
     return "\n".join(lines)
 
 
@@ -60,8 +66,10 @@ def hamming_knn(printed=5):
     """Digits classified by the `printed` nearest codes, a column for each length of training."""
     folders = ("hamming_knn", "hamming_knn_20_epochs")
     runs = [json.loads((RESULTS / folder / "results.json").read_text()) for folder in folders]
-    lines = ["| method | bytes per digit | " + " | ".join(f"{run['epochs']} epochs" for run in runs) + " |",
-             "| --- | ---: |" + " ---: |" * len(runs)]
+    lines = [
+        "| method | bytes per digit | " + " | ".join(f"{run['epochs']} epochs" for run in runs) + " |",
+        "| --- | ---: |" + " ---: |" * len(runs),
+    ]
     for method, measured in runs[0]["methods"].items():
         cells = []
         for run in runs:
@@ -72,9 +80,15 @@ def hamming_knn(printed=5):
         lines.append(f"| {method} | {measured[0]['bytes']} | {' | '.join(cells)} |")
     seeds = ", ".join(map(str, runs[0]["seeds"]))
     commands = " and ".join(f"`{run['command']}`" for run in runs)
-    return "\n".join([*lines, "", f"Percent of the test digits of {runs[0]['data']} that the {printed} nearest training "
-                      f"digits classify correctly, means ± standard deviations over seeds {seeds}; the pixels and random "
-                      f"projections are not trained. {commands}, {runs[-1]['date']}."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Percent of the test digits of {runs[0]['data']} that the {printed} nearest training "
+            f"digits classify correctly, means ± standard deviations over seeds {seeds}; the pixels and random "
+            f"projections are not trained. {commands}, {runs[-1]['date']}.",
+        ]
+    )
 
 
 def example_output():
@@ -96,13 +110,21 @@ def of_the_report(section, *arguments):
     return section(readme_tables.Results(), *arguments)
 
 
-OF_THE_REPORT = {"table1": (readme_tables.image_table, 1), "table2": (readme_tables.image_table, 2),
-                 "table3": (readme_tables.text_table,), "bottlenecks": (readme_tables.bottlenecks,),
-                 "claims": (readme_tables.claims,)}
-SECTIONS = {**{name: functools.partial(of_the_report, *section) for name, section in OF_THE_REPORT.items()},
-            "speed-mlp": functools.partial(speed, "mlp"), "speed-cnn": functools.partial(speed, "cnn"),
-            "speed-lstm": functools.partial(speed, "lstm"), "rate-distortion": rate_distortion,
-            "baselines": functools.partial(beside_baselines, readme_tables.baselines)}
+OF_THE_REPORT = {
+    "table1": (readme_tables.image_table, 1),
+    "table2": (readme_tables.image_table, 2),
+    "table3": (readme_tables.text_table,),
+    "bottlenecks": (readme_tables.bottlenecks,),
+    "claims": (readme_tables.claims,),
+}
+SECTIONS = {
+    **{name: functools.partial(of_the_report, *section) for name, section in OF_THE_REPORT.items()},
+    "speed-mlp": functools.partial(speed, "mlp"),
+    "speed-cnn": functools.partial(speed, "cnn"),
+    "speed-lstm": functools.partial(speed, "lstm"),
+    "rate-distortion": rate_distortion,
+    "baselines": functools.partial(beside_baselines, readme_tables.baselines),
+}
 
 if __name__ == "__main__":
     for name, make in SECTIONS.items():

@@ -1,4 +1,5 @@
 """The sections of results/README.md about the report's tables, from results/report/results.json."""
+
 import hashlib
 import json
 from collections import Counter
@@ -12,8 +13,12 @@ from .run import TABLES
 from .text_table import WIDE
 
 REPORT = Path(__file__).resolve().parents[1] / "results" / "report"
-VERDICTS = {HOLDS: "hold", OWN_METRIC_ONLY: "hold under its own metrics only", FAILS: "do not hold",
-            UNDECIDED: "are not decided (single seeds)"}
+VERDICTS = {
+    HOLDS: "hold",
+    OWN_METRIC_ONLY: "hold under its own metrics only",
+    FAILS: "do not hold",
+    UNDECIDED: "are not decided (single seeds)",
+}
 MOST_NAMED = 3
 ALL_FIGURES = "[tables.md](report/tables.md)"
 
@@ -32,8 +37,9 @@ class Results:
     def provenance(self, *numbers):
         """What made these figures: command, machine, date, hash of the file."""
         machines = sorted({self.content["tables"][str(number)]["machine"] for number in numbers})
-        return (f"`{self.content['command']}` on {'; '.join(machines)}, {self.content['date']}; "
-                f"results.json {self.sha256[:12]}…")
+        return (
+            f"`{self.content['command']}` on {'; '.join(machines)}, {self.content['date']}; results.json {self.sha256[:12]}…"
+        )
 
     def missed(self, number):
         """How many rows miss the published figures, in words."""
@@ -42,8 +48,10 @@ class Results:
         open_ = [miss["label"] for miss in missed if miss["verdict"] == NOT_EXPLAINED]
         if not missed:
             return "Every row meets the published figures within the spread over seeds."
-        said = (f"{len(rows) - len(missed)} of {len(rows)} rows of recipe `report` meet all published figures within the "
-                f"spread over seeds. The others: {counted(miss['verdict'] for miss in missed)}")
+        said = (
+            f"{len(rows) - len(missed)} of {len(rows)} rows of recipe `report` meet all published figures within the "
+            f"spread over seeds. The others: {counted(miss['verdict'] for miss in missed)}"
+        )
         named = f" ({', '.join(open_)})" if 0 < len(open_) <= MOST_NAMED else ""
         return f"{said}{named}; the reasons are in {ALL_FIGURES}."
 
@@ -55,25 +63,35 @@ def image_table(results, number):
     kind, content = TABLES[number], results.content["tables"][str(number)]
     report, default = results.rows(number, "report"), results.rows(number, "default")
     report = {label: report.get(label + ALL_IMAGES, row) for label, row in report.items()}
-    lines = ["| row | published PSNR | ours, its definition | held-out PSNR / SSIM, recipe `report` | recipe `default` |",
-             "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| row | published PSNR | ours, its definition | held-out PSNR / SSIM, recipe `report` | recipe `default` |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for size in kind.sizes:
         for quant in ("vanilla", "naive", "fence", "commit"):
             a, b = report[f"{quant} {size}"], default[f"{quant} {size}"]
             published = f"{a['published'][0]:.2f}" if a["published"] else "none"
-            lines.append(f"| {quant} {size} | {published} | {plus_minus(a[kind.report_key(a)]['psnr'])} | {_quality(a)} | "
-                         f"{_quality(b)} |")
-    effort = "; ".join(f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}"
-                       for size in kind.sizes)
+            lines.append(
+                f"| {quant} {size} | {published} | {plus_minus(a[kind.report_key(a)]['psnr'])} | {_quality(a)} | "
+                f"{_quality(b)} |"
+            )
+    effort = "; ".join(
+        f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}" for size in kind.sizes
+    )
     nonsense = content["demonstration"]["all_black" if number == 1 else "unrelated"]
     measured = "60,000 training images" if number == 1 else "first 1,000 training images"
     what = "all black" if number == 1 else "another, unrelated image"
     chance, correct = nonsense["report"]["psnr"], nonsense["correct"]["psnr_of_mean_mse"]
-    return "\n".join([
-        *lines, "", f"{content['data'].split(';')[0]}. The report's definition: on its {measured}, with squared errors that "
-        f"wrap around at 256 ({what} scores {chance:.1f} dB by it, correctly {correct:.1f}). Held-out: the 10,000 test "
-        "images; PSNR and SSIM are means over images, ± the standard deviation over seeds. Images x epochs x seeds of "
-        f"recipes `report` and `default`, {effort}. {results.missed(number)} {results.provenance(number)}."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{content['data'].split(';')[0]}. The report's definition: on its {measured}, with squared errors that "
+            f"wrap around at 256 ({what} scores {chance:.1f} dB by it, correctly {correct:.1f}). Held-out: the 10,000 test "
+            "images; PSNR and SSIM are means over images, ± the standard deviation over seeds. Images x epochs x seeds of "
+            f"recipes `report` and `default`, {effort}. {results.missed(number)} {results.provenance(number)}.",
+        ]
+    )
 
 
 def _quality(row):
@@ -89,27 +107,37 @@ def text_table(results):
     """Table 3 in short."""
     kind, content = TABLES[3], results.content["tables"]["3"]
     report, default = results.rows(3, "report"), results.rows(3, "default")
-    lines = ["| row | bits | published edits | ours, its definition | held-out by length, recipe `report` | recipe "
-             "`default` | exact | random split, recipe `default` | exact |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| row | bits | published edits | ours, its definition | held-out by length, recipe `report` | recipe "
+        "`default` | exact | random split, recipe `default` | exact |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for size in kind.sizes:
         for quant in ("vanilla", "naive", "fence", "commit"):
             label = f"{quant} {size}"
             a, length, random = report[label], default[label], default[f"{label}, random split"]
-            lines.append(f"| {label} | {a['bits']} | {a['published'][0]:.2f} | "
-                         f"{plus_minus(a[kind.report_key(a)]['levenshtein'])} | {_edits(a)} | {_edits(length)} | "
-                         f"{_exact(length)} | {_edits(random)} | {_exact(random)} |")
+            lines.append(
+                f"| {label} | {a['bits']} | {a['published'][0]:.2f} | "
+                f"{plus_minus(a[kind.report_key(a)]['levenshtein'])} | {_edits(a)} | {_edits(length)} | "
+                f"{_exact(length)} | {_edits(random)} | {_exact(random)} |"
+            )
         wide = [default.get(f"commit {size}{split}{WIDE}") for split in ("", ", random split")]
         if all(wide):
             figures = " | ".join(f"{_edits(row)} | {_exact(row)}" for row in wide)
             lines.append(f"| commit {size}{WIDE} ({_effort(wide[0])}) | {wide[0]['bits']} | | | | {figures} |")
-    effort = "; ".join(f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}"
-                       for size in kind.sizes)
-    return "\n".join([
-        *lines, "", f"{content['data']}. Edits: the mean Levenshtein distance in characters, ± the standard deviation over "
-        "seeds. The report's definition: on its 100 sentences. Held-out by length: the different sentences of the last 20% "
-        "of the lines, longer than those trained on. Sentences x epochs x seeds of recipes `report` and `default`, "
-        f"{effort}. {results.missed(3)} {results.provenance(3)}."])
+    effort = "; ".join(
+        f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}" for size in kind.sizes
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{content['data']}. Edits: the mean Levenshtein distance in characters, ± the standard deviation over "
+            "seeds. The report's definition: on its 100 sentences. Held-out by length: the different sentences of the "
+            "last 20% of the lines, longer than those trained on. Sentences x epochs x seeds of recipes `report` and "
+            f"`default`, {effort}. {results.missed(3)} {results.provenance(3)}.",
+        ]
+    )
 
 
 def _edits(row):
@@ -124,8 +152,10 @@ def bottlenecks(results):
     """Which bottleneck wins: all of them at one size of each model."""
     tables = results.content["tables"]
     found = [ranking for number, kind in TABLES.items() for ranking in rankings(kind, tables[str(number)])]
-    lines = ["| bottleneck | " + " | ".join(f"{one.what}, {NAMES[one.metric]}" for one in found) + " |",
-             "| --- |" + " --- |" * len(found)]
+    lines = [
+        "| bottleneck | " + " | ".join(f"{one.what}, {NAMES[one.metric]}" for one in found) + " |",
+        "| --- |" + " --- |" * len(found),
+    ]
     places = [{place.name: place for place in [*one.places, *([one.vanilla] if one.vanilla else [])]} for one in found]
     for name in dict.fromkeys(name for column in places for name in column):
         cells = [_place(column.get(name)) for column in places]
@@ -133,10 +163,17 @@ def bottlenecks(results):
     normalized = [sorted(name for name, place in column.items() if not place.normalized) for column in places]
     without = "; ".join(f"{one.what}: {', '.join(names)}" for one, names in zip(found, normalized, strict=True) if names)
     data = ", ".join(table["data"].split(";")[0].split(",")[0] for table in tables.values())
-    return "\n".join([
-        *lines, "", f"{data}; recipe `default`, held-out, mean ± standard deviation over seeds; in brackets how much better "
-        "(+) than commit, ± the standard error of the difference, where both have several seeds. Codes are batch-normalized "
-        f"but for {without}. {results.provenance(*TABLES)}.", "", *(f"- {words(one)}" for one in found)])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{data}; recipe `default`, held-out, mean ± standard deviation over seeds; in brackets how much better "
+            "(+) than commit, ± the standard error of the difference, where both have several seeds. Codes are "
+            f"batch-normalized but for {without}. {results.provenance(*TABLES)}.",
+            "",
+            *(f"- {words(one)}" for one in found),
+        ]
+    )
 
 
 def _place(place):
@@ -158,12 +195,22 @@ def rivals(results, baselines):
             ours = [(label, images[label]["held_out"]["psnr"]) for label in (f"commit {bits}", f"commit 256,{bits}")]
         else:
             split = ", random split" if "random" in method else ""
-            ours = [(label, texts[label]["test"]["levenshtein"]) for size in TABLES[3].sizes
-                    for label in (f"commit {size}{split}", f"commit {size}{split}{WIDE}") if label in texts]
+            ours = [
+                (label, texts[label]["test"]["levenshtein"])
+                for size in TABLES[3].sizes
+                for label in (f"commit {size}{split}", f"commit {size}{split}{WIDE}")
+                if label in texts
+            ]
         rows = images | texts
-        found.append((same[0], figure[0], plus_minus(figure),
-                      [(label, rows[label]["bits"], value[0], plus_minus(value)) for label, value in ours],
-                      same[0]["unit"] == "dB"))
+        found.append(
+            (
+                same[0],
+                figure[0],
+                plus_minus(figure),
+                [(label, rows[label]["bits"], value[0], plus_minus(value)) for label, value in ours],
+                same[0]["unit"] == "dB",
+            )
+        )
     return found
 
 
@@ -175,14 +222,19 @@ def baselines(results, content):
     """What one would try first at as many bits. content: of baselines.json."""
     lines = ["| data | bits | baseline | held-out | commit (bits): held-out |", "| --- | --- | --- | --- | --- |"]
     for baseline, _, cell, ours, _ in rivals(results, content):
-        beside = "; ".join(f"{_short(label).removeprefix('commit ')} ({bits}): {value}"
-                           for label, bits, _, value in ours)
-        lines.append(f"| {baseline['data']} | {baseline['bits']} | {baseline['method']} | {cell} {baseline['unit']} "
-                     f"| {beside} |")
-    return "\n".join([
-        *lines, "", "PSNR in dB (more is better) or edits in characters (fewer is better), means ± standard deviations over "
-        f"seeds; commit by recipe `default`, with and without a hidden layer of 256 units. `{content['command']}`, "
-        f"{content['date']}, seeds 0 to {content['seeds'] - 1}; [what each stores](baselines.md)."])
+        beside = "; ".join(f"{_short(label).removeprefix('commit ')} ({bits}): {value}" for label, bits, _, value in ours)
+        lines.append(
+            f"| {baseline['data']} | {baseline['bits']} | {baseline['method']} | {cell} {baseline['unit']} | {beside} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "PSNR in dB (more is better) or edits in characters (fewer is better), means ± standard deviations over "
+            f"seeds; commit by recipe `default`, with and without a hidden layer of 256 units. `{content['command']}`, "
+            f"{content['date']}, seeds 0 to {content['seeds'] - 1}; [what each stores](baselines.md).",
+        ]
+    )
 
 
 def where_baselines_win(results, content):
@@ -190,23 +242,35 @@ def where_baselines_win(results, content):
     said = []
     for baseline, mean, cell, ours, more in rivals(results, content):
         behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
-        wide = next((f"; LSTMs of{WIDE[1:]} reach {value} with {bits} bits (one seed)" for label, bits, figure, value in ours
-                     if WIDE in label and (figure < mean) != more), "")
+        wide = next(
+            (
+                f"; LSTMs of{WIDE[1:]} reach {value} with {bits} bits (one seed)"
+                for label, bits, figure, value in ours
+                if WIDE in label and (figure < mean) != more
+            ),
+            "",
+        )
         if behind:
             beside = " and ".join(
                 f"{value} ({_short(label)}" + (")" if bits == baseline["bits"] else f", {bits} bits)")
-                for label, bits, value in behind)
-            said.append(f"- {baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, "
-                        f"against {beside}{wide}")
-    return "Simple baselines are ahead of commit in places:\n\n" + "\n".join(said) if said else (
-        "Commit is ahead of every baseline.")
+                for label, bits, value in behind
+            )
+            said.append(
+                f"- {baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, against {beside}{wide}"
+            )
+    return (
+        "Simple baselines are ahead of commit in places:\n\n" + "\n".join(said)
+        if said
+        else ("Commit is ahead of every baseline.")
+    )
 
 
 def claims(results):
     """How many of the report's claims hold."""
     count = Counter(claim["verdict"] for claim in results.content["claims"])
     said = ", ".join(f"{count[verdict]} {words}" for verdict, words in VERDICTS.items() if count[verdict])
-    return (f"Of {sum(count.values())} checks of the report's claims, {said}. Each stands with its rule and numbers on "
-            "the page that `python -m benchmarks.report` writes, [report.html](report/report.html); "
-            "every row and seed is in [rows.zip](report/rows.zip).")
-
+    return (
+        f"Of {sum(count.values())} checks of the report's claims, {said}. Each stands with its rule and numbers on "
+        "the page that `python -m benchmarks.report` writes, [report.html](report/report.html); "
+        "every row and seed is in [rows.zip](report/rows.zip)."
+    )

@@ -2,6 +2,7 @@
 
 Whoever unpacks it in the folder rows of an --out has these rows done already.
 """
+
 import zipfile
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def unpack(archive, folder):
 
 def pack(paths, archive):
     """Write an archive of these files."""
+
     def write(file):
         # Deflated, which every unzip reads.
         with zipfile.ZipFile(file, "w") as rows:

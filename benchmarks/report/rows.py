@@ -1,4 +1,5 @@
 """What the rows of all tables share: what a row is, how much of it is trained, and means over seeds."""
+
 import base64
 import io
 import statistics
@@ -38,7 +39,7 @@ class Row:
 
     def seeds(self, seeds):
         """Those of the seeds that this row is trained with."""
-        return seeds[:self.most_seeds]
+        return seeds[: self.most_seeds]
 
     @property
     def is_plain(self):

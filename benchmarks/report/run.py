@@ -1,4 +1,5 @@
 """From settings to files: train what is missing, and when all rows are there write what they say."""
+
 import sys
 import time
 from dataclasses import dataclass
@@ -33,8 +34,21 @@ class Outcome:
     written: tuple = ()
 
 
-def reproduce(tables, out, *, amounts=ALL_OF_IT, seeds=(0, 1, 2), figures_only=False, processes=1, shard=(1, 1), dask=None,
-              data_dir=None, allow_modified_data=False, backend="numpy", command=""):
+def reproduce(
+    tables,
+    out,
+    *,
+    amounts=ALL_OF_IT,
+    seeds=(0, 1, 2),
+    figures_only=False,
+    processes=1,
+    shard=(1, 1),
+    dask=None,
+    data_dir=None,
+    allow_modified_data=False,
+    backend="numpy",
+    command="",
+):
     """Train the rows of these tables that are not yet in the folder `out`, and when all are there write the report.
 
     tables: list of tables (see TABLES). amounts: {recipe's name: rows.FULL, REDUCED or QUICK}, QUICK for all or none.
@@ -52,12 +66,15 @@ def reproduce(tables, out, *, amounts=ALL_OF_IT, seeds=(0, 1, 2), figures_only=F
     settings = {"folder": out, "data_dir": data_dir, "allow_modified_data": allow_modified_data, "backend": backend}
     every_job = all_jobs(data, amounts, seeds, **settings)
     jobs = [job for job in every_job if job.is_in_figures] if figures_only else every_job
-    failures = _train([job for job in jobs[shard[0] - 1::shard[1]] if job.result() is None], processes, dask)
+    failures = _train([job for job in jobs[shard[0] - 1 :: shard[1]] if job.result() is None], processes, dask)
     found = {job: result for job in every_job if (result := job.result()) is not None}
     done, missing = [job for job in jobs if job in found], [job for job in jobs if job not in found]
     asked = {job.path for job in every_job}
-    beyond = [job for job in all_jobs(data, dict.fromkeys(amounts, FULL), seeds, **settings)
-              if job.path not in asked and job.result() is not None]
+    beyond = [
+        job
+        for job in all_jobs(data, dict.fromkeys(amounts, FULL), seeds, **settings)
+        if job.path not in asked and job.result() is not None
+    ]
     if missing:
         return Outcome(done, missing, failures, beyond)
     print(f"all rows are there: {'drawing the figures' if figures_only else 'writing the report'}", file=sys.stderr)

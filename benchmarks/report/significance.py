@@ -3,6 +3,7 @@
 A figure is (mean, standard deviation or None, seeds); one seed has no standard deviation, and nothing is concluded from it.
 The distributions are SciPy's, which scikit-image needs as well.
 """
+
 import math
 
 from scipy import stats
@@ -13,8 +14,10 @@ HIGHER_IS_BETTER = {"psnr", "ssim"}
 
 def in_words(family):
     """The test of `better` as the end of a sentence. family: which comparisons are one family, in words."""
-    return (f"by Welch's t-test (unequal variances), two-sided p below {LEVEL} after Holm's correction over {family}; of "
-            "two figures without any spread the better one is ahead, and figures of one seed are not compared")
+    return (
+        f"by Welch's t-test (unequal variances), two-sided p below {LEVEL} after Holm's correction over {family}; of "
+        "two figures without any spread the better one is ahead, and figures of one seed are not compared"
+    )
 
 
 def t_quantile(freedom):

@@ -1,6 +1,7 @@
 """The distances between sentences as the 2020 report computed them. FLAWED ON PURPOSE: use tinyqae/metrics/text.py for
 everything else.
 """
+
 import math
 import re
 

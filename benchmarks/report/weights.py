@@ -3,6 +3,7 @@
 What is told is by held-out images, so the best weight that it names is shown and was not used for choosing: the recipe's
 own weight was chosen on a validation split.
 """
+
 import statistics
 from dataclasses import dataclass
 
@@ -33,13 +34,30 @@ class Weighted:
 def commit_weights(table, published):
     """[Weighted] by weight, ascending: empty where a run has not several of them. published: the results of Table 1."""
     size = table.figure_size
-    rows = [row for row in published["tables"].get("default", ())
-            if row["label"] == f"commit {size}" or row["label"].startswith(f"commit {size}, weight ")]
+    rows = [
+        row
+        for row in published["tables"].get("default", ())
+        if row["label"] == f"commit {size}" or row["label"].startswith(f"commit {size}, weight ")
+    ]
     if len(rows) < 2:
         return []
-    return sorted((Weighted(row["weight"], row["label"], row["seeds"], row["held_out"]["psnr"], row["held_out"]["ssim"],
-                            row["distance_to_bit"], row["undecided"], _spread(row["dead_bits"]), row["bits"])
-                   for row in rows), key=lambda one: one.weight)
+    return sorted(
+        (
+            Weighted(
+                row["weight"],
+                row["label"],
+                row["seeds"],
+                row["held_out"]["psnr"],
+                row["held_out"]["ssim"],
+                row["distance_to_bit"],
+                row["undecided"],
+                _spread(row["dead_bits"]),
+                row["bits"],
+            )
+            for row in rows
+        ),
+        key=lambda one: one.weight,
+    )
 
 
 def _spread(values):
@@ -55,8 +73,10 @@ def words(weights):
     behind, level, undecided = ([one for one in others if worse[one.weight] is outcome] for outcome in (True, False, None))
     collapsed = [one for one in weights if one.dead[0] > one.bits / 2]
     first, last = weights[0], weights[-1]
-    said = [f"Best on held-out images, which is shown and was not used for choosing: weight {best.weight:g} with "
-            f"{plus_minus(best.psnr)} dB" + (f"; not significantly worse: {_list(level)}" if level else "") + "."]
+    said = [
+        f"Best on held-out images, which is shown and was not used for choosing: weight {best.weight:g} with "
+        f"{plus_minus(best.psnr)} dB" + (f"; not significantly worse: {_list(level)}" if level else "") + "."
+    ]
     if behind:
         distances = (f"{one.weight:g} by {best.psnr[0] - one.psnr[0]:.2f} dB" for one in behind)
         said.append(f"Significantly worse: {', '.join(distances)}.")
@@ -66,12 +86,17 @@ def words(weights):
         said.append(f"Not decided, with one seed: {_list(undecided)}.")
     if behind or level:
         said.append(RULE)
-    said.append(f"Collapsed, which is to say {COLLAPSE}: {_list(collapsed)}." if collapsed else
-                f"None collapses: the most bits that never change are {max(one.dead[0] for one in weights):.3g} of "
-                f"{first.bits}.")
-    said.append(f"From weight {first.weight:g} to {last.weight:g} the mean distance to the nearest bit goes from "
-                f"{first.distance[0]:.3f} to {last.distance[0]:.3f}, the share of values between ¼ and ¾ from "
-                f"{first.undecided[0]:.1%} to {last.undecided[0]:.1%}.")
+    said.append(
+        f"Collapsed, which is to say {COLLAPSE}: {_list(collapsed)}."
+        if collapsed
+        else f"None collapses: the most bits that never change are {max(one.dead[0] for one in weights):.3g} of "
+        f"{first.bits}."
+    )
+    said.append(
+        f"From weight {first.weight:g} to {last.weight:g} the mean distance to the nearest bit goes from "
+        f"{first.distance[0]:.3f} to {last.distance[0]:.3f}, the share of values between ¼ and ¾ from "
+        f"{first.undecided[0]:.1%} to {last.undecided[0]:.1%}."
+    )
     return " ".join(said)
 
 
@@ -85,6 +110,10 @@ def _list(weights):
 
 def panels(weights):
     """What plots.commit_weights draws: (titles and figures of each panel)."""
-    named = (("held-out PSNR, dB", "psnr"), ("mean distance to the nearest bit", "distance"),
-             ("share of values between ¼ and ¾", "undecided"), (f"bits that never change, of {weights[0].bits}", "dead"))
+    named = (
+        ("held-out PSNR, dB", "psnr"),
+        ("mean distance to the nearest bit", "distance"),
+        ("share of values between ¼ and ¾", "undecided"),
+        (f"bits that never change, of {weights[0].bits}", "dead"),
+    )
     return [(title, *zip(*(getattr(one, name) for one in weights), strict=True)) for title, name in named]

@@ -10,6 +10,7 @@ Each trains the rows with one thing changed and measures them by the report's de
 trials.json beside this file, in place of what an earlier call of the same experiment left for rows of as many epochs;
 misses.py turns it into sentences. `--quick` trains on a few examples, to see that all works, and writes nothing.
 """
+
 import argparse
 import io
 import json
@@ -73,13 +74,15 @@ def mlp(table, row, seed, data):
     recipe, images = row.recipe, data.train_images
     keras = _trained(row, recipe, images, seed, KerasAdam(recipe.lr, **recipe.optimizer_arguments))
     shorter = _trained(row, recipe.override(epochs=FEWER_EPOCHS), images, seed)
-    return {"Adam's epsilon where Keras has it": _image_figures(table, row, keras, images),
-            f"{FEWER_EPOCHS} epochs in place of {recipe.epochs}": _image_figures(table, row, shorter, images)}
+    return {
+        "Adam's epsilon where Keras has it": _image_figures(table, row, keras, images),
+        f"{FEWER_EPOCHS} epochs in place of {recipe.epochs}": _image_figures(table, row, shorter, images),
+    }
 
 
 def _trained(row, recipe, examples, seed, optimizer=None):
     """A model trained by the recipe on as many of the examples as the row is. optimizer: None for the recipe's own."""
-    examples = examples[:row.items]
+    examples = examples[: row.items]
     model = recipe.make_model(examples, seed)
     fit(model, examples, optimizer or recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
     return model
@@ -97,8 +100,10 @@ def cnn(table, row, seed, data):
     originals = data.train_images[:ORIGINALS]
     jpegs = np.stack([_as_jpeg(image) for image in originals])
     recipe = row.recipe.override(epochs=CNN_EPOCHS)
-    return {name: _image_figures(table, row, _trained(row, recipe, images, seed), originals)
-            for name, images in (("JPEGs", jpegs), ("originals", originals))}
+    return {
+        name: _image_figures(table, row, _trained(row, recipe, images, seed), originals)
+        for name, images in (("JPEGs", jpegs), ("originals", originals))
+    }
 
 
 def _as_jpeg(image):
@@ -110,8 +115,10 @@ def _as_jpeg(image):
 def lstm_longer(table, row, seed, data):
     """{"all", "more": figures} of the row trained as long as it is, and for longer."""
     split, longer = split_sentences(data, "report"), row.recipe.override(epochs=MORE_EPOCHS[row.recipe.epochs])
-    return {"all": _sentence_figures(table, row, row.recipe, split, seed),
-            "more": _sentence_figures(table, row, longer, split, seed)}
+    return {
+        "all": _sentence_figures(table, row, row.recipe, split, seed),
+        "more": _sentence_figures(table, row, longer, split, seed),
+    }
 
 
 def lstm_edition(table, row, seed, data):
@@ -122,7 +129,7 @@ def lstm_edition(table, row, seed, data):
     lines = data.sentences
     first, last = lines.index(FIRST), len(lines) - 1 - lines[::-1].index(LAST)
     border = first * 40_000 // 45_100
-    report = {"vanilla": lines[border + 1:border + 101], "quantized": lines[first:last + 1]}
+    report = {"vanilla": lines[border + 1 : border + 101], "quantized": lines[first : last + 1]}
     split = split_sentences(data, "report")
     recipe = replace(row.recipe, model={**row.recipe.model, "pad_to": LONGEST})
     which = "vanilla" if recipe.quant == "vanilla" else "quantized"
@@ -131,8 +138,10 @@ def lstm_edition(table, row, seed, data):
         measured = f"measured on the report's own sentences, index {first:,} to {last:,} in this edition of the file"
     else:
         measured = f"measured from index {border + 1:,} on, which by proportion is the report's 40,001"
-    change = (f"{measured} ({length:.1f} characters in place of {rows_length:.1f}), and trained on the first {border:,} "
-              "lines accordingly")
+    change = (
+        f"{measured} ({length:.1f} characters in place of {rows_length:.1f}), and trained on the first {border:,} "
+        "lines accordingly"
+    )
     return {change: _sentence_figures(table, row, recipe, replace(split, train=lines[:border], report=report), seed)}
 
 
@@ -151,8 +160,13 @@ def _sentence_figures(table, row, recipe, split, seed):
     return {metric: figures[metric] for metric in table.metrics}
 
 
-EXPERIMENTS = {"mlp": (1, mlp), "cnn": (2, cnn), "lstm-longer": (3, lstm_longer), "lstm-edition": (3, lstm_edition),
-               "lstm-shorter": (3, lstm_shorter)}
+EXPERIMENTS = {
+    "mlp": (1, mlp),
+    "cnn": (2, cnn),
+    "lstm-longer": (3, lstm_longer),
+    "lstm-edition": (3, lstm_edition),
+    "lstm-shorter": (3, lstm_shorter),
+}
 """{name: (number of the table, experiment)}."""
 
 
@@ -164,7 +178,8 @@ def trials_of(name, row, by_change):
     both_sides = {
         "cnn": f"trained on {ORIGINALS:,} originals in place of the same images as JPEGs of quality {JPEG_QUALITY}",
         "lstm-longer": f"{MORE_EPOCHS.get(epochs)} epochs in place of {epochs}",
-        "lstm-shorter": f"{epochs * 2 // 5} epochs in place of {epochs}, both measured on the report's own sentences"}
+        "lstm-shorter": f"{epochs * 2 // 5} epochs in place of {epochs}, both measured on the report's own sentences",
+    }
     if name in both_sides:
         start, end = by_change.values()
         return [{**about, "change": both_sides[name], "start": start, "end": end}]
@@ -173,8 +188,11 @@ def trials_of(name, row, by_change):
 
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report.why_missed", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report.why_missed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--rows", nargs="+", required=True, metavar="ROW", help='labels, as "vanilla 100"')
     parser.add_argument("--seeds", type=program.non_negative_int, nargs="+", default=[0, 1])
@@ -191,15 +209,21 @@ def main(argv=None):
     if args.quick:
         rows = {label: replace(row, items=QUICK_ITEMS[number]) for label, row in rows.items()}
     about = {"experiment": args.experiment, "table": number}
-    made = {"seeds": len(args.seeds), "data": data.name, "machine": backend.describe(),
-            "source": f"python -m benchmarks.report.why_missed {shlex.join(argv)}, {time.strftime('%Y-%m-%d')}"}
+    made = {
+        "seeds": len(args.seeds),
+        "data": data.name,
+        "machine": backend.describe(),
+        "source": f"python -m benchmarks.report.why_missed {shlex.join(argv)}, {time.strftime('%Y-%m-%d')}",
+    }
     for label in args.rows:
         found = []
         for seed in args.seeds:
             found.append(run(table, rows[label], seed, data))
             print(label, seed, found[-1], flush=True)
-        means = {change: {metric: statistics.mean(one[change][metric] for one in found) for metric in table.metrics}
-                 for change in found[0]}
+        means = {
+            change: {metric: statistics.mean(one[change][metric] for one in found) for metric in table.metrics}
+            for change in found[0]
+        }
         trials = trials_of(args.experiment, rows[label], means)
         if trials[0]["start"] and len(found) > 1:
             trials[0]["error"] = paired_error(table, found)
@@ -209,16 +233,21 @@ def main(argv=None):
 
 def paired_error(table, found):
     """{metric: standard error of the mean change}. found: for each seed the figures of both sides of a trial."""
-    changes = {metric: [end[metric] - start[metric] for start, end in (sides.values() for sides in found)]
-               for metric in table.metrics}
+    changes = {
+        metric: [end[metric] - start[metric] for start, end in (sides.values() for sides in found)]
+        for metric in table.metrics
+    }
     return {metric: statistics.stdev(values) / math.sqrt(len(values)) for metric, values in changes.items()}
 
 
 def record(label, trials):
     """Write the trials of a row in place of those that an earlier call of the same experiment left."""
     replaced = trials[0]["experiment"], label, trials[0]["epochs"]
-    kept = [one for one in json.loads(TRIALS.read_text(encoding="utf-8"))
-            if (one["experiment"], one["row"], one["epochs"]) != replaced]
+    kept = [
+        one
+        for one in json.loads(TRIALS.read_text(encoding="utf-8"))
+        if (one["experiment"], one["row"], one["epochs"]) != replaced
+    ]
     ordered = sorted([*kept, *trials], key=lambda one: list(EXPERIMENTS).index(one["experiment"]))
     write_atomically(TRIALS, lambda file: file.write((json.dumps(ordered, indent=1) + "\n").encode()))
 

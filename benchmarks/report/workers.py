@@ -4,6 +4,7 @@ Here a worker is a process with a pipe: it is sent one job after the other and t
 library breaks as a whole when one of its processes is killed, and takes the other rows with it; with a pipe for each
 worker, its death costs the row that it had, which is taken up from its checkpoint by a new worker.
 """
+
 import contextlib
 import signal
 from collections import Counter, deque

@@ -7,6 +7,7 @@ the package it also chooses contexts) and the file (container and disk); decompr
 round. Beside them the same network in PyTorch with np.packbits, which is what one would write without this package.
 Everything takes turns in one process, round after round; a time is the median of the rounds.
 """
+
 import argparse
 import json
 import statistics
@@ -38,8 +39,9 @@ def stages(model, images, file):
         state[name] = value
 
     def written(method, payload):
-        return container.to_bytes(container.Container(model_id(model), container.IMAGES, method, len(images),
-                                                      code_shape(model), b"", payload))
+        return container.to_bytes(
+            container.Container(model_id(model), container.IMAGES, method, len(images), code_shape(model), b"", payload)
+        )
 
     def read():
         found = container.from_bytes(file.read_bytes())
@@ -53,8 +55,9 @@ def stages(model, images, file):
         "compress: file": lambda: write_atomically(file, lambda out: out.write(written(*state["coded"]))),
         "decompress: file": read,
         "decompress: coder": lambda: keep("decoded", decode_bits(*state["read"])),
-        "decompress: packed bits in its place": lambda: decode_bits(np.packbits(state["bits"]).tobytes(), PACKED,
-                                                                    len(images), code_shape(model)),
+        "decompress: packed bits in its place": lambda: decode_bits(
+            np.packbits(state["bits"]).tobytes(), PACKED, len(images), code_shape(model)
+        ),
         "decompress: model": lambda: model.decode(state["decoded"]),
         "compress: all": lambda: write_atomically(file, lambda out: out.write(codec.compress(images, model))),
         "decompress: all": lambda: codec.decompress(file.read_bytes(), model),
@@ -88,7 +91,7 @@ def torch_stages(model, images, file):
         file.write_bytes(np.packbits(bits).tobytes())
 
     def decompress():
-        bits = np.unpackbits(np.frombuffer(file.read_bytes(), np.uint8))[:len(images) * 50].reshape(-1, 50)
+        bits = np.unpackbits(np.frombuffer(file.read_bytes(), np.uint8))[: len(images) * 50].reshape(-1, 50)
         with torch.no_grad():
             pixels = torch.sigmoid(network[2](torch.from_numpy(bits.astype(np.float32)) * 2 - 1))
             return (pixels * 255).round().to(torch.uint8).numpy().reshape(images.shape)
@@ -118,13 +121,20 @@ def measure(images, rounds, directory):
 
 def as_markdown(result):
     """The page."""
-    lines = ["# Files: how fast", "",
-             f"{result['images']} images of {result['data']}, model `{MODEL}`, {result['threads']} thread(s), median of "
-             f"{result['rounds']} rounds. `{result['command']}` on {result['machine']}, kernels "
-             f"{result['kernels']}, {result['date']}. MB/s: of raw pixels. The file has {result['bytes']} bytes.", "",
-             "| stage | ms | images/s | MB/s |", "| --- | --- | --- | --- |"]
-    lines += [f"| {name} | {1e3 * seconds:.1f} | {result['images'] / seconds:,.0f} | {result['raw'] / seconds / 1e6:.0f} |"
-              for name, seconds in result["seconds"].items()]
+    lines = [
+        "# Files: how fast",
+        "",
+        f"{result['images']} images of {result['data']}, model `{MODEL}`, {result['threads']} thread(s), median of "
+        f"{result['rounds']} rounds. `{result['command']}` on {result['machine']}, kernels "
+        f"{result['kernels']}, {result['date']}. MB/s: of raw pixels. The file has {result['bytes']} bytes.",
+        "",
+        "| stage | ms | images/s | MB/s |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {name} | {1e3 * seconds:.1f} | {result['images'] / seconds:,.0f} | {result['raw'] / seconds / 1e6:.0f} |"
+        for name, seconds in result["seconds"].items()
+    ]
     if result["same_as_torch"] is not None:
         lines += ["", f"PyTorch's pixels are ours in {result['same_as_torch']:.4%} of all."]
     return "\n".join(lines) + "\n"
@@ -138,21 +148,32 @@ def main():
     parser.add_argument("--no-write", action="store_true", help="print only, leave benchmarks/results/ alone")
     args = parser.parse_args()
     from tinyqae.fast import kernels
+
     backend.use("numpy")
     backend.use_threads(args.threads)
     data = load_mnist(args.data_dir, progress=False)
     images = data.test_images
     with tempfile.TemporaryDirectory() as directory:
         seconds, size, same = measure(images, args.rounds, directory)
-    result = {"data": data.name, "images": len(images), "raw": images.nbytes, "threads": args.threads,
-              "rounds": args.rounds, "seconds": seconds, "bytes": size, "same_as_torch": same, "kernels": kernels.kernels(),
-              "command": " ".join(["python", "benchmarks/speed/codec_speed.py", "--threads", str(args.threads)]),
-              "machine": backend.describe(), "versions": versions(), "date": time.strftime("%Y-%m-%d")}
+    result = {
+        "data": data.name,
+        "images": len(images),
+        "raw": images.nbytes,
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "seconds": seconds,
+        "bytes": size,
+        "same_as_torch": same,
+        "kernels": kernels.kernels(),
+        "command": " ".join(["python", "benchmarks/speed/codec_speed.py", "--threads", str(args.threads)]),
+        "machine": backend.describe(),
+        "versions": versions(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
     text = as_markdown(result)
     print(text)
     if not args.no_write:
-        write_atomically(RESULTS / "codec_speed.json",
-                         lambda out: out.write((json.dumps(result, indent=1) + "\n").encode()))
+        write_atomically(RESULTS / "codec_speed.json", lambda out: out.write((json.dumps(result, indent=1) + "\n").encode()))
         write_atomically(RESULTS / "codec_speed.md", lambda out: out.write(text.encode()))
 
 

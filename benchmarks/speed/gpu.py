@@ -24,6 +24,7 @@ of a large copy. Bytes: ten passes over the parameters (read forward and backwar
 each layer's output, written once, read twice, with a gradient that is written and read: no cache, no fusion of layers.
 Where all of that stays in a cache a share can exceed 100%.
 """
+
 import argparse
 import importlib.metadata
 import importlib.util
@@ -66,18 +67,30 @@ ON_CUPY = {
 }
 """Environments of our contenders on a GPU, from plain CuPy operations to everything."""
 CONTENDERS = {
-    "CuPy graphs": ON_CUPY["CuPy graphs"], "PyTorch CUDA eager": {"HOW": "eager"}, "PyTorch CUDA graphs": {"HOW": "graph"},
-    "CuPy fused": ON_CUPY["CuPy fused"], "NumPy fast": FAST, "CuPy reference": ON_CUPY["CuPy reference"],
-    "PyTorch CPU": {"HOW": "cpu"}, "NumPy reference": {"TINYQAE_ENGINE": "reference"},
-    "PyTorch CUDA eager, TF32": {"HOW": "eager", "TF32": "1"}, "PyTorch CUDA graphs, TF32": {"HOW": "graph", "TF32": "1"},
+    "CuPy graphs": ON_CUPY["CuPy graphs"],
+    "PyTorch CUDA eager": {"HOW": "eager"},
+    "PyTorch CUDA graphs": {"HOW": "graph"},
+    "CuPy fused": ON_CUPY["CuPy fused"],
+    "NumPy fast": FAST,
+    "CuPy reference": ON_CUPY["CuPy reference"],
+    "PyTorch CPU": {"HOW": "cpu"},
+    "NumPy reference": {"TINYQAE_ENGINE": "reference"},
+    "PyTorch CUDA eager, TF32": {"HOW": "eager", "TF32": "1"},
+    "PyTorch CUDA graphs, TF32": {"HOW": "graph", "TF32": "1"},
     "PyTorch CUDA compiled": {"HOW": "compile"},
 }
 """The order in which they are measured, the most important first, since time may run out."""
-CASES = [("mlp", {"batch_size": n}) for n in (16, 128, 1024, 8192)] + \
-        [("cnn", {"batch_size": n}) for n in (16, 128, 512)] + \
-        [("lstm", {"batch_size": n, "hidden": 128}) for n in (64, 256, 1024)]
-GOALS = {("mlp", "PyTorch CUDA eager"): 5, ("lstm", "PyTorch CUDA eager"): 1.5, ("cnn", "PyTorch CUDA eager"): 1,
-         ("mlp", "PyTorch CUDA graphs"): 1}
+CASES = (
+    [("mlp", {"batch_size": n}) for n in (16, 128, 1024, 8192)]
+    + [("cnn", {"batch_size": n}) for n in (16, 128, 512)]
+    + [("lstm", {"batch_size": n, "hidden": 128}) for n in (64, 256, 1024)]
+)
+GOALS = {
+    ("mlp", "PyTorch CUDA eager"): 5,
+    ("lstm", "PyTorch CUDA eager"): 1.5,
+    ("cnn", "PyTorch CUDA eager"): 1,
+    ("mlp", "PyTorch CUDA graphs"): 1,
+}
 TOLERANCE = 1e-4
 MOVEMENT_TOLERANCE = 1e-2
 """Of how far the weights moved, relative: small steps hide a wrong gradient in the weights themselves. In float32 a CNN's
@@ -101,8 +114,11 @@ def environment():
         with backend.temporarily("cupy"):
             found["card"] = backend.describe()
             runtime = backend.xp.cuda.runtime
-            found |= {"driver": runtime.driverGetVersion(), "cuda": runtime.runtimeGetVersion(),
-                      "memory_gb": round(backend.xp.cuda.Device().mem_info[1] / 1e9, 1)}
+            found |= {
+                "driver": runtime.driverGetVersion(),
+                "cuda": runtime.runtimeGetVersion(),
+                "memory_gb": round(backend.xp.cuda.Device().mem_info[1] / 1e9, 1),
+            }
     except BackendError as error:
         found["no_gpu"] = str(error)
     yield found
@@ -115,16 +131,19 @@ def agreement(name):
         "cnn": lambda b, e: CNNAutoencoder(b, engine=e),
         "lstm": lambda b, e: Seq2SeqAutoencoder(b, 32, engine=e),
     }
-    data = {"mlp": synthetic_digits(train=320, test=200).train_images,
-            "cnn": synthetic_shapes(train=160, test=20).train_images, "lstm": list(synthetic_sentences(320).sentences)}
+    data = {
+        "mlp": synthetic_digits(train=320, test=200).train_images,
+        "cnn": synthetic_shapes(train=160, test=20).train_images,
+        "lstm": list(synthetic_sentences(320).sentences),
+    }
     for model, make in make_models.items():
         for bottleneck in (Vanilla, Commit):
+
             def train(engine, model=model, make=make, bottleneck=bottleneck):
                 built = make(bottleneck(), engine)
                 start = built.state_arrays()["parameters"]
                 # Not Adam, which makes whole steps of rounding errors where a gradient is nearly 0.
-                history = fit(built, data[model], SGD(0.01), epochs=1, batch_size=len(data[model]) // 10,
-                              progress=False)
+                history = fit(built, data[model], SGD(0.01), epochs=1, batch_size=len(data[model]) // 10, progress=False)
                 return built, history.rows[-1]["reconstruction"], start, built.state_arrays()["parameters"]
 
             with backend.temporarily("numpy"):
@@ -133,9 +152,13 @@ def agreement(name):
             off = found - expected
             weights, losses = float(np.abs(off).max() / np.abs(expected).max()), abs(own_loss / loss - 1)
             movement = float(np.linalg.norm(off) / np.linalg.norm(expected - start))
-            yield {"check": f"{model}, {bottleneck.__name__.lower()}: ten training steps", "weights": weights,
-                   "loss": losses, "movement": movement,
-                   "passed": max(weights, losses) <= TOLERANCE and movement <= MOVEMENT_TOLERANCE}
+            yield {
+                "check": f"{model}, {bottleneck.__name__.lower()}: ten training steps",
+                "weights": weights,
+                "loss": losses,
+                "movement": movement,
+                "passed": max(weights, losses) <= TOLERANCE and movement <= MOVEMENT_TOLERANCE,
+            }
         yield codes_agree(built, data[model], model)
     for shipped in codec.shipped_models():
         examples = {"m": data["mlp"], "c": data["cnn"], "l": data["lstm"]}[shipped[0]]
@@ -150,6 +173,7 @@ def codes_agree(model, examples, name):
         decoded = model.decode(bits)
         with backend.temporarily("numpy"):
             from tinyqae import load
+
             on_cpu = load(Path(folder) / "model.npz", engine="reference")
             equal = (on_cpu.encode(examples) == bits)[np.abs(latent - 0.5) > TOLERANCE].mean()
             expected = on_cpu.decode(bits)
@@ -157,8 +181,12 @@ def codes_agree(model, examples, name):
         same = float((np.abs(expected.astype(int) - decoded) <= 1).mean())
     else:
         same = float(np.mean([a == b for a, b in zip(expected, decoded, strict=True)]))
-    return {"check": f"{name}: codes and reconstructions on the other side", "bits_equal": float(equal),
-            "decoded_equal": same, "passed": bool(equal == 1 and same == 1)}
+    return {
+        "check": f"{name}: codes and reconstructions on the other side",
+        "bits_equal": float(equal),
+        "decoded_equal": same,
+        "passed": bool(equal == 1 and same == 1),
+    }
 
 
 def speed(name, cases):
@@ -166,6 +194,7 @@ def speed(name, cases):
     for model, case in cases:
         if name.startswith("PyTorch"):
             import torch
+
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(os.environ.get("TF32"))
             how = os.environ["HOW"]
             on = {"how": "eager", "device": "cpu"} if how == "cpu" else {"how": how, "device": "cuda"}
@@ -229,12 +258,16 @@ def ceilings(name):
         gflops = gemm_peak(backend.threads)
     else:
         a, out = xp.ones((MATMUL_SIDE, MATMUL_SIDE), np.float32), xp.empty((MATMUL_SIDE, MATMUL_SIDE), np.float32)
-        gflops = 2 * MATMUL_SIDE ** 3 / min(elapsed(lambda: backend.gemm(a, a, out), 3) / 3 for _ in range(5)) / 1e9
+        gflops = 2 * MATMUL_SIDE**3 / min(elapsed(lambda: backend.gemm(a, a, out), 3) / 3 for _ in range(5)) / 1e9
     yield {"gflops": gflops, "gigabytes_per_second": bandwidth / 1e9}
 
 
-WORK = {"environment": lambda name, cases: environment(), "agreement": lambda name, cases: agreement(name), "speed": speed,
-        "ceilings": lambda name, cases: ceilings(name)}
+WORK = {
+    "environment": lambda name, cases: environment(),
+    "agreement": lambda name, cases: agreement(name),
+    "speed": speed,
+    "ceilings": lambda name, cases: ceilings(name),
+}
 
 
 def work(task):
@@ -243,6 +276,7 @@ def work(task):
     backend.use("cupy" if name.startswith("CuPy") or name == "gpu" else "numpy")
     if os.environ.get("NO_GRAPHS"):
         from tinyqae.fast import cuda_graphs
+
         cuda_graphs.TrainingStep.capturing = False
     for found in WORK[task["stage"]](name, task["cases"]):
         print(MARK, json.dumps(found), flush=True)
@@ -257,8 +291,16 @@ class Run:
     def __init__(self, out, seconds, command):
         self.deadline = time.monotonic() + seconds
         self.out = Path(out)
-        self.result = {"command": command, "date": time.strftime("%Y-%m-%d"), "environment": {}, "agreement": {},
-                       "tests": None, "ceilings": {}, "speed": [], "failures": []}
+        self.result = {
+            "command": command,
+            "date": time.strftime("%Y-%m-%d"),
+            "environment": {},
+            "agreement": {},
+            "tests": None,
+            "ceilings": {},
+            "speed": [],
+            "failures": [],
+        }
 
     def left(self):
         """Seconds until the time is up."""
@@ -282,7 +324,7 @@ class Run:
                 return
             for_all = why == NO_TIME or why == before and not reported or not cases
             self.fail(stage, name, why, None if for_all else cases[reported])
-            cases, before = cases[reported + 1:], why
+            cases, before = cases[reported + 1 :], why
             if for_all or not cases:
                 return
 
@@ -291,8 +333,13 @@ class Run:
         if self.left() < 5:
             yield NO_TIME
             return
-        process = subprocess.Popen([sys.executable, __file__, "--worker", json.dumps(task)], text=True,
-                                   env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", json.dumps(task)],
+            text=True,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         lines = queue.Queue()
         threading.Thread(target=lambda: [*map(lines.put, itertools.chain(process.stdout, [None]))], daemon=True).start()
         last, limit = "", min(self.left(), WORKER_SECONDS)
@@ -307,7 +354,7 @@ class Run:
             if line is None:
                 break
             if line.startswith(MARK):
-                yield json.loads(line[len(MARK):])
+                yield json.loads(line[len(MARK) :])
             elif line.strip():
                 last = line.strip()[:300]
         process.wait()
@@ -400,11 +447,19 @@ def gigabytes(model, batch_size, hidden=50, multiple=1):
         outputs = batch_size * ((22 + 24) * 6 * hidden + 4 * hidden + 24 * 39)
     else:
         a, b, c = 64 * multiple, 32 * multiple, 16 * multiple
-        layers = [(3, a, 32, 9), (a, b, 16, 9), (b, c, 8, 9), (c, c, 4, 1), (c, c, 4, 9), (c, b, 8, 9), (b, a, 16, 9),
-                  (a, 3, 32, 9)]
+        layers = [
+            (3, a, 32, 9),
+            (a, b, 16, 9),
+            (b, c, 8, 9),
+            (c, c, 4, 1),
+            (c, c, 4, 9),
+            (c, b, 8, 9),
+            (b, a, 16, 9),
+            (a, 3, 32, 9),
+        ]
         parameters = sum(channels * filters * taps + 2 * filters for channels, filters, _, taps in layers)
         # Of a level that is pooled, what goes into the pooling; and that again a quarter as large.
-        outputs = batch_size * sum(filters * side ** 2 for _, filters, side, _ in layers)
+        outputs = batch_size * sum(filters * side**2 for _, filters, side, _ in layers)
     return 4 * (10 * parameters + 5 * outputs) / 1e9
 
 
@@ -429,8 +484,11 @@ def crossover(rows):
         side = row["name"].split()[0]
         size = row["case"]["batch_size"]
         best.setdefault(size, {}).setdefault(side, []).append(1 / row["ms"])
-    ratios = [(size, max(sides["CuPy"]) / max(sides["NumPy"])) for size, sides in sorted(best.items())
-              if {"CuPy", "NumPy"} <= set(sides)]
+    ratios = [
+        (size, max(sides["CuPy"]) / max(sides["NumPy"]))
+        for size, sides in sorted(best.items())
+        if {"CuPy", "NumPy"} <= set(sides)
+    ]
     if not ratios:
         return "not measured"
     if ratios[0][1] >= 1:
@@ -460,44 +518,67 @@ def goals(rows):
             ours = [row["ms"] for name, row in of_case.items() if name.startswith("CuPy")]
             if model == goal_model and rival in of_case and ours:
                 reached = of_case[rival]["ms"] / min(ours)
-                lines.append(f"- {model}, {case}: {reached:.2f} times {rival} (goal {goal:g}): "
-                             f"{'met' if reached >= goal else 'MISSED'}")
+                lines.append(
+                    f"- {model}, {case}: {reached:.2f} times {rival} (goal {goal:g}): "
+                    f"{'met' if reached >= goal else 'MISSED'}"
+                )
     return lines
 
 
 def as_markdown(result):
     """The results as Markdown, with what is needed to repeat them."""
     here = result["environment"]
-    lines = ["# The GPU, checked and measured", "",
-             f"`{result['command']}`, {result['date']}. Card: {here.get('card') or 'none'}; {here.get('machine', '')}; "
-             f"{', '.join(here.get('versions', []))}. float32; TF32 off but where the name says so.", ""]
+    lines = [
+        "# The GPU, checked and measured",
+        "",
+        f"`{result['command']}`, {result['date']}. Card: {here.get('card') or 'none'}; {here.get('machine', '')}; "
+        f"{', '.join(here.get('versions', []))}. float32; TF32 off but where the name says so.",
+        "",
+    ]
     if here.get("no_gpu"):
         lines += [f"**No GPU: {here['no_gpu']}.** What needs one has not run.", ""]
     lines += ["## Agreement with NumPy", ""]
-    lines += [f"- {name}: {sum(check['passed'] for check in checks)} of {len(checks)} checks agree"
-              + "".join(f"; DIFFERS: {one['check']}" for one in checks if not one["passed"])
-              for name, checks in result["agreement"].items() if checks]
+    lines += [
+        f"- {name}: {sum(check['passed'] for check in checks)} of {len(checks)} checks agree"
+        + "".join(f"; DIFFERS: {one['check']}" for one in checks if not one["passed"])
+        for name, checks in result["agreement"].items()
+        if checks
+    ]
     if result["tests"]:
         lines += ["", f"Tests marked gpu: {result['tests']['summary']}"]
         lines += [f"- {line}" for line in result["tests"]["failed"]]
-    lines += ["", "## Speed", "", *(f"Ceilings of the {where}: {ceiling['gflops']:.0f} GFLOP/s (matmul), "
-                                    f"{ceiling['gigabytes_per_second']:.0f} GB/s (copy)."
-                                    for where, ceiling in result["ceilings"].items())]
+    lines += [
+        "",
+        "## Speed",
+        "",
+        *(
+            f"Ceilings of the {where}: {ceiling['gflops']:.0f} GFLOP/s (matmul), "
+            f"{ceiling['gigabytes_per_second']:.0f} GB/s (copy)."
+            for where, ceiling in result["ceilings"].items()
+        ),
+    ]
     for model in dict.fromkeys(row["model"] for row in result["speed"]):
         rows = [row for row in result["speed"] if row["model"] == model]
         lines += [f"CuPy beats NumPy, {model}: {crossover(rows)}."]
-    lines += ["", "| case | contender | ms per step | steps/s | times PyTorch CUDA eager | of floor | GPU memory, MB |",
-              "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines += [
+        "",
+        "| case | contender | ms per step | steps/s | times PyTorch CUDA eager | of floor | GPU memory, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for (model, case), of_case in by_case(result["speed"]).items():
         eager = of_case.get("PyTorch CUDA eager")
         for name, row in of_case.items():
             ratio = f"{eager['ms'] / row['ms']:.2f}" if eager else ""
             share = of_floor(row, result["ceilings"])
-            lines.append(f"| {model}, {case} | {name} | {row['ms']:.3f} | {1e3 / row['ms']:.0f} | {ratio} | "
-                         f"{'' if share is None else f'{share:.0%}'} | {row['gpu_megabytes'] or ''} |")
+            lines.append(
+                f"| {model}, {case} | {name} | {row['ms']:.3f} | {1e3 / row['ms']:.0f} | {ratio} | "
+                f"{'' if share is None else f'{share:.0%}'} | {row['gpu_megabytes'] or ''} |"
+            )
     lines += ["", "## Goals", "", *goals(result["speed"]), "", "## What did not run", ""]
-    lines += [f"- {one['stage']}, {one['name']}{f', {one_case(one)}' if one['case'] else ''}: {one['why']}"
-              for one in result["failures"]]
+    lines += [
+        f"- {one['stage']}, {one['name']}{f', {one_case(one)}' if one['case'] else ''}: {one['why']}"
+        for one in result["failures"]
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -512,11 +593,19 @@ def draw(result, path):
     figure, axes = plt.subplots(1, len(models), figsize=(4.6 * len(models), 3.8), squeeze=False, layout="constrained")
     for axis, model in zip(axes[0], models, strict=True):
         for i, name in enumerate(CONTENDERS):
-            points = sorted((row["case"]["batch_size"], 1e3 / row["ms"]) for row in result["speed"]
-                            if row["model"] == model and row["name"] == name)
+            points = sorted(
+                (row["case"]["batch_size"], 1e3 / row["ms"])
+                for row in result["speed"]
+                if row["model"] == model and row["name"] == name
+            )
             if points:
-                axis.loglog(*zip(*points, strict=True), marker="o", color=f"C{i % 10}", label=name,
-                            linestyle="-" if name.startswith("CuPy") else "--")
+                axis.loglog(
+                    *zip(*points, strict=True),
+                    marker="o",
+                    color=f"C{i % 10}",
+                    label=name,
+                    linestyle="-" if name.startswith("CuPy") else "--",
+                )
         axis.set(title=model, xlabel="batch size", ylabel="training steps per second")
         axis.legend(fontsize=6)
     figure.suptitle(f"{result['environment'].get('card') or 'no GPU'}: higher is better", fontsize=9)
@@ -537,8 +626,9 @@ def versions():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
-                        help=f"of {', '.join(STAGES)}; default: all")
+    parser.add_argument(
+        "--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE", help=f"of {', '.join(STAGES)}; default: all"
+    )
     parser.add_argument("--seconds", type=float, default=340, help="after so long no new work begins; default: %(default)s")
     parser.add_argument("--out", metavar="DIR", type=Path, default=RESULTS, help="default: benchmarks/results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

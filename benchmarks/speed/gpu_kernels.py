@@ -8,6 +8,7 @@ Convolutions, forward and backward: windows copied to a matrix (im2col) and mult
 PyTorch's, which are cuDNN's implicit products. What does not run is listed with the error. float32 without TF32;
 microseconds, the median of rounds timed by CUDA events. Writes benchmarks/results/gpu_kernels-CARD.md.
 """
+
 import functools
 import re
 import statistics
@@ -25,12 +26,20 @@ from tinyqae.fast import conv
 
 ROUNDS, REPEATED = 9, 20
 # What it is, and (M, K, N).
-PRODUCTS = (("MLP, batch 16, forward", 16, 784, 50), ("MLP, batch 128, gradient of the weights", 784, 128, 50),
-            ("LSTM 128, batch 64, one gate", 64, 128, 128), ("LSTM 128, gradient of the weights", 128, 1536, 512),
-            ("CNN small, batch 128, windows of the last layer", 131072, 256, 12), ("a large one", 4096, 4096, 4096))
+PRODUCTS = (
+    ("MLP, batch 16, forward", 16, 784, 50),
+    ("MLP, batch 128, gradient of the weights", 784, 128, 50),
+    ("LSTM 128, batch 64, one gate", 64, 128, 128),
+    ("LSTM 128, gradient of the weights", 128, 1536, 512),
+    ("CNN small, batch 128, windows of the last layer", 131072, 256, 12),
+    ("a large one", 4096, 4096, 4096),
+)
 # What it is, and (N, H, W, C), F.
-CONVOLUTIONS = (("CNN small, first layer", (128, 32, 32, 3), 64), ("CNN small, second", (128, 16, 16, 64), 32),
-                ("CNN large, second", (128, 16, 16, 192), 96))
+CONVOLUTIONS = (
+    ("CNN small, first layer", (128, 32, 32, 3), 64),
+    ("CNN small, second", (128, 16, 16, 64), 32),
+    ("CNN large, second", (128, 16, 16, 192), 96),
+)
 
 
 def product_by_cupy(a, b, out):
@@ -41,6 +50,7 @@ def product_by_cupy(a, b, out):
 def product_by_cutensor(a, b, out):
     """out = a b as a contraction."""
     from cupyx import cutensor
+
     cutensor.contraction(1.0, a, ("m", "k"), b, ("k", "n"), 0.0, out, ("m", "n"))
 
 
@@ -52,6 +62,7 @@ class ProductByNvmath:
 
     def __call__(self, a, b, out):
         from nvmath.linalg import advanced
+
         key = a.data.ptr, b.data.ptr
         if key not in self._planned:
             # It makes an array for every result; beta c would be read.
@@ -92,8 +103,12 @@ def told(function, *arguments):
 def product_rows():
     """Lines of the table of products."""
     xp = backend.xp
-    candidates = {"CuPy": product_by_cupy, "tinyqae (cuBLAS)": backend.gemm, "cuTENSOR": product_by_cutensor,
-                  "nvmath cublasLt": ProductByNvmath()}
+    candidates = {
+        "CuPy": product_by_cupy,
+        "tinyqae (cuBLAS)": backend.gemm,
+        "cuTENSOR": product_by_cutensor,
+        "nvmath cublasLt": ProductByNvmath(),
+    }
     yield "| product | (M, K, N) | by | eager | in a graph | right |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for what, m, k, n in PRODUCTS:
@@ -127,6 +142,7 @@ def our_convolution(shape, filters, winograd):
 def torch_convolution(shape, filters):
     """The same in PyTorch, channels last, on CuPy's stream."""
     import torch
+
     torch.backends.cudnn.allow_tf32 = False
     n, height, width, channels = shape
     x = torch.rand(n, channels, height, width, device="cuda").to(memory_format=torch.channels_last).requires_grad_()
@@ -145,9 +161,11 @@ def convolution_rows():
     yield "| convolution 3x3, forward and backward | input | filters | by | eager |"
     yield "| --- | --- | --- | --- | --- |"
     for what, shape, filters in CONVOLUTIONS:
-        for name, make in (("im2col", functools.partial(our_convolution, winograd=False)),
-                           ("Winograd", functools.partial(our_convolution, winograd=True)),
-                           ("cuDNN, by PyTorch", torch_convolution)):
+        for name, make in (
+            ("im2col", functools.partial(our_convolution, winograd=False)),
+            ("Winograd", functools.partial(our_convolution, winograd=True)),
+            ("cuDNN, by PyTorch", torch_convolution),
+        ):
             # What cannot even be made is told like what cannot run.
             yield f"| {what} | {shape} | {filters} | {name} | {told(_made_once(make, shape, filters), False)} |"
 
@@ -171,9 +189,16 @@ def main():
         backend.use("cupy")
     except BackendError as error:
         sys.exit(f"error: {error}")
-    lines = ["# Products and convolutions on a GPU", "",
-             f"`python benchmarks/speed/gpu_kernels.py` on {backend.describe()}; TF32: off; {', '.join(versions())}; "
-             f"{time.strftime('%Y-%m-%d')}. Microseconds.", "", *product_rows(), "", *convolution_rows()]
+    lines = [
+        "# Products and convolutions on a GPU",
+        "",
+        f"`python benchmarks/speed/gpu_kernels.py` on {backend.describe()}; TF32: off; {', '.join(versions())}; "
+        f"{time.strftime('%Y-%m-%d')}. Microseconds.",
+        "",
+        *product_rows(),
+        "",
+        *convolution_rows(),
+    ]
     text = "\n".join(lines) + "\n"
     print(text)
     card = re.sub(r"\W+", "-", backend.describe().split(" on ")[1].split(",")[0].lower())

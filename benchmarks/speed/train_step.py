@@ -11,6 +11,7 @@ losses, backward, update. The processes take turns, one at a time, round after r
 down does so for all; a round is the median step of about 0.3 s, a ratio is taken within a round, and the median ratio
 over the rounds is quoted.
 """
+
 import argparse
 import contextlib
 import functools
@@ -58,6 +59,7 @@ def our_step(model, batch, optimizer, graphs=False):
 def our_graph_step(model, batch, optimizer):
     """our_step as tinyqae.fit does it on a GPU."""
     from tinyqae.train import TrainingStep
+
     training = model.engine.build(TrainingStep(model, optimizer, len(batch))).__enter__()
 
     def step():
@@ -74,6 +76,7 @@ def our_graph_step(model, batch, optimizer):
 def torch_step(loss_of, batch, optimizer, how="eager"):
     """One training step in PyTorch: how "eager", "compile" or, on a GPU, "graph"."""
     import torch
+
     loss_function = torch.compile(loss_of) if how == "compile" else loss_of
 
     def step():
@@ -89,6 +92,7 @@ def torch_step(loss_of, batch, optimizer, how="eager"):
 def torch_graph_step(step):
     """The step as one CUDA graph, by PyTorch's recipe for whole-network capture."""
     import torch
+
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -109,6 +113,7 @@ def torch_graph_step(step):
 def torch_binarize(h):
     """(bits with the straight-through gradient, commit loss), as one writes it in PyTorch."""
     import torch
+
     a = torch.sigmoid(h)
     bits = (a > 0.5).to(a.dtype)
     return a + (bits - a).detach(), torch.nn.functional.mse_loss(a, bits.detach())
@@ -117,6 +122,7 @@ def torch_binarize(h):
 def torch_image_step(encoder, decoder, batch, how, device):
     """The step of the image models, with Adam."""
     import torch
+
     encoder, decoder, batch = encoder.to(device), decoder.to(device), batch.to(device)
 
     def loss_of(batch):
@@ -130,18 +136,21 @@ def torch_image_step(encoder, decoder, batch, how, device):
 def our_image_step(model, batch, graphs):
     """The step of the image models, with Adam."""
     from tinyqae import Adam, backend
+
     return our_step(model, backend.to_device(batch), Adam(1e-3), graphs)
 
 
 def our_mlp_step(batch_size, hidden=50, graphs=False):
     """784-hidden-784 with the commit bottleneck."""
     from tinyqae import Commit, MLPAutoencoder
+
     return our_image_step(MLPAutoencoder(Commit(weight=0.1), hidden=(hidden,)), batch_of((batch_size, 28, 28, 1)), graphs)
 
 
 def torch_mlp_step(batch_size, hidden=50, how="eager", device="cpu"):
     """784-hidden-784 with the commit bottleneck."""
     import torch
+
     batch = torch.from_numpy(batch_of((batch_size, 28, 28, 1))).reshape(batch_size, -1)
     return torch_image_step(torch.nn.Linear(784, hidden), torch.nn.Linear(hidden, 784), batch, how, device)
 
@@ -149,8 +158,13 @@ def torch_mlp_step(batch_size, hidden=50, how="eager", device="cpu"):
 def our_cnn_step(batch_size, multiple=1, side=32, graphs=False):
     """The report's CNN (small: multiple 1) with the commit bottleneck, without batch norm on the output."""
     from tinyqae import CNNAutoencoder, Commit
-    model = CNNAutoencoder(Commit(weight=0.1), widths=(64 * multiple, 32 * multiple, 16 * multiple),
-                           latent_channels=16 * multiple, input_shape=(side, side, 3))
+
+    model = CNNAutoencoder(
+        Commit(weight=0.1),
+        widths=(64 * multiple, 32 * multiple, 16 * multiple),
+        latent_channels=16 * multiple,
+        input_shape=(side, side, 3),
+    )
     return our_image_step(model, batch_of((batch_size, side, side, 3)), graphs)
 
 
@@ -163,11 +177,18 @@ def torch_cnn_step(batch_size, multiple=1, side=32, how="eager", device="cpu"):
         return [nn.Conv2d(channels, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters), nn.ReLU()]
 
     a, b, c = 64 * multiple, 32 * multiple, 16 * multiple
-    encoder = nn.Sequential(*block(3, a), nn.MaxPool2d(2), *block(a, b), nn.MaxPool2d(2), *block(b, c), nn.MaxPool2d(2),
-                            nn.Conv2d(c, c, 1)).to(memory_format=torch.channels_last)
-    decoder = nn.Sequential(*block(c, c), nn.Upsample(scale_factor=2), *block(c, b), nn.Upsample(scale_factor=2),
-                            *block(b, a), nn.Upsample(scale_factor=2),
-                            nn.Conv2d(a, 3, 3, padding=1)).to(memory_format=torch.channels_last)
+    encoder = nn.Sequential(
+        *block(3, a), nn.MaxPool2d(2), *block(a, b), nn.MaxPool2d(2), *block(b, c), nn.MaxPool2d(2), nn.Conv2d(c, c, 1)
+    ).to(memory_format=torch.channels_last)
+    decoder = nn.Sequential(
+        *block(c, c),
+        nn.Upsample(scale_factor=2),
+        *block(c, b),
+        nn.Upsample(scale_factor=2),
+        *block(b, a),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(a, 3, 3, padding=1),
+    ).to(memory_format=torch.channels_last)
     batch = torch.from_numpy(batch_of((batch_size, side, side, 3))).permute(0, 3, 1, 2)
     return torch_image_step(encoder, decoder, batch, how, device)
 
@@ -175,6 +196,7 @@ def torch_cnn_step(batch_size, multiple=1, side=32, how="eager", device="cpu"):
 def our_lstm_step(batch_size, hidden, graphs=False):
     """Sentences of 22 characters, 24 tokens for the decoder; dense layers on the states, commit, RMSprop."""
     from tinyqae import Commit, RMSprop, Seq2SeqAutoencoder
+
     model = Seq2SeqAutoencoder(Commit(weight=0.1), hidden, pad_to=22)
     batch = next(model.batches(["where is your daughter"] * batch_size, batch_size).in_order())
     return our_step(model, batch, RMSprop(1e-3), graphs)
@@ -184,6 +206,7 @@ def torch_lstm_step(batch_size, hidden, how="eager", device="cpu"):
     """The same model of torch.nn.LSTM on one-hot tokens that are made beforehand."""
     import torch
     from torch import nn
+
     lstms, denses = (nn.LSTM(37, hidden), nn.LSTM(39, hidden)), (nn.Linear(hidden, hidden) for _ in range(2))
     encoder, decoder, dense_h, dense_c, output = modules = nn.ModuleList([*lstms, *denses, nn.Linear(hidden, 39)]).to(device)
 
@@ -205,7 +228,7 @@ def torch_lstm_step(batch_size, hidden, how="eager", device="cpu"):
 
 def lstm_gflop(batch_size, hidden):
     """As cnn_gflop; the products of one-hot inputs, which are none, do not count."""
-    recurrent, output, dense = (22 + 24) * 4 * hidden ** 2, 24 * hidden * 39, 2 * hidden ** 2
+    recurrent, output, dense = (22 + 24) * 4 * hidden**2, 24 * hidden * 39, 2 * hidden**2
     return batch_size * 2 * 3 * (recurrent + output + dense) / 1e9
 
 
@@ -214,9 +237,17 @@ def cnn_gflop(batch_size, multiple=1, side=32):
     that backward (the first layer has no input gradient). Upsampled convolutions count as the 3x3 ones they stand for.
     """
     a, b, c = 64 * multiple, 32 * multiple, 16 * multiple
-    layers = [(3, a, side, 9), (a, b, side // 2, 9), (b, c, side // 4, 9), (c, c, side // 8, 1), (c, c, side // 8, 9),
-              (c, b, side // 4, 9), (b, a, side // 2, 9), (a, 3, side, 9)]
-    forward = [2 * channels * filters * size ** 2 * taps for channels, filters, size, taps in layers]
+    layers = [
+        (3, a, side, 9),
+        (a, b, side // 2, 9),
+        (b, c, side // 4, 9),
+        (c, c, side // 8, 1),
+        (c, c, side // 8, 9),
+        (c, b, side // 4, 9),
+        (b, a, side // 2, 9),
+        (a, 3, side, 9),
+    ]
+    forward = [2 * channels * filters * size**2 * taps for channels, filters, size, taps in layers]
     return batch_size * (3 * sum(forward) - forward[0]) / 1e9
 
 
@@ -259,9 +290,11 @@ def serve(pipe, name, environment, make_step, case, threads, measure):
     try:
         if name.startswith("torch"):
             import torch
+
             torch.set_num_threads(threads)
         else:
             from tinyqae import backend
+
             backend.use_threads(threads)
             if environment.get("TINYQAE_BENCH_BACKEND"):
                 backend.use("cupy")
@@ -306,8 +339,9 @@ def race(contenders, case, threads, rounds, measure=one_round, reference=REFEREN
     running, failed = {}, {}
     for name, (environment, make_step) in contenders.items():
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, daemon=True,
-                                  args=(theirs, name, environment, make_step, case, threads, measure))
+        process = context.Process(
+            target=serve, daemon=True, args=(theirs, name, environment, make_step, case, threads, measure)
+        )
         process.start()
         error = ours.recv()
         if error is None:
@@ -327,9 +361,13 @@ def race(contenders, case, threads, rounds, measure=one_round, reference=REFEREN
     rows = {}
     for name, seconds in times.items():
         ratios = [reference / own for reference, own in zip(times.get(reference, []), seconds, strict=False)]
-        rows[name] = {"ms": 1e3 * statistics.median(seconds), "steps_per_second": 1 / statistics.median(seconds),
-                      "ratio": statistics.median(ratios) if ratios else None,
-                      "ratio_range": [min(ratios), max(ratios)] if ratios else None, "megabytes": megabytes[name]}
+        rows[name] = {
+            "ms": 1e3 * statistics.median(seconds),
+            "steps_per_second": 1 / statistics.median(seconds),
+            "ratio": statistics.median(ratios) if ratios else None,
+            "ratio_range": [min(ratios), max(ratios)] if ratios else None,
+            "megabytes": megabytes[name],
+        }
     return rows, failed
 
 
@@ -339,7 +377,7 @@ def gemm_peak(threads):
         a = np.random.default_rng(0).random((1024, 1024), dtype=np.float32)
         out = np.empty_like(a)
         best = min(_seconds(lambda: np.matmul(a, a, out=out)) for _ in range(15))
-    return 2 * 1024 ** 3 / best / 1e9
+    return 2 * 1024**3 / best / 1e9
 
 
 def _seconds(function):
@@ -350,28 +388,41 @@ def _seconds(function):
 
 def as_markdown(result):
     """The results as a Markdown table with what is needed to repeat them."""
-    lines = [f"# Training steps against PyTorch: {result['model']}", "",
-             f"`{result['command']}` on {result['machine']}; {', '.join(result['versions'])}; {result['rounds']} rounds; "
-             f"{result['date']}. ms: median step. Ratio: {REFERENCE} / this, median of the rounds' ratios "
-             "(smallest to largest).", "",
-             "Of peak: the step's multiplications and additions by its time, as a share of the matrix product peak measured "
-             "in this run: " + ", ".join(f"{rate:.0f} GFLOP/s with {threads} thread{'s' * (threads > 1)}"
-                                         for threads, rate in result["gemm_peak"]) +
-             ". Counted are the operations of the plain formulas, and Winograd and folded upsampling need fewer, so that a "
-             "share can pass 100%. MB: by how much the process grew.",
-             "", "| threads | case | contender | ms a step | steps/s | ratio | of peak | MB |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        f"# Training steps against PyTorch: {result['model']}",
+        "",
+        f"`{result['command']}` on {result['machine']}; {', '.join(result['versions'])}; {result['rounds']} rounds; "
+        f"{result['date']}. ms: median step. Ratio: {REFERENCE} / this, median of the rounds' ratios "
+        "(smallest to largest).",
+        "",
+        "Of peak: the step's multiplications and additions by its time, as a share of the matrix product peak measured "
+        "in this run: "
+        + ", ".join(
+            f"{rate:.0f} GFLOP/s with {threads} thread{'s' * (threads > 1)}" for threads, rate in result["gemm_peak"]
+        )
+        + ". Counted are the operations of the plain formulas, and Winograd and folded upsampling need fewer, so that a "
+        "share can pass 100%. MB: by how much the process grew.",
+        "",
+        "| threads | case | contender | ms a step | steps/s | ratio | of peak | MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
     peaks = dict(result["gemm_peak"])
     for race_ in result["races"]:
         case = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in race_["case"].items())
         for name, row in race_["rows"].items():
-            ratio = "" if row["ratio"] is None else (f"{row['ratio']:.2f} ({row['ratio_range'][0]:.2f} to "
-                                                     f"{row['ratio_range'][1]:.2f})")
+            ratio = (
+                ""
+                if row["ratio"] is None
+                else (f"{row['ratio']:.2f} ({row['ratio_range'][0]:.2f} to {row['ratio_range'][1]:.2f})")
+            )
             share = race_["gflop"] / (row["ms"] / 1e3) / peaks[race_["threads"]]
-            lines.append(f"| {race_['threads']} | {case} | {name} | {row['ms']:.3f} | {row['steps_per_second']:.0f} | "
-                         f"{ratio} | {share:.0%} | {row['megabytes']:.0f} |")
-        lines += [f"| {race_['threads']} | {case} | {name} | did not run: {why} | | | | |"
-                  for name, why in race_["failed"].items()]
+            lines.append(
+                f"| {race_['threads']} | {case} | {name} | {row['ms']:.3f} | {row['steps_per_second']:.0f} | "
+                f"{ratio} | {share:.0%} | {row['megabytes']:.0f} |"
+            )
+        lines += [
+            f"| {race_['threads']} | {case} | {name} | did not run: {why} | | | | |" for name, why in race_["failed"].items()
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -385,27 +436,46 @@ def main():
     args = parser.parse_args()
     from tinyqae import backend
     from tinyqae.checkpoint import write_atomically
-    packages = [f"{name} {importlib.metadata.version(name)}" for name in ("numpy", "numba", "torch", "cupy-cuda12x")
-                if _installed(name)]
-    result = {"model": args.model, "command": " ".join(["python", *sys.argv]), "machine": backend.describe(),
-              "versions": packages, "rounds": args.rounds, "date": time.strftime("%Y-%m-%d"),
-              "gemm_peak": [(threads, gemm_peak(threads)) for threads in args.threads], "races": []}
+
+    packages = [
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("numpy", "numba", "torch", "cupy-cuda12x")
+        if _installed(name)
+    ]
+    result = {
+        "model": args.model,
+        "command": " ".join(["python", *sys.argv]),
+        "machine": backend.describe(),
+        "versions": packages,
+        "rounds": args.rounds,
+        "date": time.strftime("%Y-%m-%d"),
+        "gemm_peak": [(threads, gemm_peak(threads)) for threads in args.threads],
+        "races": [],
+    }
     for threads in args.threads:
         for case in CASES[args.model]:
             if args.batch_sizes and case["batch_size"] not in args.batch_sizes:
                 continue
             architecture = args.model.split("-")[0]
             rows, failed = race(contenders(architecture), case, threads, args.rounds)
-            result["races"].append({"threads": threads, "case": case, "gflop": GFLOP[architecture](**case), "rows": rows,
-                                    "failed": failed})
-            print(f"{args.model}, {threads} thread(s), {case}: " + "; ".join(
-                f"{name} {row['ms']:.3f} ms" + (f" (x{row['ratio']:.2f})" if row["ratio"] else "")
-                for name, row in rows.items()), flush=True)
+            result["races"].append(
+                {"threads": threads, "case": case, "gflop": GFLOP[architecture](**case), "rows": rows, "failed": failed}
+            )
+            print(
+                f"{args.model}, {threads} thread(s), {case}: "
+                + "; ".join(
+                    f"{name} {row['ms']:.3f} ms" + (f" (x{row['ratio']:.2f})" if row["ratio"] else "")
+                    for name, row in rows.items()
+                ),
+                flush=True,
+            )
     text = as_markdown(result)
     print("\n" + text)
     if not args.no_write:
-        write_atomically(RESULTS / f"train_step_{args.model}.json",
-                         lambda file: file.write((json.dumps(result, indent=1) + "\n").encode()))
+        write_atomically(
+            RESULTS / f"train_step_{args.model}.json",
+            lambda file: file.write((json.dumps(result, indent=1) + "\n").encode()),
+        )
         write_atomically(RESULTS / f"train_step_{args.model}.md", lambda file: file.write(text.encode()))
 
 

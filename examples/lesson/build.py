@@ -7,6 +7,7 @@ The network in the page is the shipped model mlp-50. What the page says of train
 comparison.json, digits.png and sweep.png, which measure.py writes. The same inputs give the same bytes. Needs
 `pip install jinja2`.
 """
+
 import base64
 import json
 import statistics
@@ -24,8 +25,10 @@ HERE = Path(__file__).parent
 GRADIENT_WEIGHTS = (0.0, 0.1, 1.0, 10.0)
 MOST_BYTES = 400_000
 READMES = (HERE.parent / "README.md", HERE.parents[1] / "README.md")
-SOURCE = ("Held-out figures, means ± standard deviations over three seeds; edits in characters, fewer is better. MNIST; a "
-          "proxy of CIFAR-10, most of whose images were decoded from JPEGs, 2 epochs; Anki sentences, split by length.")
+SOURCE = (
+    "Held-out figures, means ± standard deviations over three seeds; edits in characters, fewer is better. MNIST; a "
+    "proxy of CIFAR-10, most of whose images were decoded from JPEGs, 2 epochs; Anki sentences, split by length."
+)
 
 
 def network():
@@ -35,8 +38,14 @@ def network():
     (output,) = model.decoder.layers
     scale = norm.params["gamma"] / np.sqrt(norm.state["variance"] + norm.eps)
     shift = norm.params["beta"] + (dense.params["b"] - norm.state["mean"]) * scale
-    return {"mean": floats(model.mean_image.ravel()), "w1": bfloat16(dense.params["w"]), "scale": floats(scale),
-            "shift": floats(shift), "w2": bfloat16(output.params["w"]), "b2": floats(output.params["b"])}
+    return {
+        "mean": floats(model.mean_image.ravel()),
+        "w1": bfloat16(dense.params["w"]),
+        "scale": floats(scale),
+        "shift": floats(shift),
+        "w2": bfloat16(output.params["w"]),
+        "b2": floats(output.params["b"]),
+    }
 
 
 def base64_text(array):
@@ -69,28 +78,39 @@ def model_data(runs):
     first = {run["weight"]: run["epochs"] for run in mlp if run["seed"] == 0}
     shown = [[{"psnr": round(e["psnr"], 3), "latents": e["latents"]} for e in first[weight]] for weight in weights]
     sweep = base64.b64encode((HERE / "sweep.png").read_bytes()).decode()
-    return {"weights": weights, "epochs": [e["epoch"] for e in first[weights[0]]], "runs": shown,
-            "psnr": [[round(run["psnr"], 3) for run in mlp if run["weight"] == weight] for weight in weights],
-            "sweep": f"data:image/png;base64,{sweep}"}
+    return {
+        "weights": weights,
+        "epochs": [e["epoch"] for e in first[weights[0]]],
+        "runs": shown,
+        "psnr": [[round(run["psnr"], 3) for run in mlp if run["weight"] == weight] for weight in weights],
+        "sweep": f"data:image/png;base64,{sweep}",
+    }
 
 
 def near_share(run):
     """The share of a histogram's activations in [1/4, 3/4]."""
     counts = run["latents"]
-    return sum(counts[len(counts) // 4:-len(counts) // 4]) / sum(counts)
+    return sum(counts[len(counts) // 4 : -len(counts) // 4]) / sum(counts)
 
 
 def gradient_data(runs):
     """Section 7: for each model and weight, the points in time, means over seeds."""
-    models = {name: [mean_points([run for run in runs if run["model"] == name and run["weight"] == weight])
-                     for weight in GRADIENT_WEIGHTS] for name in ("mlp", "cnn")}
+    models = {
+        name: [
+            mean_points([run for run in runs if run["model"] == name and run["weight"] == weight])
+            for weight in GRADIENT_WEIGHTS
+        ]
+        for name in ("mlp", "cnn")
+    }
     return {"weights": GRADIENT_WEIGHTS, "models": models}
 
 
 def mean_points(runs):
     keys = ("right_sign", "pushed", "better_flipped", "near", "flips", "psnr")
-    return [{"step": same[0]["step"], **{key: round(statistics.mean(point[key] for point in same), 5) for key in keys}}
-            for same in zip(*(run["points"] for run in runs), strict=True)]
+    return [
+        {"step": same[0]["step"], **{key: round(statistics.mean(point[key] for point in same), 5) for key in keys}}
+        for same in zip(*(run["points"] for run in runs), strict=True)
+    ]
 
 
 def spread(values, decimals=2):
@@ -128,19 +148,36 @@ def build():
     gain = max(mlp.values()) - mlp[0.0]
     model = model_data(runs)
     data = {"network": network(), "digits": digits(), "model": model, "gradients": gradient_data(runs)}
-    facts = {name: {weight: points for weight, points in zip(GRADIENT_WEIGHTS, of_model, strict=True)}
-             for name, of_model in data["gradients"]["models"].items()}
+    facts = {
+        name: {weight: points for weight, points in zip(GRADIENT_WEIGHTS, of_model, strict=True)}
+        for name, of_model in data["gradients"]["models"].items()
+    }
     first, last = (model["runs"][model["weights"].index(weight)] for weight in (0.0, 10.0))
     near = [near_share(first[-1]), near_share(last[-1]), near_share(last[1]) - near_share(last[-1])]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     environment.filters["percent"] = lambda share: f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.1f}%"
     return environment.get_template("page.html").render(
-        css=(HERE / "page.css").read_text().rstrip(), js=(HERE / "page.js").read_text().rstrip(),
-        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"), weights=model["weights"],
-        epochs=model["epochs"], facts=facts, psnr={key: spread(values) for key, values in seeds.items()}, gain=gain,
-        near=near, means=comparison_means(comparison["runs"]),
-        comparison=comparison_table(comparison["runs"]), training=training, compared=comparison, source=SOURCE)
+        css=(HERE / "page.css").read_text().rstrip(),
+        js=(HERE / "page.js").read_text().rstrip(),
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        weights=model["weights"],
+        epochs=model["epochs"],
+        facts=facts,
+        psnr={key: spread(values) for key, values in seeds.items()},
+        gain=gain,
+        near=near,
+        means=comparison_means(comparison["runs"]),
+        comparison=comparison_table(comparison["runs"]),
+        training=training,
+        compared=comparison,
+        source=SOURCE,
+    )
 
 
 def comparison_markdown(comparison):

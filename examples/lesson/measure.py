@@ -7,6 +7,7 @@
 Every run leaves a file in --runs and is not repeated; when the last one is done, training.json and sweep.png, or
 comparison.json and bottlenecks.png, are written next to this script. All of it takes about three hours on one core.
 """
+
 import copy
 import functools
 import io
@@ -43,10 +44,15 @@ FLIPS_OVER = 5
 """Training steps over which flips are counted, from each of STEPS on."""
 
 MODELS = {
-    "mlp": SimpleNamespace(title="MLP 784-50-784", examined=200, probed=500, recipe=lambda quant: (
-        recipes.mnist_mlp("default", quant, (50,)))),
-    "cnn": SimpleNamespace(title="CNN small, 256 bits", examined=32, probed=200, recipe=lambda quant: (
-        recipes.cifar_cnn("default", quant, "small").override(epochs=2))),
+    "mlp": SimpleNamespace(
+        title="MLP 784-50-784", examined=200, probed=500, recipe=lambda quant: recipes.mnist_mlp("default", quant, (50,))
+    ),
+    "cnn": SimpleNamespace(
+        title="CNN small, 256 bits",
+        examined=32,
+        probed=200,
+        recipe=lambda quant: recipes.cifar_cnn("default", quant, "small").override(epochs=2),
+    ),
     "lstm": SimpleNamespace(title="LSTM 64, 128 bits", recipe=lambda quant: recipes.anki_lstm("default", quant, 64)),
 }
 """The CNN trains for 2 of its recipe's 12 epochs, on all training images: the whole study has to fit into an afternoon."""
@@ -64,6 +70,7 @@ def load(model, data_dir):
 
 # The estimator over training ------------------------------------------------------------------------------------------
 
+
 def train_and_examine(name, weight, seed, data_dir):
     """One training with the bottleneck commit, as plain data. Held-out figures are of the test images."""
     settings, data = MODELS[name], load(name, data_dir)
@@ -79,8 +86,13 @@ def train_and_examine(name, weight, seed, data_dir):
 
     def look_at_epoch(epoch):
         if name == "mlp" and epoch in SHOWN_EPOCHS:
-            epochs.append({"epoch": epoch, "psnr": psnr(model, data.test_images[:2000]),
-                           "latents": latent_counts(model.latent(data.test_images[:1000]))})
+            epochs.append(
+                {
+                    "epoch": epoch,
+                    "psnr": psnr(model, data.test_images[:2000]),
+                    "latents": latent_counts(model.latent(data.test_images[:1000])),
+                }
+            )
             drawn.append(model.reconstruct(digits))
 
     with model.engine.working(model, recipe.batch_size), tqdm(total=total, desc=f"{name} {weight} {seed}") as bar:
@@ -88,23 +100,38 @@ def train_and_examine(name, weight, seed, data_dir):
         for epoch in range(recipe.epochs):
             for batch in batches.epoch(backend.generator(seed, SHUFFLE, epoch)):
                 if step in examine_at:
-                    points.append({"step": step, "epoch": step / len(batches), "flips": 0.0,
-                                   "psnr": psnr(model, data.test_images[:1000]),
-                                   **examine(model, recipe, data.test_images[:settings.examined])})
-                    before = model.encode(training[:settings.probed])
+                    points.append(
+                        {
+                            "step": step,
+                            "epoch": step / len(batches),
+                            "flips": 0.0,
+                            "psnr": psnr(model, data.test_images[:1000]),
+                            **examine(model, recipe, data.test_images[: settings.examined]),
+                        }
+                    )
+                    before = model.encode(training[: settings.probed])
                 model.loss(batch)
                 model.backward()
                 optimizer.step(model, recipe.lr * factor(step))
                 step += 1
                 if points and step - points[-1]["step"] <= FLIPS_OVER:
-                    after = model.encode(training[:settings.probed])
+                    after = model.encode(training[: settings.probed])
                     points[-1]["flips"] += float((after != before).mean()) / FLIPS_OVER
                     before = after
                 bar.update()
             look_at_epoch(epoch + 1)
-    return {"model": name, "weight": weight, "seed": seed, "recipe": recipe.as_dict(), "data": data.name,
-            "training_images": len(training), "psnr": psnr(model, data.test_images), "points": points, "epochs": epochs,
-            "digits": np.array(drawn).tolist()}
+    return {
+        "model": name,
+        "weight": weight,
+        "seed": seed,
+        "recipe": recipe.as_dict(),
+        "data": data.name,
+        "training_images": len(training),
+        "psnr": psnr(model, data.test_images),
+        "points": points,
+        "epochs": epochs,
+        "digits": np.array(drawn).tolist(),
+    }
 
 
 def examine(model, recipe, test_images):
@@ -121,8 +148,12 @@ def examine(model, recipe, test_images):
     slopes = straight_through_slopes(reference, floats, bits)
     differences = flip_differences(model, floats, bits)
     # A positive slope or difference speaks for 0.
-    return {"right_sign": share(np.sign(slopes) == np.sign(differences)), "pushed": share((slopes > 0) == bits),
-            "better_flipped": share((differences > 0) == bits), "near": share(np.abs(a - 0.5) <= 0.25)}
+    return {
+        "right_sign": share(np.sign(slopes) == np.sign(differences)),
+        "pushed": share((slopes > 0) == bits),
+        "better_flipped": share((differences > 0) == bits),
+        "near": share(np.abs(a - 0.5) <= 0.25),
+    }
 
 
 def straight_through_slopes(model, floats, bits):
@@ -171,6 +202,7 @@ def psnr(model, test_images):
 
 # The bottlenecks side by side -----------------------------------------------------------------------------------------
 
+
 def compared_recipes(name):
     """{(bottleneck, "same" or "own"): Recipe}. "same": commit's recipe, with nothing changed but the bottleneck; "own":
     what did best for this bottleneck on a validation split (tinyqae/recipes.py).
@@ -191,14 +223,18 @@ def train_and_compare(name, recipe, seed, data_dir):
     module = sentences if name == "lstm" else images
     run = module.train_and_measure(recipe, data, seed=seed)
     test = run.metrics["test"]
-    figures = {"edits": test["levenshtein"], "exact": test["exact_match_rate"]} if name == "lstm" else {
-        "psnr": test["psnr"], "ssim": test["ssim"]}
+    figures = (
+        {"edits": test["levenshtein"], "exact": test["exact_match_rate"]}
+        if name == "lstm"
+        else {"psnr": test["psnr"], "ssim": test["ssim"]}
+    )
     if name == "mlp":
         figures["digits"] = run.model.reconstruct(images.one_of_each(data.test_images, data.test_labels)).tolist()
     return {"model": name, "seed": seed, "recipe": recipe.as_dict(), "data": run.metrics["settings"]["data"], **figures}
 
 
 # Files ----------------------------------------------------------------------------------------------------------------
+
 
 def once(path, make):
     """What `make` returns, plain data, from the file where an earlier call has left it."""
@@ -219,8 +255,10 @@ def write_training(runs, path, data_dir):
     write_sheet(path / "digits.png", originals[None])
     write_sheet(path / "sweep.png", np.concatenate([originals[None, [*DIGITS]], np.array(rows, np.uint8)]))
     kept = [{key: value for key, value in run.items() if key != "digits"} for run in runs]
-    write_json(path / "training.json", {"command": "python examples/lesson/measure.py training", "digits": DIGITS,
-                                        "environment": versions(), "runs": kept})
+    write_json(
+        path / "training.json",
+        {"command": "python examples/lesson/measure.py training", "digits": DIGITS, "environment": versions(), "runs": kept},
+    )
 
 
 def write_comparison(runs, path, data_dir):
@@ -231,11 +269,16 @@ def write_comparison(runs, path, data_dir):
         if (run["model"], run["settings"], run["seed"]) == ("mlp", "own", 0):
             bits = "50 floats" if run["bottleneck"] == "vanilla" else "50 bits"
             rows.append((f"{run['bottleneck']}\n{bits}, {run['psnr']:.1f} dB", np.array(run["digits"], np.uint8)))
-    plots.reconstructions("MNIST test digits, reconstructed; mean PSNR of the test images (higher is better)", rows,
-                          path=path / "bottlenecks.png")
+    plots.reconstructions(
+        "MNIST test digits, reconstructed; mean PSNR of the test images (higher is better)",
+        rows,
+        path=path / "bottlenecks.png",
+    )
     kept = [{key: value for key, value in run.items() if key != "digits"} for run in runs]
-    write_json(path / "comparison.json", {"command": "python examples/lesson/measure.py comparison",
-                                          "environment": versions(), "runs": kept})
+    write_json(
+        path / "comparison.json",
+        {"command": "python examples/lesson/measure.py comparison", "environment": versions(), "runs": kept},
+    )
 
 
 def write_sheet(path, digits):
@@ -256,16 +299,27 @@ def main():
     parser = program.OneLineParser(description=__doc__)
     parser.add_argument("study", choices=("training", "comparison"))
     parser.add_argument("--model", choices=tuple(MODELS), help="train this model only, and write no results yet")
-    parser.add_argument("--runs", type=Path, default=Path("runs/lesson"), metavar="DIR",
-                        help="where finished runs are kept; default: runs/lesson")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs/lesson"),
+        metavar="DIR",
+        help="where finished runs are kept; default: runs/lesson",
+    )
     parser.add_argument("--data-dir", metavar="DIR", help="where the data is; default: $TINYQAE_DATA, else the user's cache")
     args = parser.parse_args()
     backend.use("numpy")
     if args.study == "training":
         names = [args.model] if args.model else ["mlp", "cnn"]
-        runs = [once(args.runs / f"training-{name}-{weight:g}-{seed}.json",
-                     lambda n=name, w=weight, s=seed: train_and_examine(n, w, s, args.data_dir))
-                for seed in SEEDS for name in names for weight in (MLP_WEIGHTS if name == "mlp" else CNN_WEIGHTS)]
+        runs = [
+            once(
+                args.runs / f"training-{name}-{weight:g}-{seed}.json",
+                lambda n=name, w=weight, s=seed: train_and_examine(n, w, s, args.data_dir),
+            )
+            for seed in SEEDS
+            for name in names
+            for weight in (MLP_WEIGHTS if name == "mlp" else CNN_WEIGHTS)
+        ]
         if not args.model:
             write_training(runs, HERE, args.data_dir)
         return

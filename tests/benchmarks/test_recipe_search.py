@@ -1,4 +1,5 @@
 """The searches behind the recipes: they go on where they were stopped, and their best settings are the recipes'."""
+
 import json
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from tinyqae import recipes, synthetic_digits, synthetic_sentences
 def test_it_trains_what_is_missing_and_writes_a_table(tmp_path, monkeypatch, capsys):
     trained = []
     monkeypatch.setattr(recipe_search, "load_mnist", lambda directory: synthetic_digits(train=5200, test=10))
-    monkeypatch.setattr(recipe_search.MLPSearch, "trials", [
-        {"hidden": [6, 5], "normalized": normalized, "lr": 4e-3, "weight": 0.5} for normalized in (False, True)])
+    monkeypatch.setattr(
+        recipe_search.MLPSearch,
+        "trials",
+        [{"hidden": [6, 5], "normalized": normalized, "lr": 4e-3, "weight": 0.5} for normalized in (False, True)],
+    )
     monkeypatch.setattr(recipe_search, "fit", lambda model, *arguments, **options: trained.append(model.config()))
     for _ in range(2):
         assert recipe_search.main(["mlp", "--out", str(tmp_path)]) == 0
@@ -28,12 +32,14 @@ def test_a_trial_of_the_lstm_changes_what_it_says(tmp_path, monkeypatch):
     trained = []
 
     def remember(model, examples, optimizer, **arguments):
-        trained.append((model.units, model.splice, optimizer.lr, model.bottleneck.weight, model.bottleneck.noise,
-                        arguments["epochs"]))
+        trained.append(
+            (model.units, model.splice, optimizer.lr, model.bottleneck.weight, model.bottleneck.noise, arguments["epochs"])
+        )
 
     monkeypatch.setattr(recipe_search, "load_anki", lambda directory: synthetic_sentences(200))
-    monkeypatch.setattr(recipe_search.LSTMSearch, "trials", [
-        {"units": 5, "lr": 0.01, "weight": 0.3, "splice": 0.25, "noise": 0.1}])
+    monkeypatch.setattr(
+        recipe_search.LSTMSearch, "trials", [{"units": 5, "lr": 0.01, "weight": 0.3, "splice": 0.25, "noise": 0.1}]
+    )
     monkeypatch.setattr(recipe_search, "fit", remember)
     assert recipe_search.main(["lstm", "--out", str(tmp_path)]) == 0
     assert trained == [(5, 0.25, 0.01, 0.3, 0.1, recipe_search.LSTMSearch.epochs)]
@@ -54,15 +60,27 @@ def test_the_mlps_recipe_is_among_the_trials_and_close_to_the_best():
     for hidden in {tuple(one["hidden"]) for one in trials}:
         recipe = recipes.mnist_mlp("default", "commit", hidden)
         of_network = [one for one in trials if tuple(one["hidden"]) == hidden]
-        (ours,) = (one for one in of_network if (one["normalized"], one["lr"], one["weight"])
-                   == (True, recipe.lr, recipe.bottleneck["weight"]))
+        (ours,) = (
+            one
+            for one in of_network
+            if (one["normalized"], one["lr"], one["weight"]) == (True, recipe.lr, recipe.bottleneck["weight"])
+        )
         assert ours["psnr"] > max(one["psnr"] for one in of_network) - 0.15 and ours["dead_bits"] == 0
 
 
 def test_the_lstms_recipe_is_among_the_trials_and_close_to_the_best_as_small():
     """Within 0.15 edits: each figure is of one seed."""
     recipe, trials = recipes.anki_lstm("default", "commit", recipe_search.LSTMSearch.hidden), published("lstm")
-    (ours,) = (one for one in trials if (one["units"], one["lr"], one["weight"], one["splice"], one["noise"]) == (
-        recipe.model["units"], recipe.lr, recipe.bottleneck["weight"], recipe.model["splice"],
-        recipe.bottleneck.get("noise", 0)))
+    (ours,) = (
+        one
+        for one in trials
+        if (one["units"], one["lr"], one["weight"], one["splice"], one["noise"])
+        == (
+            recipe.model["units"],
+            recipe.lr,
+            recipe.bottleneck["weight"],
+            recipe.model["splice"],
+            recipe.bottleneck.get("noise", 0),
+        )
+    )
     assert ours["edits"] < min(one["edits"] for one in trials if one["units"] == ours["units"]) + 0.15

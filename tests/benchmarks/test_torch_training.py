@@ -1,4 +1,5 @@
 """benchmarks/torch_training.py: PyTorch's autograd takes the same steps as the library does."""
+
 import numpy as np
 import pytest
 
@@ -14,14 +15,30 @@ MEAN = DIGITS.mean(axis=0) / 255
 COMMIT = {"weight": 0.3, "signed": True}
 
 
-@pytest.mark.parametrize(("examples", "build"), [
-    (DIGITS, lambda **how: MLPAutoencoder(Commit(**COMMIT), (12, 8), normalize_hidden=True, normalize_latent=True,
-                                          mean_image=MEAN, **how)),
-    (DIGITS, lambda **how: CNNAutoencoder(Commit(**COMMIT), (4, 6), 3, (28, 28, 1), normalize_latent=True,
-                                          reconstruction="mse", mean_image=MEAN, **how)),
-    (SENTENCES, lambda **how: Seq2SeqAutoencoder(Commit(**COMMIT), 6, units=10, normalize_latent=True, code_every_step=True,
-                                                 reverse=True, splice=0.5, **how)),
-], ids=["MLP", "CNN", "LSTM"])
+@pytest.mark.parametrize(
+    ("examples", "build"),
+    [
+        (
+            DIGITS,
+            lambda **how: MLPAutoencoder(
+                Commit(**COMMIT), (12, 8), normalize_hidden=True, normalize_latent=True, mean_image=MEAN, **how
+            ),
+        ),
+        (
+            DIGITS,
+            lambda **how: CNNAutoencoder(
+                Commit(**COMMIT), (4, 6), 3, (28, 28, 1), normalize_latent=True, reconstruction="mse", mean_image=MEAN, **how
+            ),
+        ),
+        (
+            SENTENCES,
+            lambda **how: Seq2SeqAutoencoder(
+                Commit(**COMMIT), 6, units=10, normalize_latent=True, code_every_step=True, reverse=True, splice=0.5, **how
+            ),
+        ),
+    ],
+    ids=["MLP", "CNN", "LSTM"],
+)
 def test_both_take_the_same_steps(examples, build):
     """In float64, where a rounding hardly moves a value over the threshold."""
     recipe = Recipe("default", "mlp", "commit", epochs=2, batch_size=16, lr=3e-3, schedule="cosine", clip_norm=1.0)

@@ -1,4 +1,5 @@
 """The fast engine's bottlenecks compute what the reference engine's do, whatever the settings and shapes."""
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,9 +17,14 @@ MARGIN = 1e-4
 def arguments_of(kind):
     """Any settings of this kind of bottleneck, a strategy."""
     window = st.floats(0.05, 2)
-    strategies = {"weight": st.floats(0, 30), "activation": st.sampled_from(KINDS[kind].activations),
-                  "signed": st.booleans(), "noise": st.just(0.0) | st.floats(0.01, 1), "slope": st.floats(1, 30),
-                  "window": window | st.none() if kind == "commit" else window}
+    strategies = {
+        "weight": st.floats(0, 30),
+        "activation": st.sampled_from(KINDS[kind].activations),
+        "signed": st.booleans(),
+        "noise": st.just(0.0) | st.floats(0.01, 1),
+        "slope": st.floats(1, 30),
+        "window": window | st.none() if kind == "commit" else window,
+    }
     return st.fixed_dictionaries({name: strategies[name] for name in make_bottleneck(kind).config()})
 
 
@@ -44,8 +50,13 @@ def clear_of_jumps(bottleneck, a, random):
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), steps=st.lists(st.tuples(st.integers(1, 30), st.floats(0, 1)), min_size=1, max_size=2),
-       k=st.integers(1, 12), scale=st.floats(0.1, 3), seed=st.integers(0, 2**32 - 1))
+@given(
+    data=st.data(),
+    steps=st.lists(st.tuples(st.integers(1, 30), st.floats(0, 1)), min_size=1, max_size=2),
+    k=st.integers(1, 12),
+    scale=st.floats(0.1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_codes_loss_and_gradient_equal_the_reference(kind, kernels, data, steps, k, scale, seed):
     bottleneck = make_bottleneck(kind, **data.draw(arguments_of(kind)))
     reference, fast = (choose(engine).build(bottleneck) for engine in ("reference", "fast"))

@@ -1,4 +1,5 @@
 """The report's four bottlenecks, each by its contract: training code, stored code, latent, added loss, gradient."""
+
 import numpy as np
 import pytest
 from engines import build
@@ -16,10 +17,18 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-ACTIVATE = {"sigmoid": sigmoid, "relu": lambda h: np.maximum(h, 0), "linear": lambda h: h,
-            "relu-sigmoid": lambda h: sigmoid(np.maximum(h, 0))}
-SLOPE = {"sigmoid": lambda h: sigmoid(h) * sigmoid(-h), "relu": lambda h: (h > 0) * 1.0, "linear": np.ones_like,
-         "relu-sigmoid": lambda h: (h > 0) * sigmoid(h) * sigmoid(-h)}
+ACTIVATE = {
+    "sigmoid": sigmoid,
+    "relu": lambda h: np.maximum(h, 0),
+    "linear": lambda h: h,
+    "relu-sigmoid": lambda h: sigmoid(np.maximum(h, 0)),
+}
+SLOPE = {
+    "sigmoid": lambda h: sigmoid(h) * sigmoid(-h),
+    "relu": lambda h: (h > 0) * 1.0,
+    "linear": np.ones_like,
+    "relu-sigmoid": lambda h: (h > 0) * sigmoid(h) * sigmoid(-h),
+}
 
 
 def draw(n=9, f=6, dtype=np.float64):
@@ -67,8 +76,12 @@ def test_added_loss_terms_without_their_weight(engine):
     h, _ = draw(70, 20, np.float32)
     z = sigmoid(h.astype(np.float64))
     bits = z > 0.5
-    for bottleneck, expected in ((Vanilla(), 0), (Naive(), 0), (Fence(weight=7.0), np.minimum(z, 1 - z).mean()),
-                                 (Commit(weight=7.0), ((bits - z) ** 2).mean())):
+    for bottleneck, expected in (
+        (Vanilla(), 0),
+        (Naive(), 0),
+        (Fence(weight=7.0), np.minimum(z, 1 - z).mean()),
+        (Commit(weight=7.0), ((bits - z) ** 2).mean()),
+    ):
         bottleneck = build(bottleneck)
         bottleneck.forward(h, True)
         np.testing.assert_allclose(bottleneck.loss(), expected, rtol=1e-5)
@@ -76,7 +89,11 @@ def test_added_loss_terms_without_their_weight(engine):
 
 def test_loss_names_and_binary_kinds():
     assert {kind: (b.loss_name, b.is_binary) for kind, b in REPORT_KINDS.items()} == {
-        "vanilla": (None, False), "naive": (None, True), "fence": ("fence", True), "commit": ("commit", True)}
+        "vanilla": (None, False),
+        "naive": (None, True),
+        "fence": ("fence", True),
+        "commit": ("commit", True),
+    }
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -192,8 +209,12 @@ def test_commit_agrees_with_torch_and_the_detach_trick(activation, signed, dtype
     code = commit.forward(h, True)
 
     leaf = torch.tensor(h, requires_grad=True)
-    a = {"sigmoid": torch.sigmoid, "relu": torch.relu, "linear": lambda x: x,
-         "relu-sigmoid": lambda x: torch.sigmoid(torch.relu(x))}[activation](leaf)
+    a = {
+        "sigmoid": torch.sigmoid,
+        "relu": torch.relu,
+        "linear": lambda x: x,
+        "relu-sigmoid": lambda x: torch.sigmoid(torch.relu(x)),
+    }[activation](leaf)
     b = (a > 0.5).to(a.dtype)
     through = a + (b - a).detach()
     through = 2 * through - 1 if signed else through
@@ -255,20 +276,23 @@ def test_commit_with_noise_thresholds_after_it_and_commits_to_the_bit_it_became(
 # ---- bad input, configuration --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "arguments", "message"), [
-    ("vq", {}, "quantizer 'vq' is unknown.*vanilla, naive, fence, commit"),
-    ("naive", {"activation": "tanh"}, "activation='tanh'.*naive.*sigmoid"),
-    ("vanilla", {"activation": "relu"}, "activation='relu'.*vanilla"),
-    ("fence", {"activation": "linear"}, "activation='linear'.*fence"),
-    ("commit", {"activation": "gelu"}, "activation='gelu'.*commit.*linear"),
-    ("fence", {"weight": -0.1}, "weight=-0.1"),
-    ("commit", {"weight": float("nan")}, "weight=nan"),
-    ("commit", {"weight": float("inf")}, "weight=inf"),
-    ("naive", {"noise": -1}, "noise=-1"),
-    ("commit", {"window": 0}, "window=0"),
-    ("commit", {"window": -0.5}, "window=-0.5"),
-    ("commit", {"window": float("nan")}, "window=nan"),
-])
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("vq", {}, "quantizer 'vq' is unknown.*vanilla, naive, fence, commit"),
+        ("naive", {"activation": "tanh"}, "activation='tanh'.*naive.*sigmoid"),
+        ("vanilla", {"activation": "relu"}, "activation='relu'.*vanilla"),
+        ("fence", {"activation": "linear"}, "activation='linear'.*fence"),
+        ("commit", {"activation": "gelu"}, "activation='gelu'.*commit.*linear"),
+        ("fence", {"weight": -0.1}, "weight=-0.1"),
+        ("commit", {"weight": float("nan")}, "weight=nan"),
+        ("commit", {"weight": float("inf")}, "weight=inf"),
+        ("naive", {"noise": -1}, "noise=-1"),
+        ("commit", {"window": 0}, "window=0"),
+        ("commit", {"window": -0.5}, "window=-0.5"),
+        ("commit", {"window": float("nan")}, "window=nan"),
+    ],
+)
 def test_bad_argument_and_its_value_are_named(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
         make_bottleneck(kind, **arguments)
@@ -278,9 +302,15 @@ def test_none_is_another_word_for_vanilla():
     assert type(make_bottleneck("none")) is Vanilla
 
 
-@pytest.mark.parametrize("bottleneck", [
-    Vanilla(activation="relu-sigmoid"), Naive(signed=True, noise=0.2), Fence(weight=0.3),
-    Commit(0.4, "linear", True, 0.1, 0.5)])
+@pytest.mark.parametrize(
+    "bottleneck",
+    [
+        Vanilla(activation="relu-sigmoid"),
+        Naive(signed=True, noise=0.2),
+        Fence(weight=0.3),
+        Commit(0.4, "linear", True, 0.1, 0.5),
+    ],
+)
 def test_config_rebuilds_the_bottleneck_and_repr_names_it(bottleneck, plain_engine):
     built = build(bottleneck)
     again = make_bottleneck(built.kind, **built.config())

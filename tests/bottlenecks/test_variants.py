@@ -1,4 +1,5 @@
 """The bottlenecks that the report did not try: codes, gradients, added loss, annealing through fit, files."""
+
 import numpy as np
 import pytest
 from allocations import peak_of_second_call
@@ -405,21 +406,29 @@ def test_fit_tells_the_progress_of_each_step_from_0_and_ends_at_1(plain_engine):
 # ---- bad input, configuration --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "arguments", "message"), [
-    ("clipped", {"window": 0}, "window=0"), ("clipped", {"window": float("nan")}, "window=nan"),
-    ("clipped", {"activation": "relu"}, "activation='relu'.*clipped.*sigmoid, linear"),
-    ("stochastic", {"activation": "linear"}, "activation='linear'.*stochastic.*sigmoid"),
-    ("annealed", {"slope": 0.5}, "slope=0.5"), ("annealed", {"slope": float("inf")}, "slope=inf"),
-    ("annealed", {"slope": float("nan")}, "slope=nan"), ("entropy", {"weight": -1}, "weight=-1"),
-    ("anealed", {}, "quantizer 'anealed' is unknown.*commit, clipped, stochastic, annealed, entropy"),
-])
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("clipped", {"window": 0}, "window=0"),
+        ("clipped", {"window": float("nan")}, "window=nan"),
+        ("clipped", {"activation": "relu"}, "activation='relu'.*clipped.*sigmoid, linear"),
+        ("stochastic", {"activation": "linear"}, "activation='linear'.*stochastic.*sigmoid"),
+        ("annealed", {"slope": 0.5}, "slope=0.5"),
+        ("annealed", {"slope": float("inf")}, "slope=inf"),
+        ("annealed", {"slope": float("nan")}, "slope=nan"),
+        ("entropy", {"weight": -1}, "weight=-1"),
+        ("anealed", {}, "quantizer 'anealed' is unknown.*commit, clipped, stochastic, annealed, entropy"),
+    ],
+)
 def test_bad_argument_and_its_value_are_named(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
         make_bottleneck(kind, **arguments)
 
 
-@pytest.mark.parametrize("bottleneck", [
-    Clipped(0.0, "linear", True, 0.1, 0.5), Stochastic(signed=True), Annealed(noise=0.1, slope=5), Entropy(0.3)])
+@pytest.mark.parametrize(
+    "bottleneck",
+    [Clipped(0.0, "linear", True, 0.1, 0.5), Stochastic(signed=True), Annealed(noise=0.1, slope=5), Entropy(0.3)],
+)
 def test_config_rebuilds_the_bottleneck_and_repr_names_it(bottleneck, plain_engine):
     built = build(bottleneck)
     again = make_bottleneck(built.kind, **built.config())

@@ -1,4 +1,5 @@
 """The command `tinyqae` as a person uses it: files in, files out, standard streams, exit codes, one line for an error."""
+
 import io
 import json
 import os
@@ -28,9 +29,14 @@ TEXT = "where is your daughter\nIt's 7:30.\n\nhe reads\n" + "a line that is much
 def models(tmp_path_factory):
     """{name: path} of small models, which nobody trained."""
     folder = tmp_path_factory.mktemp("models")
-    made = {"grey": MLPAutoencoder(Commit(), (16,)), "other": MLPAutoencoder(Commit(), (16,), seed=1),
-            "colour": MLPAutoencoder(Commit(), (24,), (32, 32, 3)), "tiny": MLPAutoencoder(Commit(), (4,), (8, 8, 1)),
-            "vanilla": MLPAutoencoder(Vanilla(), (16,)), "text": Seq2SeqAutoencoder(Commit(), 8, max_length=25)}
+    made = {
+        "grey": MLPAutoencoder(Commit(), (16,)),
+        "other": MLPAutoencoder(Commit(), (16,), seed=1),
+        "colour": MLPAutoencoder(Commit(), (24,), (32, 32, 3)),
+        "tiny": MLPAutoencoder(Commit(), (4,), (8, 8, 1)),
+        "vanilla": MLPAutoencoder(Vanilla(), (16,)),
+        "text": Seq2SeqAutoencoder(Commit(), 8, max_length=25),
+    }
     for name, model in made.items():
         model.save(folder / f"{name}.npz")
     return {name: str(folder / f"{name}.npz") for name in made}
@@ -54,8 +60,9 @@ def digits(here):
 def command(*arguments, **options):
     """`python -m tinyqae` in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run([sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment, timeout=60,
-                          **options)
+    return subprocess.run(
+        [sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment, timeout=60, **options
+    )
 
 
 def refused(capsys, code, *arguments):
@@ -103,8 +110,10 @@ def test_a_folder_of_pictures_keeps_its_names(here, models):
         Image.new("L", (side, 30), 99).save(f"album/{name}.png")
     assert main(["compress", "album", "-o", "album.tqae", "--model", models["grey"]]) == 0
     assert main(["decompress", "album.tqae", "-o", "back/", "--model", models["grey"]]) == 0
-    assert {path.name: Image.open(path).size for path in Path("back").iterdir()} == {"cat.png": (28, 30),
-                                                                                     "dog.png": (60, 30)}
+    assert {path.name: Image.open(path).size for path in Path("back").iterdir()} == {
+        "cat.png": (28, 30),
+        "dog.png": (60, 30),
+    }
 
 
 def test_a_text_says_how_many_lines_are_kept_verbatim_and_why(here, models, capsys):
@@ -112,8 +121,10 @@ def test_a_text_says_how_many_lines_are_kept_verbatim_and_why(here, models, caps
     assert main(["compress", "book.txt", "-o", "book.tqae", "--model", models["text"]]) == 0
     said = capsys.readouterr().err
     assert said.startswith(f"5 lines: {len(TEXT)} bytes -> ") and said.count("\n") == 1
-    assert ("3 of 5 lines stored verbatim (1 with characters other than a to z, 0 to 9 and the space, 1 of more than 25 "
-            "characters, 1 empty); --clean would") in said
+    assert (
+        "3 of 5 lines stored verbatim (1 with characters other than a to z, 0 to 9 and the space, 1 of more than 25 "
+        "characters, 1 empty); --clean would"
+    ) in said
 
     assert main(["decompress", "book.tqae", "-o", "back.txt", "--model", models["text"]]) == 0
     before, back = TEXT.split("\n"), Path("back.txt").read_text().split("\n")
@@ -164,9 +175,17 @@ def test_json_says_what_was_done(digits, models, capsys):
     said = capsys.readouterr()
     report = json.loads(said.out)
     assert said.err == ""
-    assert report == {"kind": "images", "pictures": 10, "bytes_in": 7968, "bytes_out": os.path.getsize("digits.tqae"),
-                      "ratio": 7968 / os.path.getsize("digits.tqae"), "notes": [], "output": "digits.tqae",
-                      "model": models["grey"], "model_id": tinyqae.load(models["grey"]).model_id()}
+    assert report == {
+        "kind": "images",
+        "pictures": 10,
+        "bytes_in": 7968,
+        "bytes_out": os.path.getsize("digits.tqae"),
+        "ratio": 7968 / os.path.getsize("digits.tqae"),
+        "notes": [],
+        "output": "digits.tqae",
+        "model": models["grey"],
+        "model_id": tinyqae.load(models["grey"]).model_id(),
+    }
 
 
 def test_a_shipped_model_is_found_by_its_name_and_by_the_file_s_id(digits, capsys):
@@ -255,20 +274,30 @@ def test_errors_are_one_line_and_leave_no_file(digits, models, capsys):
         assert sorted(os.listdir()) == before
 
 
-@pytest.mark.parametrize(("arguments_", "words"), [
-    (["shrink"], "shrink"), (["compress", "a.png", "b.png", "--model", "x"], "-o"), (["compress"], "INPUT"),
-    (["compress", "digits.npy", "-o", "a", "--model", "x", "--level", "9"], "--level"),
-    (["decompress", "a.bin"], "-o"), (["data"], "action"), (["data", "fetch", "imagenet"], "'imagenet' is not one of"),
-    (["train"], "MODEL"), (["train", "mnist-mlp", "--epochs", "0"], "--epochs"), (["evaluate"], "MODEL"),
-])
+@pytest.mark.parametrize(
+    ("arguments_", "words"),
+    [
+        (["shrink"], "shrink"),
+        (["compress", "a.png", "b.png", "--model", "x"], "-o"),
+        (["compress"], "INPUT"),
+        (["compress", "digits.npy", "-o", "a", "--model", "x", "--level", "9"], "--level"),
+        (["decompress", "a.bin"], "-o"),
+        (["data"], "action"),
+        (["data", "fetch", "imagenet"], "'imagenet' is not one of"),
+        (["train"], "MODEL"),
+        (["train", "mnist-mlp", "--epochs", "0"], "--epochs"),
+        (["evaluate"], "MODEL"),
+    ],
+)
 def test_wrong_usage_is_one_line(arguments_, words, here, capsys):
     assert words in refused(capsys, 2, *arguments_)
     assert os.listdir() == []
 
 
 def test_wrong_usage_that_only_the_model_tells(digits, models, capsys):
-    assert "--clean: it is for texts" in refused(capsys, 2, "compress", "digits.npy", "-o", "a", "--model", models["grey"],
-                                             "--clean")
+    assert "--clean: it is for texts" in refused(
+        capsys, 2, "compress", "digits.npy", "-o", "a", "--model", models["grey"], "--clean"
+    )
     assert "standard output" in refused(capsys, 2, "compress", "digits.npy", "-o", "-", "--model", models["grey"], "--json")
     assert "--dataset" in refused(capsys, 2, "evaluate", models["grey"], "--dataset", "anki")
     assert os.listdir() == ["digits.npy"]
@@ -317,8 +346,14 @@ def test_standard_input_goes_to_standard_output(digits, models, monkeypatch, cap
     assert codec.contents(said.out)["pictures"] == 10 and said.err == b""
 
 
-@pytest.mark.parametrize("command_", [["compress", "digits.npy", "-o", "there"], ["decompress", "a.tqae", "-o", "there"],
-                                      ["decompress", "a.tqae", "-o", "there.npy"]])
+@pytest.mark.parametrize(
+    "command_",
+    [
+        ["compress", "digits.npy", "-o", "there"],
+        ["decompress", "a.tqae", "-o", "there"],
+        ["decompress", "a.tqae", "-o", "there.npy"],
+    ],
+)
 def test_an_output_that_exists_is_overwritten_by_force_only(command_, digits, models, capsys):
     main(["compress", "digits.npy", "-o", "a.tqae", "-m", models["grey"]])
     output = Path(command_[-1])
@@ -368,8 +403,19 @@ def test_an_earlier_run_is_kept_unless_told_otherwise(here, monkeypatch, capsys)
 
 @pytest.mark.skipif(checkpoint.fcntl is None, reason="no file locks on this system")
 def test_two_runs_in_one_directory_exclude_each_other(tmp_path, capsys):
-    arguments_ = ["train", "mnist-mlp", "--dataset", "synthetic", "--epochs", "1", "--train-images", "200", "-q", "-o",
-                  str(tmp_path)]
+    arguments_ = [
+        "train",
+        "mnist-mlp",
+        "--dataset",
+        "synthetic",
+        "--epochs",
+        "1",
+        "--train-images",
+        "200",
+        "-q",
+        "-o",
+        str(tmp_path),
+    ]
     with checkpoint.locked(tmp_path):
         assert "another run is writing there" in refused(capsys, 1, *arguments_)
         assert list(tmp_path.iterdir()) == []
@@ -377,8 +423,11 @@ def test_two_runs_in_one_directory_exclude_each_other(tmp_path, capsys):
 
 
 def test_bits_mean_the_code_s_size_for_every_model(capsys):
-    for name, bits, option, value in (("mnist-mlp", 30, "hidden", (30,)), ("cifar-cnn", 512, "size", "medium"),
-                                      ("anki-lstm", 64, "hidden", 32)):
+    for name, bits, option, value in (
+        ("mnist-mlp", 30, "hidden", (30,)),
+        ("cifar-cnn", 512, "size", "medium"),
+        ("anki-lstm", 64, "hidden", 32),
+    ):
         args = make_parser("train").parse_args(["train", name, "--bits", str(bits)])
         assert getattr(args, option) == value
     assert "256, 512, 768" in refused(capsys, 2, "train", "cifar-cnn", "--bits", "300")
@@ -396,16 +445,25 @@ def test_help_names_the_values_of_defaults(name, capsys):
     assert "the recipe's" not in said
 
 
-@pytest.mark.parametrize("arguments_", [["--help"], ["info", "a.tqae"],
-                                        ["compress", "digits.npy", "-o", "b.tqae", "-m", "mlp-50"]],
-                         ids=lambda arguments_: arguments_[0])
+@pytest.mark.parametrize(
+    "arguments_",
+    [["--help"], ["info", "a.tqae"], ["compress", "digits.npy", "-o", "b.tqae", "-m", "mlp-50"]],
+    ids=lambda arguments_: arguments_[0],
+)
 def test_commands_import_only_what_they_need(arguments_, digits):
     main(["compress", "digits.npy", "-o", "a.tqae", "-m", "mlp-50"])
-    code = ("import sys, tinyqae.cli\ntry:\n    tinyqae.cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
-            "print([name for name in ('matplotlib', 'skimage', 'scipy', 'numba', 'nltk', 'pooch', 'requests', 'cupy')"
-            " if name in sys.modules], file=sys.stderr)")
-    done = subprocess.run([sys.executable, "-c", code, *arguments_], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=60)
+    code = (
+        "import sys, tinyqae.cli\ntry:\n    tinyqae.cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('matplotlib', 'skimage', 'scipy', 'numba', 'nltk', 'pooch', 'requests', 'cupy')"
+        " if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments_],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=60,
+    )
     assert done.stderr.splitlines()[-1] == "[]"
 
 
@@ -415,8 +473,9 @@ def test_names_that_the_console_cannot_encode_are_escaped(digits, models):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "cp1252"}
 
     def run(*arguments):
-        return subprocess.run([sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment,
-                              timeout=60)
+        return subprocess.run(
+            [sys.executable, "-m", "tinyqae", *arguments], capture_output=True, env=environment, timeout=60
+        )
 
     done = run("compress", "数字.npy", "-v", "-m", models["grey"])
     assert done.returncode == 0 and rb"\u6570\u5b57.npy.tqae" in done.stderr
@@ -449,10 +508,18 @@ def test_every_command_is_in_the_list(capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 def test_sigterm_says_stopped_and_leaves_no_file(digits, models):
     started = subprocess.Popen(
-        [sys.executable, "-c", "import time, tinyqae.cli, tinyqae.codec as codec\n"
-         "def slow(*args, **options):\n    print('ready', flush=True)\n    time.sleep(60)\n"
-         "codec.compress = slow\ntinyqae.cli.main(['compress', 'digits.npy', '-o', 'a.tqae', '-m', 'mlp-50'])"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+        [
+            sys.executable,
+            "-c",
+            "import time, tinyqae.cli, tinyqae.codec as codec\n"
+            "def slow(*args, **options):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+            "codec.compress = slow\ntinyqae.cli.main(['compress', 'digits.npy', '-o', 'a.tqae', '-m', 'mlp-50'])",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
     assert started.stdout.readline() == "ready\n"
     started.terminate()
     assert started.communicate(timeout=30)[1] == "stopped\n" and started.returncode == 143
@@ -501,8 +568,13 @@ def test_a_pipe_between_two_processes_and_a_failure(digits, models):
 def test_a_closed_pipe_ends_it_quietly(digits, models):
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([sys.executable, "-m", "tinyqae", "data", "where"], stdout=writing, stderr=subprocess.PIPE,
-                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyqae", "data", "where"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=60,
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
 
@@ -540,10 +612,15 @@ def test_train_and_evaluate_take_an_engine(engine_name, here, monkeypatch, capsy
     assert json.loads(capsys.readouterr().out)["test"] == pytest.approx(trained["test"])
 
 
-@pytest.mark.parametrize("arguments_", [("evaluate", "mlp-50", "--dataset", "synthetic"),
-                                        ("train", "mnist-mlp", "--dataset", "synthetic"),
-                                        ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50")],
-                         ids=lambda arguments_: arguments_[0])
+@pytest.mark.parametrize(
+    "arguments_",
+    [
+        ("evaluate", "mlp-50", "--dataset", "synthetic"),
+        ("train", "mnist-mlp", "--dataset", "synthetic"),
+        ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50"),
+    ],
+    ids=lambda arguments_: arguments_[0],
+)
 def test_an_unknown_engine_in_the_environment_is_refused_in_one_line(arguments_, digits, monkeypatch, capsys):
     monkeypatch.setattr(train, "synthetic_digits", lambda seed: synthetic_digits(20, 10, seed))
     monkeypatch.setenv("TINYQAE_ENGINE", "turbo")
@@ -623,18 +700,28 @@ def test_data_fetch_says_where_it_is(pairs, monkeypatch, capsys):
     monkeypatch.setitem(data.DATA_SETS, "cifar10", data.DataSet("folder", [], load))
     # One that fails does not keep the next one from coming.
     assert main(["data", "fetch", "mnist", "cifar10", "--data-dir", ".", "--allow-modified-data"]) == 1
-    assert capsys.readouterr() == ("cifar10: CIFAR-10 proxy, from nowhere: folder\n",
-                                   "mnist: MNIST: missing a. Put it there\n  one mirror: HTTP status 503\n")
+    assert capsys.readouterr() == (
+        "cifar10: CIFAR-10 proxy, from nowhere: folder\n",
+        "mnist: MNIST: missing a. Put it there\n  one mirror: HTTP status 503\n",
+    )
     assert asked == [(".", {"download": True, "progress": False, "allow_modified_data": True})]
 
 
 # ---- a GPU -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [
-    ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50"), ("decompress", "digits.tqae", "-o", "back.npy"),
-    ("evaluate", "mlp-50"), ("train", "mnist-mlp"), ("train", "cifar-cnn"), ("train", "anki-lstm"),
-], ids=lambda arguments: " ".join(arguments[:2]))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compress", "digits.npy", "-o", "digits.tqae", "--model", "mlp-50"),
+        ("decompress", "digits.tqae", "-o", "back.npy"),
+        ("evaluate", "mlp-50"),
+        ("train", "mnist-mlp"),
+        ("train", "cifar-cnn"),
+        ("train", "anki-lstm"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
 def test_every_command_takes_a_gpu_and_says_in_one_line_when_there_is_none(arguments, digits, capsys, monkeypatch):
     def missing():
         raise BackendError("no CUDA device can be seen")
@@ -650,38 +737,64 @@ def test_a_file_without_end_is_not_read_to_its_end(command_, capsys, tmp_path):
     assert "this is no .tqae file: it begins with" in refused(capsys, 1, command_, "/dev/zero", *arguments_)
 
 
-@pytest.mark.parametrize(("arguments_", "option"), [
-    (["train", "mnist-mlp", "--out", ""], "-o/--out"), (["train", "cifar-cnn", "--images", ""], "--images"),
-    (["train", "anki-lstm", "--text="], "--text"), (["info", ""], "file"),
-    (["compress", "x.npy", "-m", "mlp-50", "-o", ""], "-o/--output"),
-    (["data", "where", "--data-dir", ""], "--data-dir")], ids=str)
+@pytest.mark.parametrize(
+    ("arguments_", "option"),
+    [
+        (["train", "mnist-mlp", "--out", ""], "-o/--out"),
+        (["train", "cifar-cnn", "--images", ""], "--images"),
+        (["train", "anki-lstm", "--text="], "--text"),
+        (["info", ""], "file"),
+        (["compress", "x.npy", "-m", "mlp-50", "-o", ""], "-o/--output"),
+        (["data", "where", "--data-dir", ""], "--data-dir"),
+    ],
+    ids=str,
+)
 def test_an_empty_value_is_refused(arguments_, option, capsys, here):
     assert f"argument {option}: '' is empty" in refused(capsys, 2, *arguments_)
     assert list(here.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the shell there cannot close streams")
-@pytest.mark.parametrize(("arguments_", "closed", "code", "words"), [
-    ("compress digits.npy -m mlp-50", "<&- >&- 2>&-", 0, ""), ("compress digits.npy -m mlp-50", ">&-", 0, "20 pictures"),
-    ("compress digits.npy -m mlp-50 -o -", ">&-", 1, "standard output: it is closed"),
-    ("compress - -m mlp-50 -o a.tqae", "<&-", 1, "standard input is empty"), ("info -", "<&-", 1, "no .tqae file"),
-    ("data where", ">&-", 1, "standard output is closed"), ("info nothing", "2>&-", 1, ""), ("shrink", "2>&-", 2, ""),
-])
+@pytest.mark.parametrize(
+    ("arguments_", "closed", "code", "words"),
+    [
+        ("compress digits.npy -m mlp-50", "<&- >&- 2>&-", 0, ""),
+        ("compress digits.npy -m mlp-50", ">&-", 0, "20 pictures"),
+        ("compress digits.npy -m mlp-50 -o -", ">&-", 1, "standard output: it is closed"),
+        ("compress - -m mlp-50 -o a.tqae", "<&-", 1, "standard input is empty"),
+        ("info -", "<&-", 1, "no .tqae file"),
+        ("data where", ">&-", 1, "standard output is closed"),
+        ("info nothing", "2>&-", 1, ""),
+        ("shrink", "2>&-", 2, ""),
+    ],
+)
 def test_closed_streams(arguments_, closed, code, words, here):
     np.save("digits.npy", synthetic_digits(train=20, test=20).test_images)
-    done = subprocess.run(f"{sys.executable} -m tinyqae {arguments_} {closed}", shell=True, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, timeout=60)
+    done = subprocess.run(
+        f"{sys.executable} -m tinyqae {arguments_} {closed}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=60,
+    )
     assert (done.returncode, done.stdout) == (code, "") and words in done.stderr and done.stderr.count("\n") == bool(words)
 
 
-@pytest.mark.parametrize(("code", "arguments_", "words"), [
-    (1, ["train", "cifar-cnn", "--images", "~nouser/x", "-o", "out"], "~nouser/x is not a folder that can be read"),
-    (1, ["train", "anki-lstm", "--text", "~nouser/x", "-o", "out"], "cannot read ~nouser/x"),
-    (2, ["train", "anki-lstm", "--language", "french"], "'french' is not a code of three letters"),
-    (2, ["train", "anki-lstm", "--recipe", "report", "--say", "a b c " * 10], "longer than the 24 characters"),
-    (1, ["train", "anki-lstm", "--recipe", "report", "--text", "long.txt", "-q", "-o", "out"],
-     "... has 99 characters; this model takes up to 24"),
-])
+@pytest.mark.parametrize(
+    ("code", "arguments_", "words"),
+    [
+        (1, ["train", "cifar-cnn", "--images", "~nouser/x", "-o", "out"], "~nouser/x is not a folder that can be read"),
+        (1, ["train", "anki-lstm", "--text", "~nouser/x", "-o", "out"], "cannot read ~nouser/x"),
+        (2, ["train", "anki-lstm", "--language", "french"], "'french' is not a code of three letters"),
+        (2, ["train", "anki-lstm", "--recipe", "report", "--say", "a b c " * 10], "longer than the 24 characters"),
+        (
+            1,
+            ["train", "anki-lstm", "--recipe", "report", "--text", "long.txt", "-q", "-o", "out"],
+            "... has 99 characters; this model takes up to 24",
+        ),
+    ],
+)
 def test_what_people_type_wrong_is_one_line(code, arguments_, words, here, capsys):
     if "--text" in arguments_:
         pytest.importorskip("rapidfuzz", reason="sentences are measured by RapidFuzz")
@@ -729,8 +842,14 @@ sys.meta_path.insert(0, Finder)
 """
     Path("sitecustomize.py").write_text(finder)
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{REPOSITORY}"}
-    done = subprocess.run([sys.executable, "-m", "tinyqae", "info", "nothing"], capture_output=True, text=True,
-                          env=environment, timeout=60, preexec_fn=heed_interrupts)
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyqae", "info", "nothing"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        preexec_fn=heed_interrupts,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 
@@ -749,8 +868,9 @@ def test_a_signal_in_a_callback_that_python_ignores_exceptions_of_is_not_lost(nu
             print("went on")
 
         run_main(main)"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
-                          preexec_fn=heed_interrupts)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, preexec_fn=heed_interrupts
+    )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 

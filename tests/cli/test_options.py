@@ -1,4 +1,5 @@
 """Every option of every command and example, with a table of bad values of its type: one line, and exit code 2."""
+
 from option_table import try_all_options
 
 

@@ -1,4 +1,5 @@
 """`tinyqae train anki-lstm` as a person runs it, on the synthetic sentences and on a text of their own."""
+
 import json
 import os
 import subprocess
@@ -41,8 +42,20 @@ def book(tmp_path):
 
 
 def test_a_text_of_one_s_own_with_json_and_the_split_by_length(book, tmp_path, monkeypatch, capsys):
-    printed = run_here(monkeypatch, capsys, "--text", book, *SMALL, "--split", "length", "--quant", "naive", "--json",
-                       "--out", tmp_path / "run")
+    printed = run_here(
+        monkeypatch,
+        capsys,
+        "--text",
+        book,
+        *SMALL,
+        "--split",
+        "length",
+        "--quant",
+        "naive",
+        "--json",
+        "--out",
+        tmp_path / "run",
+    )
     metrics = json.loads(printed)
     assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -51,8 +64,13 @@ def test_a_text_of_one_s_own_with_json_and_the_split_by_length(book, tmp_path, m
     assert (data["training_sentences"], data["validation_sentences"], data["test_sentences"]) == (270, 30, 80)
     assert metrics["rate"]["bits_per_item"] == 64
     for part in ("test", "train", "test_before_threshold"):
-        assert set(metrics[part]) == {"levenshtein", "cosine_distance", "jaccard_distance", "bleu_distance",
-                                      "exact_match_rate"}
+        assert set(metrics[part]) == {
+            "levenshtein",
+            "cosine_distance",
+            "jaccard_distance",
+            "bleu_distance",
+            "exact_match_rate",
+        }
     # The figures are those of the model that was saved.
     test = [s for s in synthetic_sentences(400).sentences[320:]]
     again = text_metrics.text_metrics(test, load(tmp_path / "run" / "model.npz").reconstruct(test))
@@ -68,13 +86,14 @@ def test_units_of_one_s_own(tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_printed_and_one_s_own_sentence(tmp_path, monkeypatch, capsys):
-    printed = run_here(monkeypatch, capsys, "--dataset", "synthetic", *SMALL, "--beam", 2, "--say", "Where is my Horse?",
-                       "--out", tmp_path)
+    printed = run_here(
+        monkeypatch, capsys, "--dataset", "synthetic", *SMALL, "--beam", 2, "--say", "Where is my Horse?", "--out", tmp_path
+    )
     assert "SYNTHETIC, NOT ANKI, split random" in printed
     assert "64 bits per sentence, compression ratio" in printed
     assert printed.count("  ->  ") == 10
     assert "the same epochs on all of them would take about" in printed
-    said = printed[printed.index("sentence        "):].splitlines()
+    said = printed[printed.index("sentence        ") :].splitlines()
     assert said[0] == "sentence        where is my horse"
     assert len(said[1].split()[-1]) == 64 and set(said[1].split()[-1]) <= {"0", "1"}
     assert said[2].startswith("reconstruction")

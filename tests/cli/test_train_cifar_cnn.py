@@ -1,4 +1,5 @@
 """`tinyqae train cifar-cnn` as a person runs it, on the synthetic shapes and on a folder of images."""
+
 import json
 import os
 import subprocess
@@ -12,8 +13,7 @@ from PIL import Image
 from tinyqae import cli
 
 REPOSITORY = Path(__file__).parents[2]
-FILES = {"checkpoint.npz", "model.npz", "metrics.json", "history.csv", "reconstructions.png", "latents.png",
-         "curves.png"}
+FILES = {"checkpoint.npz", "model.npz", "metrics.json", "history.csv", "reconstructions.png", "latents.png", "curves.png"}
 
 
 def example(*arguments):
@@ -45,10 +45,30 @@ def test_a_folder_of_one_s_own_images(folder, tmp_path):
 
 def test_the_synthetic_shapes_say_that_they_are_not_cifar(tmp_path, monkeypatch, capsys):
     # In this process, where the kernels are compiled already; the fewest images that still make a run.
-    monkeypatch.setattr(sys, "argv", ["tinyqae", "train", "cifar-cnn", "--dataset", "synthetic", "--train-images", "200",
-                                      "--epochs", "1", "--quant", "naive", "--size", "medium", "--out", str(tmp_path)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "tinyqae",
+            "train",
+            "cifar-cnn",
+            "--dataset",
+            "synthetic",
+            "--train-images",
+            "200",
+            "--epochs",
+            "1",
+            "--quant",
+            "naive",
+            "--size",
+            "medium",
+            "--out",
+            str(tmp_path),
+        ],
+    )
     from tinyqae.cli import train
     from tinyqae.data import synthetic_shapes
+
     monkeypatch.setattr(train, "synthetic_shapes", lambda seed: synthetic_shapes(300, 50, seed))
     cli.main()
     printed = capsys.readouterr().out

@@ -1,4 +1,5 @@
 """`tinyqae train mnist-mlp` as a person runs it, on the synthetic digits."""
+
 import csv
 import json
 import os
@@ -15,16 +16,21 @@ from tinyqae.metrics import image as image_metrics
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = ["--dataset", "synthetic", "--train-images", "1000", "--epochs", "2", "--hidden", "12"]
-FILES = {"checkpoint.npz", "model.npz", "metrics.json", "history.csv", "reconstructions.png", "latents.png",
-         "curves.png"}
+FILES = {"checkpoint.npz", "model.npz", "metrics.json", "history.csv", "reconstructions.png", "latents.png", "curves.png"}
 SYNTHETIC = "SYNTHETIC, NOT MNIST"
 
 
 def example(*arguments, **options):
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.run([sys.executable, "-m", "tinyqae", "train", "mnist-mlp", *map(str, arguments)],
-                          capture_output=True, text=True, env=environment, timeout=120, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "tinyqae", "train", "mnist-mlp", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +55,9 @@ def runs(tmp_path_factory):
 
 
 # The first three take some seconds each and find what commit finds, but for the threshold's row.
-@pytest.mark.parametrize("quant", [*(pytest.param(quant, marks=pytest.mark.slow) for quant in ("vanilla", "naive", "fence")),
-                                   "commit"])
+@pytest.mark.parametrize(
+    "quant", [*(pytest.param(quant, marks=pytest.mark.slow) for quant in ("vanilla", "naive", "fence")), "commit"]
+)
 def test_run_writes_its_files_and_metrics(quant, runs, digits):
     _, directory = runs(quant)
     files = FILES | ({"gradients.png"} if quant == "commit" else set())
@@ -97,8 +104,20 @@ def test_saved_model_gives_the_figures_of_metrics_json(quant, runs, digits):
 
 def test_run_prints_a_table_that_says_synthetic(runs):
     process, directory = runs("fence")
-    for text in (SYNTHETIC, "PSNR", "SSIM", "MSE", "MAE", "held-out test images", "before the threshold",
-                 "12 bits per image", "compression ratio 522.67", "bits that never change", "entropy", str(directory)):
+    for text in (
+        SYNTHETIC,
+        "PSNR",
+        "SSIM",
+        "MSE",
+        "MAE",
+        "held-out test images",
+        "before the threshold",
+        "12 bits per image",
+        "compression ratio 522.67",
+        "bits that never change",
+        "entropy",
+        str(directory),
+    ):
         assert text in process.stdout, text
     # The progress bar shows every loss term by itself.
     assert "reconstruction=" in process.stderr and "fence=" in process.stderr
@@ -137,11 +156,16 @@ def test_resume_with_another_setting_is_one_line(runs):
     assert (directory / "metrics.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(("arguments", "named", "reason"), [
-    (["--quant", "vq"], "--quant", "'vq'"), (["--hidden", "0"], "--hidden", "'0' is not a whole number above 0"),
-    (["--hidden", "64,x"], "--hidden", "'x'"), (["--epochs", "0"], "--epochs", "'0' is not a whole number above 0"),
-    (["--lr", "-1"], "--lr", "'-1' is not a number above 0"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "named", "reason"),
+    [
+        (["--quant", "vq"], "--quant", "'vq'"),
+        (["--hidden", "0"], "--hidden", "'0' is not a whole number above 0"),
+        (["--hidden", "64,x"], "--hidden", "'x'"),
+        (["--epochs", "0"], "--epochs", "'0' is not a whole number above 0"),
+        (["--lr", "-1"], "--lr", "'-1' is not a number above 0"),
+    ],
+)
 def test_usage_error_is_one_line_that_names_the_argument(arguments, named, reason, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["tinyqae", "train", "mnist-mlp", *arguments])

@@ -6,6 +6,7 @@ Each input begins with a byte that says what reads the rest: a .tqae file of one
 to fit half of the time, or an input file of images or text. All errors must be TinyqaeError of one line; anything else, and
 more than 1 GiB of memory or 20 seconds for one input, is a finding, which atheris keeps as a file.
 """
+
 import io
 import sys
 
@@ -18,9 +19,11 @@ import numpy as np
 from tinyqae import CNNAutoencoder, Commit, MLPAutoencoder, Seq2SeqAutoencoder
 from tinyqae.errors import TinyqaeError
 
-MODELS = [MLPAutoencoder(Commit(), hidden=(12,), input_shape=(8, 8, 1)),
-          CNNAutoencoder(Commit(), widths=(2, 2, 2), latent_channels=2, input_shape=(8, 8, 3)),
-          Seq2SeqAutoencoder(Commit(), 4, max_length=6)]
+MODELS = [
+    MLPAutoencoder(Commit(), hidden=(12,), input_shape=(8, 8, 1)),
+    CNNAutoencoder(Commit(), widths=(2, 2, 2), latent_channels=2, input_shape=(8, 8, 3)),
+    Seq2SeqAutoencoder(Commit(), 4, max_length=6),
+]
 
 
 def resealed(data):
@@ -66,7 +69,7 @@ def seeds():
     random = np.random.default_rng(0)
     grey, colour = random.integers(0, 256, (40, 8, 8), np.uint8), random.integers(0, 256, (9, 7, 3), np.uint8)
     for i, content in ((0, grey), (0, list(grey[:2])), (1, [colour, colour[:3]]), (2, "ab\nAB\nabc d\r\n" * 5)):
-        data = files.compress(content, MODELS[i], names=["a", "b"][:len(content)] if isinstance(content, list) else None)
+        data = files.compress(content, MODELS[i], names=["a", "b"][: len(content)] if isinstance(content, list) else None)
         for tag in (2 * 3 + i, 3 + 6 + i):
             yield bytes([tag]) + data
     buffer = io.BytesIO()
@@ -74,6 +77,7 @@ def seeds():
     yield b"\x61" + buffer.getvalue()
     yield b"\x61\x00\x00\x08\x03" + b"".join(n.to_bytes(4, "big") for n in grey.shape) + grey.tobytes()
     from PIL import Image
+
     for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
         buffer = io.BytesIO()
         Image.fromarray(colour).save(buffer, form)
@@ -84,6 +88,7 @@ def seeds():
 def main():
     import tempfile
     from pathlib import Path
+
     with tempfile.TemporaryDirectory() as corpus:
         for i, seed in enumerate(seeds()):
             (Path(corpus) / f"seed-{i}").write_bytes(seed)

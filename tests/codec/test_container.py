@@ -34,8 +34,15 @@ SHAPES = st.one_of(st.tuples(st.integers(1, 300)), st.tuples(st.integers(1, 6), 
 def containers(draw):
     count, shape = draw(st.integers(0, 500)), draw(SHAPES)
     size = -(-count * int(np.prod(shape)) // 8)
-    return Container(draw(st.binary(min_size=8, max_size=8)), draw(st.sampled_from([IMAGES, TEXTS])), PACKED, count, shape,
-                     draw(st.binary(max_size=300)), (draw(st.binary(min_size=1, max_size=9)) * size)[:size])
+    return Container(
+        draw(st.binary(min_size=8, max_size=8)),
+        draw(st.sampled_from([IMAGES, TEXTS])),
+        PACKED,
+        count,
+        shape,
+        draw(st.binary(max_size=300)),
+        (draw(st.binary(min_size=1, max_size=9)) * size)[:size],
+    )
 
 
 def refusal(data):
@@ -145,8 +152,9 @@ def golden_bits():
     return bits
 
 
-@pytest.mark.parametrize(("name", "method", "kind", "shape"), [("packed", PACKED, TEXTS, (32,)),
-                                                               ("coded", CODED, IMAGES, (2, 2, 8))])
+@pytest.mark.parametrize(
+    ("name", "method", "kind", "shape"), [("packed", PACKED, TEXTS, (32,)), ("coded", CODED, IMAGES, (2, 2, 8))]
+)
 def test_golden_files_decode(name, method, kind, shape):
     data = (GOLDEN / f"{name}.tqae").read_bytes()
     container = from_bytes(data)
@@ -197,16 +205,16 @@ def test_random_bytes(data):
         (b"\x89PNG\r\n\x1a\n", r"begins with b'\x89PNG'"),
         (forged(1, 8, 0, 1, body=b"x", version=2), "version 2"),
         (forged(1, 8, 0, 1, body=b"x", flags=8), "flags 0b00001000"),
-        (forged(2 ** 60, 50, 0, 7, body=bytes(7)), "1152921504606846976 codes of 50 bits"),
-        (forged(2 ** 60, 50, 0, 8, body=bytes(8), flags=1), "at most 536870912 bits"),
-        (forged(2 ** 62, 4, 0, 2 ** 61), "cut short"),
-        (forged(1, 2 ** 60, 0, 7, body=bytes(7)), "at most 65536 bits"),
-        (forged(1, 2 ** 30, 2 ** 30, 2 ** 30, 0, 7, flags=4, body=bytes(7)), "at most 65536 bits"),
+        (forged(2**60, 50, 0, 7, body=bytes(7)), "1152921504606846976 codes of 50 bits"),
+        (forged(2**60, 50, 0, 8, body=bytes(8), flags=1), "at most 536870912 bits"),
+        (forged(2**62, 4, 0, 2**61), "cut short"),
+        (forged(1, 2**60, 0, 7, body=bytes(7)), "at most 65536 bits"),
+        (forged(1, 2**30, 2**30, 2**30, 0, 7, flags=4, body=bytes(7)), "at most 65536 bits"),
         (forged(0, 0, 0, 0), "at most 65536 bits"),
         (forged(0, 8, 0, 0, flags=1), "entropy-coded, 0 codes of 8 bits"),
         (forged(100, 8, 0, 100, flags=1, body=bytes(100)), "fewer than the 100 of packed bits"),
         (forged(100, 8, 0, 31, flags=1, body=bytes(31)), "a multiple of 4"),
-        (forged(1, 8, 2 ** 60, 1, body=b"x"), "cut short: extra ends at"),
+        (forged(1, 8, 2**60, 1, body=b"x"), "cut short: extra ends at"),
         (forged(1, 8, 0, 2, body=b"xy"), "take 1 bytes when packed; the payload has 2"),
         (forged(1, 8, 0, 1, body=b"xy"), "1 bytes follow its end"),
         (b"TQAE\x01\x00" + MODEL_ID + b"\xff" * 9 + b"\x01" * 30, "count is not a number of at most 9 bytes"),

@@ -1,4 +1,5 @@
 """Pictures and texts through a model into .tqae bytes and back."""
+
 import zlib
 
 import numpy as np
@@ -67,12 +68,15 @@ def test_a_picture_of_any_size_is_cut_into_tiles_and_put_together_again(mlp, siz
         tile = (slice(28 * y, 28 * y + 28), slice(28 * x, 28 * x + 28))
         expected = mlp.reconstruct(padded[tile][None, :, :, None])[0]
         found = first[tile]
-        np.testing.assert_array_equal(found, expected[:found.shape[0], :found.shape[1]])
+        np.testing.assert_array_equal(found, expected[: found.shape[0], : found.shape[1]])
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=5),
-       st.tuples(st.integers(1, 9), st.integers(1, 9)), st.sampled_from([1, 3]))
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=5),
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from([1, 3]),
+)
 def test_tiles_hold_every_pixel(sizes, tile, channels):
     content = [random_bytes(*size, channels, seed=i) for i, size in enumerate(sizes)]
     tiles = pictures.cut(content, (*tile, channels))
@@ -93,14 +97,18 @@ def test_names_are_kept_with_the_pictures(mlp):
     assert codec.unpack(codec.compress(random_bytes(3, 28, 28), mlp), mlp).names is None
 
 
-@pytest.mark.parametrize(("content", "error", "message"), [
-    (random_bytes(28, 28).astype(float)[None], TypeError, "picture 0 is float64, expected a uint8 array"),
-    ([random_bytes(28, 28, 3)], ValueError, "picture 0 has colours"),
-    ([random_bytes(28, 28), random_bytes(0, 5)], ValueError, r"picture 1 has shape \(0, 5\)"),
-    ([random_bytes(28, 28, 4)], ValueError, r"picture 0 has shape \(28, 28, 4\)"),
-    (random_bytes(28), TypeError, "content is ndarray"),
-    ("a text", TypeError, "content is str; a model of images"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (random_bytes(28, 28).astype(float)[None], TypeError, "picture 0 is float64, expected a uint8 array"),
+        ([random_bytes(28, 28, 3)], ValueError, "picture 0 has colours"),
+        ([random_bytes(28, 28), random_bytes(0, 5)], ValueError, r"picture 1 has shape \(0, 5\)"),
+        ([random_bytes(28, 28, 4)], ValueError, r"picture 0 has shape \(28, 28, 4\)"),
+        (random_bytes(28), TypeError, "content is ndarray"),
+        ("a text", TypeError, "content is str; a model of images"),
+    ],
+    ids=str,
+)
 def test_what_is_no_image_for_the_model_is_named(mlp, content, error, message):
     with pytest.raises(error, match=message):
         codec.compress(content, mlp)
@@ -134,8 +142,21 @@ def test_more_than_a_file_may_hold_is_refused_before_memory_is_taken(mlp, monkey
 # ---- texts ------------------------------------------------------------------------------------------------------------
 
 
-TEXTS = ["", "\n", "\n\n", "hello you", "hello you\n", "Hello You\n", "hello\nyou\n\nMe\r\nlast", "a\r\nB\r\n", "\r\n",
-         "\ufeffhi\n", "x" * 31 + "\n" + "x" * 30, "naïve\n" * 3, " \n  \n"]
+TEXTS = [
+    "",
+    "\n",
+    "\n\n",
+    "hello you",
+    "hello you\n",
+    "Hello You\n",
+    "hello\nyou\n\nMe\r\nlast",
+    "a\r\nB\r\n",
+    "\r\n",
+    "\ufeffhi\n",
+    "x" * 31 + "\n" + "x" * 30,
+    "naïve\n" * 3,
+    " \n  \n",
+]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -192,20 +213,39 @@ def test_the_wrong_model_is_refused_by_name(mlp):
 
 def test_contents_without_a_model(mlp, lstm):
     found = codec.contents(codec.compress([random_bytes(28, 28), random_bytes(30, 5)], mlp, names=["a", "b"]))
-    assert found == {"kind": "images", "count": 3, "bits": 50, "method": found["method"], "model_id": mlp.model_id()[:16],
-                     "model": None, "pictures": 2, "sizes": [[28, 28], [30, 5]], "pixels": 784 + 150}
+    assert found == {
+        "kind": "images",
+        "count": 3,
+        "bits": 50,
+        "method": found["method"],
+        "model_id": mlp.model_id()[:16],
+        "model": None,
+        "pictures": 2,
+        "sizes": [[28, 28], [30, 5]],
+        "pixels": 784 + 150,
+    }
     found = codec.contents(codec.compress(random_bytes(500, 28, 28) // 255 * 255, mlp))
     assert (found["pictures"], found["pixels"], found["sizes"]) == (500, None, [])
     found = codec.contents(codec.compress("one\nTwo\nthree\n", lstm))
-    assert found == {"kind": "text", "count": 2, "bits": 16, "method": "packed", "model_id": lstm.model_id()[:16],
-                     "model": None, "lines": 3, "verbatim_lines": 1}
+    assert found == {
+        "kind": "text",
+        "count": 2,
+        "bits": 16,
+        "method": "packed",
+        "model_id": lstm.model_id()[:16],
+        "model": None,
+        "lines": 3,
+        "verbatim_lines": 1,
+    }
 
 
 @pytest.fixture(scope="module")
 def files(mlp, cnn, lstm):
-    return [(codec.compress([random_bytes(28, 28), random_bytes(30, 5)], mlp, names=["a", "b"]), mlp),
-            (codec.compress([random_bytes(40, 30, 3)], cnn), cnn),
-            (codec.compress("one\nTwo\nthree\n" + "Kept as it is\n" * 9, lstm), lstm)]
+    return [
+        (codec.compress([random_bytes(28, 28), random_bytes(30, 5)], mlp, names=["a", "b"]), mlp),
+        (codec.compress([random_bytes(40, 30, 3)], cnn), cnn),
+        (codec.compress("one\nTwo\nthree\n" + "Kept as it is\n" * 9, lstm), lstm),
+    ]
 
 
 def test_a_file_cut_anywhere_is_refused_in_one_line(files):
@@ -228,6 +268,7 @@ def test_a_file_with_any_bit_flipped_is_refused(files):
 def resealed(data, **changes):
     """The file with changed fields and checksums that fit: made on purpose, not by accident."""
     from dataclasses import replace
+
     return container.to_bytes(replace(container.from_bytes(data), **changes))
 
 
@@ -251,8 +292,7 @@ def test_a_deflated_bomb_is_cut_off(files):
         codec.contents(resealed(data, extra=bomb))
 
 
-@pytest.mark.parametrize("sizes", [
-    ((28, 28),), ((28, 28), (30, 6), (1, 1)), ((1 << 40, 1 << 40),), ((28, 28), (57, 5))])
+@pytest.mark.parametrize("sizes", [((28, 28),), ((28, 28), (30, 6), (1, 1)), ((1 << 40, 1 << 40),), ((28, 28), (57, 5))])
 def test_sizes_that_do_not_make_so_many_tiles_are_refused(files, sizes):
     data, model = files[0]
     with pytest.raises(CodecError, match="does not fit its codes|promises"):

@@ -51,6 +51,7 @@ def picture(image, form="PNG", **options):
 
 def png_of_size(width, height):
     """The beginning of an RGB PNG: a header without pixels."""
+
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -61,6 +62,7 @@ def png_of_size(width, height):
 @pytest.fixture
 def file(tmp_path):
     """A function that writes bytes to a file of a name and returns its path."""
+
     def write(name, data):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
@@ -151,8 +153,9 @@ def test_transparent_parts_are_put_on_white(file, form):
 
 
 def test_transparency_is_mixed_in_proportion(file):
-    grey_with_alpha = Image.merge("LA", [Image.fromarray(np.array([[0, 100]], np.uint8)),
-                                         Image.fromarray(np.array([[128, 255]], np.uint8))])
+    grey_with_alpha = Image.merge(
+        "LA", [Image.fromarray(np.array([[0, 100]], np.uint8)), Image.fromarray(np.array([[128, 255]], np.uint8))]
+    )
     image, notes = only(file("a.png", picture(grey_with_alpha)))
     assert image.tolist() == [[127, 100]] and len(notes) == 1
 
@@ -217,10 +220,19 @@ def test_pixels_of_unknown_meaning_are_refused(file, image):
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])
-@pytest.mark.parametrize(("orientation", "turned"), [
-    (1, GREY), (2, GREY[:, ::-1]), (3, GREY[::-1, ::-1]), (4, GREY[::-1]),
-    (5, GREY.T), (6, np.rot90(GREY, -1)), (7, GREY[::-1, ::-1].T), (8, np.rot90(GREY)),
-])
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, GREY),
+        (2, GREY[:, ::-1]),
+        (3, GREY[::-1, ::-1]),
+        (4, GREY[::-1]),
+        (5, GREY.T),
+        (6, np.rot90(GREY, -1)),
+        (7, GREY[::-1, ::-1].T),
+        (8, np.rot90(GREY)),
+    ],
+)
 def test_the_exif_orientation_is_applied(file, form, orientation, turned):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -278,10 +290,20 @@ def test_all_pictures_together_are_bounded(file, monkeypatch):
     assert "fewer" in refusal(path, path, path)
 
 
-@pytest.mark.parametrize("data", [
-    picture(COLOUR)[:-30], picture(COLOUR)[:40], picture(COLOUR, "BMP")[:-5], picture(COLOUR, "JPEG")[:-200],
-    png_of_size(7, 5), png_of_size(0, 5), b"GIF89a", b"hello, world", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        picture(COLOUR)[:-30],
+        picture(COLOUR)[:40],
+        picture(COLOUR, "BMP")[:-5],
+        picture(COLOUR, "JPEG")[:-200],
+        png_of_size(7, 5),
+        png_of_size(0, 5),
+        b"GIF89a",
+        b"hello, world",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    ],
+)
 def test_damaged_pictures_and_other_files_are_refused(file, data):
     refusal(file("a.png", data))
 
@@ -310,8 +332,9 @@ def test_npy_pictures_stand_beside_others(file):
     assert len(read.notes) == 1 and "one colour picture" in read.notes[0] and "(5, 7, 3)" in read.notes[0]
 
 
-@pytest.mark.parametrize(("columns", "advice"), [(784, "reshape(-1, 28, 28)"),
-                                                 (3072, "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)")])
+@pytest.mark.parametrize(
+    ("columns", "advice"), [(784, "reshape(-1, 28, 28)"), (3072, "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)")]
+)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64])
 def test_tables_of_flat_images_are_refused_with_what_to_do(file, columns, advice, dtype):
     message = refusal(file("a.npy", npy(np.zeros((70, columns), dtype))))
@@ -342,8 +365,10 @@ def test_floating_point_stacks_in_0_to_1_are_rounded(file, dtype):
         assert "must lie in [0, 1]" in refusal(file("a.npy", npy(stack)))
 
 
-@pytest.mark.parametrize("array", [STACK.astype(np.int64), STACK.astype(np.int8), STACK.astype(complex), STACK.astype("U3"),
-                                   STACK.astype("u1,u1")])
+@pytest.mark.parametrize(
+    "array",
+    [STACK.astype(np.int64), STACK.astype(np.int8), STACK.astype(complex), STACK.astype("U3"), STACK.astype("u1,u1")],
+)
 def test_other_values_are_refused(file, array):
     assert "expected uint8, bool, or floating-point" in refusal(file("a.npy", npy(array)))
 
@@ -366,10 +391,18 @@ def test_empty_stacks_are_refused(file, shape):
     assert "holds no images" in refusal(file("a.npy", npy_promising(shape)))
 
 
-@pytest.mark.parametrize("shape", [
-    f"({1 << 60}, 28, 28)", f"({1 << 31}, 1, 1)", f"({1 << 32}, {1 << 32}, 0)", "(0x" + "f" * 5000 + ", 1, 1)",
-    "(-0x" + "f" * 5000 + ", 1, 1)", "(0x" + "f" * 5000 + ", 784)", "(1000, 1000, 1000)",
-])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        f"({1 << 60}, 28, 28)",
+        f"({1 << 31}, 1, 1)",
+        f"({1 << 32}, {1 << 32}, 0)",
+        "(0x" + "f" * 5000 + ", 1, 1)",
+        "(-0x" + "f" * 5000 + ", 1, 1)",
+        "(0x" + "f" * 5000 + ", 784)",
+        "(1000, 1000, 1000)",
+    ],
+)
 def test_a_header_that_promises_more_than_there_is_takes_no_memory(file, shape):
     path = file("a.npy", npy_promising(shape))
     assert peak_memory(lambda: refusal(path)) < 2 << 20
@@ -384,11 +417,21 @@ def test_an_npy_file_is_as_long_as_its_header_says(file):
         assert f"takes {STACK.size} bytes" in refusal(file("a.npy", data))
 
 
-@pytest.mark.parametrize("data", [
-    npy(STACK)[:6], npy(STACK)[:9], npy(STACK)[:30], b"\x93NUMPY\x03\x00" + npy(STACK)[8:], b"\x93NUMPY\x09\x09",
-    npy_promising("('a', 2)"), npy_promising("(" * 3000), npy_promising("-" * 5000 + "1"), npy_promising((1, 1, 1), "|O8"),
-    npy_promising((1, 1, 1), "nonsense"),
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        npy(STACK)[:6],
+        npy(STACK)[:9],
+        npy(STACK)[:30],
+        b"\x93NUMPY\x03\x00" + npy(STACK)[8:],
+        b"\x93NUMPY\x09\x09",
+        npy_promising("('a', 2)"),
+        npy_promising("(" * 3000),
+        npy_promising("-" * 5000 + "1"),
+        npy_promising((1, 1, 1), "|O8"),
+        npy_promising((1, 1, 1), "nonsense"),
+    ],
+)
 def test_damaged_npy_headers_are_refused(file, data):
     refusal(file("a.npy", data))
 
@@ -403,10 +446,18 @@ def test_idx_stacks(file, packed):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("data", [
-    write_idx(STACK)[:-1], write_idx(STACK) + b"\0", write_idx(STACK)[:10], write_idx(STACK[0, 0]), write_idx(STACK[0]),
-    b"\0\0\x0d\x03" + write_idx(STACK)[4:], b"\0\0\x08\x03" + struct.pack(">III", 0, 28, 28),
-])
+@pytest.mark.parametrize(
+    "data",
+    [
+        write_idx(STACK)[:-1],
+        write_idx(STACK) + b"\0",
+        write_idx(STACK)[:10],
+        write_idx(STACK[0, 0]),
+        write_idx(STACK[0]),
+        b"\0\0\x0d\x03" + write_idx(STACK)[4:],
+        b"\0\0\x08\x03" + struct.pack(">III", 0, 28, 28),
+    ],
+)
 def test_other_idx_files_are_refused(file, data, packed):
     refusal(file("a-ubyte", gzip.compress(data) if packed else data))
 
@@ -466,8 +517,10 @@ def test_a_directory_stands_for_its_visible_files_in_order(file, tmp_path):
     read = read_images([tmp_path / "album"])
     assert read.names == ["a", "b", "c"]
     assert read.bytes == 2 * len(picture(COLOUR)) + len(picture(GREY))
-    assert read.notes == [".hidden.png, Thumbs.db: skipped, hidden or of the system",
-                          "notes.txt: skipped, no picture that can be read"]
+    assert read.notes == [
+        ".hidden.png, Thumbs.db: skipped, hidden or of the system",
+        "notes.txt: skipped, no picture that can be read",
+    ]
     file("texts/c.txt", b"text")
     assert "has no pictures, and 1 other visible files" in refusal(tmp_path / "texts")
     (tmp_path / "empty").mkdir()
@@ -555,13 +608,37 @@ def test_one_text_at_a_time(file, tmp_path):
 # Whatever the bytes, there is a result or a DataError of one line, and little memory is taken.
 
 VALID = [
-    picture(COLOUR), picture(Image.fromarray(COLOUR).quantize(8), transparency=1), picture(DEEP), picture(GREY, "BMP"),
-    picture(COLOUR, "TIFF", compression="tiff_lzw"), picture(COLOUR, "GIF"), picture(COLOUR, "JPEG"),
-    picture(COLOUR, "WEBP"), npy(STACK), npy(COLOUR / 255), write_idx(STACK), gzip.compress(write_idx(STACK)),
+    picture(COLOUR),
+    picture(Image.fromarray(COLOUR).quantize(8), transparency=1),
+    picture(DEEP),
+    picture(GREY, "BMP"),
+    picture(COLOUR, "TIFF", compression="tiff_lzw"),
+    picture(COLOUR, "GIF"),
+    picture(COLOUR, "JPEG"),
+    picture(COLOUR, "WEBP"),
+    npy(STACK),
+    npy(COLOUR / 255),
+    write_idx(STACK),
+    gzip.compress(write_idx(STACK)),
 ]
-BEGINNINGS = [b"", b"\x93NUMPY\x01\x00", b"\0\0\x08\x03", b"\x1f\x8b\x08", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"GIF89a",
-              b"BM", b"II*\0", b"MM\0*", b"\xff\xd8\xff", b"P6 ", b"qoif", b"8BPS", b"RIFF\x20\0\0\0WEBP",
-              b"\0\0\x01\0\x01\0"]
+BEGINNINGS = [
+    b"",
+    b"\x93NUMPY\x01\x00",
+    b"\0\0\x08\x03",
+    b"\x1f\x8b\x08",
+    b"PK\x03\x04",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"\xff\xd8\xff",
+    b"P6 ",
+    b"qoif",
+    b"8BPS",
+    b"RIFF\x20\0\0\0WEBP",
+    b"\0\0\x01\0\x01\0",
+]
 
 
 def survives(data):
@@ -592,7 +669,7 @@ def test_random_bytes(beginning, rest):
 @given(st.sampled_from(VALID), st.data())
 @settings(deadline=None, max_examples=150)
 def test_truncated_files(data, drawn):
-    survives(data[:drawn.draw(st.integers(1, len(data)))])
+    survives(data[: drawn.draw(st.integers(1, len(data)))])
 
 
 @given(st.sampled_from(VALID), st.data())

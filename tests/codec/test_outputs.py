@@ -25,13 +25,69 @@ GREYS = GENERATOR.integers(0, 256, (4, 5, 7, 1), dtype=np.uint8)
 COLOURS = GENERATOR.integers(0, 256, (4, 5, 7, 3), dtype=np.uint8)
 
 HOSTILE_NAMES = [
-    "", ".", "..", "../up", "a/b", "/etc/passwd", "a\\b", "..\\up", "C:", "C:\\x", "a:b", "a\0b", "a\nb", "\x1b[31m", "\x7f",
-    ".rc", "a.", "a ", " ", "CON", "con", "nul.x", "Aux ", "com1", "LPT9.tar", "COM¹", "CONIN$", "a*", "a?", 'a"', "a<b",
-    "a|b", "x" * (LONGEST_NAME + 1), "é" * (LONGEST_NAME // 2 + 1), "\ud800", "\u202egnp", "a\u2028b", "a\u00a0b", b"a", 3,
+    "",
+    ".",
+    "..",
+    "../up",
+    "a/b",
+    "/etc/passwd",
+    "a\\b",
+    "..\\up",
+    "C:",
+    "C:\\x",
+    "a:b",
+    "a\0b",
+    "a\nb",
+    "\x1b[31m",
+    "\x7f",
+    ".rc",
+    "a.",
+    "a ",
+    " ",
+    "CON",
+    "con",
+    "nul.x",
+    "Aux ",
+    "com1",
+    "LPT9.tar",
+    "COM¹",
+    "CONIN$",
+    "a*",
+    "a?",
+    'a"',
+    "a<b",
+    "a|b",
+    "x" * (LONGEST_NAME + 1),
+    "é" * (LONGEST_NAME // 2 + 1),
+    "\ud800",
+    "\u202egnp",
+    "a\u2028b",
+    "a\u00a0b",
+    b"a",
+    3,
     None,
 ]
-HARMLESS_NAMES = ["a", "A b", "00001", "photo-2", "a.tar", "é", "写真", "😀", "con-1", "console", "com", "com10", "~", "-",
-                  "a..b", "$HOME", "a;b", "'", "x" * LONGEST_NAME]
+HARMLESS_NAMES = [
+    "a",
+    "A b",
+    "00001",
+    "photo-2",
+    "a.tar",
+    "é",
+    "写真",
+    "😀",
+    "con-1",
+    "console",
+    "com",
+    "com10",
+    "~",
+    "-",
+    "a..b",
+    "$HOME",
+    "a;b",
+    "'",
+    "x" * LONGEST_NAME,
+]
 
 GREY_PICTURES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9))
 COLOUR_PICTURES = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
@@ -193,10 +249,18 @@ def test_no_images_make_no_file(tmp_path):
     assert "no images" in refusal(tmp_path / "out", [], [])
 
 
-@pytest.mark.parametrize(("images", "error"), [
-    (GREYS[..., 0], ValueError), ([GREY.astype(float)], TypeError), ([GREY.tolist()], TypeError), (GREYS / 255, TypeError),
-    ([GREYS[0, :0]], ValueError), (np.zeros((1, 2, 2, 2), np.uint8), ValueError), ([GREY[0]], ValueError),
-])
+@pytest.mark.parametrize(
+    ("images", "error"),
+    [
+        (GREYS[..., 0], ValueError),
+        ([GREY.astype(float)], TypeError),
+        ([GREY.tolist()], TypeError),
+        (GREYS / 255, TypeError),
+        ([GREYS[0, :0]], ValueError),
+        (np.zeros((1, 2, 2, 2), np.uint8), ValueError),
+        ([GREY[0]], ValueError),
+    ],
+)
 def test_what_is_no_image_is_refused(tmp_path, images, error):
     with pytest.raises(error, match="expected"):
         write_images(tmp_path / "out", images, None)

@@ -32,11 +32,11 @@ def round_trip(bits, shape):
 def test_round_trip(data, shape, count, probability):
     bits = random_bits(count, int(np.prod(shape)), probability, data.draw(st.integers(0, 99)))
     if data.draw(st.booleans(), "every second bit repeats the one before"):
-        bits[:, 1::2] = bits[:, 0:bits.shape[1] // 2 * 2:2]
+        bits[:, 1::2] = bits[:, 0 : bits.shape[1] // 2 * 2 : 2]
     round_trip(bits, shape)
 
 
-@pytest.mark.parametrize("count", [2 ** k + d for k in (5, 10, 11) for d in (-1, 0, 1)] + [3 * LARGEST_BLOCK + 1])
+@pytest.mark.parametrize("count", [2**k + d for k in (5, 10, 11) for d in (-1, 0, 1)] + [3 * LARGEST_BLOCK + 1])
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 2)])
 def test_round_trip_at_the_edges_of_blocks(count, shape):
     method, _ = round_trip(random_bits(count, int(np.prod(shape)), 0.03), shape)
@@ -163,7 +163,7 @@ def test_no_damage_of_any_kind_gives_other_bits(data, count, shape):
     assert method == CODED
     start = data.draw(st.integers(0, len(payload)))
     removed, added = data.draw(st.integers(0, 16)), data.draw(st.binary(max_size=16))
-    is_refused_or_right(payload[:start] + added + payload[start + removed:], bits, shape)
+    is_refused_or_right(payload[:start] + added + payload[start + removed :], bits, shape)
 
 
 def test_a_decoder_that_computes_other_probabilities_notices(coded, monkeypatch):
@@ -220,7 +220,7 @@ def test_a_stream_that_would_decode_to_anything_is_stopped_when_its_words_are_us
 def test_random_bytes_give_bits_or_one_clear_line(payload, shape, count):
     for method in (PACKED, CODED, 2, -1):
         try:
-            bits = decode_bits(payload[:len(payload) // 4 * 4], method, count, shape)
+            bits = decode_bits(payload[: len(payload) // 4 * 4], method, count, shape)
         except CodecError as error:
             assert "\n" not in str(error)
         else:
@@ -228,13 +228,13 @@ def test_random_bytes_give_bits_or_one_clear_line(payload, shape, count):
 
 
 @pytest.mark.parametrize("method", [PACKED, CODED])
-@pytest.mark.parametrize("count", [2 ** 60, MAX_CODED_BITS // 8 + 1])
+@pytest.mark.parametrize("count", [2**60, MAX_CODED_BITS // 8 + 1])
 def test_promises_are_refused_before_memory_is_taken(method, count):
     refuses(bytes(400), method, count, (8,))
 
 
 def test_wrong_arguments_are_refused():
-    for shape in ((), (2, 2), (0,), (-1, 1, 1), (MAX_CODE_SIZE + 1,), (2 ** 40, 2 ** 40, 1)):
+    for shape in ((), (2, 2), (0,), (-1, 1, 1), (MAX_CODE_SIZE + 1,), (2**40, 2**40, 1)):
         with pytest.raises(ValueError, match=r"expected \(L,\) or \(h, w, c\)"):
             encode_bits(np.zeros((1, 4), bool), shape)
     for shape in (8, (8.0,), "8", None):

@@ -363,9 +363,7 @@ def test_text_file_with_accents_loses_none_of_its_letters(tmp_path):
         assert load_text(tmp_path / "mine.txt").sentences == ("ou est le cafe ici", "naive")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"\xff\xfe", "not UTF-8"), (b"", "no sentence"), (b"?\n", "no sent")]
-)
+@pytest.mark.parametrize(("content", "message"), [(b"\xff\xfe", "not UTF-8"), (b"", "no sentence"), (b"?\n", "no sent")])
 def test_bad_text_file(tmp_path, content, message):
     (tmp_path / "mine.txt").write_bytes(content)
     with pytest.raises(DataError, match=rf"mine\.txt: {message}"):

@@ -1,4 +1,5 @@
 """The data directory, downloads from a server on this machine, one mirror after the other, writes to a full disk."""
+
 import contextlib
 import errno
 import hashlib
@@ -46,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start:][:self.server.cut])
+        self.wfile.write(content[start:][: self.server.cut])
         if self.path == "/slow":
             self.send_drops()
 
@@ -229,6 +230,7 @@ def test_progress_bar_on_a_terminal_only(server, tmp_path, monkeypatch, capsys):
 
 def bring(url: str, directory: Path):
     """What brings "file" from the last part of an address."""
+
     def brought(missing):
         return [(name, cache.download(url, directory, SHA256, progress=False, most_bytes=1 << 20)) for name in missing]
 
@@ -236,8 +238,16 @@ def bring(url: str, directory: Path):
 
 
 def load(directory: Path, sources, download=True, progress=False, check=lambda path, content: content):
-    return cache.load("Data", {"file": [directory / "file", directory / "elsewhere"]}, check, sources, "the directory",
-                      "get them elsewhere", download, progress)
+    return cache.load(
+        "Data",
+        {"file": [directory / "file", directory / "elsewhere"]},
+        check,
+        sources,
+        "the directory",
+        "get them elsewhere",
+        download,
+        progress,
+    )
 
 
 def test_mirrors_that_fail_in_every_way_and_one_that_works(server, silent, tmp_path, capsys):
@@ -274,8 +284,10 @@ def test_nothing_is_tried_or_created_without_leave(tmp_path):
 def test_a_file_that_is_there_is_checked_and_nothing_is_tried(tmp_path, place):
     (tmp_path / place).write_bytes(b"content")
     sources = [("somewhere", lambda names: pytest.fail("tried"))]
-    assert load(tmp_path, sources, check=lambda path, content: (path.name, content)) == ([(place, b"content")],
-                                                                                        "the directory")
+    assert load(tmp_path, sources, check=lambda path, content: (path.name, content)) == (
+        [(place, b"content")],
+        "the directory",
+    )
 
     def refuse(path, content):
         raise DataError("it is bad")

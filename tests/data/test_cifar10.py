@@ -79,8 +79,7 @@ class Small:
             for start in range(0, 6 * IMAGES, IMAGES)
         ]
         self.files = tuple(
-            cifar10.CifarFile(file.name, sha1(content))
-            for file, content in zip(cifar10.FILES, self.contents, strict=True)
+            cifar10.CifarFile(file.name, sha1(content)) for file, content in zip(cifar10.FILES, self.contents, strict=True)
         )
         self.monkeypatch = monkeypatch
         monkeypatch.setattr(cifar10, "FILES", self.files)
@@ -368,8 +367,12 @@ def test_nothing_within_reach_is_one_clear_error(small, tmp_path):
 def pickled(content: bytes) -> bytes:
     """A Python file of CIFAR-10 with the content of a binary one."""
     records = np.frombuffer(content, np.uint8).reshape(-1, 3073)
-    batch = {"batch_label": "training batch", "labels": records[:, 0].tolist(), "data": records[:, 1:].copy(),
-             "filenames": ["a.png"] * len(records)}
+    batch = {
+        "batch_label": "training batch",
+        "labels": records[:, 0].tolist(),
+        "data": records[:, 1:].copy(),
+        "filenames": ["a.png"] * len(records),
+    }
     return pickle.dumps(batch, 3)
 
 
@@ -415,12 +418,19 @@ class Harmful:
         return os.getcwd, ()
 
 
-@pytest.mark.parametrize("content", [
-    pickle.dumps(Harmful()), pickle.dumps({"data": Harmful(), "labels": [1]}), pickle.dumps([1, 2]), b"", b"nonsense",
-    pickle.dumps({"data": np.zeros((3, 3072)), "labels": [1, 2, 3]}, 3),
-    pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2, 300]}, 3),
-    pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2]}, 3),
-])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickle.dumps(Harmful()),
+        pickle.dumps({"data": Harmful(), "labels": [1]}),
+        pickle.dumps([1, 2]),
+        b"",
+        b"nonsense",
+        pickle.dumps({"data": np.zeros((3, 3072)), "labels": [1, 2, 3]}, 3),
+        pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2, 300]}, 3),
+        pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2]}, 3),
+    ],
+)
 def test_other_pickles_are_refused_and_nothing_in_them_is_run(small, tmp_path, content):
     small.store(tmp_path, skip=(0,))
     (tmp_path / "cifar-10-batches-py").mkdir()
@@ -465,9 +475,7 @@ def test_paths_that_leave_the_directory_are_passed_over(small, tmp_path, name):
     with pytest.raises(DataError, match=r"missing data_batch_1\.bin\."):
         load_cifar10(directory, download=False)
     stored = ["cifar-10-binary.tar.gz", *(file.name for file in small.files[1:])]
-    assert every_path(tmp_path) == sorted(
-        ["inside", f"inside/{FOLDER}", *(f"inside/{FOLDER}/{name}" for name in stored)]
-    )
+    assert every_path(tmp_path) == sorted(["inside", f"inside/{FOLDER}", *(f"inside/{FOLDER}/{name}" for name in stored)])
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])

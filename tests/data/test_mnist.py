@@ -256,8 +256,9 @@ def test_altered_content_is_refused(small, tmp_path, packed):
     assert path.read_bytes() == stored
 
 
-@pytest.mark.parametrize("kind", ["cut in the middle", "cut at the end", "not gzip", "broken inside", "empty",
-                                  "much when unpacked"])
+@pytest.mark.parametrize(
+    "kind", ["cut in the middle", "cut at the end", "not gzip", "broken inside", "empty", "much when unpacked"]
+)
 def test_file_that_cannot_be_unpacked_is_refused(small, tmp_path, kind):
     whole = small.packed[0]
     stored = {

@@ -1,4 +1,5 @@
 """One reader for a person's own pictures, whatever they are, and one rule for folders of them."""
+
 import io
 import os
 import random
@@ -100,7 +101,7 @@ def test_patches_tile_the_image_without_its_partial_edges(tmp_path, patch):
     assert patches.shape == ((40 // patch) * (70 // patch), patch, patch, 3)
     for number, piece in enumerate(patches):
         top, left = (number // (70 // patch)) * patch, (number % (70 // patch)) * patch
-        np.testing.assert_array_equal(piece, NOISE[top:top + patch, left:left + patch])
+        np.testing.assert_array_equal(piece, NOISE[top : top + patch, left : left + patch])
 
 
 def test_small_images_are_counted(ten):
@@ -111,8 +112,10 @@ def test_small_images_are_counted(ten):
 def test_one_image_is_not_enough(tmp_path):
     save(tmp_path, big=picture(1), small=picture(2, 8, 8))
     (tmp_path / "notes.txt").write_text("no image")
-    with (pytest.warns(UserWarning, match=r"notes\.txt"),
-          pytest.raises(DataError, match="has 1 usable images.* 1 are smaller than 32 x 32 pixels, 1 files cannot be read")):
+    with (
+        pytest.warns(UserWarning, match=r"notes\.txt"),
+        pytest.raises(DataError, match="has 1 usable images.* 1 are smaller than 32 x 32 pixels, 1 files cannot be read"),
+    ):
         image_folder_patches(tmp_path)
 
 
@@ -128,8 +131,9 @@ def test_folder_without_an_image(tmp_path):
         image_folder_patches(tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [{"patch": 0}, {"holdout": 0}, {"holdout": 1}, {"holdout": float("nan")},
-                                       {"seed": -1}])
+@pytest.mark.parametrize(
+    "arguments", [{"patch": 0}, {"holdout": 0}, {"holdout": 1}, {"holdout": float("nan")}, {"seed": -1}]
+)
 def test_bad_values(ten, arguments):
     with pytest.raises(ValueError, match="must"):
         image_folder_patches(ten, **arguments)
@@ -170,8 +174,10 @@ def test_both_find_the_same_pictures_and_say_the_same(tmp_path):
     read = read_images([tmp_path])
     assert read.names == ["a", "b"]
     assert [str(warning.message) for warning in caught] == ["; ".join(read.notes)]
-    assert read.notes == [f"._a.png, .thumbnails, Thumbs.db and 3 more: {SYSTEM}",
-                          f"empty.jpg, more/list.csv, notes.txt and 3 more: {UNREADABLE}"]
+    assert read.notes == [
+        f"._a.png, .thumbnails, Thumbs.db and 3 more: {SYSTEM}",
+        f"empty.jpg, more/list.csv, notes.txt and 3 more: {UNREADABLE}",
+    ]
 
 
 def test_links_to_folders_are_not_followed(ten):
@@ -206,9 +212,14 @@ def test_training_sees_what_compressing_sees(tmp_path):
     red = Image.new("P", (40, 40), 0)
     red.putpalette([255, 0, 0, 0, 255, 0])
     noise, other = Image.fromarray(NOISE), Image.fromarray(255 - NOISE)
-    made = {"turned": file(noise, exif=exif), "clear": file(red, transparency=0), "grey": file(noise.convert("L")),
-            "deep": file(np.full((40, 40), 257 * 9, np.uint16)), "print": file(noise.convert("CMYK"), "TIFF"),
-            "moving": file(noise, save_all=True, append_images=[other])}
+    made = {
+        "turned": file(noise, exif=exif),
+        "clear": file(red, transparency=0),
+        "grey": file(noise.convert("L")),
+        "deep": file(np.full((40, 40), 257 * 9, np.uint16)),
+        "print": file(noise.convert("CMYK"), "TIFF"),
+        "moving": file(noise, save_all=True, append_images=[other]),
+    }
     for name, data in made.items():
         (tmp_path / name).write_bytes(data)
     compressed = dict(zip(sorted(made), read_images([tmp_path]).images, strict=True))
@@ -232,7 +243,7 @@ def test_damaged_files_of_every_kind_are_skipped(tmp_path):
         for number in range(12):
             content = bytearray(whole.read_bytes())
             if number % 3 == 0:
-                content = content[:draw.randrange(len(content))]
+                content = content[: draw.randrange(len(content))]
             else:
                 for _ in range(5):
                     content[draw.randrange(min(len(content), 80))] = draw.randrange(256)
@@ -246,11 +257,14 @@ def test_damaged_files_of_every_kind_are_skipped(tmp_path):
 # Transparent colours and profiles, beyond what tests/codec/test_inputs.py reads
 
 
-@pytest.mark.parametrize(("image", "clear", "expected"), [
-    (np.array([[0, 100]], np.uint8), 100, [[0, 255]]),
-    (np.array([[0, 100 << 8]], np.uint16), 100 << 8, [[0, 255]]),
-    (np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8), (4, 5, 6), [[[1, 2, 3], [255, 255, 255]]]),
-])
+@pytest.mark.parametrize(
+    ("image", "clear", "expected"),
+    [
+        (np.array([[0, 100]], np.uint8), 100, [[0, 255]]),
+        (np.array([[0, 100 << 8]], np.uint16), 100 << 8, [[0, 255]]),
+        (np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8), (4, 5, 6), [[[1, 2, 3], [255, 255, 255]]]),
+    ],
+)
 def test_a_transparent_colour_lies_on_white(image, clear, expected):
     read, notes = read_picture(file(image, transparency=clear), "a")
     assert read.tolist() == expected
@@ -262,8 +276,8 @@ def profile_with(colorants) -> bytes:
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for tag, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=True):
         place = data.index(tag)
-        offset = int.from_bytes(data[place + 4:place + 8], "big")
-        data[offset + 8:offset + 20] = b"".join(round(value * 65536).to_bytes(4, "big") for value in xyz)
+        offset = int.from_bytes(data[place + 4 : place + 8], "big")
+        data[offset + 8 : offset + 20] = b"".join(round(value * 65536).to_bytes(4, "big") for value in xyz)
     return bytes(data).replace("sRGB".encode("utf-16-be"), "P-3 ".encode("utf-16-be"))
 
 

@@ -1,4 +1,5 @@
 """examples/commit_weight.py as a person runs it, on the synthetic digits."""
+
 import runpy
 import sys
 from pathlib import Path
@@ -14,8 +15,23 @@ def example(monkeypatch, *arguments):
 
 
 def test_it_trains_each_weight_draws_both_pictures_and_says_what_it_found(monkeypatch, tmp_path, capsys):
-    example(monkeypatch, "--dataset", "synthetic", "--train-images", 500, "--epochs", 1, "--bits", 8, "--weights", 10, 0, 1,
-            "--out", tmp_path / "out")
+    example(
+        monkeypatch,
+        "--dataset",
+        "synthetic",
+        "--train-images",
+        500,
+        "--epochs",
+        1,
+        "--bits",
+        8,
+        "--weights",
+        10,
+        0,
+        1,
+        "--out",
+        tmp_path / "out",
+    )
     printed = capsys.readouterr().out
     assert [line.split(":")[0] for line in printed.splitlines()[:4]] == ["naive", "weight 0", "weight 1", "weight 10"]
     assert "SYNTHETIC, NOT MNIST, one seed. Best on held-out images" in printed

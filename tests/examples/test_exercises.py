@@ -2,6 +2,7 @@
 
 THE SOLUTIONS ARE IN THIS FILE.
 """
+
 import importlib.util
 import inspect
 import os
@@ -78,9 +79,19 @@ def stable_interval(slope_off, slope_on, difference):
     return (low, high) if low < high else None
 
 
-SOLUTIONS = {function.__name__: function for function in (
-    sigmoid_backward, bce_with_logits_backward, binarize, straight_through, commitment_loss_backward, commit_backward,
-    flip_differences, stable_interval)}
+SOLUTIONS = {
+    function.__name__: function
+    for function in (
+        sigmoid_backward,
+        bce_with_logits_backward,
+        binarize,
+        straight_through,
+        commitment_loss_backward,
+        commit_backward,
+        flip_differences,
+        stable_interval,
+    )
+}
 EVERY_EXERCISE = pytest.mark.parametrize("number", range(1, 9))
 
 
@@ -96,17 +107,27 @@ def test_a_right_answer_is_accepted_and_told_what_was_learned(number):
     assert graders.grade(number, SOLUTIONS) == graders.Verdict("passed", graders.EXERCISES[number - 1].learned)
 
 
-@pytest.mark.parametrize(("number", "other"), [
-    (1, lambda da, a: da * (a - a * a)),
-    (2, lambda logits, targets: (1 / (1 + np.exp(-logits)) - targets) / np.prod(logits.shape)),  # Overflows, and is right.
-    (3, lambda a: np.where(a > 0.5, np.ones_like(a), np.zeros_like(a))),
-    (4, lambda db, a, window=None: np.where(np.abs(a - 0.5) < (window or np.inf), db, 0)),
-    (5, lambda a, b: -2 * (b - a) / (a.shape[0] * a.shape[1])),
-    (6, lambda db, a, b, weight: a * (1 - a) * (db + 2 * weight / a.size * (a - b))),
-    (7, lambda b, loss: np.array([loss(np.where(row, 1, b)) - loss(np.where(row, 0, b)) for row in np.eye(b.size)])),
-    (8, lambda off, on, d: ((lambda ends: list(ends) if ends[0] < ends[1] else None)(
-        (max(-off, 0), max(on, 0))[::1 if d > 0 else -1]))),
-])
+@pytest.mark.parametrize(
+    ("number", "other"),
+    [
+        (1, lambda da, a: da * (a - a * a)),
+        (
+            2,
+            lambda logits, targets: (1 / (1 + np.exp(-logits)) - targets) / np.prod(logits.shape),
+        ),  # Overflows, and is right.
+        (3, lambda a: np.where(a > 0.5, np.ones_like(a), np.zeros_like(a))),
+        (4, lambda db, a, window=None: np.where(np.abs(a - 0.5) < (window or np.inf), db, 0)),
+        (5, lambda a, b: -2 * (b - a) / (a.shape[0] * a.shape[1])),
+        (6, lambda db, a, b, weight: a * (1 - a) * (db + 2 * weight / a.size * (a - b))),
+        (7, lambda b, loss: np.array([loss(np.where(row, 1, b)) - loss(np.where(row, 0, b)) for row in np.eye(b.size)])),
+        (
+            8,
+            lambda off, on, d: (lambda ends: list(ends) if ends[0] < ends[1] else None)(
+                (max(-off, 0), max(on, 0))[:: 1 if d > 0 else -1]
+            ),
+        ),
+    ],
+)
 def test_a_right_answer_in_other_words_is_accepted(number, other):
     assert graders.grade(number, {**SOLUTIONS, graders.EXERCISES[number - 1].name: other}).state == "passed"
 
@@ -141,9 +162,17 @@ def test_flip_differences_are_those_of_a_model(plain_engine):
     np.testing.assert_allclose(flip_differences(b, loss), flip_differences_of_a_model(model, x)[0], rtol=1e-9)
 
 
-@pytest.mark.parametrize(("row", "scale", "offset", "target"), [
-    (0, 4, -2, 0.4), (1, 4, -2, 0.6), (2, 4, -2, 0.1), (3, 4, -2, 0.9), (4, 6, -1, 0.7), (5, 6, -5, 0.3),
-])
+@pytest.mark.parametrize(
+    ("row", "scale", "offset", "target"),
+    [
+        (0, 4, -2, 0.4),
+        (1, 4, -2, 0.6),
+        (2, 4, -2, 0.1),
+        (3, 4, -2, 0.9),
+        (4, 6, -1, 0.7),
+        (5, 6, -5, 0.3),
+    ],
+)
 def test_the_slopes_and_differences_of_exercise_8_are_those_of_the_cross_entropy(row, scale, offset, target):
     def loss_and_slope(b):
         logit, t = np.array([[scale * b + offset]], float), np.array([[target]])
@@ -182,6 +211,7 @@ def refuse_each(number, *answers):
 def numeric_derivative_of_the_threshold(step):
     def answer(db, a, window=None):
         return db * (binarize(a + step) - binarize(a - step)) / (2 * step)
+
     return answer
 
 
@@ -197,6 +227,7 @@ def writes_into_a(a):
 
 def in_place(first, last, copied):
     """Flip differences with bits that keep the value they had last."""
+
     def answer(b, loss):
         bits, differences = b.copy() if copied else b, np.empty(b.size)
         for k in range(b.size):
@@ -205,13 +236,16 @@ def in_place(first, last, copied):
                 values[bits[k]] = loss(bits)
             differences[k] = values[1] - values[0]
         return differences
+
     return answer
 
 
 def differences_of(pair):
     """Flip differences from pair(b, k), the two vectors whose losses are subtracted."""
+
     def answer(b, loss):
         return np.array([loss(x) - loss(y) for x, y in (pair(b, k) for k in range(b.size))])
+
     return answer
 
 
@@ -231,6 +265,7 @@ def scaled(factor):
     def answer(*arguments):
         right = stable_interval(*arguments)
         return right and tuple(factor * end for end in right)
+
     return answer
 
 
@@ -239,97 +274,148 @@ def changed(change):
     return lambda *arguments: (right := stable_interval(*arguments)) and change(*right)
 
 
-@pytest.mark.parametrize(("number", "answer", "message"), [
-    *refuse_each(
-        1, (lambda da, a: a * (1 - a), "That is sigma' alone"),
-        (lambda da, a: da * sigmoid(a) * (1 - sigmoid(a)), "It applies sigma a second time"),
-        (lambda da, a: da * a * (a - 1), "The sign is wrong: sigma rises everywhere"),
-        (lambda da, a: da * a, "which is a times something else"), (lambda da, a: da * (1 - a), "derivative of log sigma"),
-        (lambda da, a: da * (1 - a ** 2), "derivative of tanh"), (lambda da, a: da, "as if sigma were the identity"),
-        (lambda da, a: 3 * da, "The gradient check fails: gradient of coordinate"),
-        (lambda da, a: da * np.nan, "claimed nan"), (lambda da, a: da.astype(str), "It returned an array of <U"),
-        (lambda da, a: None, "is the `return` missing?"),
-        (lambda da, a: (da * a * (1 - a)).sum(), "It returned a float64: return one array of the shape of da"),
-        (lambda da, a: (da * a * (1 - a)).sum(axis=0), r"It returned shape \(4,\): return one array of the shape of da"),
-        (writes_into_da, "It wrote into its argument da")),
-    *refuse_each(
-        2, (lambda l, t: sigmoid(l) - t, "The factor 1/size is missing"),
-        (lambda l, t: (sigmoid(l) - t) / len(l), "It divides by N"),
-        (lambda l, t: (sigmoid(l) - t) / l.shape[1], "It divides by D"),
-        (lambda l, t: (t - sigmoid(l)) / l.size, "The sign is wrong: where p is above the target"),
-        (lambda l, t: sigmoid_backward(sigmoid(l) - t, sigmoid(l)) / l.size, "It multiplies by sigma' = p"),
-        (lambda l, t: (sigmoid(l) - t) / (sigmoid(l) * (1 - sigmoid(l))) / l.size, "That is dL/dp"),
-        (lambda l, t: (l - t) / l.size, "It compares the logits with the targets"),
-        (lambda l, t: (np.exp(l) / (1 + np.exp(l)) - t) / l.size, "an e.x overflows"),
-        (lambda l, t: 0 * l, "The gradient check fails")),
-    *refuse_each(
-        3, (lambda a: (a >= 0.5).astype(a.dtype), "use > in place of >="), (lambda a: a > 0.5, "It returned booleans"),
-        (lambda a: (a > 0.5).astype(int), r"It returned integers \(int64\)"),
-        (lambda a: (a > 0.5).astype(float), "It returned float64 for a in float32"),
-        (lambda a: (a <= 0.5).astype(a.dtype), "the wrong way round"),
-        (lambda a: (a > 0).astype(a.dtype), "The threshold is 1/2, not 0"), (np.sign, "defines no function binarize"),
-        (lambda a: np.sign(a - 0.5 - 1e-12), "For a = .* it gives -1, and right is 0"),
-        (lambda a: 2 * (a > 0.5).astype(a.dtype) - 1, "Those are -1 and .1"),
-        (lambda a: np.round(a), "Rounding gives bits only for a between 0 and 1"),
-        (writes_into_a, "It wrote into its argument a")),
-    *refuse_each(
-        4, (numeric_derivative_of_the_threshold(1e-5), "It returned zeros.*finite differences of it give 0"),
-        (numeric_derivative_of_the_threshold(0.1), "passes everywhere, and yours is 0 at a = 0.04. The threshold is flat"),
-        (lambda db, a, window=None: np.zeros_like(db), "0 is the true derivative, and it is useless"),
-        (lambda db, a, window=None: np.ones_like(db), "by the chain rule da is that slope times db"),
-        (lambda db, a, window=None: db * binarize(a), "only where the bit is on"),
-        (lambda db, a, window=None: sigmoid_backward(db, a), "That leads from a to h, which is exercise 6"),
-        (lambda db, a, window=None: -db, "The sign is wrong: a"), (lambda db, a, window=None: db * a, "It multiplies by a"),
-        (lambda db, a, window=None: db, "the window is ignored"),
-        (lambda db, a, window=None: db if window is None else db * (np.abs(a) <= window), "The window lies around 0"),
-        (lambda db, a, window=None: db if window is None else db * (np.abs(a - 0.5) > window), "The window is inside out"),
-        (lambda db, a, window=None: db if window is None else db.clip(-window, window), "It clips the gradient"),
-        (lambda db, a, window=None: straight_through(db, a, window and window / 2), "The window is half as wide")),
-    *refuse_each(
-        5, (lambda a, b: 2 * (a - b), "The factor 1/size is missing"),
-        (lambda a, b: 2 * (a - b) / len(a), "It divides by N"),
-        (lambda a, b: 2 * (a - b) / a.shape[1], "It divides by K"), (lambda a, b: (a - b) / a.size, "The factor 2"),
-        (lambda a, b: 2 * (b - a) / a.size, "the gradient with respect to b, but the stop-gradient holds b constant"),
-        (lambda a, b: 0 * a, "The stop-gradient holds b constant, not a"),
-        (lambda a, b: 2 * (a - binarize(a)) / a.size, "It computes the bits again"),
-        (lambda a, b: (2 * (a - b) / a.size, 2 * (b - a) / a.size), "It returned a tuple: return one array")),
-    *refuse_each(
-        6, (lambda db, a, b, w: db + w * commitment_loss_backward(a, b), "That is da"),
-        (lambda db, a, b, w: commit_backward(db, a, b, 1), "The weight is missing"),
-        (lambda db, a, b, w: w * commit_backward(db, a, b, 1), "The weight multiplies both terms"),
-        (lambda db, a, b, w: sigmoid_backward(db, a), "The commitment loss is missing"),
-        (lambda db, a, b, w: commit_backward(0 * db, a, b, w), "The gradient of L is missing"),
-        (lambda db, a, b, w: commit_backward(db, a, b, -w), "The commitment gradient has the wrong sign"),
-        (lambda db, a, b, w: sigmoid_backward(db, a) + w * commitment_loss_backward(a, b), "Only the STE's part"),
-        (lambda db, a, b, w: db + sigmoid_backward(w * commitment_loss_backward(a, b), a), "Only C's part"),
-        (lambda db, a, b, w: sigmoid_backward(db + w * commitment_loss_backward(a, b), b), "is 0 for every bit; take it")),
-    *refuse_each(
-        7, (differences_of(lambda b, k: (put(b, k, 1 - b[k]), b)), "It flips each bit from its present value"),
-        (differences_of(lambda b, k: (put(b, k, 0), put(b, k, 1))), "The sign is wrong: D_k"),
-        (differences_of(lambda b, k: (put(b, k, 1), b)), "Where the bit is on it gives 0"),
-        (differences_of(lambda b, k: (b, put(b, k, 0))), "Where the bit is off it gives 0"),
-        (differences_of(lambda b, k: (put(0 * b, k, 1), 0 * b)), "It switches the other bits off"),
-        (differences_of(lambda b, k: (put(b, k, b[k] + 0.01), b)), "It called loss with 1.01 for a bit"),
-        (differences_of(lambda b, k: (put(b, k, 1)[k:], b)), r"It called loss with shape \(4,\)"),
-        (in_place(1, 0, copied=True), "Bits stay off"), (in_place(0, 1, copied=True), "Bits stay on"),
-        (in_place(1, 0, copied=False), "It wrote into its argument b"),
-        (lambda b, loss: 2 * flip_differences(b, loss), r"it gives D_0 = .*, and right is")),
-    *refuse_each(
-        8, (changed(lambda low, high: (high, low)), "The ends are swapped"),
-        (difference_ignored, "The difference is below 0, so here on is the right state"),
-        (lambda off, on, d: (off, on), "A weight is never below 0. Mind the signs"),
-        (scaled(0.5), "Both ends are half what they should be"), (scaled(2), "Both ends are twice what they should be"),
-        (signs_ignored, "so no weight is needed: low is 0. At weight 0.000 the off state is stable"),
-        (lambda *slopes: difference_ignored(*slopes)[::1 if slopes[2] > 0 else -1],
-         "Nothing lies between them: no weight makes the right state alone stable"),
-        (lambda off, on, d: stable_interval(off, on, d) or signs_ignored(off, on, d),
-         "At weight 2.173 the off state is not stable and the on state is stable, and off is right. The sign of"),
-        (lambda *slopes: None, "At weight 1.523 the off state is stable and the on state is not stable, and off is right"),
-        (changed(lambda low, high: (low, 2 * high)), "At weight 2.885 the off state is stable and the on state is stable"),
-        (changed(lambda low, high: (low / 3, high)), "At weight 0.749 the off state is not stable and the on state is not"),
-        (changed(lambda low, high: (low, np.inf)), "must return a pair of numbers"),
-        (lambda off, on, d: on, "must return a pair of numbers"), (lambda *slopes: "ab", "must return a pair of numbers")),
-])
+@pytest.mark.parametrize(
+    ("number", "answer", "message"),
+    [
+        *refuse_each(
+            1,
+            (lambda da, a: a * (1 - a), "That is sigma' alone"),
+            (lambda da, a: da * sigmoid(a) * (1 - sigmoid(a)), "It applies sigma a second time"),
+            (lambda da, a: da * a * (a - 1), "The sign is wrong: sigma rises everywhere"),
+            (lambda da, a: da * a, "which is a times something else"),
+            (lambda da, a: da * (1 - a), "derivative of log sigma"),
+            (lambda da, a: da * (1 - a**2), "derivative of tanh"),
+            (lambda da, a: da, "as if sigma were the identity"),
+            (lambda da, a: 3 * da, "The gradient check fails: gradient of coordinate"),
+            (lambda da, a: da * np.nan, "claimed nan"),
+            (lambda da, a: da.astype(str), "It returned an array of <U"),
+            (lambda da, a: None, "is the `return` missing?"),
+            (lambda da, a: (da * a * (1 - a)).sum(), "It returned a float64: return one array of the shape of da"),
+            (lambda da, a: (da * a * (1 - a)).sum(axis=0), r"It returned shape \(4,\): return one array of the shape of da"),
+            (writes_into_da, "It wrote into its argument da"),
+        ),
+        *refuse_each(
+            2,
+            (lambda l, t: sigmoid(l) - t, "The factor 1/size is missing"),
+            (lambda l, t: (sigmoid(l) - t) / len(l), "It divides by N"),
+            (lambda l, t: (sigmoid(l) - t) / l.shape[1], "It divides by D"),
+            (lambda l, t: (t - sigmoid(l)) / l.size, "The sign is wrong: where p is above the target"),
+            (lambda l, t: sigmoid_backward(sigmoid(l) - t, sigmoid(l)) / l.size, "It multiplies by sigma' = p"),
+            (lambda l, t: (sigmoid(l) - t) / (sigmoid(l) * (1 - sigmoid(l))) / l.size, "That is dL/dp"),
+            (lambda l, t: (l - t) / l.size, "It compares the logits with the targets"),
+            (lambda l, t: (np.exp(l) / (1 + np.exp(l)) - t) / l.size, "an e.x overflows"),
+            (lambda l, t: 0 * l, "The gradient check fails"),
+        ),
+        *refuse_each(
+            3,
+            (lambda a: (a >= 0.5).astype(a.dtype), "use > in place of >="),
+            (lambda a: a > 0.5, "It returned booleans"),
+            (lambda a: (a > 0.5).astype(int), r"It returned integers \(int64\)"),
+            (lambda a: (a > 0.5).astype(float), "It returned float64 for a in float32"),
+            (lambda a: (a <= 0.5).astype(a.dtype), "the wrong way round"),
+            (lambda a: (a > 0).astype(a.dtype), "The threshold is 1/2, not 0"),
+            (np.sign, "defines no function binarize"),
+            (lambda a: np.sign(a - 0.5 - 1e-12), "For a = .* it gives -1, and right is 0"),
+            (lambda a: 2 * (a > 0.5).astype(a.dtype) - 1, "Those are -1 and .1"),
+            (lambda a: np.round(a), "Rounding gives bits only for a between 0 and 1"),
+            (writes_into_a, "It wrote into its argument a"),
+        ),
+        *refuse_each(
+            4,
+            (numeric_derivative_of_the_threshold(1e-5), "It returned zeros.*finite differences of it give 0"),
+            (
+                numeric_derivative_of_the_threshold(0.1),
+                "passes everywhere, and yours is 0 at a = 0.04. The threshold is flat",
+            ),
+            (lambda db, a, window=None: np.zeros_like(db), "0 is the true derivative, and it is useless"),
+            (lambda db, a, window=None: np.ones_like(db), "by the chain rule da is that slope times db"),
+            (lambda db, a, window=None: db * binarize(a), "only where the bit is on"),
+            (lambda db, a, window=None: sigmoid_backward(db, a), "That leads from a to h, which is exercise 6"),
+            (lambda db, a, window=None: -db, "The sign is wrong: a"),
+            (lambda db, a, window=None: db * a, "It multiplies by a"),
+            (lambda db, a, window=None: db, "the window is ignored"),
+            (lambda db, a, window=None: db if window is None else db * (np.abs(a) <= window), "The window lies around 0"),
+            (
+                lambda db, a, window=None: db if window is None else db * (np.abs(a - 0.5) > window),
+                "The window is inside out",
+            ),
+            (lambda db, a, window=None: db if window is None else db.clip(-window, window), "It clips the gradient"),
+            (lambda db, a, window=None: straight_through(db, a, window and window / 2), "The window is half as wide"),
+        ),
+        *refuse_each(
+            5,
+            (lambda a, b: 2 * (a - b), "The factor 1/size is missing"),
+            (lambda a, b: 2 * (a - b) / len(a), "It divides by N"),
+            (lambda a, b: 2 * (a - b) / a.shape[1], "It divides by K"),
+            (lambda a, b: (a - b) / a.size, "The factor 2"),
+            (lambda a, b: 2 * (b - a) / a.size, "the gradient with respect to b, but the stop-gradient holds b constant"),
+            (lambda a, b: 0 * a, "The stop-gradient holds b constant, not a"),
+            (lambda a, b: 2 * (a - binarize(a)) / a.size, "It computes the bits again"),
+            (lambda a, b: (2 * (a - b) / a.size, 2 * (b - a) / a.size), "It returned a tuple: return one array"),
+        ),
+        *refuse_each(
+            6,
+            (lambda db, a, b, w: db + w * commitment_loss_backward(a, b), "That is da"),
+            (lambda db, a, b, w: commit_backward(db, a, b, 1), "The weight is missing"),
+            (lambda db, a, b, w: w * commit_backward(db, a, b, 1), "The weight multiplies both terms"),
+            (lambda db, a, b, w: sigmoid_backward(db, a), "The commitment loss is missing"),
+            (lambda db, a, b, w: commit_backward(0 * db, a, b, w), "The gradient of L is missing"),
+            (lambda db, a, b, w: commit_backward(db, a, b, -w), "The commitment gradient has the wrong sign"),
+            (lambda db, a, b, w: sigmoid_backward(db, a) + w * commitment_loss_backward(a, b), "Only the STE's part"),
+            (lambda db, a, b, w: db + sigmoid_backward(w * commitment_loss_backward(a, b), a), "Only C's part"),
+            (
+                lambda db, a, b, w: sigmoid_backward(db + w * commitment_loss_backward(a, b), b),
+                "is 0 for every bit; take it",
+            ),
+        ),
+        *refuse_each(
+            7,
+            (differences_of(lambda b, k: (put(b, k, 1 - b[k]), b)), "It flips each bit from its present value"),
+            (differences_of(lambda b, k: (put(b, k, 0), put(b, k, 1))), "The sign is wrong: D_k"),
+            (differences_of(lambda b, k: (put(b, k, 1), b)), "Where the bit is on it gives 0"),
+            (differences_of(lambda b, k: (b, put(b, k, 0))), "Where the bit is off it gives 0"),
+            (differences_of(lambda b, k: (put(0 * b, k, 1), 0 * b)), "It switches the other bits off"),
+            (differences_of(lambda b, k: (put(b, k, b[k] + 0.01), b)), "It called loss with 1.01 for a bit"),
+            (differences_of(lambda b, k: (put(b, k, 1)[k:], b)), r"It called loss with shape \(4,\)"),
+            (in_place(1, 0, copied=True), "Bits stay off"),
+            (in_place(0, 1, copied=True), "Bits stay on"),
+            (in_place(1, 0, copied=False), "It wrote into its argument b"),
+            (lambda b, loss: 2 * flip_differences(b, loss), r"it gives D_0 = .*, and right is"),
+        ),
+        *refuse_each(
+            8,
+            (changed(lambda low, high: (high, low)), "The ends are swapped"),
+            (difference_ignored, "The difference is below 0, so here on is the right state"),
+            (lambda off, on, d: (off, on), "A weight is never below 0. Mind the signs"),
+            (scaled(0.5), "Both ends are half what they should be"),
+            (scaled(2), "Both ends are twice what they should be"),
+            (signs_ignored, "so no weight is needed: low is 0. At weight 0.000 the off state is stable"),
+            (
+                lambda *slopes: difference_ignored(*slopes)[:: 1 if slopes[2] > 0 else -1],
+                "Nothing lies between them: no weight makes the right state alone stable",
+            ),
+            (
+                lambda off, on, d: stable_interval(off, on, d) or signs_ignored(off, on, d),
+                "At weight 2.173 the off state is not stable and the on state is stable, and off is right. The sign of",
+            ),
+            (
+                lambda *slopes: None,
+                "At weight 1.523 the off state is stable and the on state is not stable, and off is right",
+            ),
+            (
+                changed(lambda low, high: (low, 2 * high)),
+                "At weight 2.885 the off state is stable and the on state is stable",
+            ),
+            (
+                changed(lambda low, high: (low / 3, high)),
+                "At weight 0.749 the off state is not stable and the on state is not",
+            ),
+            (changed(lambda low, high: (low, np.inf)), "must return a pair of numbers"),
+            (lambda off, on, d: on, "must return a pair of numbers"),
+            (lambda *slopes: "ab", "must return a pair of numbers"),
+        ),
+    ],
+)
 def test_a_wrong_answer_is_refused_with_the_message_meant_for_it(number, answer, message):
     verdict = graders.grade(number, {**SOLUTIONS, graders.EXERCISES[number - 1].name: answer})
     assert verdict.state == "not right yet"
@@ -349,13 +435,16 @@ def test_a_blank_says_where_to_start(number):
     assert verdict.message == f"Start at line {line} of exercises.py: {exercise.start}"
 
 
-@pytest.mark.parametrize(("answer", "message"), [
-    (lambda da, a: da * y * (1 - y), "It uses a name that is not defined.*NameError: name 'y' is not defined"),  # noqa: F821
-    (lambda da, a: da * np.ones(3), "The shapes of two arrays do not fit together.*ValueError: operands could"),
-    (lambda da, a: da.T @ a.T, "The shapes of two arrays do not fit together.*ValueError: matmul"),
-    (lambda da, a: da * None, "An operation got something of a kind.*TypeError"),
-    (lambda da, a: da[7], "The line failed.*IndexError"),
-])
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda da, a: da * y * (1 - y), "It uses a name that is not defined.*NameError: name 'y' is not defined"),  # noqa: F821
+        (lambda da, a: da * np.ones(3), "The shapes of two arrays do not fit together.*ValueError: operands could"),
+        (lambda da, a: da.T @ a.T, "The shapes of two arrays do not fit together.*ValueError: matmul"),
+        (lambda da, a: da * None, "An operation got something of a kind.*TypeError"),
+        (lambda da, a: da[7], "The line failed.*IndexError"),
+    ],
+)
 def test_an_exception_is_told_in_words_with_its_line(answer, message):
     verdict = graders.grade(1, {"sigmoid_backward": answer})
     assert verdict.state == "not right yet"
@@ -366,6 +455,7 @@ def test_an_exception_is_told_in_words_with_its_line(answer, message):
 def test_a_function_that_calls_itself_for_ever_is_told_so():
     def sigmoid_backward(da, a):
         return sigmoid_backward(da, a)
+
     assert "keeps calling itself" in graders.grade(1, {"sigmoid_backward": sigmoid_backward}).message
 
 
@@ -400,7 +490,15 @@ def test_the_list_ticks_what_is_solved_marks_what_is_wrong_and_names_the_next(ru
     code, out, _ = run(solved=["sigmoid_backward", "binarize"], written=wrong)
     rows = [line for line in out.splitlines() if line.startswith("[")]
     assert code == 0 and [row[:5] for row in rows] == [
-        "[✓] 1", "[ ] 2", "[✓] 3", "[ ] 4", "[ ] 5", "[ ] 6", "[ ] 7", "[ ] 8"]
+        "[✓] 1",
+        "[ ] 2",
+        "[✓] 3",
+        "[ ] 4",
+        "[ ] 5",
+        "[ ] 6",
+        "[ ] 7",
+        "[ ] 8",
+    ]
     assert [row[7:].split()[0] for row in rows] == list(SOLUTIONS)
     assert [row.endswith("(not right yet)") for row in rows] == [row[4] == "5" for row in rows]
     assert "Next: exercise 2, not done yet. Start at line " in out and out.endswith("python examples/exercises.py check 2\n")
@@ -448,12 +546,16 @@ def test_a_hint_says_more_than_the_docstring(number, run):
     assert exercise.hint not in getattr(exercises, exercise.name).__doc__
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["check", 0], "argument NUMBER: '0' is not the number of an exercise, 1 to 8"),
-    (["check", 9], "argument NUMBER: '9' is not the number of an exercise, 1 to 8"),
-    (["hint", "STE"], "argument NUMBER: 'STE' is not the number of an exercise, 1 to 8"),
-    (["hint"], "the following arguments are required: NUMBER"), (["grade", 3], "argument COMMAND: invalid choice: 'grade'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", 0], "argument NUMBER: '0' is not the number of an exercise, 1 to 8"),
+        (["check", 9], "argument NUMBER: '9' is not the number of an exercise, 1 to 8"),
+        (["hint", "STE"], "argument NUMBER: 'STE' is not the number of an exercise, 1 to 8"),
+        (["hint"], "the following arguments are required: NUMBER"),
+        (["grade", 3], "argument COMMAND: invalid choice: 'grade'"),
+    ],
+)
 def test_bad_usage_is_one_line(arguments, message, run):
     code, out, error = run(*arguments)
     (line,) = error.splitlines()
@@ -461,6 +563,10 @@ def test_bad_usage_is_one_line(arguments, message, run):
 
 
 def test_it_runs_as_a_program_on_a_terminal_without_unicode():
-    done = subprocess.run([sys.executable, EXAMPLES / "exercises.py"], capture_output=True, encoding="ascii",
-                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "exercises.py"],
+        capture_output=True,
+        encoding="ascii",
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("[ ] 1  sigmoid_backward ")

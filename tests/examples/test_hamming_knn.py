@@ -1,4 +1,5 @@
 """examples/hamming_knn.py: its searches against brute force, and as a person runs it, on few synthetic digits."""
+
 import json
 import runpy
 import sys
@@ -44,14 +45,31 @@ def test_the_majority_of_the_nearest_names_a_digit(functions):
 def test_it_compares_the_methods_and_draws_them(monkeypatch, tmp_path, capsys, seeds, spread):
     few = tinyqae.synthetic_digits(1000, 200)
     monkeypatch.setattr(tinyqae, "synthetic_digits", lambda seed: few)
-    monkeypatch.setattr(sys, "argv", [EXAMPLE.name, "--dataset", "synthetic", "--epochs", "1", "--seeds", *map(str, seeds),
-                                      "--out", str(tmp_path / "out")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            EXAMPLE.name,
+            "--dataset",
+            "synthetic",
+            "--epochs",
+            "1",
+            "--seeds",
+            *map(str, seeds),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     title, _, _, _, *rows, _, _ = capsys.readouterr().out.strip().splitlines()
     assert title.startswith("SYNTHETIC, NOT MNIST: 200 test digits, neighbors among 1000, 50 bits, seeds 0")
     cells = [row.strip("| ").split(" | ") for row in rows]
-    assert [method for method, *_ in cells] == ["pixels, Euclidean", "commit, Hamming", "naive, Hamming",
-                                             "random projections, Hamming"]
+    assert [method for method, *_ in cells] == [
+        "pixels, Euclidean",
+        "commit, Hamming",
+        "naive, Hamming",
+        "random projections, Hamming",
+    ]
     assert ["±" in accuracy for _, accuracy, *_ in cells] == [False, spread, spread, spread]
     assert [size for _, _, size, _ in cells] == ["784", "7", "7", "7"]
     table = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")

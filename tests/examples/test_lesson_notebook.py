@@ -1,4 +1,5 @@
 """examples/lesson.ipynb: stored without outputs, and executed from the first cell to the last on the synthetic digits."""
+
 import json
 import re
 from pathlib import Path
@@ -46,19 +47,26 @@ def test_it_executes_with_figures_and_the_numbers_of_the_worked_example(tmp_path
 
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # nobody's own settings of IPython
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3",
-                                     resources={"metadata": {"path": str(ROOT)}})
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
+    )
     client.execute()  # raises CellExecutionError, which shows the cell and its traceback
 
     cells = {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
     assert all(cell.execution_count for cell in cells.values())
-    assert not [output for cell in cells.values() for output in cell.outputs
-                if output.output_type == "error" or output.get("name") == "stderr"]
+    assert not [
+        output
+        for cell in cells.values()
+        for output in cell.outputs
+        if output.output_type == "error" or output.get("name") == "stderr"
+    ]
     shown = {name: sum("image/png" in output.get("data", {}) for output in cell.outputs) for name, cell in cells.items()}
     assert {name: count for name, count in shown.items() if count} == FIGURES
 
-    printed = {name: "".join(output.text for output in cell.outputs if output.output_type == "stream")
-               for name, cell in cells.items()}
+    printed = {
+        name: "".join(output.text for output in cell.outputs if output.output_type == "stream")
+        for name, cell in cells.items()
+    }
     assert "derivatives of the threshold: [0.]" in printed["staircase"]
     assert "at a = 1/2: coordinate (0,)" in printed["staircase"]
     assert "against the threshold: gradient of coordinate" in printed["surrogate"]
@@ -67,11 +75,17 @@ def test_it_executes_with_figures_and_the_numbers_of_the_worked_example(tmp_path
     assert "STE at b = 0: -1.123, the wrong sign; it pushes the bit on" in printed["one-bit-code"]
     assert "STE at b = 1: +1.923, the right sign; it pushes the bit off" in printed["one-bit-code"]
     assert "stable for 1.123 < w < 1.923" in printed["oscillation-code"]
-    endings = re.findall(r"^w = (\S+), from a = (\S+): .*, (oscillates|off, which is right|on, which is wrong)$",
-                         printed["oscillation-code"], re.MULTILINE)
+    endings = re.findall(
+        r"^w = (\S+), from a = (\S+): .*, (oscillates|off, which is right|on, which is wrong)$",
+        printed["oscillation-code"],
+        re.MULTILINE,
+    )
     assert endings == [(w, start, "oscillates") for w in ("0", "0.5") for start in ("0.2", "0.9")] + [
-        ("1.5", "0.2", "off, which is right"), ("1.5", "0.9", "off, which is right"),
-        ("3", "0.2", "off, which is right"), ("3", "0.9", "on, which is wrong")]
+        ("1.5", "0.2", "off, which is right"),
+        ("1.5", "0.9", "off, which is right"),
+        ("3", "0.2", "off, which is right"),
+        ("3", "0.9", "on, which is wrong"),
+    ]
     assert "-1.123 <= +0.400 <= +1.923: True" in printed["bias-code"]
     quality = dict(re.findall(r"^(\S.*?) +([\d.]+) dB", printed["train"], re.MULTILINE))
     assert "SYNTHETIC, NOT MNIST" in printed["train"] and len(quality) == 6

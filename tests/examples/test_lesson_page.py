@@ -1,4 +1,5 @@
 """examples/lesson: the page is what build.py makes of its inputs, and in a real browser it does what it says."""
+
 import importlib.util
 import json
 import shutil
@@ -58,8 +59,9 @@ def test_means_and_deviations_are_those_of_the_runs(build):
     for kind, cells in table.items():
         for (model, which), text in cells.items():
             figure = "edits" if model == "lstm" else "psnr"
-            seeds = [run[figure] for run in runs
-                     if (run["bottleneck"], run["model"], run["settings"]) == (kind, model, which)]
+            seeds = [
+                run[figure] for run in runs if (run["bottleneck"], run["model"], run["settings"]) == (kind, model, which)
+            ]
             assert len(seeds) == 3 and text == f"{np.mean(seeds):.2f} ± {np.std(seeds, ddof=1):.2f}"
 
 
@@ -71,6 +73,7 @@ def test_the_output_goes_where_it_is_asked_to(build, tmp_path, monkeypatch, caps
 
 
 # In a browser ---------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -106,8 +109,11 @@ def digits(page):
 
 def pictures(page, section):
     """Everything drawn in a section, as text."""
-    return page.evaluate("""id => [...document.querySelectorAll(`#${id} svg`)].map(svg => svg.innerHTML)
-        .concat([...document.querySelectorAll(`#${id} canvas`)].map(canvas => canvas.toDataURL())).join("|")""", section)
+    return page.evaluate(
+        """id => [...document.querySelectorAll(`#${id} svg`)].map(svg => svg.innerHTML)
+        .concat([...document.querySelectorAll(`#${id} canvas`)].map(canvas => canvas.toDataURL())).join("|")""",
+        section,
+    )
 
 
 def grey(page, canvas):
@@ -210,7 +216,8 @@ def test_every_slider_changes_its_figure_within_a_frame(page):
     assert len(sliders) == 10
     for name, section in sliders:
         before = pictures(page, section)
-        times = page.evaluate("""name => {
+        times = page.evaluate(
+            """name => {
             const input = document.getElementById(name), times = [];
             const values = Array.from({length: 12}, (_, i) => i % 2 ? input.max : input.min);
             for (const value of values) {
@@ -221,7 +228,9 @@ def test_every_slider_changes_its_figure_within_a_frame(page):
             }
             if (input.value === input.defaultValue) { input.value = input.min; input.dispatchEvent(new Event('input')); }
             return times;
-        }""", name)
+        }""",
+            name,
+        )
         assert pictures(page, section) != before, name
         assert np.median(times) < A_FRAME, (name, times)
         assert page.locator(f"label:has(#{name}) output").text_content() != "", name
@@ -263,8 +272,10 @@ def test_the_worked_example_has_its_numbers(page):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("preset", "verdict"), [("oscillate", "it oscillates"), ("settle", "settled in the right state"),
-                                                 ("freeze", "frozen in the wrong state")])
+@pytest.mark.parametrize(
+    ("preset", "verdict"),
+    [("oscillate", "it oscillates"), ("settle", "settled in the right state"), ("freeze", "frozen in the wrong state")],
+)
 def test_one_bit_oscillates_settles_or_freezes(page, preset, verdict):
     page.click(f"button.preset:text-is('{preset}')")
     page.evaluate("for (let i = 0; i < 200; i++) document.getElementById('bit-step').click()")

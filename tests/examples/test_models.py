@@ -1,4 +1,5 @@
 """The three examples that train a model, as a person runs them, on synthetic data."""
+
 import csv
 import json
 import runpy
@@ -43,8 +44,20 @@ def test_an_example_is_one_page(name):
 
 @pytest.mark.parametrize("quant", ["vanilla", "naive", "fence", "commit"])
 def test_mnist_mlp_writes_its_files_and_prints_its_table(quant, monkeypatch, tmp_path, capsys):
-    run(monkeypatch, "mnist_mlp", "--dataset", "synthetic", "--epochs", 1, "--hidden", 12, "--quant", quant, "--out",
-        tmp_path)
+    run(
+        monkeypatch,
+        "mnist_mlp",
+        "--dataset",
+        "synthetic",
+        "--epochs",
+        1,
+        "--hidden",
+        12,
+        "--quant",
+        quant,
+        "--out",
+        tmp_path,
+    )
     expected = FILES | {"reconstructions.png"} | ({"gradients.png"} if quant == "commit" else set())
     assert {path.name for path in tmp_path.iterdir()} == expected
     printed = capsys.readouterr().out
@@ -70,8 +83,22 @@ def test_mnist_mlp_is_the_default_recipe(engine, few_digits, monkeypatch, tmp_pa
 
 
 def test_engine_and_estimator_are_options(monkeypatch, tmp_path):
-    run(monkeypatch, "mnist_mlp", "--dataset", "synthetic", "--epochs", 1, "--engine", "reference", "--ste", "clipped",
-        "--quant-weight", 0.5, "--out", tmp_path)
+    run(
+        monkeypatch,
+        "mnist_mlp",
+        "--dataset",
+        "synthetic",
+        "--epochs",
+        1,
+        "--engine",
+        "reference",
+        "--ste",
+        "clipped",
+        "--quant-weight",
+        0.5,
+        "--out",
+        tmp_path,
+    )
     assert json.loads((tmp_path / "metrics.json").read_text())["settings"]["engine"] == "reference"
     bottleneck = load(tmp_path / "model.npz").bottleneck
     assert (bottleneck.window, bottleneck.weight) == (0.4, 0.5)
@@ -89,8 +116,22 @@ def test_cifar_cnn_is_the_default_recipe(few_shapes, monkeypatch, tmp_path, caps
 def test_anki_lstm_is_the_default_recipe_and_says_a_sentence(monkeypatch, tmp_path, capsys):
     for package in ("rapidfuzz", "nltk", "simplemma"):
         pytest.importorskip(package, reason="the example measures with the extra `text`")
-    run(monkeypatch, "anki_lstm", "--dataset", "synthetic", "--train-sentences", 400, "--hidden", 32, "--epochs", 1, "--say",
-        "Where is my Horse?", "--out", tmp_path)
+    run(
+        monkeypatch,
+        "anki_lstm",
+        "--dataset",
+        "synthetic",
+        "--train-sentences",
+        400,
+        "--hidden",
+        32,
+        "--epochs",
+        1,
+        "--say",
+        "Where is my Horse?",
+        "--out",
+        tmp_path,
+    )
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"reconstructions.txt"}
     printed = capsys.readouterr().out
     assert "SYNTHETIC, NOT ANKI" in printed and "where is my horse" in printed and printed.count("  ->  ") == 10
@@ -100,10 +141,16 @@ def test_anki_lstm_is_the_default_recipe_and_says_a_sentence(monkeypatch, tmp_pa
     assert load(tmp_path / "model.npz").model_id() == expected.model.model_id()
 
 
-@pytest.mark.parametrize(("arguments", "named"), [
-    (["--quant", "vq"], "argument --quant"), (["--hidden", "0"], "argument --hidden"), (["--lr", "-1"], "argument --lr"),
-    (["--ste", "soft"], "argument --ste"), (["--engine", "slow"], "argument --engine"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--quant", "vq"], "argument --quant"),
+        (["--hidden", "0"], "argument --hidden"),
+        (["--lr", "-1"], "argument --lr"),
+        (["--ste", "soft"], "argument --ste"),
+        (["--engine", "slow"], "argument --engine"),
+    ],
+)
 def test_a_bad_argument_is_one_line_that_names_it(arguments, named, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,5 @@
 """examples/own_autoencoder.py, as a person runs it, and its file in another program."""
+
 import os
 import runpy
 import subprocess
@@ -23,8 +24,13 @@ def test_it_checks_trains_saves_and_loads_its_model(monkeypatch, tmp_path, capsy
     def in_another_program(statement):
         code = f"import tinyqae\n{statement}\nprint(tinyqae.load('model.npz').model_id())"
         path = os.pathsep.join([str(EXAMPLE.parent), str(EXAMPLE.parents[1])])
-        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                              env={**os.environ, "PYTHONPATH": path})
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
 
     assert len(in_another_program("from own_autoencoder import ConvDense").stdout.strip()) == 64
     refused = in_another_program("")

@@ -1,4 +1,5 @@
 """examples/ste_by_hand.py: its gradients are the library's, its optimizer too, and it prints what it promises."""
+
 import importlib.util
 import re
 import subprocess
@@ -31,8 +32,9 @@ def pixels():
 def library_model(parameters, mean, method, weight):
     """The same model of the library, with the same parameters, in float64."""
     bottleneck = Naive() if method == "naive" else Commit(weight=weight)
-    model = MLPAutoencoder(bottleneck, hidden=(50,), mean_image=mean.reshape(28, 28, 1), dtype=np.float64,
-                           engine="reference")
+    model = MLPAutoencoder(
+        bottleneck, hidden=(50,), mean_image=mean.reshape(28, 28, 1), dtype=np.float64, engine="reference"
+    )
     (encoder,), (decoder,) = model.encoder.layers, model.decoder.layers
     for layer, w, b in ((encoder, "w1", "b1"), (decoder, "w2", "b2")):
         layer.params["w"][...], layer.params["b"][...] = parameters[w], parameters[b]
@@ -42,8 +44,7 @@ def library_model(parameters, mean, method, weight):
 @pytest.mark.parametrize(("method", "weight"), [("naive", 0.0), ("ste", 0.0), ("commit", 0.3), ("commit", 2.0)])
 def test_loss_and_gradients_are_the_librarys(by_hand, pixels, method, weight):
     mean = pixels.mean(axis=0)
-    parameters = {name: p.astype(float) for name, p in
-                  by_hand.initial_parameters(mean, np.random.default_rng(0)).items()}
+    parameters = {name: p.astype(float) for name, p in by_hand.initial_parameters(mean, np.random.default_rng(0)).items()}
     loss, gradients = by_hand.loss_and_gradients(parameters, pixels, mean, method, weight)
     model = library_model(parameters, mean, method, weight)
     assert model.loss(pixels.reshape(40, 28, 28, 1)) == pytest.approx(loss, rel=1e-12)
@@ -66,8 +67,7 @@ def test_only_the_methods_own_terms_differ(by_hand, pixels):
 
 def test_adam_is_the_librarys(by_hand, pixels):
     mean = pixels.mean(axis=0)
-    parameters = {name: p.astype(float) for name, p in
-                  by_hand.initial_parameters(mean, np.random.default_rng(0)).items()}
+    parameters = {name: p.astype(float) for name, p in by_hand.initial_parameters(mean, np.random.default_rng(0)).items()}
     model = library_model(parameters, mean, "commit", 0.3)
     ours, theirs = by_hand.Adam(parameters), Adam(by_hand.LEARNING_RATE)
     for _ in range(5):
@@ -82,8 +82,7 @@ def test_adam_is_the_librarys(by_hand, pixels):
 
 def test_psnr_is_that_of_stored_bits(by_hand, pixels):
     mean = pixels.mean(axis=0)
-    parameters = {name: p.astype(float) for name, p in
-                  by_hand.initial_parameters(mean, np.random.default_rng(0)).items()}
+    parameters = {name: p.astype(float) for name, p in by_hand.initial_parameters(mean, np.random.default_rng(0)).items()}
     model = library_model(parameters, mean, "commit", 0.3)
     images = IMAGES.train_images
     assert by_hand.psnr(parameters, mean, pixels) == pytest.approx(model.validate(images)["val_psnr"], abs=1e-3)

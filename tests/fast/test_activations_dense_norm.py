@@ -1,6 +1,7 @@
 """The fast engine's dense maps, activations, batch norm and straight-through against the reference ones, and how they treat
 their destinations.
 """
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,8 +26,10 @@ from tinyqae.gradcheck import check_coordinates, check_directions
 from tinyqae.ops import activations, binarize, dense, norm
 
 ELEMENTWISE = {"relu": (relu_forward, relu_backward), "sigmoid": (sigmoid_forward, sigmoid_backward)}
-REFERENCE = {"relu": (activations.relu_forward, activations.relu_backward),
-             "sigmoid": (activations.sigmoid_forward, activations.sigmoid_backward)}
+REFERENCE = {
+    "relu": (activations.relu_forward, activations.relu_backward),
+    "sigmoid": (activations.sigmoid_forward, activations.sigmoid_backward),
+}
 EPS = 1e-5
 # Of sums and of values of order 1 to 100.
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}

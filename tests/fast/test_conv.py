@@ -1,4 +1,5 @@
 """The fast engine's convolution against the reference one, numeric derivatives and PyTorch."""
+
 import numpy as np
 import pytest
 from allocations import peak_of_second_call
@@ -60,14 +61,14 @@ def reference(x, w, b, dout):
 def test_the_formula_written_out():
     x, w, b, dout = draw((1, 4, 5, 2), (3, 3, 2, 2))
     i, j, f = 1, 2, 1
-    by_hand = b[f] + sum(x[0, i + u - 1, j + v - 1, c] * w[u, v, c, f]
-                         for u in range(3) for v in range(3) for c in range(2))
+    by_hand = b[f] + sum(x[0, i + u - 1, j + v - 1, c] * w[u, v, c, f] for u in range(3) for v in range(3) for c in range(2))
     for function in (fast, reference):
         assert function(x, w, b, dout)[0][0, i, j, f] == pytest.approx(by_hand, rel=1e-12)
 
 
-@pytest.mark.parametrize("case, winograd_from",
-                         [(case, conv.WINOGRAD_FROM) for case in SMALL_CASES] + [(case, 1) for case in WINOGRAD_CASES])
+@pytest.mark.parametrize(
+    "case, winograd_from", [(case, conv.WINOGRAD_FROM) for case in SMALL_CASES] + [(case, 1) for case in WINOGRAD_CASES]
+)
 def test_gradients_coordinate_by_coordinate(case, winograd_from, monkeypatch):
     monkeypatch.setattr(conv, "WINOGRAD_FROM", winograd_from)
     x, w, b, dout = draw(*case)
@@ -99,9 +100,12 @@ def test_gradients_along_directions_at_the_reports_shapes(case):
 
 def test_winograd_is_chosen_for_wide_layers_only():
     assert isinstance(Conv2dPlan((2, 16, 16, 64), (3, 3, 64, 32)).x_windows, WinogradWindows)
-    for input_shape, w_shape, needs_dx in (((2, 8, 8, 32), (3, 3, 32, 32), True), ((2, 15, 16, 64), (3, 3, 64, 32), True),
-                                           ((2, 16, 16, 64), (5, 5, 64, 32), True),
-                                           ((2, 16, 16, 64), (3, 3, 64, 32), False)):
+    for input_shape, w_shape, needs_dx in (
+        ((2, 8, 8, 32), (3, 3, 32, 32), True),
+        ((2, 15, 16, 64), (3, 3, 64, 32), True),
+        ((2, 16, 16, 64), (5, 5, 64, 32), True),
+        ((2, 16, 16, 64), (3, 3, 64, 32), False),
+    ):
         assert isinstance(Conv2dPlan(input_shape, w_shape, needs_dx=needs_dx).x_windows, Im2col)
 
 
@@ -118,8 +122,9 @@ def cases(draw_from):
 
 
 @settings(deadline=None, max_examples=300)
-@given(drawn=cases(), needs_dx=st.booleans(), winograd_from=st.sampled_from((1, conv.WINOGRAD_FROM)),
-       seed=st.integers(0, 99))
+@given(
+    drawn=cases(), needs_dx=st.booleans(), winograd_from=st.sampled_from((1, conv.WINOGRAD_FROM)), seed=st.integers(0, 99)
+)
 def test_equals_the_reference(drawn, needs_dx, winograd_from, seed):
     (input_shape, w_shape), capacity, chunk_bytes = drawn
     x, w, b, dout = draw(input_shape, w_shape, seed=seed)
@@ -158,8 +163,12 @@ def test_agrees_with_torch(case, function, torch):
     tx, tw, tb = (torch.tensor(a, requires_grad=True) for a in (x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1), b))
     tout = torch.nn.functional.conv2d(tx, tw, tb, padding=(w.shape[0] // 2, w.shape[1] // 2))
     tout.backward(torch.tensor(dout.transpose(0, 3, 1, 2)))
-    expected = (tout.detach().numpy().transpose(0, 2, 3, 1), tx.grad.numpy().transpose(0, 2, 3, 1),
-                tw.grad.numpy().transpose(2, 3, 1, 0), tb.grad.numpy())
+    expected = (
+        tout.detach().numpy().transpose(0, 2, 3, 1),
+        tx.grad.numpy().transpose(0, 2, 3, 1),
+        tw.grad.numpy().transpose(2, 3, 1, 0),
+        tb.grad.numpy(),
+    )
     assert_close(function(x, w, b, dout), expected, 1e-5)
 
 

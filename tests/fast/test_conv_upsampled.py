@@ -1,4 +1,5 @@
 """The convolution of an upsampled image, against the two reference ops that it replaces, and against PyTorch."""
+
 import numpy as np
 import pytest
 from allocations import peak_of_second_call
@@ -40,9 +41,16 @@ def two_steps(x, w, b, dout):
 
 
 @settings(deadline=None, max_examples=60)
-@given(images=st.integers(1, 5), height=st.integers(1, 5), width=st.integers(1, 5), spare=st.integers(0, 2),
-       channels=st.sampled_from((1, 2, 3, 20)), filters=st.sampled_from((1, 2, 3, 20)),
-       chunk_bytes=st.sampled_from((1, 5000, 2**20)), seed=st.integers(0, 99))
+@given(
+    images=st.integers(1, 5),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    spare=st.integers(0, 2),
+    channels=st.sampled_from((1, 2, 3, 20)),
+    filters=st.sampled_from((1, 2, 3, 20)),
+    chunk_bytes=st.sampled_from((1, 5000, 2**20)),
+    seed=st.integers(0, 99),
+)
 def test_equals_upsampling_then_convolution(images, height, width, spare, channels, filters, chunk_bytes, seed):
     arrays = draw((images, height, width, channels), filters, seed=seed)
     x, w = arrays[:2]
@@ -92,8 +100,12 @@ def test_agrees_with_torch(input_shape, filters, torch):
     big = torch.nn.functional.interpolate(tx, scale_factor=2, mode="nearest")
     tout = torch.nn.functional.conv2d(big, tw, tb, padding=1)
     tout.backward(torch.tensor(dout.transpose(0, 3, 1, 2)))
-    expected = (tout.detach().numpy().transpose(0, 2, 3, 1), tx.grad.numpy().transpose(0, 2, 3, 1),
-                tw.grad.numpy().transpose(2, 3, 1, 0), tb.grad.numpy())
+    expected = (
+        tout.detach().numpy().transpose(0, 2, 3, 1),
+        tx.grad.numpy().transpose(0, 2, 3, 1),
+        tw.grad.numpy().transpose(2, 3, 1, 0),
+        tb.grad.numpy(),
+    )
     assert_close(fused(x, w, b, dout), expected, 1e-5)
 
 

@@ -4,6 +4,7 @@ Without a GPU the kernels' source runs on the CPU (cuda_on_host.py), which check
 installed (it comes with CuPy), compiles the same source for several architectures, which needs no GPU. With a GPU the first
 tests run there.
 """
+
 import cuda_on_host
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ def kernel_of(device, monkeypatch):
         chosen = kernels.choose(plain, np.float32)
         assert chosen is not plain
         return chosen
+
     return kernel
 
 
@@ -75,8 +77,13 @@ def nan(*shape, dtype=np.float32):
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 1), pytest.param((300, 700), marks=pytest.mark.slow)])
 def test_losses_of_images(shape, kernel_of):
     x, t = logits(*shape).clip(-1e4, 1e4), targets(*shape)
-    agree(losses.bce_with_logits, kernel_of(losses.bce_with_logits), (x, t, nan(shape[1]), nan(*shape)), [3],
-          atol=2e-6 / x.size)
+    agree(
+        losses.bce_with_logits,
+        kernel_of(losses.bce_with_logits),
+        (x, t, nan(shape[1]), nan(*shape)),
+        [3],
+        atol=2e-6 / x.size,
+    )
     agree(losses.binarize_and_commit, kernel_of(losses.binarize_and_commit), (x / 1e3, nan(*shape), nan(*shape)), [1, 2])
 
 
@@ -111,15 +118,26 @@ def test_cross_entropy(shape, kernel_of):
     labels, weights = random.integers(0, shape[1], shape[0]), random.uniform(-0.5, 2, shape[0]).clip(0).astype(np.float32)
     scratch = losses.CrossEntropyScratch(shape[0] + 3, shape[1], np.float32)
     for kind in (np.int64, np.int32):  # int32 falls back to the plain function.
-        agree(losses.cross_entropy_with_logits, kernel_of(losses.cross_entropy_with_logits),
-              (x, labels.astype(kind), weights, scratch, nan(*shape)), [4], atol=3e-6)
+        agree(
+            losses.cross_entropy_with_logits,
+            kernel_of(losses.cross_entropy_with_logits),
+            (x, labels.astype(kind), weights, scratch, nan(*shape)),
+            [4],
+            atol=3e-6,
+        )
 
 
 @pytest.mark.parametrize("size", [1, 256, 5000])
-@pytest.mark.parametrize(("plain", "states", "before", "changing", "after"), [
-    (optim.adam_update, 2, (0.9, 0.999), (1e-3, 1e-8), ()), (optim.adam_update, 2, (0.0, 0.5), (10.0, 1e-3), ()),
-    (optim.rmsprop_update, 1, (0.9,), (1e-3,), (1e-7,)), (optim.rmsprop_update, 1, (0.0,), (10.0,), (1e-3,)),
-], ids=["adam", "adam-odd", "rmsprop", "rmsprop-odd"])
+@pytest.mark.parametrize(
+    ("plain", "states", "before", "changing", "after"),
+    [
+        (optim.adam_update, 2, (0.9, 0.999), (1e-3, 1e-8), ()),
+        (optim.adam_update, 2, (0.0, 0.5), (10.0, 1e-3), ()),
+        (optim.rmsprop_update, 1, (0.9,), (1e-3,), (1e-7,)),
+        (optim.rmsprop_update, 1, (0.0,), (10.0,), (1e-3,)),
+    ],
+    ids=["adam", "adam-odd", "rmsprop", "rmsprop-odd"],
+)
 def test_optimizer_updates(plain, states, before, changing, after, size, kernel_of):
     random = np.random.default_rng(size)
     vectors = [random.standard_normal(size).astype(np.float32) for _ in range(2)]
@@ -184,16 +202,41 @@ def test_norm_relu_pool(shape, pool, relu, kernel_of):
     pooled, out = nan(*coarse), nan(*coarse)
     with backend.temporarily("numpy"):
         host_scratch = norm_relu_pool.NormScratch(shape, pool, np.float32)
-        norm_relu_pool.norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, host_scratch,
-                                              pooled if pool else x, out)
+        norm_relu_pool.norm_relu_pool_forward(
+            x, gamma, beta, mean, rstd, relu, pool, host_scratch, pooled if pool else x, out
+        )
     pooled = pooled if pool else x
     sums = (normal(5, *coarse), pooled, out, mean, rstd, relu, scratch, nan(*coarse), nan(channels), nan(channels))
-    agree(norm_relu_pool.norm_gradient_sums, kernel_of(norm_relu_pool.norm_gradient_sums), sums, [7, 8, 9], rtol=1e-4,
-          atol=1e-4)
-    backward = (normal(6, *coarse), x, pooled, gamma, mean, rstd, normal(7, channels), normal(8, channels),
-                images * height * width, pool, scratch, nan(*shape))
-    agree(norm_relu_pool.norm_relu_pool_backward, kernel_of(norm_relu_pool.norm_relu_pool_backward), backward, [11],
-          rtol=1e-4, atol=1e-5)
+    agree(
+        norm_relu_pool.norm_gradient_sums,
+        kernel_of(norm_relu_pool.norm_gradient_sums),
+        sums,
+        [7, 8, 9],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    backward = (
+        normal(6, *coarse),
+        x,
+        pooled,
+        gamma,
+        mean,
+        rstd,
+        normal(7, channels),
+        normal(8, channels),
+        images * height * width,
+        pool,
+        scratch,
+        nan(*shape),
+    )
+    agree(
+        norm_relu_pool.norm_relu_pool_backward,
+        kernel_of(norm_relu_pool.norm_relu_pool_backward),
+        backward,
+        [11],
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("some_ended", [True, False])
@@ -206,16 +249,36 @@ def test_lstm_gates(examples, units, some_ended, kernel_of):
     forward = (inputs, t, normal(2, *state), normal(3, *state), finished, gates, *(nan(*state) for _ in range(3)))
     agree(lstm.lstm_gates_forward, kernel_of(lstm.lstm_gates_forward), forward, [5, 6, 7, 8])
     gates = np.random.default_rng(4).random((4, *state), np.float32)
-    backward = (normal(5, *state), normal(6, *state), normal(7, *state), gates, np.tanh(normal(8, *state)), nan(4, *state),
-                nan(examples, 4 * units))
+    backward = (
+        normal(5, *state),
+        normal(6, *state),
+        normal(7, *state),
+        gates,
+        np.tanh(normal(8, *state)),
+        nan(4, *state),
+        nan(examples, 4 * units),
+    )
     agree(lstm.lstm_gates_backward, kernel_of(lstm.lstm_gates_backward), backward, [1, 6])
 
 
 def test_every_replacement_is_tested_here():
     assert {plain.__name__ for family in FAMILIES for plain in family.REPLACEMENTS} == {
-        "sigmoid_forward", "binarize_and_commit", "bce_with_logits", "adam_scales", "adam_update", "rmsprop_update",
-        "batch_norm_forward", "batch_norm_backward", "batch_statistics", "norm_relu_pool_forward", "norm_gradient_sums",
-        "norm_relu_pool_backward", "cross_entropy_with_logits", "lstm_gates_forward", "lstm_gates_backward"}
+        "sigmoid_forward",
+        "binarize_and_commit",
+        "bce_with_logits",
+        "adam_scales",
+        "adam_update",
+        "rmsprop_update",
+        "batch_norm_forward",
+        "batch_norm_backward",
+        "batch_statistics",
+        "norm_relu_pool_forward",
+        "norm_gradient_sums",
+        "norm_relu_pool_backward",
+        "cross_entropy_with_logits",
+        "lstm_gates_forward",
+        "lstm_gates_backward",
+    }
 
 
 def test_sums_are_the_same_bits_every_time(kernel_of):

@@ -1,6 +1,7 @@
 """Training steps as CUDA graphs: on the stand-in, whose captures do nothing before a launch and refuse what CUDA refuses,
 with a stand-in for cuBLAS and the kernels on the CPU; and, with the same test bodies, on a GPU.
 """
+
 import contextlib
 import warnings
 
@@ -121,8 +122,16 @@ def test_fit_replays_graphs_and_computes_the_odd_last_batch_eagerly(model, graph
         m, examples = make(model, "annealed")
         with no_warning():
             # Validation and the values before the threshold need larger buffers than a training step.
-            history = train.fit(m, examples[:5 * BATCH - 3], Adam(1e-2), epochs=4, batch_size=BATCH, schedule="cosine",
-                                validation=examples, progress=False)
+            history = train.fit(
+                m,
+                examples[: 5 * BATCH - 3],
+                Adam(1e-2),
+                epochs=4,
+                batch_size=BATCH,
+                schedule="cosine",
+                validation=examples,
+                progress=False,
+            )
         results.append(([{k: v for k, v in row.items() if k != "seconds"} for row in history.rows], m.state_arrays()))
     assert set(made) == set(replays) == {BATCH}
     # Of each shape the first step is eager. Images have one shape, sentences several.
@@ -139,9 +148,9 @@ def test_reallocated_buffers_do_not_invalidate_the_graphs(graph_device):
         optimizer = Adam()
         with no_warning(), training_step(model, optimizer, BATCH, capturing=captured) as step:
             for epoch in range(3):
-                for batch in model.batches(examples[:2 * BATCH], BATCH).epoch(np.random.default_rng(epoch)):
+                for batch in model.batches(examples[: 2 * BATCH], BATCH).epoch(np.random.default_rng(epoch)):
                     step(batch, 1e-3)
-                model.latent(examples[:BATCH + 5 * epoch])  # Larger every time.
+                model.latent(examples[: BATCH + 5 * epoch])  # Larger every time.
     np.testing.assert_array_equal(m.state_arrays()["parameters"], other.state_arrays()["parameters"])
 
 
@@ -168,8 +177,11 @@ def test_a_graph_takes_batches_of_its_shapes_only(graph_device):
         for value in (1, 5):
             graph.replay(backend.xp.full(3, value, np.float32))
         assert backend.to_host(total).tolist() == [12, 12, 12]
-        for other in (backend.xp.ones(4, np.float32), backend.xp.ones(3, np.float64),
-                      [backend.xp.ones(3, np.float32), backend.xp.ones(3, np.float32)]):
+        for other in (
+            backend.xp.ones(4, np.float32),
+            backend.xp.ones(3, np.float64),
+            [backend.xp.ones(3, np.float32), backend.xp.ones(3, np.float32)],
+        ):
             with pytest.raises(ValueError, match=r"captured batch had the arrays float32 \(3,\), this one has float"):
                 graph.replay(other)
         assert backend.to_host(total).tolist() == [12, 12, 12]
@@ -184,8 +196,10 @@ def test_if_a_capture_fails_training_continues_with_a_warning(graph_device, monk
     monkeypatch.setattr(cuda_graphs, "Graph", cannot)
     m, examples = make("mlp", "commit")
     optimizer, batches = Adam(1e-2), m.batches(examples, BATCH)
-    with pytest.warns(UserWarning, match="without CUDA graphs: RuntimeError: cudaErrorStream.*") as caught, \
-         training_step(m, optimizer, BATCH, 1.0) as step:
+    with (
+        pytest.warns(UserWarning, match="without CUDA graphs: RuntimeError: cudaErrorStream.*") as caught,
+        training_step(m, optimizer, BATCH, 1.0) as step,
+    ):
         done = 0
         for _ in range(2):
             for batch in batches.epoch(np.random.default_rng(0)):
@@ -220,7 +234,7 @@ def test_a_step_has_as_many_launches_for_a_large_batch_as_for_a_small_one(model,
         m, examples = make(model, "commit")
         examples = examples if model != "seq2seq" else ["a b c"] * 70
         with no_warning(), training_step(m, Adam(), batch_size) as step:
-            for batch in m.batches(examples[:4 * batch_size], batch_size).epoch(np.random.default_rng(0)):
+            for batch in m.batches(examples[: 4 * batch_size], batch_size).epoch(np.random.default_rng(0)):
                 step(batch, 1e-3)
             (graph,) = step.graphs.values()
         launches.append(len(graph._graph.operations))
@@ -267,8 +281,16 @@ def test_arrays_are_found_wherever_the_package_keeps_them(monkeypatch):
     train_once(m, next(iter(m.batches(examples, BATCH).epoch(np.random.default_rng(0)))))
     found = {id(array) for array in arrays_in(m)}
     block = m.encoder.layers[0]
-    for array in (*m.parameters(), *m.gradients(), block.out, block.plans[0].x_windows.padded, block.scratch[0].row,
-                  block.state["mean"], m.bottleneck._code, m.criterion._dlogits):
+    for array in (
+        *m.parameters(),
+        *m.gradients(),
+        block.out,
+        block.plans[0].x_windows.padded,
+        block.scratch[0].row,
+        block.state["mean"],
+        m.bottleneck._code,
+        m.criterion._dlogits,
+    ):
         assert id(array) in found
     array = np.ones(3)
     assert [a.shape for a in arrays_in({"b": [array, array], "a": (np.ones(2), "text")})] == [(3,), (2,)]
@@ -276,9 +298,14 @@ def test_arrays_are_found_wherever_the_package_keeps_them(monkeypatch):
 
 
 REFUSED_IN_A_CAPTURE = {
-    "get": lambda xp, x: x.get(), "set": lambda xp, x: x.set(np.ones(3, np.float32)), "float": lambda xp, x: float(x[0]),
-    "asarray": lambda xp, x: xp.asarray([1.0]), "mask": lambda xp, x: x[x > 1], "matmul": lambda xp, x: xp.matmul(x, x),
-    "memory": lambda xp, x: x + 1, "synchronize": lambda xp, x: xp.cuda.get_current_stream().synchronize(),
+    "get": lambda xp, x: x.get(),
+    "set": lambda xp, x: x.set(np.ones(3, np.float32)),
+    "float": lambda xp, x: float(x[0]),
+    "asarray": lambda xp, x: xp.asarray([1.0]),
+    "mask": lambda xp, x: x[x > 1],
+    "matmul": lambda xp, x: xp.matmul(x, x),
+    "memory": lambda xp, x: x + 1,
+    "synchronize": lambda xp, x: xp.cuda.get_current_stream().synchronize(),
 }
 
 

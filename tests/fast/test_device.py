@@ -4,6 +4,7 @@ Every test runs twice with one body: on arrays that stand in for CuPy's (device_
 if there is a GPU. The stand-in refuses implicit transfers and counts exactly; on CuPy the transfers are counted that
 Python sees, and memory is watched from outside.
 """
+
 import contextlib
 import inspect
 
@@ -155,7 +156,7 @@ def test_encode_and_decode_cross_at_their_ends_only(model, device, monkeypatch):
     with device.counting() as counts:
         decoded = m.decode(code)
     # Writing sentences also reads one flag after each character, by backend.to_host: whether all of a part have ended.
-    flags = sum(steps_to_write(decoded[i:i + 20], m.max_length) for i in range(0, 70, 20)) if model == "seq2seq" else 0
+    flags = sum(steps_to_write(decoded[i : i + 20], m.max_length) for i in range(0, 70, 20)) if model == "seq2seq" else 0
     assert (counts.to_device, counts.to_host) == (parts, parts + flags)
     assert isinstance(decoded, list if model == "seq2seq" else np.ndarray)
     with device.counting() as counts:
@@ -332,7 +333,7 @@ REFUSED = {
     "ndarray as the mask of where": lambda xp, x: xp.where(HOST > 1, x, x),
     "stack of ndarrays": lambda xp, x: xp.stack([x, HOST]),
     "repeats in an ndarray": lambda xp, x: x.repeat(np.array([1, 2]), axis=0),
-    "array ** ndarray": lambda xp, x: x ** HOST,
+    "array ** ndarray": lambda xp, x: x**HOST,
     "array @ ndarray": lambda xp, x: x @ HOST.T,
     "where of a ufunc": lambda xp, x: xp.add(x, 1, out=x, where=x > 1),
     "where of the condition alone": lambda xp, x: xp.where(x > 1),
@@ -362,15 +363,32 @@ def test_the_stand_in_has_no_function_that_was_not_looked_up(name):
 def test_the_stand_in_has_the_names_and_arguments_of_cupy():
     cupy = pytest.importorskip("cupy", reason="needs CuPy, but no GPU")
     xp = StandIn()
-    own = {"counts", "free_memory", "counting", "transfers_allowed", "crosses", "no_capture", "new", "compute", "change",
-           "view", "operand", "apply", "stream", "default_stream", "graph", "owners", "pool"}
+    own = {
+        "counts",
+        "free_memory",
+        "counting",
+        "transfers_allowed",
+        "crosses",
+        "no_capture",
+        "new",
+        "compute",
+        "change",
+        "view",
+        "operand",
+        "apply",
+        "stream",
+        "default_stream",
+        "graph",
+        "owners",
+        "pool",
+    }
     for name in {name for name in dir(xp) if not name.startswith("_")} - own:
         ours, theirs = getattr(xp, name), getattr(cupy, name)
         if isinstance(ours, Ufunc):
             assert isinstance(theirs, cupy.ufunc)
         elif inspect.ismethod(ours) and name not in ("matmul", "RawModule"):  # One more ufunc to CuPy, and a class.
             arguments = list(inspect.signature(ours).parameters)
-            assert arguments == list(inspect.signature(theirs).parameters)[:len(arguments)], name
+            assert arguments == list(inspect.signature(theirs).parameters)[: len(arguments)], name
     for name in {name for name in dir(DeviceArray) if not name.startswith("_")}:
         assert hasattr(cupy.ndarray, name), name
     for name in ("runtime", "Device", "MemoryPool", "using_allocator", "Stream", "get_current_stream"):
@@ -406,14 +424,28 @@ def test_the_stand_in_computes_as_numpy_does():
     xp, random = StandIn(), np.random.default_rng(0)
     a, b = random.random((2, 3)), random.random((3, 4))
     x, y = xp.asarray(a), xp.asarray(b)
-    for ours, theirs in ((x @ y, a @ b), (1 - x, 1 - a), (x / 2, a / 2), (-x, -a), (x > 0.5, a > 0.5),
-                         (x[:, None] * y.T[:, :3], a[:, None] * b.T[:, :3]), (x.max(axis=1), a.max(axis=1)),
-                         (xp.vdot(x, x), np.vdot(a, a)), (x[1], a[1]), (x[1, 2], a[1, 2]),
-                         (x[xp.asarray([1, 0, 1])], a[[1, 0, 1]]), (xp.clip(x, 0.2, 0.5), a.clip(0.2, 0.5)), (x**2, a**2),
-                         (xp.where(x > 0.5, x, 0), np.where(a > 0.5, a, 0)), (xp.stack([x, x], axis=1), np.stack([a, a], 1)),
-                         (x.repeat(2, axis=1), a.repeat(2, axis=1)), (xp.split(y, 2, axis=1)[1], b[:, 2:]),
-                         (xp.pad(x, ((1, 0), (2, 3))), np.pad(a, ((1, 0), (2, 3)))),
-                         (x[:, :, None].max(axis=(1, 2)), a.max(axis=1)), (x[:, None] @ y, a[:, None] @ b)):
+    for ours, theirs in (
+        (x @ y, a @ b),
+        (1 - x, 1 - a),
+        (x / 2, a / 2),
+        (-x, -a),
+        (x > 0.5, a > 0.5),
+        (x[:, None] * y.T[:, :3], a[:, None] * b.T[:, :3]),
+        (x.max(axis=1), a.max(axis=1)),
+        (xp.vdot(x, x), np.vdot(a, a)),
+        (x[1], a[1]),
+        (x[1, 2], a[1, 2]),
+        (x[xp.asarray([1, 0, 1])], a[[1, 0, 1]]),
+        (xp.clip(x, 0.2, 0.5), a.clip(0.2, 0.5)),
+        (x**2, a**2),
+        (xp.where(x > 0.5, x, 0), np.where(a > 0.5, a, 0)),
+        (xp.stack([x, x], axis=1), np.stack([a, a], 1)),
+        (x.repeat(2, axis=1), a.repeat(2, axis=1)),
+        (xp.split(y, 2, axis=1)[1], b[:, 2:]),
+        (xp.pad(x, ((1, 0), (2, 3))), np.pad(a, ((1, 0), (2, 3)))),
+        (x[:, :, None].max(axis=(1, 2)), a.max(axis=1)),
+        (x[:, None] @ y, a[:, None] @ b),
+    ):
         assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
         np.testing.assert_allclose(ours.get(), theirs, rtol=1e-15)  # A product of matrices may depend on their alignment.
     view = x[1, 2]

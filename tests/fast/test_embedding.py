@@ -1,4 +1,5 @@
 """The fast engine's embedding, plain and by its Numba kernel, against the reference op."""
+
 import numpy as np
 import pytest
 from allocations import peak_of_second_call
@@ -36,13 +37,22 @@ def backward(dout, tokens, vocabulary, spare=0):
 
 
 @settings(deadline=None, max_examples=40)
-@given(shape=st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple), vocabulary=st.integers(1, 9),
-       features=st.integers(1, 5), spare=st.integers(0, 3), seed=st.integers(0, 10_000))
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=3).map(tuple),
+    vocabulary=st.integers(1, 9),
+    features=st.integers(1, 5),
+    spare=st.integers(0, 3),
+    seed=st.integers(0, 10_000),
+)
 def test_equals_the_reference(shape, vocabulary, features, spare, seed):
     tokens, table, dout = draw(shape, vocabulary, features, seed)
     np.testing.assert_array_equal(forward(tokens, table), reference.embedding_forward(tokens, table))
-    np.testing.assert_allclose(backward(dout, tokens, vocabulary, spare),
-                               reference.embedding_backward(dout, tokens, vocabulary), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        backward(dout, tokens, vocabulary, spare),
+        reference.embedding_backward(dout, tokens, vocabulary),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 def test_gradient_coordinate_by_coordinate():
@@ -75,12 +85,15 @@ def test_no_array_is_allocated(kernels):
     assert peak_of_second_call(both) < 4000  # The smallest array, the table, has 4,992 bytes.
 
 
-@pytest.mark.parametrize(("tokens", "named"), [
-    ([0, 5], "tokens from 0 to 5 are out of range for a vocabulary of 5; they must be 0 to 4"),
-    ([-1, 2], "tokens from -1 to 2"),
-    ([0.0, 1.0], "tokens have dtype float64; they must be integers"),
-    ([True, False], "tokens have dtype bool"),
-])
+@pytest.mark.parametrize(
+    ("tokens", "named"),
+    [
+        ([0, 5], "tokens from 0 to 5 are out of range for a vocabulary of 5; they must be 0 to 4"),
+        ([-1, 2], "tokens from -1 to 2"),
+        ([0.0, 1.0], "tokens have dtype float64; they must be integers"),
+        ([True, False], "tokens have dtype bool"),
+    ],
+)
 def test_what_are_not_tokens_of_the_table_is_refused(tokens, named, kernels):
     tokens, table, dout = np.array(tokens), np.zeros((5, 3), np.float32), np.zeros((2, 3), np.float32)
     with pytest.raises(ValueError, match=named):

@@ -1,4 +1,5 @@
 """GEMM on a GPU: the calls of cuBLAS, on a stand-in for it."""
+
 import numpy as np
 import pytest
 from cublas_stand_in import CuBLASStandIn
@@ -39,15 +40,17 @@ def operand(shape, how, dtype, seed):
         transposed = np.ascontiguousarray(np.swapaxes(values, -1, -2))
         return values, backend.to_device(transposed).transpose(*range(len(stack)), len(stack) + 1, len(stack))
     wide = np.full((*stack, rows, columns + 3), np.nan, dtype)
-    wide[..., 1:columns + 1] = values
-    return values, backend.to_device(wide)[..., 1:columns + 1]
+    wide[..., 1 : columns + 1] = values
+    return values, backend.to_device(wide)[..., 1 : columns + 1]
 
 
 HOW = ["rows", "columns", "columns of wider rows"]
 
 
-@pytest.mark.parametrize(("sizes", "dtype"), [((3, 4, 5), np.float32), ((17, 33, 16), np.float64), ((1, 7, 1), np.float64),
-                                              ((5, 1, 40), np.float32)])
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    [((3, 4, 5), np.float32), ((17, 33, 16), np.float64), ((1, 7, 1), np.float64), ((5, 1, 40), np.float32)],
+)
 @pytest.mark.parametrize("out_how", HOW)
 @pytest.mark.parametrize("b_how", HOW)
 @pytest.mark.parametrize("a_how", HOW)
@@ -59,8 +62,9 @@ def test_matrices_of_any_layout(a_how, b_how, out_how, sizes, dtype, multiply):
     np.testing.assert_allclose(backend.to_host(out), a @ b, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-5)
 
 
-@pytest.mark.parametrize(("a_shape", "b_shape"), [((6, 5), (4, 5, 3)), ((4, 6, 5), (4, 5, 3)), ((4, 6, 5), (5, 3)),
-                                                  ((1, 5), (2, 5, 20))])
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape"), [((6, 5), (4, 5, 3)), ((4, 6, 5), (4, 5, 3)), ((4, 6, 5), (5, 3)), ((1, 5), (2, 5, 20))]
+)
 def test_batches_of_matrices(a_shape, b_shape, multiply):
     for a_how in HOW:
         (a, on_a), (b, on_b) = operand(a_shape, a_how, np.float32, 0), operand(b_shape, "rows", np.float32, 1)
@@ -91,8 +95,11 @@ def test_layouts_that_cublas_does_not_support_are_refused(monkeypatch):
     monkeypatch.setattr(backend, "xp", StandIn())
     ours, a = cublas(), backend.xp.ones((4, 4), np.float32)
     out = backend.xp.empty((2, 2), np.float32)
-    for name, arguments in (("a", (a[::2, ::2], a[:2, :2], out)), ("b", (a[:2, :2], a[::2, ::2], out)),
-                            ("out", (a[:2, :2], a[:2, :2], a[::2, ::2]))):
+    for name, arguments in (
+        ("a", (a[::2, ::2], a[:2, :2], out)),
+        ("b", (a[:2, :2], a[::2, ::2], out)),
+        ("out", (a[:2, :2], a[:2, :2], a[::2, ::2])),
+    ):
         with pytest.raises(ValueError, match=f"^{name} of a matmul .*contiguous"):
             ours.gemm(*arguments)
 
@@ -156,8 +163,15 @@ def test_the_cublas_that_cupy_has_loaded_is_found_and_has_every_function(monkeyp
         pytest.skip(f"needs cuBLAS, but no GPU: {error}")
     monkeypatch.setattr(backend, "xp", cupy)
     library = gemm.cublas_library()
-    for name in ("cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasSgemm_v2", "cublasDgemm_v2",
-                 "cublasSgemmStridedBatched", "cublasDgemmStridedBatched"):
+    for name in (
+        "cublasCreate_v2",
+        "cublasSetStream_v2",
+        "cublasSetWorkspace_v2",
+        "cublasSgemm_v2",
+        "cublasDgemm_v2",
+        "cublasSgemmStridedBatched",
+        "cublasDgemmStridedBatched",
+    ):
         assert getattr(library, name)
     try:
         loaded.create()

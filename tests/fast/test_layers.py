@@ -1,4 +1,5 @@
 """What the fast engine's layers add to the contract (tests/test_layers.py): buffers, and all parameters in one vector."""
+
 import copy
 
 import numpy as np
@@ -19,8 +20,12 @@ def fast_engine(monkeypatch):
     monkeypatch.setenv("TINYQAE_ENGINE", "fast")
 
 
-BUFFERED = {"dense": (lambda: Dense(4), (3,)), "relu": (ReLU, (3,)), "batch norm": (BatchNorm, (3,)),
-            "block": (lambda: ConvBlock(2, pool=True), (4, 4, 3))}
+BUFFERED = {
+    "dense": (lambda: Dense(4), (3,)),
+    "relu": (ReLU, (3,)),
+    "batch norm": (BatchNorm, (3,)),
+    "block": (lambda: ConvBlock(2, pool=True), (4, 4, 3)),
+}
 
 
 @pytest.mark.parametrize("case", BUFFERED)
@@ -45,9 +50,15 @@ def test_centre_reuses_its_buffer(kernels):
     assert np.shares_memory(first, layer.forward(normal(3, 2, 2, 1, dtype=np.float32)))
 
 
-@pytest.mark.parametrize(("make", "shape"), [(lambda: Dense(4), (3,)), (lambda: ConvBlock(2), (4, 4, 3)),
-                                             (lambda: ConvBlock(2, norm=False), (4, 4, 3)),
-                                             (lambda: ConvBlock(2, upsample=True), (4, 4, 3))])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: Dense(4), (3,)),
+        (lambda: ConvBlock(2), (4, 4, 3)),
+        (lambda: ConvBlock(2, norm=False), (4, 4, 3)),
+        (lambda: ConvBlock(2, upsample=True), (4, 4, 3)),
+    ],
+)
 def test_a_first_layer_computes_no_gradient_of_its_input_and_the_same_of_its_parameters(make, shape, kernels):
     first, other = make(), set_up(make(), shape)
     first.needs_dx = False
@@ -60,16 +71,25 @@ def test_a_first_layer_computes_no_gradient_of_its_input_and_the_same_of_its_par
 
 
 def test_parts_have_fast_versions_but_for_those_that_are_wrapped():
-    for make, kind in ((lambda: Dense(2), fast.Dense), (ReLU, fast.ReLU), (BatchNorm, fast.BatchNorm),
-                       (lambda: ConvBlock(2), fast.ConvBlock), (lambda: Conv2d(2), fast.WrappedLayer),
-                       (MaxPool2d, fast.WrappedLayer), (lambda: ConvBlock(2, norm=False, pool=True), fast.WrappedLayer),
-                       (lambda: ConvBlock(2, kernel=5, upsample=True), fast.WrappedLayer)):
+    for make, kind in (
+        (lambda: Dense(2), fast.Dense),
+        (ReLU, fast.ReLU),
+        (BatchNorm, fast.BatchNorm),
+        (lambda: ConvBlock(2), fast.ConvBlock),
+        (lambda: Conv2d(2), fast.WrappedLayer),
+        (MaxPool2d, fast.WrappedLayer),
+        (lambda: ConvBlock(2, norm=False, pool=True), fast.WrappedLayer),
+        (lambda: ConvBlock(2, kernel=5, upsample=True), fast.WrappedLayer),
+    ):
         assert type(set_up(make(), (4,) if make in (ReLU, BatchNorm) or kind is fast.Dense else (4, 4, 3))) is kind
 
 
-LAYERS = {"fast": lambda: ConvBlock(2, pool=True), "wrapped convolution": lambda: Conv2d(2),
-           "wrapped block": lambda: ConvBlock(2, norm=False, pool=True),
-           "wrapped block with norm": lambda: ConvBlock(2, kernel=5, upsample=True)}
+LAYERS = {
+    "fast": lambda: ConvBlock(2, pool=True),
+    "wrapped convolution": lambda: Conv2d(2),
+    "wrapped block": lambda: ConvBlock(2, norm=False, pool=True),
+    "wrapped block with norm": lambda: ConvBlock(2, kernel=5, upsample=True),
+}
 
 
 @pytest.mark.parametrize("case", LAYERS)
@@ -99,9 +119,19 @@ def test_parameters_of_several_layers_lie_one_after_another():
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(2, 5), h=st.integers(1, 4), w=st.integers(1, 4), c=st.sampled_from([1, 2, 5, 40]),
-       filters=st.sampled_from([1, 3, 52]), kernel=st.sampled_from([1, 3, 5]), upsample=st.booleans(), norm=st.booleans(),
-       relu=st.booleans(), pool=st.booleans(), threads=st.integers(1, 3))
+@given(
+    n=st.integers(2, 5),
+    h=st.integers(1, 4),
+    w=st.integers(1, 4),
+    c=st.sampled_from([1, 2, 5, 40]),
+    filters=st.sampled_from([1, 3, 52]),
+    kernel=st.sampled_from([1, 3, 5]),
+    upsample=st.booleans(),
+    norm=st.booleans(),
+    relu=st.booleans(),
+    pool=st.booleans(),
+    threads=st.integers(1, 3),
+)
 def test_any_block_equals_the_reference(n, h, w, c, filters, kernel, upsample, norm, relu, pool, threads):
     reference = ConvBlock(filters, kernel, upsample=upsample, norm=norm, relu=relu, pool=pool)
     reference.setup((2 * h, 2 * w, c), np.random.default_rng(0), np.dtype(np.float64))
@@ -113,6 +143,14 @@ def test_any_block_equals_the_reference(n, h, w, c, filters, kernel, upsample, n
         layer = fast_version(copy.deepcopy(reference))
         x = normal(n, 2 * h, 2 * w, c)
         dout = normal(n, *reference.output_shape)
-        results = [(part.forward(x).copy(), part.backward(dout).copy(), *(part.grads[name] for name in part.params),
-                    *part.state.values(), part.forward(x, training=False).copy()) for part in (layer, reference)]
+        results = [
+            (
+                part.forward(x).copy(),
+                part.backward(dout).copy(),
+                *(part.grads[name] for name in part.params),
+                *part.state.values(),
+                part.forward(x, training=False).copy(),
+            )
+            for part in (layer, reference)
+        ]
     assert_close(*results, 1e-9)

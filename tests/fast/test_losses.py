@@ -1,6 +1,7 @@
 """The fast engine's losses against the reference ones, and their buffers. Gradient checks and agreement with PyTorch of the
 reconstruction losses are in tests/test_losses.py, for both engines.
 """
+
 import numpy as np
 import pytest
 from engines import build
@@ -117,8 +118,10 @@ def test_bce_equals_the_reference(n, f, dtype):
 @given(st.integers(1, 80), st.integers(1, 9), DTYPES)
 def test_squared_error_equals_the_reference(n, f, dtype):
     logits, target = draw(n, f, dtype)
-    expected = (reference.squared_error_with_logits(logits, target),
-                reference.squared_error_with_logits_backward(logits, target))
+    expected = (
+        reference.squared_error_with_logits(logits, target),
+        reference.squared_error_with_logits_backward(logits, target),
+    )
     assert_same(squared_error(logits, target), expected, TOLERANCE[dtype])
 
 
@@ -128,14 +131,17 @@ def test_cross_entropy_equals_the_reference(m, v, dtype):
     example, tolerance = draw_labelled(m, v, dtype), TOLERANCE[dtype]
     value, gradient = cross_entropy(*example)
     np.testing.assert_allclose(value, reference.cross_entropy_with_logits(*example), rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(gradient, reference.cross_entropy_with_logits_backward(*example), rtol=tolerance,
-                               atol=tolerance)
+    np.testing.assert_allclose(
+        gradient, reference.cross_entropy_with_logits_backward(*example), rtol=tolerance, atol=tolerance
+    )
     assert value.dtype == gradient.dtype == dtype
 
 
 CASES = {"bce": draw, "mse": draw, "cross-entropy": draw_labelled}
-RECONSTRUCTION = {**reference.RECONSTRUCTION, "cross-entropy": (reference.cross_entropy_with_logits,
-                                                               reference.cross_entropy_with_logits_backward)}
+RECONSTRUCTION = {
+    **reference.RECONSTRUCTION,
+    "cross-entropy": (reference.cross_entropy_with_logits, reference.cross_entropy_with_logits_backward),
+}
 
 
 @pytest.mark.parametrize("kind", RECONSTRUCTION)

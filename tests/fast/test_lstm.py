@@ -1,6 +1,7 @@
 """The fast engine's LSTM, plain and by its Numba kernels, against the reference op, numeric derivatives and PyTorch;
 sequences of different lengths, a context, allocation, bad tokens.
 """
+
 import numpy as np
 import pytest
 from allocations import peak_of_second_call
@@ -29,8 +30,9 @@ def one_blas_thread():
 class Case:
     """One problem (random inputs, weights, states and gradients of the outputs) and its solutions."""
 
-    def __init__(self, steps, examples, features, units, *, tokens=False, lengths=None, context=False, seed=0,
-                 dtype=np.float64):
+    def __init__(
+        self, steps, examples, features, units, *, tokens=False, lengths=None, context=False, seed=0, dtype=np.float64
+    ):
         random = np.random.default_rng((seed, steps, examples, features, units))
 
         def draw(*shape):
@@ -49,8 +51,9 @@ class Case:
 
     def astype(self, dtype):
         """The same numbers in another precision."""
-        other = Case(self.steps, self.examples, self.features, self.units, tokens=self.tokens, lengths=self.lengths,
-                     dtype=dtype)
+        other = Case(
+            self.steps, self.examples, self.features, self.units, tokens=self.tokens, lengths=self.lengths, dtype=dtype
+        )
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
                 setattr(other, name, value.astype(dtype) if value.dtype.kind == "f" else value)
@@ -76,13 +79,20 @@ class Case:
 
     def destinations(self):
         n, u = self.examples, self.units
-        return {"dx": None if self.tokens else np.full_like(self.x, np.nan), "dwx": self.empty(self.features, 4 * u),
-                "dwh": self.empty(u, 4 * u), "db": self.empty(4 * u), "dh0": self.empty(n, u), "dc0": self.empty(n, u),
-                "dcontext": None if self.context is None else self.empty(n, 4 * u)}
+        return {
+            "dx": None if self.tokens else np.full_like(self.x, np.nan),
+            "dwx": self.empty(self.features, 4 * u),
+            "dwh": self.empty(u, 4 * u),
+            "db": self.empty(4 * u),
+            "dh0": self.empty(n, u),
+            "dc0": self.empty(n, u),
+            "dcontext": None if self.context is None else self.empty(n, 4 * u),
+        }
 
     def backward(self, plan, buffers, destinations):
-        return lstm_backward(self.dh, self.dh_last, self.dc_last, self.x, self.wx, self.wh, self.lengths, *buffers,
-                             plan, **destinations)
+        return lstm_backward(
+            self.dh, self.dh_last, self.dc_last, self.x, self.wx, self.wh, self.lengths, *buffers, plan, **destinations
+        )
 
     def solve(self, plan=None):
         """(h, c, {name: gradient}); what is None is left out."""
@@ -96,8 +106,9 @@ class Case:
         """A number whose gradients with respect to outputs and last states are dh, dh_last and dc_last."""
         _, c, _, h = buffers = self.buffers()
         self.forward(self.plan(), buffers)
-        return sum(np.vdot(a, d) for a, d in ((h[1:], self.dh), (h[-1], self.dh_last), (c[-1], self.dc_last))
-                   if d is not None)
+        return sum(
+            np.vdot(a, d) for a, d in ((h[1:], self.dh), (h[-1], self.dh_last), (c[-1], self.dc_last)) if d is not None
+        )
 
     def reference(self):
         """As `solve`, by the reference ops."""
@@ -171,9 +182,17 @@ def test_gradients_along_directions_at_a_realistic_size(tokens):
 
 
 @settings(deadline=None, max_examples=40)
-@given(steps=st.integers(1, 6), examples=st.integers(1, 5), features=st.integers(1, 5), units=st.integers(1, 5),
-       tokens=st.booleans(), context=st.booleans(), lengths=st.sampled_from([None, "random"]), spare=st.integers(0, 3),
-       seed=st.integers(0, 10_000))
+@given(
+    steps=st.integers(1, 6),
+    examples=st.integers(1, 5),
+    features=st.integers(1, 5),
+    units=st.integers(1, 5),
+    tokens=st.booleans(),
+    context=st.booleans(),
+    lengths=st.sampled_from([None, "random"]),
+    spare=st.integers(0, 3),
+    seed=st.integers(0, 10_000),
+)
 def test_equals_the_reference(steps, examples, features, units, tokens, context, lengths, spare, seed):
     case = Case(steps, examples, features, units, tokens=tokens, context=context, lengths=lengths, seed=seed)
     assert_close(case.solve(case.plan(steps + spare, examples + 2 * spare)), case.reference(), 1e-12)
@@ -251,12 +270,12 @@ def test_a_masked_sequence_equals_the_shortened_one(kernels):
             continue
         alone = Case(int(length), 1, 3, 5, dtype=np.float32)
         alone.wx, alone.wh, alone.b = case.wx, case.wh, case.b
-        alone.x, alone.dh = case.x[:length, n:n + 1], case.dh[:length, n:n + 1]
+        alone.x, alone.dh = case.x[:length, n : n + 1], case.dh[:length, n : n + 1]
         alone.h0, alone.c0, alone.dh_last, alone.dc_last = case.h0[[n]], case.c0[[n]], dh_last[None], case.dc_last[[n]]
         h_alone, c_alone, d = alone.solve()
-        masked = {"dx": gradients["dx"][:length, n:n + 1], "dh0": gradients["dh0"][[n]], "dc0": gradients["dc0"][[n]]}
+        masked = {"dx": gradients["dx"][:length, n : n + 1], "dh0": gradients["dh0"][[n]], "dc0": gradients["dc0"][[n]]}
         weights = {name: weights[name] + d.pop(name) for name in weights}
-        assert_close((h[:length + 1, n:n + 1], c[:length + 1, n:n + 1], masked), (h_alone, c_alone, d), 2e-6)
+        assert_close((h[: length + 1, n : n + 1], c[: length + 1, n : n + 1], masked), (h_alone, c_alone, d), 2e-6)
     for name, gradient in weights.items():
         np.testing.assert_allclose(gradients[name], gradient, rtol=1e-5, atol=1e-5, err_msg=name)
 
@@ -303,9 +322,19 @@ def in_torch(case, torch):
         out, (h, c) = module(packed, (h0, c0))
         out, _ = rnn.pad_packed_sequence(out, total_length=case.steps)
     torch.autograd.backward([out, h, c], [tensor(case.dh), tensor(case.dh_last[None]), tensor(case.dc_last[None])])
-    return out.detach().numpy(), h.detach().numpy()[0], c.detach().numpy()[0], {
-        "dx": x.grad.numpy(), "dwx": module.weight_ih_l0.grad.numpy().T, "dwh": module.weight_hh_l0.grad.numpy().T,
-        "db": module.bias_ih_l0.grad.numpy(), "dh0": h0.grad.numpy()[0], "dc0": c0.grad.numpy()[0]}
+    return (
+        out.detach().numpy(),
+        h.detach().numpy()[0],
+        c.detach().numpy()[0],
+        {
+            "dx": x.grad.numpy(),
+            "dwx": module.weight_ih_l0.grad.numpy().T,
+            "dwh": module.weight_hh_l0.grad.numpy().T,
+            "db": module.bias_ih_l0.grad.numpy(),
+            "dh0": h0.grad.numpy()[0],
+            "dc0": c0.grad.numpy()[0],
+        },
+    )
 
 
 @pytest.mark.parametrize("lengths", [None, np.array([4, 22, 1, 9, 13, 22, 7, 2])])
@@ -321,8 +350,9 @@ def test_agreement_with_pytorch(torch, kernels, dtype, tolerance, lengths):
     ours = h[1:].copy()
     if lengths is not None:
         ours[np.arange(22)[:, None] >= lengths] = 0
-    assert_close((ours, c[-1], {**gradients, "h_last": h[-1]}), (out, c_last, {**torch_gradients, "h_last": h_last}),
-                 tolerance)
+    assert_close(
+        (ours, c[-1], {**gradients, "h_last": h[-1]}), (out, c_last, {**torch_gradients, "h_last": h_last}), tolerance
+    )
 
 
 # ---- allocation -----------------------------------------------------------------------------------------------------
@@ -348,14 +378,15 @@ def test_neither_pass_allocates_an_array(kernels, tokens, lengths, context):
 
 
 def test_float32_uses_the_kernels_and_float64_does_not(kernels):
-    for plain in (lstm.lstm_steps_forward, lstm.lstm_token_steps_forward, lstm.lstm_steps_backward,
-                  ops.embedding_backward):
+    for plain in (lstm.lstm_steps_forward, lstm.lstm_token_steps_forward, lstm.lstm_steps_backward, ops.embedding_backward):
         assert choose(plain, np.dtype(np.float64)) is plain
         assert (choose(plain, np.dtype(np.float32)) is plain) == (kernels == "numpy")
 
 
-EXTREMES = np.array([0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 8, -8, 43.9, -43.9, 86.9, -86.9, 88.5, -88.5, 104, -104,
-                     1e4, -1e4, 3e38, -3e38], np.float32)
+EXTREMES = np.array(
+    [0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 8, -8, 43.9, -43.9, 86.9, -86.9, 88.5, -88.5, 104, -104, 1e4, -1e4, 3e38, -3e38],
+    np.float32,
+)
 
 
 class Gates:
@@ -375,12 +406,17 @@ class Gates:
 
     def solve(self, form):
         """The results of both passes by name; form: "numpy" or "numba"."""
-        forward, backward = ((lstm.lstm_gates_forward, lstm.lstm_gates_backward) if form == "numpy" else
-                             (numba_kernels()._gates_forward, numba_kernels()._gates_backward))
+        forward, backward = (
+            (lstm.lstm_gates_forward, lstm.lstm_gates_backward)
+            if form == "numpy"
+            else (numba_kernels()._gates_forward, numba_kernels()._gates_backward)
+        )
         examples, units = self.shape
         gates, carried = self.h_wh.copy(), self.dc.copy()
-        c, tanh_c, h, scratch, da = (np.full(shape, np.nan, np.float32) for shape in (
-            self.shape, self.shape, self.shape, (4, *self.shape), (examples, 4 * units)))
+        c, tanh_c, h, scratch, da = (
+            np.full(shape, np.nan, np.float32)
+            for shape in (self.shape, self.shape, self.shape, (4, *self.shape), (examples, 4 * units))
+        )
         # The kernel takes the inputs of one step, with the row of each example.
         inputs = (self.inputs, 1) if form == "numpy" else (self.inputs[:, 1].copy(), np.arange(examples))
         with np.errstate(over="ignore"):
@@ -408,6 +444,7 @@ def test_the_gates_of_a_step_equal_the_reference(shape, form):
 def numba_kernels():
     pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
     from tinyqae.fast.numba import lstm as kernels
+
     return kernels
 
 

@@ -1,4 +1,5 @@
 """The fused batch norm, ReLU and pooling against the three reference ops, plain and by its Numba kernels."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,8 +35,9 @@ def reference(x, gamma, beta, relu, pool, dout):
 def fused_form(x, gamma, beta, relu, pool, dout, capacity=None, cuts=()):
     """The same through norm_relu_pool, as installed for x's dtype, the batch being cut into parts at `cuts`."""
     channels, dtype = x.shape[-1], x.dtype
-    measure, forward, sums, backward = (choose(op, dtype) for op in (
-        batch_statistics, norm_relu_pool_forward, norm_gradient_sums, norm_relu_pool_backward))
+    measure, forward, sums, backward = (
+        choose(op, dtype) for op in (batch_statistics, norm_relu_pool_forward, norm_gradient_sums, norm_relu_pool_backward)
+    )
     bounds = [0, *cuts, len(x)]
     parts = [slice(start, stop) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
     scratch = NormScratch((capacity or len(x), *x.shape[1:]), pool, dtype)
@@ -51,8 +53,9 @@ def fused_form(x, gamma, beta, relu, pool, dout, capacity=None, cuts=()):
         sums(dout[part], pooled[part], out[part], means[0], rstd, relu, scratch, g[part], dgamma, dbeta)
     dgamma, dbeta = dgammas.sum(axis=0), dbetas.sum(axis=0)
     for part in parts:
-        backward(g[part], x[part], pooled[part], gamma, means[0], rstd, dgamma, dbeta, x.size // channels, pool, scratch,
-                 dx[part])
+        backward(
+            g[part], x[part], pooled[part], gamma, means[0], rstd, dgamma, dbeta, x.size // channels, pool, scratch, dx[part]
+        )
     return out, dx, dgamma, dbeta
 
 
@@ -66,12 +69,20 @@ def example(shape, pool, seed, dtype, offset=0.0):
 
 
 @settings(deadline=None, max_examples=40)
-@given(n=st.integers(1, 5), h=st.integers(1, 4), w=st.integers(1, 4), c=st.integers(1, 5), relu=st.booleans(),
-       pool=st.booleans(), seed=st.integers(0, 10_000))
+@given(
+    n=st.integers(1, 5),
+    h=st.integers(1, 4),
+    w=st.integers(1, 4),
+    c=st.integers(1, 5),
+    relu=st.booleans(),
+    pool=st.booleans(),
+    seed=st.integers(0, 10_000),
+)
 def test_equals_the_reference_ops_also_where_gamma_is_negative(n, h, w, c, relu, pool, seed):
     x, gamma, beta, dout = example((n, 2 * h, 2 * w, c), pool, seed, np.float64)
-    for ours, right in zip(fused_form(x, gamma, beta, relu, pool, dout), reference(x, gamma, beta, relu, pool, dout),
-                           strict=True):
+    for ours, right in zip(
+        fused_form(x, gamma, beta, relu, pool, dout), reference(x, gamma, beta, relu, pool, dout), strict=True
+    ):
         np.testing.assert_allclose(ours, right, rtol=1e-8, atol=1e-9)
 
 
@@ -116,8 +127,9 @@ def test_at_a_tie_the_first_place_gets_the_gradient_as_in_the_reference(kernels,
 
 def test_a_smaller_batch_than_the_scratch_space_was_built_for_gives_the_same(kernels):
     x, gamma, beta, dout = example((3, 8, 8, 16), True, 2, np.float32)
-    for alone, in_larger in zip(fused_form(x, gamma, beta, True, True, dout),
-                                fused_form(x, gamma, beta, True, True, dout, capacity=9), strict=True):
+    for alone, in_larger in zip(
+        fused_form(x, gamma, beta, True, True, dout), fused_form(x, gamma, beta, True, True, dout, capacity=9), strict=True
+    ):
         np.testing.assert_array_equal(alone, in_larger)
 
 
@@ -126,8 +138,9 @@ def test_a_smaller_batch_than_the_scratch_space_was_built_for_gives_the_same(ker
 @pytest.mark.parametrize("cuts", [(3,), (2, 4), (1, 2, 3, 4)])
 def test_in_parts_it_gives_the_same_as_in_one(cuts, pool, relu):
     x, gamma, beta, dout = example((5, 6, 4, 7), pool, 3, np.float64, offset=10.0)
-    for whole, in_parts in zip(fused_form(x, gamma, beta, relu, pool, dout),
-                               fused_form(x, gamma, beta, relu, pool, dout, cuts=cuts), strict=True):
+    for whole, in_parts in zip(
+        fused_form(x, gamma, beta, relu, pool, dout), fused_form(x, gamma, beta, relu, pool, dout, cuts=cuts), strict=True
+    ):
         np.testing.assert_allclose(in_parts, whole, rtol=1e-11, atol=1e-12)
 
 

@@ -2,6 +2,7 @@
 
 Those of the LSTM, of pooling and of batch norm with ReLU are in the tests of these.
 """
+
 import os
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from tinyqae.ops.binarize import binarize
 def replacements():
     pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
     from tinyqae.fast.numba import elementwise
+
     return elementwise.REPLACEMENTS
 
 
@@ -35,8 +37,9 @@ def empty(*shape):
 def check_loss(plain, kernel, x, t, scratch):
     """Plain function, kernel and reference (whose names are the same) agree."""
     with np.errstate(all="ignore"):
-        (expected, dexpected), (value, dx) = ((f(x, t, scratch(), d), d) for f, d in
-                                              ((plain, empty(*x.shape)), (kernel, empty(*x.shape))))
+        (expected, dexpected), (value, dx) = (
+            (f(x, t, scratch(), d), d) for f, d in ((plain, empty(*x.shape)), (kernel, empty(*x.shape)))
+        )
         function, gradient = (getattr(reference, plain.__name__ + suffix) for suffix in ("", "_backward"))
         others = (expected, dexpected), (function(x, t), gradient(x, t))
     for right, dright in others:
@@ -48,8 +51,7 @@ def check_loss(plain, kernel, x, t, scratch):
 def test_bce(shape, replacements):
     # 3e38 is near the largest float32, where a sum of such numbers overflows in any order of summing.
     x = logits(*shape).clip(-1e4, 1e4)
-    check_loss(losses.bce_with_logits, replacements[losses.bce_with_logits], x, targets(*shape),
-               lambda: empty(shape[1]))
+    check_loss(losses.bce_with_logits, replacements[losses.bce_with_logits], x, targets(*shape), lambda: empty(shape[1]))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -62,12 +64,14 @@ def test_squared_error(shape, replacements):
 def cross_entropies(replacements):
     """The plain function and its kernel, each from (logits, labels, weights) to (value, gradient)."""
     from tinyqae.fast.numba.lstm import REPLACEMENTS
+
     plain = losses.cross_entropy_with_logits
 
     def with_arrays(function):
         def run(x, labels, weights):
             dx = empty(*x.shape)
             return function(x, labels, weights, losses.CrossEntropyScratch(*x.shape, np.float32), dx), dx
+
         return run
 
     return with_arrays(plain), with_arrays(REPLACEMENTS[plain])
@@ -78,8 +82,9 @@ def test_cross_entropy(shape, cross_entropies):
     random, x = np.random.default_rng(shape), logits(*shape).clip(-1e4, 1e4)
     labels, weights = random.integers(0, shape[1], shape[0]), random.uniform(-0.5, 2, shape[0]).clip(0).astype(np.float32)
     plain, (value, dx) = (f(x, labels, weights) for f in cross_entropies)
-    by_definition = tuple(f(x, labels, weights) for f in (reference.cross_entropy_with_logits,
-                                                         reference.cross_entropy_with_logits_backward))
+    by_definition = tuple(
+        f(x, labels, weights) for f in (reference.cross_entropy_with_logits, reference.cross_entropy_with_logits_backward)
+    )
     for expected, dexpected in (plain, by_definition):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(dx, dexpected, rtol=1e-5, atol=2e-6)
@@ -136,10 +141,16 @@ def test_binarize_and_commit(shape, replacements):
 
 
 @pytest.mark.parametrize("size", [1, 17, 5000])
-@pytest.mark.parametrize(("plain", "states", "arguments"), [
-    (optim.adam_update, 2, (0.9, 0.999, 1e-3, 1e-8)), (optim.adam_update, 2, (0.0, 0.5, 10.0, 1e-3)),
-    (optim.rmsprop_update, 1, (0.9, 1e-3, 1e-7)), (optim.rmsprop_update, 1, (0.0, 10.0, 1e-3)),
-], ids=["adam", "adam-odd", "rmsprop", "rmsprop-odd"])
+@pytest.mark.parametrize(
+    ("plain", "states", "arguments"),
+    [
+        (optim.adam_update, 2, (0.9, 0.999, 1e-3, 1e-8)),
+        (optim.adam_update, 2, (0.0, 0.5, 10.0, 1e-3)),
+        (optim.rmsprop_update, 1, (0.9, 1e-3, 1e-7)),
+        (optim.rmsprop_update, 1, (0.0, 10.0, 1e-3)),
+    ],
+    ids=["adam", "adam-odd", "rmsprop", "rmsprop-odd"],
+)
 def test_optimizer_updates(plain, states, arguments, size, replacements):
     random = np.random.default_rng(size)
     vectors = [random.standard_normal(size).astype(np.float32) for _ in range(2)]
@@ -159,6 +170,7 @@ def test_optimizer_updates(plain, states, arguments, size, replacements):
 def test_batch_norm(rows, channels):
     pytest.importorskip("numba", reason="the fused kernels need Numba (extra `fast`)")
     from tinyqae.fast.numba.norm import REPLACEMENTS
+
     random = np.random.default_rng(0)
 
     def normal(*shape):
@@ -191,8 +203,13 @@ def test_batch_norm(rows, channels):
 
 def test_every_elementwise_replacement_is_tested_here(replacements):
     assert {f.__name__ for f in replacements} == {
-        "sigmoid_forward", "binarize_and_commit", "bce_with_logits", "squared_error_with_logits", "adam_update",
-        "rmsprop_update"}
+        "sigmoid_forward",
+        "binarize_and_commit",
+        "bce_with_logits",
+        "squared_error_with_logits",
+        "adam_update",
+        "rmsprop_update",
+    }
 
 
 def test_choose_gives_the_kernel_for_float32_only(replacements, monkeypatch):
@@ -230,17 +247,21 @@ def test_kernels_of_the_other_backend_are_refused(name, wanted, fitting, monkeyp
 
 
 def test_plain_kernels_never_import_numba():
-    code = ("import sys, numpy as np; from tinyqae import MLPAutoencoder, Commit, Adam\n"
-            "m = MLPAutoencoder(Commit(), (3,), (4, 4, 1), engine='fast'); m.loss(np.zeros((2, 4, 4, 1), np.float32))\n"
-            "m.backward(); Adam().step(m); assert 'numba' not in sys.modules")
+    code = (
+        "import sys, numpy as np; from tinyqae import MLPAutoencoder, Commit, Adam\n"
+        "m = MLPAutoencoder(Commit(), (3,), (4, 4, 1), engine='fast'); m.loss(np.zeros((2, 4, 4, 1), np.float32))\n"
+        "m.backward(); Adam().step(m); assert 'numba' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TINYQAE_KERNELS": "numpy"})
 
 
 def test_the_reference_engine_imports_neither_numba_nor_the_fast_engine():
-    code = ("import sys, numpy as np; from tinyqae import MLPAutoencoder, Commit, Adam\n"
-            "m = MLPAutoencoder(Commit(), (3,), (4, 4, 1), engine='reference'); m.loss(np.zeros((2, 4, 4, 1), np.float32))\n"
-            "m.backward(); Adam().step(m)\n"
-            "assert not [name for name in sys.modules if name == 'numba' or name.startswith('tinyqae.fast')]")
+    code = (
+        "import sys, numpy as np; from tinyqae import MLPAutoencoder, Commit, Adam\n"
+        "m = MLPAutoencoder(Commit(), (3,), (4, 4, 1), engine='reference'); m.loss(np.zeros((2, 4, 4, 1), np.float32))\n"
+        "m.backward(); Adam().step(m)\n"
+        "assert not [name for name in sys.modules if name == 'numba' or name.startswith('tinyqae.fast')]"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -250,9 +271,11 @@ def test_where_nothing_can_be_written_kernels_are_compiled_uncached_with_one_war
     ignored = shutil.ignore_patterns("__pycache__", "shipped", "cuda")
     shutil.copytree(Path(kernels.__file__).parents[1], tmp_path / "tinyqae", ignore=ignored)
     (tmp_path / "tinyqae/fast/numba/__pycache__").touch()  # Where Numba would make a directory.
-    code = ("import numpy as np\nfrom tinyqae.fast.numba.norm import REPLACEMENTS\n"
-            "from tinyqae.fast.numba.elementwise import exp_up_to_88, compiled\n"
-            "print(compiled(lambda x: exp_up_to_88(x))(np.float32(0)))")
+    code = (
+        "import numpy as np\nfrom tinyqae.fast.numba.norm import REPLACEMENTS\n"
+        "from tinyqae.fast.numba.elementwise import exp_up_to_88, compiled\n"
+        "print(compiled(lambda x: exp_up_to_88(x))(np.float32(0)))"
+    )
     home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "/proc/none")
     environment = {**os.environ, **home, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
@@ -260,14 +283,20 @@ def test_where_nothing_can_be_written_kernels_are_compiled_uncached_with_one_war
     assert done.stderr.count("UserWarning: Numba compiles its kernels anew") == 1 and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("asked", "words"), [
-    ("auto", "UserWarning: Numba cannot be imported (Numba needs another NumPy); training goes on with NumPy"),
-    ("numba", "BackendError: TINYQAE_KERNELS=numba, but Numba cannot be imported (Numba needs another NumPy): pip"),
-])
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("auto", "UserWarning: Numba cannot be imported (Numba needs another NumPy); training goes on with NumPy"),
+        ("numba", "BackendError: TINYQAE_KERNELS=numba, but Numba cannot be imported (Numba needs another NumPy): pip"),
+    ],
+)
 def test_numba_that_cannot_be_imported_is_said_in_one_line(asked, words, tmp_path):
     (tmp_path / "numba.py").write_text("raise ImportError('Numba needs another\\nNumPy')")
-    environment = {**os.environ, "TINYQAE_KERNELS": asked,
-                   "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(kernels.__file__).parents[2])])}
+    environment = {
+        **os.environ,
+        "TINYQAE_KERNELS": asked,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(kernels.__file__).parents[2])]),
+    }
     code = "from tinyqae.fast import kernels\nprint([kernels.kernels() for _ in range(3)])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert done.stderr.count(words) == 1

@@ -1,4 +1,5 @@
 """2x2 max-pooling at inference, plain and by its Numba kernel, against the reference op."""
+
 import numpy as np
 import pytest
 from allocations import peak_of_second_call
@@ -22,8 +23,12 @@ def pooled(x, function=max_pool_forward):
 
 
 @settings(deadline=None)
-@given(sizes=SIZES, seed=st.integers(0, 99), values=st.sampled_from((2, 3, 1000)),
-       dtype=st.sampled_from([np.float32, np.float64]))
+@given(
+    sizes=SIZES,
+    seed=st.integers(0, 99),
+    values=st.sampled_from((2, 3, 1000)),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
 def test_equals_the_reference(sizes, seed, values, dtype):
     n, height, width, channels = sizes
     x = np.random.default_rng(seed).integers(0, values, (n, 2 * height, 2 * width, channels)).astype(dtype)

@@ -1,4 +1,5 @@
 """When two computations of one code, or two decodings of it, are the same but for rounding."""
+
 import numpy as np
 
 # Nearer than this to the threshold, rounding may decide what a bit is.

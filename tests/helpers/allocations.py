@@ -1,4 +1,5 @@
 """How much memory something takes."""
+
 import contextlib
 import tracemalloc
 

@@ -3,6 +3,7 @@
 Matrices lie by columns: element (i, j) is at i + j * leading dimension. Arguments are those of ctypes, as the real library
 would get them.
 """
+
 import ctypes
 
 import numpy as np
@@ -48,8 +49,28 @@ class CuBLASStandIn:
         zero = ctypes.c_longlong(0)
         return self._batched(dtype, *before, a, lda, zero, b, ldb, zero, beta, c, ldc, zero, 1)
 
-    def _batched(self, dtype, handle, transa, transb, m, n, k, alpha, a, lda, stride_a, b, ldb, stride_b, beta, c, ldc,
-                 stride_c, count):
+    def _batched(
+        self,
+        dtype,
+        handle,
+        transa,
+        transb,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        lda,
+        stride_a,
+        b,
+        ldb,
+        stride_b,
+        beta,
+        c,
+        ldc,
+        stride_c,
+        count,
+    ):
         assert handle.value == self.handle and self.workspace is not None
         shape_a, shape_b = ((m, k), (k, m))[transa], ((k, n), (n, k))[transb]
         if min(m, n, k, count) < 1 or lda < shape_a[0] or ldb < shape_b[0] or ldc < m:

@@ -5,6 +5,7 @@ where they wait for each other (`__syncthreads`), each is a coroutine with a sta
 turn. So the formulas and the indices of a kernel are checked without a GPU; and with `both_orders` that its results are the
 same bits when the last thread goes first, which they are not where a wait is missing. How fast it is shows only on a GPU.
 """
+
 import ctypes
 import functools
 import re
@@ -91,8 +92,10 @@ def kernels_of(source):
     found = {}
     for name, arguments in KERNEL.findall(source):
         parts = [argument.replace("const ", "").strip() for argument in arguments.split(",")]
-        found[name] = [(part.rsplit("*", 1)[0].strip(), True) if "*" in part else (part.rsplit(" ", 1)[0].strip(), False)
-                       for part in parts]
+        found[name] = [
+            (part.rsplit("*", 1)[0].strip(), True) if "*" in part else (part.rsplit(" ", 1)[0].strip(), False)
+            for part in parts
+        ]
     return found
 
 
@@ -101,18 +104,21 @@ def compiled(source):
     """(library through ctypes, its kernels' arguments)."""
     if COMPILER is None:
         pytest.skip("needs g++, to compile the CUDA kernels for the processor")
-    preprocessed = subprocess.run([COMPILER, "-E", "-P", "-x", "c++", "-"], input=source, text=True, capture_output=True,
-                                  check=True).stdout
+    preprocessed = subprocess.run(
+        [COMPILER, "-E", "-P", "-x", "c++", "-"], input=source, text=True, capture_output=True, check=True
+    ).stdout
     kernels = kernels_of(" ".join(preprocessed.split()))
     entries = []
     for name, arguments in kernels.items():
         types = [f"{kind}{'*' if pointer else ''}" for kind, pointer in arguments]
         declared = ", ".join(f"{kind} a{i}" for i, kind in enumerate(types))
-        entries += [*(f"static {kind} {name}_{i};" for i, kind in enumerate(types)),
-                    f"static void {name}_body() {{ {name}({', '.join(f'{name}_{i}' for i in range(len(types)))}); }}",
-                    f'extern "C" void launch_{name}(const int* grid, const int* block, {declared}) {{',
-                    *(f"    {name}_{i} = a{i};" for i in range(len(types))),
-                    f"    body = {name}_body; all_blocks(grid, block, {str('__syncthreads' in source).lower()}); }}"]
+        entries += [
+            *(f"static {kind} {name}_{i};" for i, kind in enumerate(types)),
+            f"static void {name}_body() {{ {name}({', '.join(f'{name}_{i}' for i in range(len(types)))}); }}",
+            f'extern "C" void launch_{name}(const int* grid, const int* block, {declared}) {{',
+            *(f"    {name}_{i} = a{i};" for i in range(len(types))),
+            f"    body = {name}_body; all_blocks(grid, block, {str('__syncthreads' in source).lower()}); }}",
+        ]
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "kernels.cpp"
         path.write_text(SHIM + source + "\n".join(entries))
@@ -147,6 +153,7 @@ class Module:
             launch(_three(grid), _three(block), *given)
             self._library.set_order(ctypes.c_bool(False))
             assert after == [host.tobytes() for host in hosts], f"{name}: the result depends on the order of the threads"
+
         return kernel
 
 

@@ -1,4 +1,5 @@
 """What tests of the GPU's side share: CuPy with the counting of its stand-in, and which kernels and backend are in use."""
+
 import contextlib
 
 from device_stand_in import Counts

@@ -1,4 +1,5 @@
 """Small models, examples and training steps for the tests of the GPU's side."""
+
 import numpy as np
 
 from tinyqae import Adam, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, backend
@@ -25,8 +26,9 @@ def mlp(bottleneck, **arguments):
 
 
 def cnn(bottleneck, **arguments):
-    return CNNAutoencoder(bottleneck, **{"widths": (5, 4), "latent_channels": 3, "input_shape": SHAPE,
-                                         "normalize_latent": True, **arguments})
+    return CNNAutoencoder(
+        bottleneck, **{"widths": (5, 4), "latent_channels": 3, "input_shape": SHAPE, "normalize_latent": True, **arguments}
+    )
 
 
 def seq2seq(bottleneck, **arguments):

@@ -27,6 +27,7 @@ those of the capture, arrays are places in memory, and nothing keeps that memory
 gone is an error. While capturing, what waits or sends is an error whatever is allowed, and so are CuPy's matrix products, a
 launch of another graph and, as it would be taken for the graph's own use, memory from the pool that everybody uses.
 """
+
 import contextlib
 import operator
 from dataclasses import dataclass
@@ -35,9 +36,32 @@ from types import SimpleNamespace
 import cuda_on_host
 import numpy as np
 
-UFUNCS = ("absolute", "add", "copysign", "divide", "equal", "exp", "floor_divide", "greater", "greater_equal", "less",
-          "less_equal", "log", "log1p", "maximum", "minimum", "multiply", "negative", "not_equal", "power", "remainder",
-          "sign", "sqrt", "subtract", "tanh")
+UFUNCS = (
+    "absolute",
+    "add",
+    "copysign",
+    "divide",
+    "equal",
+    "exp",
+    "floor_divide",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "power",
+    "remainder",
+    "sign",
+    "sqrt",
+    "subtract",
+    "tanh",
+)
 
 
 class Refused(TypeError):
@@ -72,9 +96,12 @@ class StandIn:
         self.graph, self.owners, self.pool, self._allocator = None, {}, MemoryPool(), None
         self.cuda = SimpleNamespace(
             runtime=SimpleNamespace(memGetInfo=lambda: (self.free_memory, 2**30), runtimeGetVersion=lambda: 12090),
-            Device=lambda: SimpleNamespace(compute_capability="90"), MemoryPool=MemoryPool,
-            using_allocator=self._using_allocator, Stream=lambda non_blocking=False: Stream(self, non_blocking),
-            get_current_stream=lambda: self.stream or self.default_stream)
+            Device=lambda: SimpleNamespace(compute_capability="90"),
+            MemoryPool=MemoryPool,
+            using_allocator=self._using_allocator,
+            Stream=lambda non_blocking=False: Stream(self, non_blocking),
+            get_current_stream=lambda: self.stream or self.default_stream,
+        )
         for name in UFUNCS:
             setattr(self, name, Ufunc(self, getattr(np, name)))
         self.abs = self.absolute
@@ -332,6 +359,7 @@ class StandIn:
             def launch(grid, block, args):
                 hosts = [required(value).host for value in args if not isinstance(value, np.generic)]
                 self.change(hosts, lambda: kernel(grid, block, args))
+
             return launch
 
         return SimpleNamespace(get_function=get_function)
@@ -438,12 +466,14 @@ def _binary(name, reflected=False):
     def method(self, other):
         operands = (other, self) if reflected else (self, other)
         return getattr(self._device, name)(*operands)
+
     return method
 
 
 def _in_place(name):
     def method(self, other):
         return getattr(self._device, name)(self, other, out=self)
+
     return method
 
 

@@ -1,4 +1,5 @@
 """What tests of both engines share."""
+
 import numpy as np
 
 from tinyqae import engine

@@ -1,10 +1,33 @@
 """What somebody might do to a file, for the tests of single readers and for the campaigns of tests/tools."""
+
 import copy
 
 from tinyqae.errors import TinyqaeError
 
-JSON_VALUES = (None, True, False, 0, 1, -1, 3, 10**30, 2.5, float("nan"), float("inf"), "", "x", "float64", [], [1], [[1]],
-               [None], ["a"], [1, 2, 3], {}, {"a": 1})
+JSON_VALUES = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    3,
+    10**30,
+    2.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "float64",
+    [],
+    [1],
+    [[1]],
+    [None],
+    ["a"],
+    [1, 2, 3],
+    {},
+    {"a": 1},
+)
 """Values of every type that JSON has."""
 
 
@@ -39,16 +62,16 @@ def damaged(data, random):
             case 1:
                 del changed[place:]
             case 2:
-                changed[place:place] = changed[place:place + length]
+                changed[place:place] = changed[place : place + length]
             case 3:
                 changed[place:place] = random.bytes(length)
             case _:
-                changed[place:place + length] = random.bytes(length)
+                changed[place : place + length] = random.bytes(length)
     return bytes(changed)
 
 
 def outcome(read, data):
-    """"read" or "refused", the latter for an error of tinyqae in one line; anything else is a fault, and its kind."""
+    """The word "read" or "refused", which is an error of tinyqae in one line; anything else is a fault, and its kind."""
     try:
         read(data)
     except TinyqaeError as error:

@@ -1,4 +1,5 @@
 """One problem for a whole LSTM sequence, solved by the reference functions and by PyTorch."""
+
 import numpy as np
 
 from tinyqae.ops.dense import dense_backward
@@ -67,9 +68,19 @@ class Case:
             out, (h, c) = module(packed, (h0, c0))
             out, _ = rnn.pad_packed_sequence(out, total_length=self.steps)
         torch.autograd.backward([out, h, c], [tensor(self.dh), tensor(self.dh_last[None]), tensor(self.dc_last[None])])
-        return out.detach().numpy(), h.detach().numpy()[0], c.detach().numpy()[0], {
-            "dx": x.grad.numpy(), "dwx": module.weight_ih_l0.grad.numpy().T, "dwh": module.weight_hh_l0.grad.numpy().T,
-            "db": module.bias_ih_l0.grad.numpy(), "dh0": h0.grad.numpy()[0], "dc0": c0.grad.numpy()[0]}
+        return (
+            out.detach().numpy(),
+            h.detach().numpy()[0],
+            c.detach().numpy()[0],
+            {
+                "dx": x.grad.numpy(),
+                "dwx": module.weight_ih_l0.grad.numpy().T,
+                "dwh": module.weight_hh_l0.grad.numpy().T,
+                "db": module.bias_ih_l0.grad.numpy(),
+                "dh0": h0.grad.numpy()[0],
+                "dc0": c0.grad.numpy()[0],
+            },
+        )
 
 
 def assert_close(ours, reference, tolerance):

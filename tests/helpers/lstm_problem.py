@@ -1,6 +1,7 @@
 """An LSTM, a sentence encoder and a decoder, and what a pass through each takes, for tests of their contract and of the fast
 engine's buffers.
 """
+
 import numpy as np
 from engines import build
 
@@ -55,8 +56,13 @@ class Problem:
         """Copies of all results of a pass, by name; what is None is left out."""
         out = {"out": self.forward(lstm), "h_last": lstm.h_last, "c_last": lstm.c_last}
         out = {name: array.copy() for name, array in out.items()}
-        out |= {"x": lstm.backward(self.dout, self.dh, self.dc), "h0": lstm.dh0, "c0": lstm.dc0,
-                "context": None if self.context is None else lstm.dcontext, **lstm.grads}
+        out |= {
+            "x": lstm.backward(self.dout, self.dh, self.dc),
+            "h0": lstm.dh0,
+            "c0": lstm.dc0,
+            "context": None if self.context is None else lstm.dcontext,
+            **lstm.grads,
+        }
         return {name: array.copy() for name, array in out.items() if array is not None}
 
 

@@ -1,4 +1,5 @@
 """A table of bad values for every option of every command and example, by its type."""
+
 import argparse
 import contextlib
 import importlib.util
@@ -26,8 +27,9 @@ def parsers(monkeypatch):
     """{how to call it: its parser}, those of the subcommands included."""
     found = {f"tinyqae {name}": make_parser(name) for name in COMMANDS}
     found = {name: _subparser(parser, name.split()[1]) for name, parser in found.items()}
-    found |= {f"tinyqae train {name}": _subparser(found["tinyqae train"], name)
-              for name in ("mnist-mlp", "cifar-cnn", "anki-lstm")}
+    found |= {
+        f"tinyqae train {name}": _subparser(found["tinyqae train"], name) for name in ("mnist-mlp", "cifar-cnn", "anki-lstm")
+    }
 
     def caught(self, *args, **options):
         raise Caught(self)

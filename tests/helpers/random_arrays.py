@@ -1,9 +1,12 @@
 """Random arrays that several test files draw, and what they check of results."""
+
 import numpy as np
 
 # Beside them exponentials overflow or underflow in float32, and tricks for stability show their limits.
-EXTREMES = np.array([0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 16, -16, 86.9, -86.9, 87.1, -87.1, 88.5, -88.5, 104, -104,
-                     1e4, -1e4, 3e38, -3e38], np.float32)
+EXTREMES = np.array(
+    [0, -0.0, 1e-30, -1e-30, 1e-3, -1e-3, 16, -16, 86.9, -86.9, 87.1, -87.1, 88.5, -88.5, 104, -104, 1e4, -1e4, 3e38, -3e38],
+    np.float32,
+)
 # One row, and batches around the 64 rows that share a logarithm in the fast engine's binary cross-entropy.
 SHAPES = [(1, 30), (63, 7), (64, 784), (65, 20), (200, 33)]
 
@@ -16,7 +19,7 @@ def normal(*shape, seed=0, dtype=np.float64):
 def logits(n, f):
     """float32 (n, f): ordinary numbers, with the extremes among them."""
     x = (4 * np.random.default_rng((n, f)).standard_normal((n, f))).astype(np.float32)
-    x.flat[:EXTREMES.size] = EXTREMES[:x.size]
+    x.flat[: EXTREMES.size] = EXTREMES[: x.size]
     return x
 
 

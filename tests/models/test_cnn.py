@@ -1,6 +1,7 @@
 """The convolutional autoencoder as a whole: gradients, PyTorch agreement, inference, files, bad input. With both engines;
 threads and memory are the fast engine's own.
 """
+
 import tracemalloc
 
 import numpy as np
@@ -39,8 +40,16 @@ def shaken(model, seed=1):
 @pytest.mark.parametrize("normalize_output", [True, False])
 @pytest.mark.parametrize("reconstruction", ["bce", "mse"])
 def test_gradient_of_the_whole_model(kind, normalize_output, reconstruction, plain_engine):
-    model = shaken(small_model(kind, np.float64, normalize_output=normalize_output, reconstruction=reconstruction,
-                               decoder_widths=(6, 7), mean_image=images(50, dtype=np.float64).mean(axis=0)))
+    model = shaken(
+        small_model(
+            kind,
+            np.float64,
+            normalize_output=normalize_output,
+            reconstruction=reconstruction,
+            decoder_widths=(6, 7),
+            mean_image=images(50, dtype=np.float64).mean(axis=0),
+        )
+    )
     x = images(4, dtype=np.float64)
     train_once(model, x)
     gradients = [array.copy() for array in model.gradients()]
@@ -50,8 +59,9 @@ def test_gradient_of_the_whole_model(kind, normalize_output, reconstruction, pla
 def in_torch(torch, model):
     """The same function of the parameters in PyTorch, with autograd: loss(x) -> (total, parameters as leaves)."""
     functional = torch.nn.functional
-    leaves = [{name: torch.tensor(array, requires_grad=True) for name, array in layer.params.items()}
-              for layer in model.layers]
+    leaves = [
+        {name: torch.tensor(array, requires_grad=True) for name, array in layer.params.items()} for layer in model.layers
+    ]
 
     def block(layer, leaf, x):
         if not hasattr(layer, "filters"):  # the batch norm of the latent
@@ -246,15 +256,22 @@ def test_the_reconstruction_of_an_image_does_not_depend_on_its_batch(engine):
     model = small_model("vanilla")
     train_once(model, images(16))
     x = images(11)
-    alone = np.concatenate([model.reconstruct(x[i:i + 1]) for i in range(len(x))]).astype(int)
+    alone = np.concatenate([model.reconstruct(x[i : i + 1]) for i in range(len(x))]).astype(int)
     assert np.abs(model.reconstruct(x).astype(int) - alone).max() <= 1
 
 
-@pytest.mark.parametrize("arguments, named", [
-    ({"widths": ()}, "widths"), ({"widths": (4, 0)}, "widths"), ({"decoder_widths": (4,)}, "decoder_widths"),
-    ({"latent_channels": 0}, "latent_channels"), ({"input_shape": (30, 32, 3)}, "input_shape"),
-    ({"input_shape": (32, 32)}, "input_shape"), ({"reconstruction": "l1"}, "reconstruction"),
-])
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ({"widths": ()}, "widths"),
+        ({"widths": (4, 0)}, "widths"),
+        ({"decoder_widths": (4,)}, "decoder_widths"),
+        ({"latent_channels": 0}, "latent_channels"),
+        ({"input_shape": (30, 32, 3)}, "input_shape"),
+        ({"input_shape": (32, 32)}, "input_shape"),
+        ({"reconstruction": "l1"}, "reconstruction"),
+    ],
+)
 def test_bad_arguments_are_named(arguments, named, plain_engine):
     with pytest.raises(ValueError, match=named):
         CNNAutoencoder(Commit(), **{"widths": (4, 4, 4), **arguments})

@@ -3,6 +3,7 @@
 In float32 the engines differ by rounding, which no more than shows unless it decides something: a bit of the code, a ReLU, a
 maximum. So what takes many steps is compared in float64 where the model has bits in training.
 """
+
 import copy
 import pickle
 
@@ -20,8 +21,11 @@ from tinyqae.train import TrainingStep
 # Every model with the commitment loss, and one with every bottleneck.
 CASES = [(model, "commit") for model in MODELS | VARIANTS] + [("mlp", kind) for kind in BOTTLENECKS if kind != "commit"]
 # The gradient of a bias before batch norm is rounding noise: this eps keeps Adam and RMSprop from dividing noise by noise.
-OPTIMIZERS = {"adam": lambda: Adam(3e-3, eps=1e-4), "rmsprop": lambda: RMSprop(1e-3, eps=1e-4),
-              "sgd": lambda: SGD(0.3, momentum=0.9)}
+OPTIMIZERS = {
+    "adam": lambda: Adam(3e-3, eps=1e-4),
+    "rmsprop": lambda: RMSprop(1e-3, eps=1e-4),
+    "sgd": lambda: SGD(0.3, momentum=0.9),
+}
 
 
 def both(model, bottleneck="commit", dtype=np.float32, shake=True):
@@ -47,8 +51,9 @@ def first_batch(model, examples):
 
 def parameters_of(model):
     """{(layer's place, name): (parameter, gradient)}."""
-    return {(i, name): (array, layer.grads[name]) for i, layer in enumerate(model.layers)
-            for name, array in layer.params.items()}
+    return {
+        (i, name): (array, layer.grads[name]) for i, layer in enumerate(model.layers) for name, array in layer.params.items()
+    }
 
 
 def ten_steps(model, examples, optimizer):

@@ -3,6 +3,7 @@
 golden/models/NAME.npz was trained and saved by the library as it was before it had two engines, and NAME.expected.npz holds
 what that library computed with it: `latent` and `code` of the examples below, and `decoded` from that code.
 """
+
 import functools
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from tinyqae.codec.models import shipped, shipped_models
 from tinyqae.engine import ENGINES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "models"
-EXAMPLES = {"mlp": lambda: synthetic_digits(train=400, test=24, seed=0).test_images,
-            "cnn": lambda: synthetic_shapes(train=200, test=12, seed=0).test_images,
-            "lstm": lambda: list(split_sentences(synthetic_sentences(seed=0), "random").test[:12])}
+EXAMPLES = {
+    "mlp": lambda: synthetic_digits(train=400, test=24, seed=0).test_images,
+    "cnn": lambda: synthetic_shapes(train=200, test=12, seed=0).test_images,
+    "lstm": lambda: list(split_sentences(synthetic_sentences(seed=0), "random").test[:12]),
+}
 # The golden models, and what each one's examples are.
 MODELS = {"mlp": "mlp", "cnn": "cnn", "lstm": "lstm", "vanilla": "mlp"}
 
@@ -70,9 +73,19 @@ def test_the_shipped_sentence_model_writes_what_an_earlier_version_wrote(engine)
     model = shipped("lstm-64")
     assert model.model_id().startswith("5125b903") and model.beam == 8
     assert model.reconstruct(examples_of("lstm")) == [
-        "he wanted that be bad", "she did that love calt", "he hid this bat bo", "tom can win", "you found his house",
-        "i bought the wis cus", "they need foule oneale", "tom did that ward that", "he bought do thar day",
-        "she hearn the rich", "where your sulf his hone", "he wanted this drear"]
+        "he wanted that be bad",
+        "she did that love calt",
+        "he hid this bat bo",
+        "tom can win",
+        "you found his house",
+        "i bought the wis cus",
+        "they need foule oneale",
+        "tom did that ward that",
+        "he bought do thar day",
+        "she hearn the rich",
+        "where your sulf his hone",
+        "he wanted this drear",
+    ]
 
 
 @pytest.mark.parametrize("name", shipped_models())

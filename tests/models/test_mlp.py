@@ -1,6 +1,7 @@
 """The dense autoencoder as a whole, and what it shares with the others: gradients, PyTorch agreement, training, encode and
 decode, files, bad input. With both engines; memory is the fast engine's own.
 """
+
 import io
 import json
 import pickle
@@ -18,8 +19,12 @@ from tinyqae.gradcheck import check_coordinates, check_directions
 from tinyqae.layers import BatchNorm, Dense, ReLU
 
 SHAPE = (6, 6, 1)
-KINDS = {"vanilla": Vanilla, "naive": Naive, "fence": lambda **k: Fence(weight=0.3, **k),
-         "commit": lambda **k: Commit(weight=0.3, **k)}
+KINDS = {
+    "vanilla": Vanilla,
+    "naive": Naive,
+    "fence": lambda **k: Fence(weight=0.3, **k),
+    "commit": lambda **k: Commit(weight=0.3, **k),
+}
 
 
 def images(n, shape=SHAPE, dtype=np.float32, seed=0):
@@ -54,7 +59,7 @@ def test_gradient_of_the_whole_model(hidden, kind, normalize, loss, mean, plain_
     def objective():
         start = 0
         for array in model.parameters():
-            array[...] = parameters[start:start + array.size].reshape(array.shape)
+            array[...] = parameters[start : start + array.size].reshape(array.shape)
             start += array.size
         return model.loss(x)
 
@@ -77,8 +82,11 @@ def in_torch(torch, model):
     sum), written with PyTorch's own functions; commit by the detach trick.
     """
     F = torch.nn.functional
-    leaves = {(id(layer), name): torch.nn.Parameter(torch.tensor(array))
-              for layer in model.layers for name, array in layer.params.items()}
+    leaves = {
+        (id(layer), name): torch.nn.Parameter(torch.tensor(array))
+        for layer in model.layers
+        for name, array in layer.params.items()
+    }
     mean = 0 if model.mean_image is None else torch.tensor(model.mean_image)
 
     def through(layers, h):
@@ -104,10 +112,14 @@ def in_torch(torch, model):
             code = a + (b - a).detach()
         logits = through(model.decoder.layers, 2 * code - 1 if model.bottleneck.signed else code)
         target = x.reshape(len(x), -1)
-        terms["reconstruction"] = (F.binary_cross_entropy_with_logits(logits, target) if model.reconstruction == "bce"
-                                   else F.mse_loss(torch.sigmoid(logits), target))
+        terms["reconstruction"] = (
+            F.binary_cross_entropy_with_logits(logits, target)
+            if model.reconstruction == "bce"
+            else F.mse_loss(torch.sigmoid(logits), target)
+        )
         return terms, terms["reconstruction"] + model.bottleneck.weight * sum(
-            value for name, value in terms.items() if name != "reconstruction")
+            value for name, value in terms.items() if name != "reconstruction"
+        )
 
     return list(leaves.values()), run
 
@@ -120,8 +132,9 @@ def values_of(tensors):
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_commit_gradient_is_that_of_the_detach_trick(hidden, signed, normalize, loss, mean, torch, plain_engine):
-    model = small_model("commit", mean, np.float64, signed, normalize_hidden=hidden, normalize_latent=normalize,
-                        reconstruction=loss)
+    model = small_model(
+        "commit", mean, np.float64, signed, normalize_hidden=hidden, normalize_latent=normalize, reconstruction=loss
+    )
     x = images(20, dtype=np.float64)
     leaves, run = in_torch(torch, model)
     terms, total = run(torch.tensor(x))
@@ -152,8 +165,9 @@ def test_training_agrees_with_torch_over_five_adam_steps(kind, loss, signed, tor
             assert terms.keys() == expected.keys()
             for name, value in terms.items():
                 np.testing.assert_allclose(value, expected[name].item(), rtol=1e-5)
-            np.testing.assert_allclose(flat(model.gradients()), values_of(leaf.grad for leaf in leaves), rtol=1e-5,
-                                       atol=1e-6)
+            np.testing.assert_allclose(
+                flat(model.gradients()), values_of(leaf.grad for leaf in leaves), rtol=1e-5, atol=1e-6
+            )
         ours.step(model)
         theirs.step()
     np.testing.assert_allclose(flat(model.parameters()), values_of(leaves), rtol=1e-5, atol=1e-5)
@@ -182,8 +196,15 @@ def test_training_lowers_the_loss(engine):
 @pytest.mark.parametrize("loss", ["bce", "mse"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fast_training_step_allocates_no_array_after_the_first(kind, loss, kernels):
-    model = MLPAutoencoder(KINDS[kind](signed=True), hidden=(60, 50), normalize_hidden=True, normalize_latent=True,
-                           reconstruction=loss, mean_image=images(100, (28, 28, 1)).mean(axis=0), engine="fast")
+    model = MLPAutoencoder(
+        KINDS[kind](signed=True),
+        hidden=(60, 50),
+        normalize_hidden=True,
+        normalize_latent=True,
+        reconstruction=loss,
+        mean_image=images(100, (28, 28, 1)).mean(axis=0),
+        engine="fast",
+    )
     optimizer, x = Adam(), images(1024, (28, 28, 1))
     for _ in range(3):
         train_once(model, x)
@@ -306,7 +327,7 @@ def test_any_number_of_images_gives_what_each_gives_alone(n, engine):
     bits = model.encode(x)
     assert bits.shape == (n, 5) and model.decode(bits).shape == (n, *SHAPE)
     for i in {0, n // 2, n - 1} if n else ():
-        np.testing.assert_allclose(model.latent(x)[i], model.latent(x[i:i + 1])[0], atol=1e-6)
+        np.testing.assert_allclose(model.latent(x)[i], model.latent(x[i : i + 1])[0], atol=1e-6)
 
 
 def test_smaller_batches_after_larger_ones_leave_no_trace(engine):
@@ -415,10 +436,16 @@ class Bomb:
 
 META_OF_ANOTHER = np.frombuffer(json.dumps({"format": "something else"}).encode(), np.uint8)
 FOREIGN = {
-    "empty": b"", "text": b"This is a letter.\n", "arrays": npz(weights=np.ones(3)), "npy": npy(np.ones(3)),
-    "pickle": pickle.dumps(Bomb()), "objects": npz(**{"meta.json": np.array([Bomb()], dtype=object)}),
-    "npy_objects": npy(np.array([Bomb()], dtype=object)), "zip": zipped(**{"a.txt": "hello"}),
-    "meta_is_no_array": zipped(**{"meta.json": "{}"}), "meta_is_no_json": npz(**{"meta.json": np.ones(3)}),
+    "empty": b"",
+    "text": b"This is a letter.\n",
+    "arrays": npz(weights=np.ones(3)),
+    "npy": npy(np.ones(3)),
+    "pickle": pickle.dumps(Bomb()),
+    "objects": npz(**{"meta.json": np.array([Bomb()], dtype=object)}),
+    "npy_objects": npy(np.array([Bomb()], dtype=object)),
+    "zip": zipped(**{"a.txt": "hello"}),
+    "meta_is_no_array": zipped(**{"meta.json": "{}"}),
+    "meta_is_no_json": npz(**{"meta.json": np.ones(3)}),
     "meta_is_a_list": npz(**{"meta.json": np.frombuffer(b"[1]", np.uint8)}),
     "other_format": npz(**{"meta.json": META_OF_ANOTHER}),
 }
@@ -440,16 +467,30 @@ def test_missing_file_and_directory_are_refused(tmp_path):
 
 def described(**changes):
     model = small_model()
-    return model.state_arrays(), {"format": "tinyqae model", "version": 1, "model": "MLPAutoencoder",
-                                  "config": model.config(), "bottleneck": {"kind": "commit"}, **changes}
+    return model.state_arrays(), {
+        "format": "tinyqae model",
+        "version": 1,
+        "model": "MLPAutoencoder",
+        "config": model.config(),
+        "bottleneck": {"kind": "commit"},
+        **changes,
+    }
 
 
-@pytest.mark.parametrize("changes", [
-    {"model": "Transformer"}, {"format": "tinyqae checkpoint"}, {"bottleneck": {"kind": "vq"}},
-    {"bottleneck": {"kind": "commit", "colour": 3}}, {"bottleneck": None}, {"config": {"hidden": [0]}},
-    {"config": {"depth": 3}},
-    {"config": {"hidden": [9, 5], "input_shape": [6, 6, 1], "normalize_latent": True, "reconstruction": "bce"}},
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "Transformer"},
+        {"format": "tinyqae checkpoint"},
+        {"bottleneck": {"kind": "vq"}},
+        {"bottleneck": {"kind": "commit", "colour": 3}},
+        {"bottleneck": None},
+        {"config": {"hidden": [0]}},
+        {"config": {"depth": 3}},
+        {"config": {"hidden": [9, 5], "input_shape": [6, 6, 1], "normalize_latent": True, "reconstruction": "bce"}},
+    ],
+    ids=str,
+)
 def test_description_that_fits_no_model_is_refused(changes, tmp_path, plain_engine):
     write_arrays(tmp_path / "model.npz", *described())
     load(tmp_path / "model.npz")
@@ -469,45 +510,71 @@ def test_missing_array_is_named(tmp_path, plain_engine):
 # ---- bad input ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"hidden": ()}, r"hidden=\(\)"), ({"hidden": (0,)}, r"hidden=\(0,\)"), ({"hidden": (5, -1)}, r"hidden=\(5, -1\)"),
-    ({"hidden": (2.5,)}, r"hidden=\(2.5,\)"), ({"reconstruction": "l1"}, "reconstruction='l1'.*'bce' or 'mse'"),
-    ({"mean_image": np.zeros((6, 6))}, r"mean_image.*\(6, 6\).*\(6, 6, 1\)"),
-    ({"mean_image": np.full(SHAPE, 128.0)}, r"mean_image.*128.*\[0, 1\]"),
-    ({"mean_image": np.full(SHAPE, np.nan)}, r"mean_image.*nan.*\[0, 1\]"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hidden": ()}, r"hidden=\(\)"),
+        ({"hidden": (0,)}, r"hidden=\(0,\)"),
+        ({"hidden": (5, -1)}, r"hidden=\(5, -1\)"),
+        ({"hidden": (2.5,)}, r"hidden=\(2.5,\)"),
+        ({"reconstruction": "l1"}, "reconstruction='l1'.*'bce' or 'mse'"),
+        ({"mean_image": np.zeros((6, 6))}, r"mean_image.*\(6, 6\).*\(6, 6, 1\)"),
+        ({"mean_image": np.full(SHAPE, 128.0)}, r"mean_image.*128.*\[0, 1\]"),
+        ({"mean_image": np.full(SHAPE, np.nan)}, r"mean_image.*nan.*\[0, 1\]"),
+    ],
+)
 def test_bad_model_argument_is_named(arguments, message, plain_engine):
     with pytest.raises(ValueError, match=message):
         MLPAutoencoder(Commit(), **{"hidden": (5,), "input_shape": SHAPE, **arguments})
 
 
 @pytest.mark.parametrize("method", ["encode", "latent", "reconstruct"])
-@pytest.mark.parametrize(("x", "error", "message"), [
-    (bytes_images(3)[0, :5], ValueError, r"\(5, 6, 1\).*\(N, 6, 6, 1\)"),
-    (bytes_images(3)[:, :5, :, 0], ValueError, r"\(3, 5, 6\)"),
-    (bytes_images(3).astype(np.int64), TypeError, "int64"),
-    (images(3) * 255, ValueError, r"to 2\d\d\..*\[0, 1\]"), (images(3) - 1, ValueError, r"-1.*\[0, 1\]"),
-    (images(3) * np.nan, ValueError, "nan"),
-], ids=["one image", "no channel", "integers", "floats to 255", "negative", "nan"])
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (bytes_images(3)[0, :5], ValueError, r"\(5, 6, 1\).*\(N, 6, 6, 1\)"),
+        (bytes_images(3)[:, :5, :, 0], ValueError, r"\(3, 5, 6\)"),
+        (bytes_images(3).astype(np.int64), TypeError, "int64"),
+        (images(3) * 255, ValueError, r"to 2\d\d\..*\[0, 1\]"),
+        (images(3) - 1, ValueError, r"-1.*\[0, 1\]"),
+        (images(3) * np.nan, ValueError, "nan"),
+    ],
+    ids=["one image", "no channel", "integers", "floats to 255", "negative", "nan"],
+)
 def test_bad_images_are_refused(method, x, error, message, engine):
     with pytest.raises(error, match=message):
         getattr(small_model(), method)(x)
 
 
-@pytest.mark.parametrize(("x", "error", "message"), [
-    (images(3)[0], ValueError, r"\(N, 6, 6, 1\)"), (images(3, (5, 5, 1)), ValueError, r"\(3, 5, 5, 1\)"),
-    (bytes_images(3), TypeError, "uint8.*float32"), (images(3, dtype=np.float64), TypeError, "float64.*float32"),
-], ids=["one image", "other size", "bytes", "float64"])
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (images(3)[0], ValueError, r"\(N, 6, 6, 1\)"),
+        (images(3, (5, 5, 1)), ValueError, r"\(3, 5, 5, 1\)"),
+        (bytes_images(3), TypeError, "uint8.*float32"),
+        (images(3, dtype=np.float64), TypeError, "float64.*float32"),
+    ],
+    ids=["one image", "other size", "bytes", "float64"],
+)
 def test_bad_training_batch_is_refused(x, error, message, engine):
     with pytest.raises(error, match=message):
         small_model().loss(x)
 
 
-@pytest.mark.parametrize(("code", "message"), [
-    (np.zeros((3, 4)), r"\(3, 4\).*\(N, 5\)"), (np.zeros(5), r"\(5,\)"), (np.zeros((3, 2), np.uint8), r"\(3, 2\)"),
-    (np.full((3, 5), 2.0), r"\[0, 1\].*2\.0"), (np.full((3, 5), -1), r"\[0, 1\].*-1"),
-    (np.full((3, 5), np.nan), "nan"), (np.full((3, 5), "a"), "<U1"), (np.full((3, 5), 1j), "complex128"),
-], ids=["width", "one code", "packed width", "2", "-1", "nan", "text", "complex"])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (np.zeros((3, 4)), r"\(3, 4\).*\(N, 5\)"),
+        (np.zeros(5), r"\(5,\)"),
+        (np.zeros((3, 2), np.uint8), r"\(3, 2\)"),
+        (np.full((3, 5), 2.0), r"\[0, 1\].*2\.0"),
+        (np.full((3, 5), -1), r"\[0, 1\].*-1"),
+        (np.full((3, 5), np.nan), "nan"),
+        (np.full((3, 5), "a"), "<U1"),
+        (np.full((3, 5), 1j), "complex128"),
+    ],
+    ids=["width", "one code", "packed width", "2", "-1", "nan", "text", "complex"],
+)
 def test_bad_code_is_refused(code, message, engine):
     with pytest.raises(ValueError, match=message):
         small_model().decode(code)

@@ -1,6 +1,7 @@
 """The sentence autoencoder: gradients, PyTorch agreement, padding, codes, beam search, files, training. With both engines;
 threads and memory are the fast engine's own.
 """
+
 import itertools
 
 import numpy as np
@@ -21,13 +22,21 @@ from tinyqae.tokens import ALPHABET, DECODER_TOKENS, END, START, to_sentences
 from tinyqae.train import fit
 
 KINDS = {
-    "vanilla": Vanilla, "linear": lambda **k: Vanilla(activation="linear", **k), "naive": Naive,
-    "fence": lambda **k: Fence(weight=0.7, **k), "commit": lambda **k: Commit(weight=0.7, **k),
+    "vanilla": Vanilla,
+    "linear": lambda **k: Vanilla(activation="linear", **k),
+    "naive": Naive,
+    "fence": lambda **k: Fence(weight=0.7, **k),
+    "commit": lambda **k: Commit(weight=0.7, **k),
     "linear commit": lambda **k: Commit(weight=0.7, activation="linear", **k),
 }
 VARIANTS = {
-    "plain": {}, "no dense": {"dense_states": False}, "norm": {"normalize_latent": True}, "reverse": {"reverse": True},
-    "padded": {"pad_to": 9}, "context": {"code_every_step": True}, "wide": {"units": 6},
+    "plain": {},
+    "no dense": {"dense_states": False},
+    "norm": {"normalize_latent": True},
+    "reverse": {"reverse": True},
+    "padded": {"pad_to": 9},
+    "context": {"code_every_step": True},
+    "wide": {"units": 6},
     "all": {"normalize_latent": True, "reverse": True, "pad_to": 10, "code_every_step": True, "dense_states": False},
     "all ending": {"normalize_latent": True, "reverse": True, "code_every_step": True},
     "all wide": {"normalize_latent": True, "reverse": True, "code_every_step": True, "units": 5},
@@ -86,9 +95,16 @@ def solve(model, examples):
 # ---- gradients ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "variant"), [
-    *(("vanilla", variant) for variant in VARIANTS), ("linear", "no dense"), ("linear", "all"), ("fence", "plain"),
-    ("fence", "all ending")])
+@pytest.mark.parametrize(
+    ("kind", "variant"),
+    [
+        *(("vanilla", variant) for variant in VARIANTS),
+        ("linear", "no dense"),
+        ("linear", "all"),
+        ("fence", "plain"),
+        ("fence", "all ending"),
+    ],
+)
 def test_gradient_of_the_whole_model(kind, variant, plain_engine):
     model = small_model(kind, variant, signed=variant == "context", dtype=np.float64)
     batch = in_one_batch(model, sentences(6))
@@ -144,8 +160,12 @@ class TorchModel:
         else:
             # What comes after the one-hot inputs is added to the gates as it is.
             module = nn.LSTM(layer.input_shape[0] + 4 * layer.units, layer.units)
-            values = {"weight_ih_l0": self.torch.cat([p["wx"], self.torch.eye(4 * layer.units)]).T,
-                      "weight_hh_l0": p["wh"].T, "bias_ih_l0": p["b"], "bias_hh_l0": 0 * p["b"]}
+            values = {
+                "weight_ih_l0": self.torch.cat([p["wx"], self.torch.eye(4 * layer.units)]).T,
+                "weight_hh_l0": p["wh"].T,
+                "bias_ih_l0": p["b"],
+                "bias_hh_l0": 0 * p["b"],
+            }
         module.to(self.dtype)
         with self.torch.no_grad():
             for name, value in values.items():
@@ -164,8 +184,9 @@ class TorchModel:
         torch, model, modules = self.torch, self.model, self.modules
         read = [s.ljust(model.pad_to) if model.pad_to else s for s in examples]
         read = [s[::-1] if model.reverse else s for s in read]
-        written = [[*map(ALPHABET.index, s), END] + [0] * (model.pad_to + 1 - len(s) if model.pad_to else 0)
-                   for s in examples]
+        written = [
+            [*map(ALPHABET.index, s), END] + [0] * (model.pad_to + 1 - len(s) if model.pad_to else 0) for s in examples
+        ]
         no_context = torch.zeros(len(examples), 4 * model.units, dtype=self.dtype)
         packed = self._inputs([([ALPHABET.index(a) for a in s], len(ALPHABET)) for s in read], no_context)
         _, (h, c) = modules[id(model.encoder.lstm)](packed)
@@ -197,13 +218,20 @@ class TorchModel:
         added = sum(value for name, value in terms.items() if name != "reconstruction")
         (terms["reconstruction"] + bottleneck.weight * added).backward()
         return {name: value.item() for name, value in terms.items()}, np.concatenate(
-            [self._gradient(layer, name).ravel() for layer in model.layers for name in layer.params])
+            [self._gradient(layer, name).ravel() for layer in model.layers for name in layer.params]
+        )
 
     def _gradient(self, layer, name):
-        names = {"wx": "weight_ih_l0", "wh": "weight_hh_l0", "w": "weight", "gamma": "weight", "beta": "bias",
-                 "b": "bias_ih_l0" if isinstance(layer, LSTM) else "bias"}
+        names = {
+            "wx": "weight_ih_l0",
+            "wh": "weight_hh_l0",
+            "w": "weight",
+            "gamma": "weight",
+            "beta": "bias",
+            "b": "bias_ih_l0" if isinstance(layer, LSTM) else "bias",
+        }
         gradient = getattr(self.modules[id(layer)], names[name]).grad.numpy().T
-        return np.ascontiguousarray(gradient[:layer.input_shape[0]] if name == "wx" else gradient)
+        return np.ascontiguousarray(gradient[: layer.input_shape[0]] if name == "wx" else gradient)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -376,7 +404,7 @@ def test_a_code_is_decoded_the_same_in_any_company(beam, batch, variant, engine)
     decoded = model.decode(some, beam)
     assert len(set(decoded)) > 5 and len(set(map(len, decoded))) > 1
     for i in range(12):
-        assert model.decode(some[[i]], beam) == decoded[i:i + 1]
+        assert model.decode(some[[i]], beam) == decoded[i : i + 1]
 
 
 def test_no_sentences_and_no_codes_are_fine(plain_engine):
@@ -400,10 +428,18 @@ def test_decoding_ends_at_the_end_token_or_the_longest_length(beam, engine):
         assert {len(sentence) for sentence in model.decode(codes(40), beam)} == {length}
 
 
-@pytest.mark.parametrize(("code", "message"), [
-    (np.zeros((3, 7)), r"\(3, 7\).*\(N, 8\)"), (np.zeros(8), r"\(8,\)"), (np.zeros((3, 2), np.uint8), r"\(3, 2\)"),
-    (np.full((3, 8), 2.0), r"\[0, 1\].*2\.0"), (np.full((3, 8), np.nan), "nan"), (["a sentence"], r"\(1,\)"),
-], ids=["width", "one code", "packed width", "2", "nan", "sentence"])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (np.zeros((3, 7)), r"\(3, 7\).*\(N, 8\)"),
+        (np.zeros(8), r"\(8,\)"),
+        (np.zeros((3, 2), np.uint8), r"\(3, 2\)"),
+        (np.full((3, 8), 2.0), r"\[0, 1\].*2\.0"),
+        (np.full((3, 8), np.nan), "nan"),
+        (["a sentence"], r"\(1,\)"),
+    ],
+    ids=["width", "one code", "packed width", "2", "nan", "sentence"],
+)
 def test_bad_code_is_refused(code, message, plain_engine):
     with pytest.raises(ValueError, match=message):
         small_model().decode(code)
@@ -434,7 +470,7 @@ def next_log_p(model, code, written):
 
 def score(model, code, row):
     """The log-probability of what decode_tokens wrote, up to its end token."""
-    row = row[:np.argmax(row == END) + 1] if (row == END).any() else row
+    row = row[: np.argmax(row == END) + 1] if (row == END).any() else row
     return next_log_p(model, code, row[:-1])[np.arange(len(row)), row].sum()
 
 
@@ -482,9 +518,12 @@ def test_a_model_decodes_by_its_own_beam_unless_it_is_told(plain_engine):
 
 def test_a_wider_beam_finds_likelier_sentences(plain_engine):
     model = talkative_model(code_every_step=True, dtype=np.float64)
-    scores = np.array([[score(model, code, row)
-                        for code, row in zip(codes(12), model.decode_tokens(codes(12), beam), strict=True)]
-                       for beam in (1, 4, 40)])
+    scores = np.array(
+        [
+            [score(model, code, row) for code, row in zip(codes(12), model.decode_tokens(codes(12), beam), strict=True)]
+            for beam in (1, 4, 40)
+        ]
+    )
     assert (scores[1:] >= scores[0] - 1e-9).all()
     assert (scores[2] > scores[0] + 1e-3).any()
     assert (scores[2] >= scores[1] - 1e-9).all()
@@ -520,15 +559,15 @@ def test_a_bad_beam_is_named(beam, plain_engine):
 def test_validation_measures_the_stored_code(kind, plain_engine):
     model, examples = small_model(kind, dtype=np.float64, max_length=8), sentences(30)
     codes = model.latent(examples) if kind == "linear" else model.encode(examples)
-    log_p = [score(model, code, np.array([*map(ALPHABET.index, s), END]))
-             for code, s in zip(codes, examples, strict=True)]
+    log_p = [score(model, code, np.array([*map(ALPHABET.index, s), END])) for code, s in zip(codes, examples, strict=True)]
     expected = -sum(log_p) / sum(len(s) + 1 for s in examples)
     for batch in (500, 7, 1):
         model.inference_batch = batch
         assert model.validate(examples)["val_loss"] == pytest.approx(expected, rel=1e-9)
     written = model.reconstruct(examples)
     assert model.validate(examples + written)["val_exact"] == np.mean(
-        [a == b for a, b in zip(examples + written, written + model.reconstruct(written), strict=True)])
+        [a == b for a, b in zip(examples + written, written + model.reconstruct(written), strict=True)]
+    )
 
 
 def test_exact_sentences_are_counted(plain_engine):
@@ -541,8 +580,9 @@ def test_exact_sentences_are_counted(plain_engine):
 # ---- files and seeds ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "variant"), [
-    *(("commit", variant) for variant in VARIANTS), ("linear", "plain"), ("fence", "plain")])
+@pytest.mark.parametrize(
+    ("kind", "variant"), [*(("commit", variant) for variant in VARIANTS), ("linear", "plain"), ("fence", "plain")]
+)
 def test_loaded_model_is_the_saved_one(kind, variant, tmp_path, engine):
     model, x = small_model(kind, variant, signed=True, seed=5, max_length=9), sentences(20)
     for step in range(3):
@@ -593,17 +633,27 @@ def test_units_beside_the_codes_size(plain_engine):
     assert weights(same).size == weights(Seq2SeqAutoencoder(Commit(), hidden=32)).size
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), [
-    ({"hidden": 0}, ValueError, "hidden=0"), ({"hidden": 2.5}, ValueError, "hidden=2.5"),
-    ({"hidden": "64"}, ValueError, "hidden='64'"), ({"max_length": 0}, ValueError, "max_length=0"),
-    ({"max_length": None}, ValueError, "max_length=None"), ({"pad_to": 0}, ValueError, "pad_to=0"),
-    ({"pad_to": -3}, ValueError, "pad_to=-3"), ({"seed": -1}, ValueError, "seed=-1"),
-    ({"beam": 0}, ValueError, "beam=0"), ({"dtype": np.float16}, ValueError, "dtype='float16' must be float32 or float64"),
-    ({"bottleneck": "commit"}, TypeError, "bottleneck='commit' must be a bottleneck object"),
-    ({"bottleneck": Commit}, TypeError, "bottleneck=.*Commit.*must be a bottleneck object"),
-    ({"hidden": (4, 5)}, ValueError, r"hidden=\(4, 5\)"), ({"units": 0}, ValueError, "units=0"),
-    ({"hidden": 4, "units": 5, "dense_states": False}, ValueError, "units=5 and hidden=4 differ.*dense_states=True"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"hidden": 0}, ValueError, "hidden=0"),
+        ({"hidden": 2.5}, ValueError, "hidden=2.5"),
+        ({"hidden": "64"}, ValueError, "hidden='64'"),
+        ({"max_length": 0}, ValueError, "max_length=0"),
+        ({"max_length": None}, ValueError, "max_length=None"),
+        ({"pad_to": 0}, ValueError, "pad_to=0"),
+        ({"pad_to": -3}, ValueError, "pad_to=-3"),
+        ({"seed": -1}, ValueError, "seed=-1"),
+        ({"beam": 0}, ValueError, "beam=0"),
+        ({"dtype": np.float16}, ValueError, "dtype='float16' must be float32 or float64"),
+        ({"bottleneck": "commit"}, TypeError, "bottleneck='commit' must be a bottleneck object"),
+        ({"bottleneck": Commit}, TypeError, "bottleneck=.*Commit.*must be a bottleneck object"),
+        ({"hidden": (4, 5)}, ValueError, r"hidden=\(4, 5\)"),
+        ({"units": 0}, ValueError, "units=0"),
+        ({"hidden": 4, "units": 5, "dense_states": False}, ValueError, "units=5 and hidden=4 differ.*dense_states=True"),
+    ],
+    ids=str,
+)
 def test_bad_model_argument_is_named(arguments, error, message, plain_engine):
     with pytest.raises(error, match=message):
         Seq2SeqAutoencoder(**{"bottleneck": Commit(), **arguments})
@@ -690,11 +740,17 @@ def test_batches_of_one_work_without_batch_norm_and_are_refused_with_it(plain_en
         train(small_model(variant="norm"), sentences(3), batch_size=1)
 
 
-@pytest.mark.parametrize(("examples", "error", "message"), [
-    ([], ValueError, "examples is empty"), (["fine", "Not fine"], ValueError, "'Not fine', holds 'N'"),
-    ("a string", TypeError, "list of str"), (np.zeros((3, 4)), TypeError, "list of str"),
-    (["short", "far too long"], ValueError, "'far too long' has 12 characters; this model takes up to 9"),
-], ids=["empty", "alphabet", "string", "array", "long"])
+@pytest.mark.parametrize(
+    ("examples", "error", "message"),
+    [
+        ([], ValueError, "examples is empty"),
+        (["fine", "Not fine"], ValueError, "'Not fine', holds 'N'"),
+        ("a string", TypeError, "list of str"),
+        (np.zeros((3, 4)), TypeError, "list of str"),
+        (["short", "far too long"], ValueError, "'far too long' has 12 characters; this model takes up to 9"),
+    ],
+    ids=["empty", "alphabet", "string", "array", "long"],
+)
 def test_bad_examples_are_named(examples, error, message, plain_engine):
     with pytest.raises(error, match=message):
         train(small_model(variant="padded"), examples)

@@ -1,4 +1,5 @@
 """The activations: ReLU, sigmoid, tanh, and softmax over the last axis."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,11 @@ from tinyqae.ops.activations import (
     tanh_forward,
 )
 
-ELEMENTWISE = {"relu": (relu_forward, relu_backward), "sigmoid": (sigmoid_forward, sigmoid_backward),
-               "tanh": (tanh_forward, tanh_backward)}
+ELEMENTWISE = {
+    "relu": (relu_forward, relu_backward),
+    "sigmoid": (sigmoid_forward, sigmoid_backward),
+    "tanh": (tanh_forward, tanh_backward),
+}
 EXTREME = np.array([-1e4, -100, -88, -1e-30, -0.0, 0, 1e-30, 17, 88, 100, 1e4])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
@@ -26,8 +30,9 @@ TOLERANCE = {np.float32: 1e-5, np.float64: 1e-10}
 # ---- gradient checks in float64 -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("check", "shape"), [(check_coordinates, (5, 3)), (check_coordinates, (2, 3, 4)),
-                                              (check_directions, (128, 100))])
+@pytest.mark.parametrize(
+    ("check", "shape"), [(check_coordinates, (5, 3)), (check_coordinates, (2, 3, 4)), (check_directions, (128, 100))]
+)
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_gradient(name, check, shape):
     forward, backward = ELEMENTWISE[name]
@@ -111,8 +116,11 @@ def test_nan_stays_nan(forward):
 # ---- any shape ------------------------------------------------------------------------------------------------------
 
 
-FORMULAS = {"relu": lambda x: (x * (x > 0), x > 0), "tanh": lambda x: (np.tanh(x), np.cosh(x) ** -2),
-            "sigmoid": lambda x: (1 / (1 + np.exp(-x)), np.cosh(x / 2) ** -2 / 4)}
+FORMULAS = {
+    "relu": lambda x: (x * (x > 0), x > 0),
+    "tanh": lambda x: (np.tanh(x), np.cosh(x) ** -2),
+    "sigmoid": lambda x: (1 / (1 + np.exp(-x)), np.cosh(x / 2) ** -2 / 4),
+}
 
 
 @settings(max_examples=30, deadline=None)

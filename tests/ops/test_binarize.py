@@ -3,6 +3,7 @@
 No finite difference of the threshold can tell whether the estimator is right: the first tests show that all of them are 0.
 It is compared with the gradient of the surrogate that it declares, and with PyTorch's autograd of the detach trick.
 """
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -111,8 +112,9 @@ def test_it_leans_towards_flipping_every_bit_where_the_loss_is_convex_in_it():
         code = bits.copy()
         code[:, bit] = value
         value = np.array([bce_with_logits(row[None] @ w, t[None]) for row, t in zip(code, target, strict=True)])
-        return value, np.stack([(bce_with_logits_backward(row[None] @ w, t[None]) @ w.T)[0, bit]
-                                for row, t in zip(code, target, strict=True)])
+        return value, np.stack(
+            [(bce_with_logits_backward(row[None] @ w, t[None]) @ w.T)[0, bit] for row, t in zip(code, target, strict=True)]
+        )
 
     for bit in range(bits.shape[1]):
         (at_zero, slope_at_zero), (at_one, slope_at_one) = loss_and_slope(bit, 0), loss_and_slope(bit, 1)

@@ -1,4 +1,5 @@
 """Two-dimensional convolution: the taps against the formula, numeric derivatives and PyTorch."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,11 +9,22 @@ from random_arrays import assert_close, normal
 from tinyqae.gradcheck import check_coordinates, check_directions
 from tinyqae.ops.conv import conv2d_backward, conv2d_forward
 
-SMALL_CASES = [((2, 5, 4, 2), (3, 3, 2, 3)), ((2, 4, 6, 2), (3, 5, 2, 2)), ((1, 6, 6, 2), (5, 5, 2, 2)),
-               ((3, 3, 4, 3), (1, 1, 3, 2)), ((1, 4, 3, 12), (3, 3, 12, 2)), ((1, 4, 4, 2), (3, 3, 2, 12)),
-               ((2, 2, 1, 2), (5, 3, 2, 2))]
-REPORT_CASES = [((4, 32, 32, 3), (3, 3, 3, 64)), ((4, 16, 16, 64), (3, 3, 64, 32)), ((4, 8, 8, 32), (3, 3, 32, 16)),
-                ((4, 4, 4, 16), (1, 1, 16, 16)), ((4, 4, 4, 16), (3, 3, 16, 16))]
+SMALL_CASES = [
+    ((2, 5, 4, 2), (3, 3, 2, 3)),
+    ((2, 4, 6, 2), (3, 5, 2, 2)),
+    ((1, 6, 6, 2), (5, 5, 2, 2)),
+    ((3, 3, 4, 3), (1, 1, 3, 2)),
+    ((1, 4, 3, 12), (3, 3, 12, 2)),
+    ((1, 4, 4, 2), (3, 3, 2, 12)),
+    ((2, 2, 1, 2), (5, 3, 2, 2)),
+]
+REPORT_CASES = [
+    ((4, 32, 32, 3), (3, 3, 3, 64)),
+    ((4, 16, 16, 64), (3, 3, 64, 32)),
+    ((4, 8, 8, 32), (3, 3, 32, 16)),
+    ((4, 4, 4, 16), (1, 1, 16, 16)),
+    ((4, 4, 4, 16), (3, 3, 16, 16)),
+]
 
 
 def draw(x_shape, w_shape, dtype=np.float64):
@@ -44,8 +56,13 @@ def by_loops(x, w, b, dy):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3)),
-       st.sampled_from((1, 3, 5)), st.sampled_from((1, 3, 5)), st.integers(1, 3), st.sampled_from((np.float32, np.float64)))
+@given(
+    st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3)),
+    st.sampled_from((1, 3, 5)),
+    st.sampled_from((1, 3, 5)),
+    st.integers(1, 3),
+    st.sampled_from((np.float32, np.float64)),
+)
 def test_formula_at_any_shape(x_shape, kernel_height, kernel_width, filters, dtype):
     arguments = draw(x_shape, (kernel_height, kernel_width, x_shape[3], filters), dtype)
     before = [array.copy() for array in arguments]
@@ -75,8 +92,12 @@ def test_agrees_with_torch(case, dtype, tolerance, torch):
     tx, tw, tb = (torch.tensor(a, requires_grad=True) for a in (x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1), b))
     ty = torch.nn.functional.conv2d(tx, tw, tb, padding=(w.shape[0] // 2, w.shape[1] // 2))
     ty.backward(torch.tensor(dy.transpose(0, 3, 1, 2)))
-    expected = (ty.detach().numpy().transpose(0, 2, 3, 1), tx.grad.numpy().transpose(0, 2, 3, 1),
-                tw.grad.numpy().transpose(2, 3, 1, 0), tb.grad.numpy())
+    expected = (
+        ty.detach().numpy().transpose(0, 2, 3, 1),
+        tx.grad.numpy().transpose(0, 2, 3, 1),
+        tw.grad.numpy().transpose(2, 3, 1, 0),
+        tb.grad.numpy(),
+    )
     assert_close(both_passes(x, w, b, dy), expected, tolerance)
 
 

@@ -1,4 +1,5 @@
 """The fully connected map."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,8 +29,9 @@ def test_agrees_with_torch(dtype, tolerance, torch):
     leaves = [torch.tensor(a, requires_grad=True) for a in (x, w, b)]
     theirs = torch.nn.functional.linear(leaves[0], leaves[1].T, leaves[2])
     theirs.backward(torch.tensor(dy))
-    for ours, right in zip((dense_forward(x, w, b), *dense_backward(dy, x, w)), (theirs, *(l.grad for l in leaves)),
-                           strict=True):
+    for ours, right in zip(
+        (dense_forward(x, w, b), *dense_backward(dy, x, w)), (theirs, *(l.grad for l in leaves)), strict=True
+    ):
         assert ours.dtype == dtype
         np.testing.assert_allclose(ours, right.detach().numpy(), rtol=tolerance, atol=tolerance)
 
@@ -47,8 +49,12 @@ def test_formula_at_any_shape_no_examples_included(n, d, m, dtype):
     x, w, b, dy = arguments = draw(n, d, m, dtype)
     before = [array.copy() for array in arguments]
     results = dense_forward(x, w, b), *dense_backward(dy, x, w)
-    expected = (np.einsum("nd,dm->nm", x, w) + b, np.einsum("nm,dm->nd", dy, w), np.einsum("nd,nm->dm", x, dy),
-                np.einsum("nm->m", dy))
+    expected = (
+        np.einsum("nd,dm->nm", x, w) + b,
+        np.einsum("nm,dm->nd", dy, w),
+        np.einsum("nd,nm->dm", x, dy),
+        np.einsum("nm->m", dy),
+    )
     assert_close(results, expected, {np.float32: 1e-5, np.float64: 1e-13}[dtype])
     for array, copy in zip(arguments, before, strict=True):
         np.testing.assert_array_equal(array, copy)

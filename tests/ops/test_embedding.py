@@ -1,4 +1,5 @@
 """Rows of a table chosen by tokens, and the scatter-add that is its derivative, against products with one-hot rows."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,8 +17,10 @@ def draw(shape, vocabulary, width, dtype=np.float64):
     return tokens, normal(vocabulary, width, dtype=dtype), normal(*shape, width, seed=1, dtype=dtype)
 
 
-@pytest.mark.parametrize(("check", "shape", "vocabulary", "width"), [
-    (check_coordinates, (3, 4), 5, 2), (check_coordinates, (6,), 9, 3), (check_directions, (22, 16), 39, 128)])
+@pytest.mark.parametrize(
+    ("check", "shape", "vocabulary", "width"),
+    [(check_coordinates, (3, 4), 5, 2), (check_coordinates, (6,), 9, 3), (check_directions, (22, 16), 39, 128)],
+)
 def test_gradient(check, shape, vocabulary, width):
     tokens, w, dy = draw(shape, vocabulary, width)
     check(lambda: np.vdot(embedding_forward(tokens, w), dy), w, embedding_backward(dy, tokens, vocabulary))
@@ -35,8 +38,12 @@ def test_agrees_with_torch(torch, shape, dtype, tolerance):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=3).map(tuple), st.integers(1, 9), st.integers(1, 5),
-       st.sampled_from([np.float32, np.float64]))
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=3).map(tuple),
+    st.integers(1, 9),
+    st.integers(1, 5),
+    st.sampled_from([np.float32, np.float64]),
+)
 def test_equals_the_dense_op_on_one_hot_rows_at_any_shape(shape, vocabulary, width, dtype):
     tokens, w, dy = arguments = draw(shape, vocabulary, width, dtype)
     before = [array.copy() for array in arguments]
@@ -68,6 +75,9 @@ def test_any_integer_dtype_and_layout_of_tokens(integers):
 def test_large_and_tiny_values_stay_finite_in_float32():
     tokens, w, dy = draw((5, 4), 3, 2, np.float32)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        arrays = [embedding_forward(tokens, 1e37 * w), embedding_backward(np.float32(1e36) * dy, tokens, 3),
-                  embedding_backward(np.float32(1e-38) * dy, tokens, 3)]
+        arrays = [
+            embedding_forward(tokens, 1e37 * w),
+            embedding_backward(np.float32(1e36) * dy, tokens, 3),
+            embedding_backward(np.float32(1e-38) * dy, tokens, 3),
+        ]
     assert all(np.isfinite(array).all() and array.dtype == np.float32 for array in arrays)

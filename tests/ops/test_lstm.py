@@ -1,4 +1,5 @@
 """The LSTM, one step and a whole sequence: numeric derivatives, the formula, lengths, PyTorch, extreme inputs."""
+
 import math
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_a_step_follows_the_formula_unit_by_unit():
 def test_a_step_with_extreme_pre_activations_stays_finite_in_float32():
     p, c_prev, dh, dc = draw_step(5, EXTREMES.size, np.float32)
     for k in range(4):  # One block with the extremes, then all four.
-        p[k, k * EXTREMES.size:(k + 1) * EXTREMES.size] = EXTREMES
+        p[k, k * EXTREMES.size : (k + 1) * EXTREMES.size] = EXTREMES
     p[4] = np.tile(EXTREMES, 4)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         results = step(p, c_prev, dh, dc)
@@ -165,13 +166,19 @@ def test_agrees_with_torch(torch, dtype, tolerance, lengths):
     assert all(array.dtype == dtype for array in (h, c, *gradients.values()))
     out, h_last, c_last, theirs = case.in_torch(torch)
     ours = np.where(padding[..., None], 0, h[1:])
-    assert_same_solution((ours, c[-1], {**gradients, "h_last": h[-1]}), (out, c_last, {**theirs, "h_last": h_last}),
-                         tolerance)
+    assert_same_solution(
+        (ours, c[-1], {**gradients, "h_last": h[-1]}), (out, c_last, {**theirs, "h_last": h_last}), tolerance
+    )
 
 
 @settings(deadline=None, max_examples=30)
-@given(steps=st.integers(1, 6), examples=st.integers(1, 5), units=st.integers(1, 5), data=st.data(),
-       dtype=st.sampled_from([np.float32, np.float64]))
+@given(
+    steps=st.integers(1, 6),
+    examples=st.integers(1, 5),
+    units=st.integers(1, 5),
+    data=st.data(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
 def test_equals_each_example_alone_at_any_shape_and_leaves_its_arguments(steps, examples, units, data, dtype):
     lengths = data.draw(st.none() | st.lists(st.integers(0, steps), min_size=examples, max_size=examples).map(np.array))
     sequence = Sequence(steps, examples, units, lengths, dtype=dtype)
@@ -213,7 +220,7 @@ def test_the_state_of_a_finished_sequence_does_not_change(dtype):
     for n, end in enumerate(lengths):
         for states in (hs, cs):
             np.testing.assert_array_equal(states[end:, n], np.broadcast_to(states[end, n], states[end:, n].shape))
-            assert (states[1:end + 1, n] != states[:end, n]).all()
+            assert (states[1 : end + 1, n] != states[:end, n]).all()
     np.testing.assert_array_equal(sequence.backward()["inputs"][np.arange(6)[:, None] >= lengths], 0)
 
 

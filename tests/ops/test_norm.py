@@ -1,4 +1,5 @@
 """Batch normalization."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,8 +26,9 @@ def both_passes(x, gamma, beta, dy):
     return y, *batch_norm_backward(dy, xhat, gamma, variance, EPS)
 
 
-@pytest.mark.parametrize(("check", "shape"), [(check_coordinates, (5, 3)), (check_coordinates, (2, 3, 2, 2)),
-                                              (check_directions, (128, 100))])
+@pytest.mark.parametrize(
+    ("check", "shape"), [(check_coordinates, (5, 3)), (check_coordinates, (2, 3, 2, 2)), (check_directions, (128, 100))]
+)
 def test_gradients(check, shape):
     x, gamma, beta, dy = draw(*shape)
     _, *gradients = both_passes(x, gamma, beta, dy)
@@ -97,11 +99,17 @@ def test_output_has_the_mean_beta_and_the_deviation_gamma_at_any_shape(leading, 
     gradients = batch_norm_backward(dy, xhat, gamma, variance, EPS)
     spread = np.sqrt(x.var(axis=axes) / (x.var(axis=axes) + EPS))
     tolerance = {np.float32: 1e-4, np.float64: 1e-10}[dtype]
-    for result, expected in ((mean, x.mean(axis=axes)), (variance, x.var(axis=axes)), (y.mean(axis=axes), beta),
-                             (y.std(axis=axes), np.abs(gamma) * spread), (y, gamma * xhat + beta),
-                             (gradients[1], (dy * xhat).sum(axis=axes)), (gradients[2], dy.sum(axis=axes)),
-                             # Adding a constant to a channel changes nothing.
-                             (gradients[0].sum(axis=axes), np.zeros(c))):
+    for result, expected in (
+        (mean, x.mean(axis=axes)),
+        (variance, x.var(axis=axes)),
+        (y.mean(axis=axes), beta),
+        (y.std(axis=axes), np.abs(gamma) * spread),
+        (y, gamma * xhat + beta),
+        (gradients[1], (dy * xhat).sum(axis=axes)),
+        (gradients[2], dy.sum(axis=axes)),
+        # Adding a constant to a channel changes nothing.
+        (gradients[0].sum(axis=axes), np.zeros(c)),
+    ):
         np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
     assert {a.dtype for a in (y, xhat, mean, variance, *gradients)} == {np.dtype(dtype)}
     for array, copy in zip(arguments, before, strict=True):

@@ -1,4 +1,5 @@
 """Max-pooling and nearest-neighbour upsampling."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

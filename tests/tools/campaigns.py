@@ -8,6 +8,7 @@ Writes what happened to campaigns.json beside this file, and as a table to tests
 Whatever an attempt does, it happens in a temporary folder and in processes started here. The quick part of each campaign is
 in tests/test_campaigns.py.
 """
+
 import collections
 import concurrent.futures
 import contextlib
@@ -59,8 +60,11 @@ TRAIN = ("train", "mnist-mlp", "--dataset", "synthetic", "--train-images", "300"
 
 def small_models():
     """One of each kind."""
-    return [MLPAutoencoder(Commit(), (12,), (8, 8, 1)), CNNAutoencoder(Commit(), (2, 2), 2, (8, 8, 3)),
-            Seq2SeqAutoencoder(Commit(), 4, max_length=6)]
+    return [
+        MLPAutoencoder(Commit(), (12,), (8, 8, 1)),
+        CNNAutoencoder(Commit(), (2, 2), 2, (8, 8, 3)),
+        Seq2SeqAutoencoder(Commit(), 4, max_length=6),
+    ]
 
 
 def heed_interrupts():
@@ -71,9 +75,14 @@ def heed_interrupts():
 def command(*arguments, preexec_fn=heed_interrupts):
     """`python -m tinyqae` as a process that was started."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-m", "tinyqae", *map(str, arguments)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env=environment,
-                            preexec_fn=preexec_fn)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tinyqae", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=preexec_fn,
+    )
 
 
 # ---- readers: each campaign is a generator of the outcomes of its attempts -----------------------------------------------
@@ -82,8 +91,10 @@ def command(*arguments, preexec_fn=heed_interrupts):
 def containers(random, folder):
     """Damaged .tqae files, of which none may decode."""
     grey, colour = random.integers(0, 256, (40, 8, 8), np.uint8), random.integers(0, 256, (9, 7, 3), np.uint8)
-    whole = [(model, codec.compress(content, model)) for model, content in
-             zip(small_models(), (grey, [colour, colour[:3]], "ab\nAB\nabc d\r\n" * 5), strict=True)]
+    whole = [
+        (model, codec.compress(content, model))
+        for model, content in zip(small_models(), (grey, [colour, colour[:3]], "ab\nAB\nabc d\r\n" * 5), strict=True)
+    ]
     while True:
         model, data = whole[random.integers(len(whole))]
         bad = damaged(data, random)
@@ -200,8 +211,9 @@ def kills(random, folder):
         checkpoint, killed = here / "c.npz", 0
         while True:
             before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-            process = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, str(kind), str(here), str(epochs)],
-                                       env=environment)
+            process = subprocess.Popen(
+                [sys.executable, "-c", SLOW_TRAINING, str(kind), str(here), str(epochs)], env=environment
+            )
             while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns > before):
                 time.sleep(0.002)
             time.sleep(random.uniform(0, 0.15))
@@ -240,7 +252,7 @@ class Faulty(http.server.BaseHTTPRequestHandler):
             elif fault == "page":
                 self.wfile.write(b"<html>please log in</html>")
             elif fault in ("short", "lie"):
-                self.wfile.write(content[:len(content) // 2])
+                self.wfile.write(content[: len(content) // 2])
             while fault in ("slow", "endless"):
                 self.wfile.write(content if fault == "endless" else b"d")
                 time.sleep(0 if fault == "endless" else 0.02)
@@ -273,6 +285,7 @@ def server(random, folder):
 
 def full_disk(random, folder):
     """A training or a compression in a process whose files may have so many bytes: one line, and nothing half-written."""
+
     def limit_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
@@ -281,8 +294,10 @@ def full_disk(random, folder):
         limit = int(2 ** random.uniform(4, 19))
         out = Path(tempfile.mkdtemp(dir=folder))
         (out / "a.tqae").write_bytes(b"old")
-        arguments = [(*TRAIN, "--epochs", "1", "--out", out), ("compress", folder / "digits.npy", "-m", "mlp-50", "-o",
-                                                              out / "a.tqae", "--force", "-q")][random.integers(2)]
+        arguments = [
+            (*TRAIN, "--epochs", "1", "--out", out),
+            ("compress", folder / "digits.npy", "-m", "mlp-50", "-o", out / "a.tqae", "--force", "-q"),
+        ][random.integers(2)]
         process = command(*arguments, preexec_fn=limit_files)
         _, said = process.communicate(timeout=120)
         left = [path.name for path in out.glob(".*")]
@@ -313,6 +328,7 @@ def _train_and_encode(seed):
 
 def forks_and_threads(random, folder):
     """Several threads, and processes forked while they train, train too: the same weights as alone, settings as before."""
+
     def blas_threads():
         return [library["num_threads"] for library in threadpoolctl.threadpool_info()]
 
@@ -334,19 +350,40 @@ def fuzzer(random, folder):
     """Coverage-guided mutation of whatever the codec reads (atheris, tests/codec/fuzz_codec.py), for --seconds."""
     if importlib.util.find_spec("atheris") is None:
         return
-    done = subprocess.run([sys.executable, ROOT / "tests/codec/fuzz_codec.py", f"-max_total_time={fuzzer.seconds}",
-                           f"-seed={random.integers(1, 1 << 30)}", "-print_final_stats=1"], capture_output=True, text=True,
-                          cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])})
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "tests/codec/fuzz_codec.py",
+            f"-max_total_time={fuzzer.seconds}",
+            f"-seed={random.integers(1, 1 << 30)}",
+            "-print_final_stats=1",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+    )
     runs = [int(line.split()[-1]) for line in done.stderr.splitlines() if line.startswith("stat::number_of_executed_units")]
     yield from ["read or refused"] * sum(runs)
     if done.returncode or not runs:
         yield f"fault: {done.stderr.strip()[-200:]}"
 
 
-CAMPAIGNS = {"containers": (containers, 40_000), "model-files": (model_files, 5000), "pictures": (pictures, 200_000),
-             "arrays": (arrays, 200_000), "texts": (texts, 2000), "options": (options, 10_000), "signals": (signals, 60),
-             "kills": (kills, 60), "server": (server, 200), "full-disk": (full_disk, 40), "two-runs": (two_runs, 12),
-             "forks-and-threads": (forks_and_threads, 100), "fuzzer": (fuzzer, 10**9)}
+CAMPAIGNS = {
+    "containers": (containers, 40_000),
+    "model-files": (model_files, 5000),
+    "pictures": (pictures, 200_000),
+    "arrays": (arrays, 200_000),
+    "texts": (texts, 2000),
+    "options": (options, 10_000),
+    "signals": (signals, 60),
+    "kills": (kills, 60),
+    "server": (server, 200),
+    "full-disk": (full_disk, 40),
+    "two-runs": (two_runs, 12),
+    "forks-and-threads": (forks_and_threads, 100),
+    "fuzzer": (fuzzer, 10**9),
+}
 """{name: (campaign, attempts)}."""
 
 
@@ -368,8 +405,10 @@ def table(figures):
         counts = {True: [], False: []}
         for kind, count in sorted(entry["outcomes"].items()):
             counts[kind.startswith("fault: ")].append(f"{count:,} {kind.removeprefix('fault: ')}")
-        lines.append(f"| {name} | {sum(entry['outcomes'].values()):,} | {', '.join(counts[False]) or 'not run'} | "
-                     f"{', '.join(counts[True]).replace('|', '/') or '0'} | {entry['date']} | `{entry['command']}` |")
+        lines.append(
+            f"| {name} | {sum(entry['outcomes'].values()):,} | {', '.join(counts[False]) or 'not run'} | "
+            f"{', '.join(counts[True]).replace('|', '/') or '0'} | {entry['date']} | `{entry['command']}` |"
+        )
     return "\n".join(lines)
 
 
@@ -389,7 +428,7 @@ def main():
         print(f"{name}: {dict(found)}", flush=True)
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
     text = README.read_text()
-    README.write_text(text[:text.index(BEGIN)] + f"{BEGIN}\n{table(figures)}\n" + text[text.index(END):])
+    README.write_text(text[: text.index(BEGIN)] + f"{BEGIN}\n{table(figures)}\n" + text[text.index(END) :])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ the fast engine. It is caught when a test fails, errs or runs far longer than it
 tests or changes nothing (a number that only decides about speed, say): that is for a person to judge. Mutations are made
 in copies of the repository, two at a time; the working tree is not touched.
 """
+
 import argparse
 import concurrent.futures
 import io
@@ -27,20 +28,76 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "tinyqae"
 SOURCES = [
-    *sorted((PACKAGE / "ops").glob("*.py")), *sorted((PACKAGE / "bottlenecks").glob("*.py")),
+    *sorted((PACKAGE / "ops").glob("*.py")),
+    *sorted((PACKAGE / "bottlenecks").glob("*.py")),
     *sorted((PACKAGE / "models").glob("*.py")),
-    *(PACKAGE / f"{name}.py" for name in ("losses", "layers", "recurrent", "initializers", "optim", "schedules",
-                                          "beam_search", "train", "gradcheck", "model_files")),
-    *sorted((PACKAGE / "fast").glob("*.py")), *sorted((PACKAGE / "fast" / "numba").glob("*.py")),
+    *(
+        PACKAGE / f"{name}.py"
+        for name in (
+            "losses",
+            "layers",
+            "recurrent",
+            "initializers",
+            "optim",
+            "schedules",
+            "beam_search",
+            "train",
+            "gradcheck",
+            "model_files",
+        )
+    ),
+    *sorted((PACKAGE / "fast").glob("*.py")),
+    *sorted((PACKAGE / "fast" / "numba").glob("*.py")),
 ]
 SWAPS = {
-    "+": "-", "-": "+", "*": "/", "/": "*", "@": "*", "**": "*", "//": "/", "%": "*", "+=": "-=", "-=": "+=", "*=": "/=",
-    "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==",
-    "True": "False", "False": "True", "and": "or", "or": "and", "is": "is not",
-    "maximum": "minimum", "minimum": "maximum", "max": "min", "min": "max", "sum": "mean", "mean": "sum", "add": "subtract",
-    "subtract": "add", "multiply": "divide", "divide": "multiply", "exp": "tanh", "log": "exp", "sqrt": "exp", "tanh": "exp",
-    "zeros": "ones", "ones": "zeros", "zeros_like": "ones_like", "sign": "abs", "abs": "sign", "argmax": "argmin",
-    "greater": "less", "less": "greater", "equal": "not_equal", "sin": "cos", "cos": "sin", "floor": "ceil",
+    "+": "-",
+    "-": "+",
+    "*": "/",
+    "/": "*",
+    "@": "*",
+    "**": "*",
+    "//": "/",
+    "%": "*",
+    "+=": "-=",
+    "-=": "+=",
+    "*=": "/=",
+    "<": "<=",
+    "<=": "<",
+    ">": ">=",
+    ">=": ">",
+    "==": "!=",
+    "!=": "==",
+    "True": "False",
+    "False": "True",
+    "and": "or",
+    "or": "and",
+    "is": "is not",
+    "maximum": "minimum",
+    "minimum": "maximum",
+    "max": "min",
+    "min": "max",
+    "sum": "mean",
+    "mean": "sum",
+    "add": "subtract",
+    "subtract": "add",
+    "multiply": "divide",
+    "divide": "multiply",
+    "exp": "tanh",
+    "log": "exp",
+    "sqrt": "exp",
+    "tanh": "exp",
+    "zeros": "ones",
+    "ones": "zeros",
+    "zeros_like": "ones_like",
+    "sign": "abs",
+    "abs": "sign",
+    "argmax": "argmin",
+    "greater": "less",
+    "less": "greater",
+    "equal": "not_equal",
+    "sin": "cos",
+    "cos": "sin",
+    "floor": "ceil",
 }
 # The tests of a file beside those in the file of its own name; the last resort, for all files, comes after them.
 TESTS = {
@@ -75,8 +132,14 @@ TESTS = {
     "benchmarks/report/": ["tests/benchmarks/report"],
     "tinyqae/fast/numba/norm.py": ["tests/fast/test_norm_relu_pool.py", "tests/fast/test_activations_dense_norm.py"],
 }
-LAST_RESORT = ["tests/models", "tests/test_engine.py", "tests/test_train.py", "tests/test_layers.py",
-               "tests/test_recurrent.py", "tests/fast"]
+LAST_RESORT = [
+    "tests/models",
+    "tests/test_engine.py",
+    "tests/test_train.py",
+    "tests/test_layers.py",
+    "tests/test_recurrent.py",
+    "tests/fast",
+]
 SECONDS = 400
 
 
@@ -115,8 +178,11 @@ def mutations_of(path):
             new = SWAPS.get(token.string)
             if token.string in ("*", "**", "-") and not _is_binary(text, start):
                 new = None
-            if token.type == tokenize.NAME and token.string not in ("True", "False", "and", "or", "is") \
-                    and not text[end:].startswith("("):
+            if (
+                token.type == tokenize.NAME
+                and token.string not in ("True", "False", "and", "or", "is")
+                and not text[end:].startswith("(")
+            ):
                 new = None
         elif token.type == tokenize.NUMBER:
             new = _other_number(token.string)
@@ -156,7 +222,7 @@ def is_caught(mutation, copy):
     original = path.read_text()
     lines = original.splitlines(keepends=True)
     line = lines[mutation.line - 1]
-    lines[mutation.line - 1] = line[:mutation.start] + mutation.new + line[mutation.end:]
+    lines[mutation.line - 1] = line[: mutation.start] + mutation.new + line[mutation.end :]
     path.write_text("".join(lines))
     try:
         return any(_fails(tests, copy) for tests in tests_for(mutation.file) if tests)

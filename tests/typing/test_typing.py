@@ -1,4 +1,5 @@
 """A type checker accepts a user's program, knows the types of its values and finds its mistakes."""
+
 import json
 import os
 import re
@@ -41,8 +42,18 @@ reveal_type(model.parameters())
 reveal_type(model.bottleneck)
 reveal_type(Seq2SeqAutoencoder(Commit()).decode(bits))
 """
-TYPES = [ARRAY, "list[dict[str, float]]", ARRAY, ARRAY, "Autoencoder", ARRAY, "float | floating[Any]", f"list[{ARRAY}]",
-         "Bottleneck", "list[str]"]
+TYPES = [
+    ARRAY,
+    "list[dict[str, float]]",
+    ARRAY,
+    ARRAY,
+    "Autoencoder",
+    ARRAY,
+    "float | floating[Any]",
+    f"list[{ARRAY}]",
+    "Bottleneck",
+    "list[str]",
+]
 
 
 MISTAKES = {
@@ -82,16 +93,24 @@ def test_pyright_agrees(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM.partition("reveal_type")[0])
     (tmp_path / "mistakes.py").write_text(PROGRAM.partition("reveal_type")[0] + "\n".join(MISTAKES))
     (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(Path(tinyqae.__file__).parents[1])]}))
-    done = subprocess.run([sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable], cwd=tmp_path,
-                          capture_output=True, text=True, env={**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
+    )
     if not done.stdout.startswith("{"):
         pytest.skip(f"pyright does not start: {done.stderr[-200:]}")
-    found = [(Path(one["file"]).name, one["range"]["start"]["line"]) for one in json.loads(done.stdout)["generalDiagnostics"]
-             if one["severity"] == "error"]
+    found = [
+        (Path(one["file"]).name, one["range"]["start"]["line"])
+        for one in json.loads(done.stdout)["generalDiagnostics"]
+        if one["severity"] == "error"
+    ]
     first = PROGRAM.partition("reveal_type")[0].count("\n")
     assert found == [("mistakes.py", first + i) for i in range(len(MISTAKES))], done.stdout
 
 
 def test_mistakes_are_found(output):
     errors = [line for line in output if line.startswith("mistakes.py") and ": error: " in line]
-    assert [line[line.rindex("["):] for line in errors] == [f"[{kind}]" for kind in MISTAKES.values()]
+    assert [line[line.rindex("[") :] for line in errors] == [f"[{kind}]" for kind in MISTAKES.values()]

@@ -10,6 +10,7 @@
 Exit codes: 0; 1 for what went wrong, in one line; 2 for wrong usage; 3 where decompressed text differs from what the machine
 that wrote the file decoded; 130 and 143 after Ctrl-C and SIGTERM.
 """
+
 import importlib
 import shlex
 import sys
@@ -55,9 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def make_parser(command: str | None = None) -> OneLineParser:
     """The parser of all commands, of which `command` has its arguments."""
-    parser = OneLineParser(prog="tinyqae",
-                           description="Quantized autoencoders: images and sentences to a few bits, and back.",
-                           epilog="tinyqae COMMAND --help explains a command and shows examples.")
+    parser = OneLineParser(
+        prog="tinyqae",
+        description="Quantized autoencoders: images and sentences to a few bits, and back.",
+        epilog="tinyqae COMMAND --help explains a command and shows examples.",
+    )
     parser.add_argument("--version", action="version", version=f"tinyqae {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (module, summary) in COMMANDS.items():

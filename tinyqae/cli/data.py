@@ -1,4 +1,5 @@
 """`tinyqae data`: download, find and verify the data sets."""
+
 import argparse
 import sys
 from collections.abc import Callable
@@ -39,8 +40,9 @@ def configure_data(parser: OneLineParser) -> None:
   tinyqae data fetch mnist
   tinyqae data verify --data-dir DIR"""
     parser.add_argument("action", choices=("fetch", "where", "verify"))
-    parser.add_argument("names", nargs="*", type=_data_set, metavar="DATASET",
-                        help=f"any of {', '.join(DATA_SETS)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", type=_data_set, metavar="DATASET", help=f"any of {', '.join(DATA_SETS)}; default: all"
+    )
     add_data_arguments(parser)
     parser.set_defaults(run=run)
 

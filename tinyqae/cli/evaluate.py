@@ -1,4 +1,5 @@
 """`tinyqae evaluate`: measure a model on held-out examples."""
+
 import argparse
 import json
 import sys
@@ -25,10 +26,17 @@ The data follow from what the model takes: MNIST's test images, CIFAR-10's, or A
   tinyqae evaluate mlp-50
   tinyqae evaluate runs/anki-lstm-commit-64/model.npz --split length --json"""
     parser.add_argument("model", metavar="MODEL", help="a model.npz that training wrote, or one of the names above")
-    parser.add_argument("--dataset", choices=("mnist", "cifar10", "anki", "synthetic"),
-                        help="synthetic needs no network; default: the data set that the model is for")
-    parser.add_argument("--split", choices=("random", "length"), default="random",
-                        help="which sentences are held out, as in training; default: %(default)s")
+    parser.add_argument(
+        "--dataset",
+        choices=("mnist", "cifar10", "anki", "synthetic"),
+        help="synthetic needs no network; default: the data set that the model is for",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("random", "length"),
+        default="random",
+        help="which sentences are held out, as in training; default: %(default)s",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     add_backend_argument(parser, "auto")
     add_engine_argument(parser)
@@ -54,8 +62,12 @@ def run(args: argparse.Namespace) -> int:
         raw_bytes = len(content) if isinstance(content, str) else content.nbytes
         size = len(codec.compress(content, model, progress=sys.stderr.isatty()))
         metrics["file"] = {"bytes": size, "cr": raw_bytes / size}
-    metrics["settings"] = {"command": args.command, "model_id": model.model_id(), "backend": backend.describe(),
-                           "data": {"name": data.name, "sha256": data.sha256, "source": data.source, "test": len(test)}}
+    metrics["settings"] = {
+        "command": args.command,
+        "model_id": model.model_id(),
+        "backend": backend.describe(),
+        "data": {"name": data.name, "sha256": data.sha256, "source": data.source, "test": len(test)},
+    }
     if args.json:
         print(json.dumps(metrics, indent=2))
         return 0
@@ -71,6 +83,8 @@ def _program_of(name: str, model: Any) -> Program:
         return PROGRAMS["anki-lstm"]
     by_shape = {(28, 28, 1): "mnist-mlp", (32, 32, 3): "cifar-cnn"}
     if model.input_shape not in by_shape:
-        raise DataError(f"{name} is for images of {'x'.join(map(str, model.input_shape))}, and no data set here has such; "
-                        "there are MNIST (28x28x1) and CIFAR-10 (32x32x3)")
+        raise DataError(
+            f"{name} is for images of {'x'.join(map(str, model.input_shape))}, and no data set here has such; "
+            "there are MNIST (28x28x1) and CIFAR-10 (32x32x3)"
+        )
     return PROGRAMS[by_shape[model.input_shape]]

@@ -1,4 +1,5 @@
 """`tinyqae examples`: copy the lesson and the example programs out of the installed package."""
+
 import argparse
 import shutil
 from functools import partial
@@ -18,8 +19,14 @@ DIR/README.md is the learning path.
 
   tinyqae examples
   python examples/mnist_mlp.py --quant commit"""
-    parser.add_argument("directory", nargs="?", default=Path("examples"), type=Path, metavar="DIR",
-                        help="where the files go; default: %(default)s")
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        default=Path("examples"),
+        type=Path,
+        metavar="DIR",
+        help="where the files go; default: %(default)s",
+    )
     parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
     parser.set_defaults(run=run)
 

@@ -1,4 +1,5 @@
 """`tinyqae export`: write a model as ONNX files."""
+
 import argparse
 from pathlib import Path
 

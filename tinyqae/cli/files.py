@@ -1,4 +1,5 @@
 """`tinyqae compress`, `decompress` and `info`. Their conventions are those of zstd and cwebp."""
+
 import argparse
 import contextlib
 import json
@@ -46,9 +47,12 @@ are cut into tiles of the model's size; lines that the model cannot encode are s
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files or folders; - is standard input")
     parser.add_argument("-m", "--model", required=True, help="a model.npz that training wrote, or one of the names above")
     _add_output_arguments(parser, f"default: INPUT{ENDING} for one input, standard output for -")
-    parser.add_argument("--clean", action="store_true",
-                        help="of a text: convert every line to a to z, 0 to 9 and the space first (accents are removed), "
-                             "so that a model can encode it")
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="of a text: convert every line to a to z, 0 to 9 and the space first (accents are removed), "
+        "so that a model can encode it",
+    )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     add_backend_argument(parser, "numpy")
     parser.set_defaults(run=compress)
@@ -65,8 +69,9 @@ code {OTHER_TEXT}: the text was written, but differs from what the machine that 
   tinyqae decompress holiday{ENDING} -o holiday/ --model runs/cifar-cnn-commit-small/model.npz
   tinyqae decompress sentences{ENDING} -o -"""
     parser.add_argument("file", metavar=f"FILE{ENDING}", help="- is standard input")
-    parser.add_argument("-m", "--model", help="the model.npz that compressed the file; not needed for a model that comes "
-                                              "with tinyqae")
+    parser.add_argument(
+        "-m", "--model", help="the model.npz that compressed the file; not needed for a model that comes with tinyqae"
+    )
     _add_output_arguments(parser, f"default: FILE without {ENDING}, standard output for -", "OUT")
     add_backend_argument(parser, "numpy")
     parser.set_defaults(run=decompress)
@@ -121,8 +126,13 @@ def compress(args: argparse.Namespace) -> int:
     with _one_line_errors():
         data, report = (_compress_text if is_of_text else _compress_images)(args, model)
     outputs.write_parts(output, [data])
-    report |= {"bytes_out": len(data), "ratio": report["bytes_in"] / len(data), "output": output,
-               "model": args.model, "model_id": model.model_id()}
+    report |= {
+        "bytes_out": len(data),
+        "ratio": report["bytes_in"] / len(data),
+        "output": output,
+        "model": args.model,
+        "model_id": model.model_id(),
+    }
     if args.json:
         print(json.dumps(report, indent=2))
     elif not args.quiet:
@@ -161,9 +171,15 @@ def _compress_text(args: argparse.Namespace, model: Any) -> tuple[bytes, dict[st
     because = {"other_characters": foreign, "too_long": len(verbatim) - foreign - empty, "empty": empty, "longest": longest}
     data = codec.compress(text, model, progress=_progress(args))
     found = codec.contents(data)
-    return data, {"kind": "text", "lines": found["lines"], "bytes_in": given.bytes,
-                  "verbatim_lines": found["verbatim_lines"], "verbatim_because": because, "cleaned_lines": changed,
-                  "lost_characters": lost}
+    return data, {
+        "kind": "text",
+        "lines": found["lines"],
+        "bytes_in": given.bytes,
+        "verbatim_lines": found["verbatim_lines"],
+        "verbatim_because": because,
+        "cleaned_lines": changed,
+        "lost_characters": lost,
+    }
 
 
 def _cleaned(text: str) -> tuple[str, int, int]:
@@ -181,15 +197,20 @@ def _summary(report: dict[str, Any]) -> str:
     lines, why = _count(report["lines"], "line"), report["verbatim_because"]
     notes = [f"{lines}: {said}"]
     if report["verbatim_lines"]:
-        reasons = [(why["other_characters"], "with characters other than a to z, 0 to 9 and the space"),
-                   (why["too_long"], f"of more than {why['longest']} characters"), (why["empty"], "empty")]
+        reasons = [
+            (why["other_characters"], "with characters other than a to z, 0 to 9 and the space"),
+            (why["too_long"], f"of more than {why['longest']} characters"),
+            (why["empty"], "empty"),
+        ]
         because = ", ".join(f"{count:,} {reason}" for count, reason in reasons if count)
         notes.append(f"{report['verbatim_lines']:,} of {lines} stored verbatim ({because})")
     if why["other_characters"]:
         notes.append("--clean would convert such lines to the model's alphabet")
     if report["cleaned_lines"]:
-        notes.append(f"--clean changed {_count(report['cleaned_lines'], 'line')}, "
-                     f"{_count(report['lost_characters'], 'character')} lost")
+        notes.append(
+            f"--clean changed {_count(report['cleaned_lines'], 'line')}, "
+            f"{_count(report['lost_characters'], 'character')} lost"
+        )
     return "; ".join(notes)
 
 
@@ -209,8 +230,10 @@ def decompress(args: argparse.Namespace) -> int:
     data = _read(args.file)
     model = codec.find(args.model) if args.model else _shipped_model(data)
     if model is None:
-        raise CodecError(f"{args.file} needs the model {codec.contents(data)['model_id']}, which does not come with "
-                         "tinyqae; name its file with --model")
+        raise CodecError(
+            f"{args.file} needs the model {codec.contents(data)['model_id']}, which does not come with "
+            "tinyqae; name its file with --model"
+        )
     with _one_line_errors():
         unpacked = codec.unpack(data, model, progress=_progress(args))
         if isinstance(model, Seq2SeqAutoencoder):
@@ -221,8 +244,11 @@ def decompress(args: argparse.Namespace) -> int:
         print(f"{output}: {_in_words(codec.contents(data))}", file=sys.stderr)
     if unpacked.matches:
         return 0
-    print("warning: some of the text differs from what the machine that wrote the file decoded: another version or "
-          "processor rounds differently", file=sys.stderr)
+    print(
+        "warning: some of the text differs from what the machine that wrote the file decoded: another version or "
+        "processor rounds differently",
+        file=sys.stderr,
+    )
     return OTHER_TEXT
 
 
@@ -235,8 +261,9 @@ def info(args: argparse.Namespace) -> int:
     found, fields = codec.contents(data), codec.describe(data)
     ratios = _ratios(data, found)
     if args.json:
-        described = [{"name": field.name, "offset": field.offset, "length": field.length, "value": _plain(field)}
-                     for field in fields]
+        described = [
+            {"name": field.name, "offset": field.offset, "length": field.length, "value": _plain(field)} for field in fields
+        ]
         print(json.dumps({"file": args.file, "bytes": len(data), **found, **ratios, "fields": described}, indent=2))
         return 0
     print(f"{args.file}: {len(data):,} bytes, {_in_words(found)}\n")
@@ -276,8 +303,7 @@ def _in_words(found: dict[str, Any]) -> str:
         what = f"{_count(found['lines'], 'line')} of text, {found['verbatim_lines']:,} of them verbatim"
     how = {"packed": "packed", "coded": "entropy-coded"}[found["method"]]
     whose = f"{found['model']}, which comes with tinyqae" if found["model"] else "not one that comes with tinyqae"
-    return (f"{what}\n{_count(found['count'], 'code')} of {found['bits']} bits, {how}\n"
-            f"model {found['model_id']}, {whose}")
+    return f"{what}\n{_count(found['count'], 'code')} of {found['bits']} bits, {how}\nmodel {found['model_id']}, {whose}"
 
 
 def _plain(field: codec.Field) -> int | str | None:

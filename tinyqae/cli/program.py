@@ -1,4 +1,5 @@
 """What every program here shares, the examples and benchmarks as well: argument types, common options, how it ends."""
+
 import argparse
 import contextlib
 import functools
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 def _number(kind: Callable[[str], Number], accept: Callable[[Number], bool], wanted: str) -> Callable[[str], Number]:
     """An argparse type: a number that `accept` accepts; wanted: what to say of others."""
+
     def convert(text: str) -> Number:
         with contextlib.suppress(ValueError):
             value = kind(text)
@@ -70,23 +72,36 @@ class OneLineParser(argparse.ArgumentParser):
 
 def add_backend_argument(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --backend."""
-    parser.add_argument("--backend", choices=backend.BACKENDS, default=default,
-                        help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU if there is a working one; "
-                             "default: %(default)s")
+    parser.add_argument(
+        "--backend",
+        choices=backend.BACKENDS,
+        default=default,
+        help="numpy (CPU), cupy (NVIDIA GPU), or auto: a GPU if there is a working one; default: %(default)s",
+    )
 
 
 def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     """Add --engine."""
-    parser.add_argument("--engine", choices=ENGINES, help="fast: buffers and fused kernels; reference: the formulas as in "
-                        f"tinyqae/ops; default: $TINYQAE_ENGINE, else {DEFAULT}")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        help="fast: buffers and fused kernels; reference: the formulas as in "
+        f"tinyqae/ops; default: $TINYQAE_ENGINE, else {DEFAULT}",
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --data-dir and --allow-modified-data."""
-    parser.add_argument("--data-dir", metavar="DIR",
-                        help="where the data sets are or are downloaded to; default: $TINYQAE_DATA, else the user's cache")
-    parser.add_argument("--allow-modified-data", action="store_true",
-                        help="accept files that are not CIFAR-10's originals; every output then says CIFAR-10 proxy")
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where the data sets are or are downloaded to; default: $TINYQAE_DATA, else the user's cache",
+    )
+    parser.add_argument(
+        "--allow-modified-data",
+        action="store_true",
+        help="accept files that are not CIFAR-10's originals; every output then says CIFAR-10 proxy",
+    )
 
 
 def use_backend(which: str, say: bool = True) -> None:
@@ -130,6 +145,7 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # Names that the console's encoding does not have are escaped.
     if threading.current_thread() is threading.main_thread():
+
         def stop(number: int, frame: object) -> NoReturn:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 

@@ -1,4 +1,5 @@
 """`tinyqae train`: the report's three models by named recipes, resumable, on one's own images and text as well."""
+
 import argparse
 import json
 import math
@@ -94,39 +95,87 @@ def load_sentences(args: argparse.Namespace) -> SentenceSplit:
 
 
 def _add_mlp_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hidden", type=shared.widths, default=(50,), metavar="N[,N...]",
-                        help="widths of the encoder's layers; the last one is the number of bits; default: 50")
-    parser.add_argument("--bits", dest="hidden", type=lambda text: (shared.positive_int(text),), metavar="N",
-                        help="the code's size: --hidden N, no hidden layer")
+    parser.add_argument(
+        "--hidden",
+        type=shared.widths,
+        default=(50,),
+        metavar="N[,N...]",
+        help="widths of the encoder's layers; the last one is the number of bits; default: 50",
+    )
+    parser.add_argument(
+        "--bits",
+        dest="hidden",
+        type=lambda text: (shared.positive_int(text),),
+        metavar="N",
+        help="the code's size: --hidden N, no hidden layer",
+    )
 
 
 def _add_cnn_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", choices=recipes.SIZES, default="small",
-                        help="latent map 4x4x16 (small), 4x4x32 (medium) or 4x4x48 (large); default: %(default)s")
-    parser.add_argument("--bits", dest="size", type=_one_of(CNN_BITS), metavar="N",
-                        help="the code's size, in place of --size: 256, 512 or 768")
+    parser.add_argument(
+        "--size",
+        choices=recipes.SIZES,
+        default="small",
+        help="latent map 4x4x16 (small), 4x4x32 (medium) or 4x4x48 (large); default: %(default)s",
+    )
+    parser.add_argument(
+        "--bits",
+        dest="size",
+        type=_one_of(CNN_BITS),
+        metavar="N",
+        help="the code's size, in place of --size: 256, 512 or 768",
+    )
     parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
 
 
 def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hidden", type=int, choices=recipes.HIDDEN_SIZES, default=128,
-                        help="half the bits of a sentence's code, and with --recipe report the units of each LSTM; "
-                             "default: %(default)s")
-    parser.add_argument("--bits", dest="hidden", type=_one_of({2 * units: units for units in recipes.HIDDEN_SIZES}),
-                        metavar="N", help="the code's size, in place of --hidden: 64, 128, 256 or 512")
-    parser.add_argument("--units", type=shared.positive_int, metavar="N",
-                        help="units of each LSTM: 256 make a third to a half fewer errors and take five times as long; "
-                             f"default: as many as --hidden, and {recipes.LEAST_UNITS} at least")
-    parser.add_argument("--split", choices=("random", "length"), default="random",
-                        help="hold out a tenth of the sentences at random, or, as the report does, the longest fifth; "
-                             "default: %(default)s")
-    parser.add_argument("--language", type=_language, default="fra", metavar="CODE",
-                        help="the language paired with English, three letters as on manythings.org; default: %(default)s")
+    parser.add_argument(
+        "--hidden",
+        type=int,
+        choices=recipes.HIDDEN_SIZES,
+        default=128,
+        help="half the bits of a sentence's code, and with --recipe report the units of each LSTM; default: %(default)s",
+    )
+    parser.add_argument(
+        "--bits",
+        dest="hidden",
+        type=_one_of({2 * units: units for units in recipes.HIDDEN_SIZES}),
+        metavar="N",
+        help="the code's size, in place of --hidden: 64, 128, 256 or 512",
+    )
+    parser.add_argument(
+        "--units",
+        type=shared.positive_int,
+        metavar="N",
+        help="units of each LSTM: 256 make a third to a half fewer errors and take five times as long; "
+        f"default: as many as --hidden, and {recipes.LEAST_UNITS} at least",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("random", "length"),
+        default="random",
+        help="hold out a tenth of the sentences at random, or, as the report does, the longest fifth; default: %(default)s",
+    )
+    parser.add_argument(
+        "--language",
+        type=_language,
+        default="fra",
+        metavar="CODE",
+        help="the language paired with English, three letters as on manythings.org; default: %(default)s",
+    )
     parser.add_argument("--text", metavar="FILE", help="train on the lines of this text file instead of the Anki pairs")
-    parser.add_argument("--beam", type=shared.positive_int, metavar="N",
-                        help="beam width of decoding, 1 for greedy; default: 8, with --recipe report 1")
-    parser.add_argument("--say", action="append", metavar="SENTENCE",
-                        help="a sentence of your own to encode and decode after training; may be given several times")
+    parser.add_argument(
+        "--beam",
+        type=shared.positive_int,
+        metavar="N",
+        help="beam width of decoding, 1 for greedy; default: 8, with --recipe report 1",
+    )
+    parser.add_argument(
+        "--say",
+        action="append",
+        metavar="SENTENCE",
+        help="a sentence of your own to encode and decode after training; may be given several times",
+    )
 
 
 def _language(text: str) -> str:
@@ -138,22 +187,61 @@ def _language(text: str) -> str:
 
 def _one_of(values: Mapping[int, Any]) -> Callable[[str], Any]:
     """An argparse type: one of some numbers, which stand for values."""
+
     def convert(text: str) -> Any:
         if not text.isdecimal() or int(text) not in values:
             raise ValueError
         return values[int(text)]
+
     convert.__name__ = f"number of bits ({', '.join(map(str, values))})"  # What argparse says is invalid.
     return convert
 
 
-PROGRAMS = {program.name: program for program in (
-    Program("mnist-mlp", "MLP", "hidden", (50,), images, ("mnist", "synthetic"), _add_mlp_arguments, recipes.mnist_mlp,
-            load_digits, "an MLP on MNIST's digits", "--quant commit --hidden 256,50"),
-    Program("cifar-cnn", "CNN", "size", "small", images, ("cifar10", "synthetic"), _add_cnn_arguments, recipes.cifar_cnn,
-            load_pictures, "a CNN on CIFAR-10's photographs or your own", "--size large", train_items=10_000),
-    Program("anki-lstm", "LSTM", "hidden", 128, sentences, ("anki", "synthetic"), _add_lstm_arguments, recipes.anki_lstm,
-            load_sentences, "an LSTM on the Anki sentences or your own text", "--text FILE"),
-)}
+PROGRAMS = {
+    program.name: program
+    for program in (
+        Program(
+            "mnist-mlp",
+            "MLP",
+            "hidden",
+            (50,),
+            images,
+            ("mnist", "synthetic"),
+            _add_mlp_arguments,
+            recipes.mnist_mlp,
+            load_digits,
+            "an MLP on MNIST's digits",
+            "--quant commit --hidden 256,50",
+        ),
+        Program(
+            "cifar-cnn",
+            "CNN",
+            "size",
+            "small",
+            images,
+            ("cifar10", "synthetic"),
+            _add_cnn_arguments,
+            recipes.cifar_cnn,
+            load_pictures,
+            "a CNN on CIFAR-10's photographs or your own",
+            "--size large",
+            train_items=10_000,
+        ),
+        Program(
+            "anki-lstm",
+            "LSTM",
+            "hidden",
+            128,
+            sentences,
+            ("anki", "synthetic"),
+            _add_lstm_arguments,
+            recipes.anki_lstm,
+            load_sentences,
+            "an LSTM on the Anki sentences or your own text",
+            "--text FILE",
+        ),
+    )
+}
 
 
 def configure_train(parser: shared.OneLineParser) -> None:
@@ -165,11 +253,15 @@ def configure_train(parser: shared.OneLineParser) -> None:
   tinyqae train anki-lstm --help"""
     programs = parser.add_subparsers(metavar="MODEL", required=True)
     for program in PROGRAMS.values():
-        trained = programs.add_parser(program.name, help=program.summary, description=f"""Train {program.summary}.
+        trained = programs.add_parser(
+            program.name,
+            help=program.summary,
+            description=f"""Train {program.summary}.
 
 Writes model.npz, metrics.json, history.csv, pictures and reconstructions of held-out examples to --out.
 
-  tinyqae train {program.name} {program.example}""")
+  tinyqae train {program.name} {program.example}""",
+        )
         add_training_arguments(trained, program)
         trained.set_defaults(run=run, program=program, parser=trained)
 
@@ -177,8 +269,10 @@ Writes model.npz, metrics.json, history.csv, pictures and reconstructions of hel
 def add_training_arguments(parser: argparse.ArgumentParser, program: Program) -> None:
     """Add the options that all trainings have, and the program's own."""
     items = program.kind.items
-    settings = {name: {quant: program.recipe(name, quant, program.default_size) for quant in kinds}
-                for name, kinds in (("default", KINDS), ("report", REPORT_KINDS))}
+    settings = {
+        name: {quant: program.recipe(name, quant, program.default_size) for quant in kinds}
+        for name, kinds in (("default", KINDS), ("report", REPORT_KINDS))
+    }
 
     def defaults(value: Callable[[recipes.Recipe], Any]) -> str:
         """The value of the default recipe for --quant commit, and of other quantizers and recipes where it differs."""
@@ -190,33 +284,58 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
             notes.append("--recipe report " + " to ".join(f"{one:.3g}" for one in sorted({min(report), max(report)})))
         return f"default: {usual:g}" + f" ({', '.join(notes)})" * bool(notes)
 
-    parser.add_argument("--quant", choices=[*KINDS, "none"], default="commit",
-                        help="the bottleneck. vanilla, or none: no quantization; naive: threshold after training; fence: "
-                             "naive with a loss against values near 1/2; commit: threshold in training, straight-through "
-                             "estimator, commitment loss; clipped, stochastic, annealed, entropy: variants that the report "
-                             "did not try, for the default recipe only; default: %(default)s")
-    parser.add_argument("--recipe", choices=recipes.RECIPES, default="default",
-                        help="default: what trained best on a validation split; report: the settings behind the report's "
-                             "tables; default: %(default)s")
-    parser.add_argument("--epochs", type=shared.positive_int,
-                        help=f"passes over the training {items}; {defaults(lambda r: r.epochs)}")
-    parser.add_argument("--batch-size", type=shared.positive_int,
-                        help=f"{items} per training step; {defaults(lambda r: r.batch_size)}")
+    parser.add_argument(
+        "--quant",
+        choices=[*KINDS, "none"],
+        default="commit",
+        help="the bottleneck. vanilla, or none: no quantization; naive: threshold after training; fence: "
+        "naive with a loss against values near 1/2; commit: threshold in training, straight-through "
+        "estimator, commitment loss; clipped, stochastic, annealed, entropy: variants that the report "
+        "did not try, for the default recipe only; default: %(default)s",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=recipes.RECIPES,
+        default="default",
+        help="default: what trained best on a validation split; report: the settings behind the report's "
+        "tables; default: %(default)s",
+    )
+    parser.add_argument(
+        "--epochs", type=shared.positive_int, help=f"passes over the training {items}; {defaults(lambda r: r.epochs)}"
+    )
+    parser.add_argument(
+        "--batch-size", type=shared.positive_int, help=f"{items} per training step; {defaults(lambda r: r.batch_size)}"
+    )
     parser.add_argument("--lr", type=shared.positive_float, help=f"learning rate; {defaults(lambda r: r.lr)}")
-    parser.add_argument("--quant-weight", type=shared.non_negative_float,
-                        help="weight of the commitment, fence or entropy loss; "
-                             + defaults(lambda r: r.bottleneck.get("weight")))
-    parser.add_argument("--seed", type=shared.non_negative_int, default=0,
-                        help="of the initial weights and the order of the data; default: %(default)s")
+    parser.add_argument(
+        "--quant-weight",
+        type=shared.non_negative_float,
+        help="weight of the commitment, fence or entropy loss; " + defaults(lambda r: r.bottleneck.get("weight")),
+    )
+    parser.add_argument(
+        "--seed",
+        type=shared.non_negative_int,
+        default=0,
+        help="of the initial weights and the order of the data; default: %(default)s",
+    )
     program.add_arguments(parser)
     shared.add_backend_argument(parser, "auto")
     shared.add_engine_argument(parser)
-    parser.add_argument("--dataset", choices=program.datasets, default=program.datasets[0],
-                        help="synthetic: made-up data of the same shape, which needs no network; default: %(default)s")
+    parser.add_argument(
+        "--dataset",
+        choices=program.datasets,
+        default=program.datasets[0],
+        help="synthetic: made-up data of the same shape, which needs no network; default: %(default)s",
+    )
     shared.add_data_arguments(parser)
-    parser.add_argument(f"--train-{items}", type=shared.positive_int, metavar="N", default=program.train_items,
-                        dest="train_items",
-                        help=f"train on the first N {items} only; default: {program.train_items or 'all'}")
+    parser.add_argument(
+        f"--train-{items}",
+        type=shared.positive_int,
+        metavar="N",
+        default=program.train_items,
+        dest="train_items",
+        help=f"train on the first N {items} only; default: {program.train_items or 'all'}",
+    )
     parser.add_argument("-o", "--out", metavar="DIR", help=f"where the results go; default: runs/{program.name}-QUANT-SIZE")
     parser.add_argument("-f", "--force", action="store_true", help="replace an earlier run in --out")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
@@ -235,7 +354,8 @@ def run(args: argparse.Namespace) -> int:
     if units and args.recipe == "report":
         args.parser.error("argument --units: with --recipe report they are as many as --hidden")
     recipe = program.recipe(args.recipe, args.quant, size, **units).override(
-        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight)
+        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight
+    )
     said, longest = getattr(args, "say", None) or (), recipe.model.get("pad_to")
     for sentence in said:
         if longest and len(clean_text(sentence)[0]) > longest:
@@ -249,8 +369,16 @@ def run(args: argparse.Namespace) -> int:
             for name in RUN_FILES:
                 (directory / name).unlink(missing_ok=True)
         started = time.perf_counter()
-        done = kind.train_and_measure(recipe, data, seed=args.seed, train_items=args.train_items, directory=directory,
-                                      resume=args.resume, progress=progress, engine=args.engine)
+        done = kind.train_and_measure(
+            recipe,
+            data,
+            seed=args.seed,
+            train_items=args.train_items,
+            directory=directory,
+            resume=args.resume,
+            progress=progress,
+            engine=args.engine,
+        )
         settings = done.metrics["settings"]
         settings["command"] = args.command
         settings["seconds"]["all"] = round(time.perf_counter() - started, 2)
@@ -265,8 +393,10 @@ def run(args: argparse.Namespace) -> int:
         used, available = settings["data"][f"training_{kind.items}"], len(kind.training(data))
         if args.train_items and args.train_items < available:
             minutes = math.ceil(settings["seconds"]["training"] * available / used / 60)
-            print(f"trained on {used} of {available} {kind.items}; the same epochs on all of them would take about "
-                  f"{minutes} minute{'s' * (minutes > 1)}")
+            print(
+                f"trained on {used} of {available} {kind.items}; the same epochs on all of them would take about "
+                f"{minutes} minute{'s' * (minutes > 1)}"
+            )
         print(f"written to {directory}/")
         for sentence in said:
             print("\n" + sentences.said(done.model, sentence, args.beam))
@@ -277,8 +407,10 @@ def require_new_run(directory: Path, args: argparse.Namespace) -> None:
     """Usage error where --out holds an earlier run that the user has not said what to do with."""
     earlier = [name for name in RUN_FILES if (directory / name).exists()]
     if earlier and not args.resume and not args.force:
-        args.parser.error(f"argument --out: {directory} holds an earlier run ({earlier[0]}); --resume continues it, --force "
-                          "replaces it, --out DIR writes elsewhere")
+        args.parser.error(
+            f"argument --out: {directory} holds an earlier run ({earlier[0]}); --resume continues it, --force "
+            "replaces it, --out DIR writes elsewhere"
+        )
 
 
 def shows_progress(args: argparse.Namespace) -> bool:

@@ -1,4 +1,5 @@
 """Small pieces of bytes that the parts of a file share: varints, checksums, deflated blocks and a reader."""
+
 import zlib
 
 from ..errors import CodecError
@@ -54,15 +55,17 @@ class Reader:
         start, self.offset = self.offset, self.offset + length
         if self.offset > len(self.data):
             raise CodecError(f"{self.what} is cut short: {name} ends at byte {self.offset}, and there are {len(self.data)}")
-        return self.data[start:self.offset]
+        return self.data[start : self.offset]
 
     def varint(self, name: str) -> int:
         """The next varint, below 2^63."""
-        data = self.data[self.offset:self.offset + MAX_VARINT_BYTES]
+        data = self.data[self.offset : self.offset + MAX_VARINT_BYTES]
         length = next((i for i, byte in enumerate(data, 1) if byte < 0x80), len(data) + 1)
-        if length > MAX_VARINT_BYTES or length > 1 and data[length - 1:length] == b"\0":
-            raise CodecError(f"{self.what} is damaged: {name} is not a number of at most {MAX_VARINT_BYTES} bytes, written "
-                             "as short as possible")
+        if length > MAX_VARINT_BYTES or length > 1 and data[length - 1 : length] == b"\0":
+            raise CodecError(
+                f"{self.what} is damaged: {name} is not a number of at most {MAX_VARINT_BYTES} bytes, written "
+                "as short as possible"
+            )
         return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(self.take(name, length)))
 
     def text(self, name: str) -> str:

@@ -21,6 +21,7 @@ first, the highest bit set in all bytes but the last, as few bytes as possible a
 The header with both checksums takes 26 bytes for one image or text of fewer than 128 bits without extra bytes, and 28
 for a map whose sides are below 128. Lengths are those of the whole file: bytes after the last checksum are refused.
 """
+
 import math
 import operator
 from dataclasses import dataclass
@@ -88,8 +89,8 @@ def to_bytes(container: Container) -> bytes:
 def from_bytes(data: bytes) -> Container:
     """The Container in the bytes of a file. CodecError says what is wrong with others, before memory is taken."""
     reader = Reader(bytes(data), "this .tqae file")
-    if reader.data[:len(MAGIC)] != MAGIC:
-        raise CodecError(f"this is no .tqae file: it begins with {reader.data[:len(MAGIC)]!r}, not {MAGIC!r}")
+    if reader.data[: len(MAGIC)] != MAGIC:
+        raise CodecError(f"this is no .tqae file: it begins with {reader.data[: len(MAGIC)]!r}, not {MAGIC!r}")
     reader.take("magic", len(MAGIC))
     version = reader.take("version", 1)[0]
     if version != VERSION:
@@ -99,7 +100,7 @@ def from_bytes(data: bytes) -> Container:
     count = reader.varint("count")
     shape = tuple(map(reader.varint, _sides(is_map=bool(flags & 4))))
     extra_length, payload_length = reader.varint("extra length"), reader.varint("payload length")
-    computed = checksum(reader.data[:reader.offset])
+    computed = checksum(reader.data[: reader.offset])
     if reader.take("header checksum", 4) != computed:
         raise CodecError("the header of this .tqae file is damaged: its checksum does not fit")
     # What follows guards against files that were made on purpose: an accident does not pass the checksum.
@@ -132,11 +133,18 @@ def _parts(c: Container) -> list[tuple[str, int | bytes, bytes]]:
     """(name, value, bytes) of each part of a file."""
     is_map = len(c.shape) == 3
     flags = c.method | c.kind << 1 | is_map << 2
-    numbers = {"count": c.count, **dict(zip(_sides(is_map), c.shape, strict=True)), "extra length": len(c.extra),
-               "payload length": len(c.payload)}
+    numbers = {
+        "count": c.count,
+        **dict(zip(_sides(is_map), c.shape, strict=True)),
+        "extra length": len(c.extra),
+        "payload length": len(c.payload),
+    }
     parts: list[tuple[str, int | bytes, bytes]] = [
-        ("magic", MAGIC, MAGIC), ("version", VERSION, bytes([VERSION])), ("flags", flags, bytes([flags])),
-             ("model id", c.model_id, c.model_id)]
+        ("magic", MAGIC, MAGIC),
+        ("version", VERSION, bytes([VERSION])),
+        ("flags", flags, bytes([flags])),
+        ("model id", c.model_id, c.model_id),
+    ]
     parts += [(name, number, varint(operator.index(number))) for name, number in numbers.items()]
     in_front = checksum(*(stored for _, _, stored in parts))
     rest = {"header checksum": in_front, "extra": c.extra, "payload": c.payload, "checksum": checksum(c.extra, c.payload)}

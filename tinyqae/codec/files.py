@@ -1,4 +1,5 @@
 """Pictures and texts <-> the bytes of a .tqae file, by a trained model."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,10 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
         lines = text_lines.take_apart(content, model.pad_to or model.max_length)  # type: ignore[attr-defined]
         examples = lines.coded
     if len(examples) * model.latent_size > _MAX_BITS:
-        raise ValueError(f"{len(examples)} codes of {model.latent_size} bits are more than the {_MAX_BITS} bits that a file "
-                         "holds; compress the content in several parts")
+        raise ValueError(
+            f"{len(examples)} codes of {model.latent_size} bits are more than the {_MAX_BITS} bits that a file "
+            "holds; compress the content in several parts"
+        )
     bits = _in_parts(model.encode, examples, np.empty((len(examples), model.latent_size), np.bool_), "encode", progress)
     if lines is not None:
         extra = text_lines.to_extra(lines, text_lines.put_together(lines, _decode(model, bits, progress)))
@@ -88,8 +91,9 @@ def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpack
     container, own, shape = from_bytes(data), model_id(model), code_shape(model)
     kind, count, extra = container.kind, container.count, container.extra
     if container.model_id != own:
-        raise CodecError(f"this .tqae file was made with the model {_called(container.model_id)}, and cannot be read with "
-                         f"{_called(own)}")
+        raise CodecError(
+            f"this .tqae file was made with the model {_called(container.model_id)}, and cannot be read with {_called(own)}"
+        )
     if container.shape != shape or (kind == IMAGES) != isinstance(model, ImageAutoencoder):
         raise CodecError(f"this .tqae file is damaged: its codes have shape {container.shape}, the model's {shape}")
     if kind == TEXTS:
@@ -98,8 +102,9 @@ def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpack
         height, width, channels = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
         values = count * height * width * channels
         if values > pictures.MAX_VALUES:
-            raise CodecError(f"this .tqae file promises {count} images with {values} values; at most {pictures.MAX_VALUES} "
-                             "are read")
+            raise CodecError(
+                f"this .tqae file promises {count} images with {values} values; at most {pictures.MAX_VALUES} are read"
+            )
         sizes, names = pictures.from_extra(extra, count, (height, width)) if extra else (None, None)
     decoded = _decode(model, decode_bits(container.payload, container.method, count, shape), progress)
     if kind == TEXTS:
@@ -121,17 +126,26 @@ def contents(data: bytes) -> dict[str, Any]:
     and None where all have the model's size; for text "lines" and "verbatim_lines". CodecError for a damaged file.
     """
     container = from_bytes(data)
-    found = {"kind": "images" if container.kind == IMAGES else "text", "count": container.count,
-             "bits": int(np.prod(container.shape)), "method": "coded" if container.method == CODED else "packed",
-             "model_id": container.model_id.hex(), "model": name_of(container.model_id)}
+    found = {
+        "kind": "images" if container.kind == IMAGES else "text",
+        "count": container.count,
+        "bits": int(np.prod(container.shape)),
+        "method": "coded" if container.method == CODED else "packed",
+        "model_id": container.model_id.hex(),
+        "model": name_of(container.model_id),
+    }
     if container.kind == TEXTS:
         lines, _ = text_lines.from_extra(container.extra, container.count)
         return {**found, "lines": container.count + len(lines.verbatim), "verbatim_lines": len(lines.verbatim)}
     if not container.extra:
         return {**found, "pictures": container.count, "sizes": [], "pixels": None}
     sizes, _ = pictures.from_extra(container.extra, container.count)
-    return {**found, "pictures": len(sizes), "sizes": [list(size) for size in sizes[:10]],
-            "pixels": sum(height * width for height, width in sizes)}
+    return {
+        **found,
+        "pictures": len(sizes),
+        "sizes": [list(size) for size in sizes[:10]],
+        "pixels": sum(height * width for height, width in sizes),
+    }
 
 
 def code_shape(model: Autoencoder) -> Shape:
@@ -159,8 +173,10 @@ def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | No
             return images, b""
         content = list(images)
     if not isinstance(content, list | tuple):
-        raise TypeError(f"content is {type(content).__name__}; a model of images compresses a uint8 array (N, H, W, C) or a "
-                        "list of pictures")
+        raise TypeError(
+            f"content is {type(content).__name__}; a model of images compresses a uint8 array (N, H, W, C) or a "
+            "list of pictures"
+        )
     if names is not None and len(names) != len(content):
         raise ValueError(f"names has {len(names)} names for {len(content)} pictures")
     tiles = pictures.cut(content, own, names)

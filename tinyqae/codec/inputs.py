@@ -3,6 +3,7 @@
 What a file is is found from its first bytes, not from its name. Sizes are checked before memory is taken for pixels, and
 whatever is wrong with a file is a DataError: one line that names the file and says what would be right.
 """
+
 import gzip
 import io
 import math
@@ -88,15 +89,17 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
         before = len(images)
         found: Iterable[tuple[str, np.ndarray, int]]
         if os.path.isdir(path):
-            found = ((name, picture, os.path.getsize(Path(path, name)))
-                     for name, picture in pictures.read_folder(path, notes))
+            found = (
+                (name, picture, os.path.getsize(Path(path, name))) for name, picture in pictures.read_folder(path, notes)
+            )
         else:
             found = [_read_image_file(path, stdin, notes)]
         for name, picture, length in found:
             if picture.ndim == 4:
                 if len(paths) > 1:
-                    raise DataError(f"{_shown(path)} is a stack of images; give it alone, not with {len(paths) - 1} other "
-                                    "files")
+                    raise DataError(
+                        f"{_shown(path)} is a stack of images; give it alone, not with {len(paths) - 1} other files"
+                    )
                 stack = picture[..., 0] if picture.shape[3] == 1 else picture
                 return Inputs(stack, None, length, pictures.in_lines(notes))
             images.append(picture)
@@ -104,12 +107,15 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
             size += length
             size_as_arrays += picture.nbytes
             if size_as_arrays > MAX_STACK_BYTES:
-                raise DataError(f"with {one_line(name)}, all pictures take more than {MAX_STACK_BYTES >> 20} MiB; give "
-                                "fewer at once")
+                raise DataError(
+                    f"with {one_line(name)}, all pictures take more than {MAX_STACK_BYTES >> 20} MiB; give fewer at once"
+                )
         if len(images) == before:
             others = len(notes.get(pictures.UNREADABLE, ()))
-            raise DataError(f"the directory {one_line(path)} has no pictures, and {others} other visible files; give one "
-                            "with pictures in it, or a file by its name")
+            raise DataError(
+                f"the directory {one_line(path)} has no pictures, and {others} other visible files; give one "
+                "with pictures in it, or a file by its name"
+            )
     return Inputs(images, plain_names(names), size, pictures.in_lines(notes))
 
 
@@ -128,8 +134,10 @@ def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> Te
     try:
         return TextInput(data.decode("utf-8"), len(data))
     except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not a text in UTF-8: byte {error.start} is 0x{data[error.start]:02x}; if it is a text, "
-                        "say iconv -f LATIN1 -t UTF-8, or whichever encoding it has") from None
+        raise DataError(
+            f"{name} is not a text in UTF-8: byte {error.start} is 0x{data[error.start]:02x}; if it is a text, "
+            "say iconv -f LATIN1 -t UTF-8, or whichever encoding it has"
+        ) from None
 
 
 def _shown(path: str) -> str:
@@ -182,7 +190,7 @@ def _packed_idx(data: bytes, name: str) -> Images:
             header = _read_at_most(stream, _IDX_HEADER_BYTES)
             if not header.startswith(_IDX_IMAGES):
                 raise DataError(f"{name} is a gzip file that holds no IDX file of images; unpack it and give what is in it")
-            size = math.prod(int.from_bytes(header[start:start + 4], "big") for start in range(4, _IDX_HEADER_BYTES, 4))
+            size = math.prod(int.from_bytes(header[start : start + 4], "big") for start in range(4, _IDX_HEADER_BYTES, 4))
             if size > MAX_STACK_BYTES:
                 raise DataError(f"{name} promises {size} pixels; at most {MAX_STACK_BYTES} are read")
             return _idx(header + _read_at_most(stream, size + 1), name)
@@ -192,8 +200,10 @@ def _packed_idx(data: bytes, name: str) -> Images:
 
 def _idx(data: bytes, name: str) -> Images:
     if not data.startswith(_IDX_IMAGES):
-        raise DataError(f"{name} is an IDX file that begins with {data[:4].hex(' ')}, so it holds no images; expected "
-                        f"{_IDX_IMAGES.hex(' ')}, unsigned bytes with three axes")
+        raise DataError(
+            f"{name} is an IDX file that begins with {data[:4].hex(' ')}, so it holds no images; expected "
+            f"{_IDX_IMAGES.hex(' ')}, unsigned bytes with three axes"
+        )
     try:
         stack = read_idx(data)
     except DataError as error:
@@ -203,7 +213,7 @@ def _idx(data: bytes, name: str) -> Images:
 
 
 def _npy(data: bytes, name: str) -> Images:
-    stream = io.BytesIO(data[:1 << 14])  # NumPy reads no header of more than 10,000 characters
+    stream = io.BytesIO(data[: 1 << 14])  # NumPy reads no header of more than 10,000 characters
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         with warnings.catch_warnings():
@@ -220,8 +230,10 @@ def _npy(data: bytes, name: str) -> Images:
     match shape:
         case (count, 784 | 3072 as columns):
             way = "reshape(-1, 28, 28)" if columns == 784 else "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)"
-            raise DataError(f"{name} is an array of shape {shape}, which looks like {count} flat images; store it after "
-                            f"{way}, as uint8 (or give one picture {columns} pixels wide as a PNG)")
+            raise DataError(
+                f"{name} is an array of shape {shape}, which looks like {count} flat images; store it after "
+                f"{way}, as uint8 (or give one picture {columns} pixels wide as a PNG)"
+            )
         case (height, width) | (_, height, width, 1 | 3):
             pass
         case (height, width, 3):
@@ -229,19 +241,24 @@ def _npy(data: bytes, name: str) -> Images:
         case (count, height, width):
             full_shape = (*shape, 1)
             if count == 3:
-                notes.append(f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it "
-                             "after transpose(1, 2, 0)")
+                notes.append(
+                    f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it "
+                    "after transpose(1, 2, 0)"
+                )
         case _:
             hint = "; the last of 4 is 1 or 3, as transpose(0, 2, 3, 1) makes it of (N, 3, H, W)" if len(shape) == 4 else ""
-            raise DataError(f"{name} is an array with {len(shape)} axes; expected a stack (N, H, W), (N, H, W, 1) or "
-                            f"(N, H, W, 3), or a picture (H, W) or (H, W, 3){hint}")
+            raise DataError(
+                f"{name} is an array with {len(shape)} axes; expected a stack (N, H, W), (N, H, W, 1) or "
+                f"(N, H, W, 3), or a picture (H, W) or (H, W, 3){hint}"
+            )
     if dtype != np.uint8 and dtype.kind not in "bf":
         raise DataError(f"{name} holds values of type {dtype.name}; expected uint8, bool, or floating-point in [0, 1]")
     if min(shape) < 1:
         raise DataError(f"{name} holds no images: its shape is {shape}")
     if promised != stored:
-        raise DataError(f"{name} is damaged: its shape {shape} of {dtype.name} takes {promised} bytes, and {stored} follow "
-                        "its header")
+        raise DataError(
+            f"{name} is damaged: its shape {shape} of {dtype.name} takes {promised} bytes, and {stored} follow its header"
+        )
     pictures.check_size(name, height, width)
     values = np.frombuffer(data, dtype, offset=stream.tell())
     if dtype.kind == "b":
@@ -253,5 +270,9 @@ def _npy(data: bytes, name: str) -> Images:
 
 
 # By a regular expression for the first bytes; whatever matches none is a picture.
-_READERS = ((rb"PK\x03\x04|PK\x05\x06", _zip), (rb"\x1f\x8b", _packed_idx),
-            (rb"\x00\x00[\x08\x09\x0b-\x0e][\x01-\x04]", _idx), (rb"\x93NUMPY", _npy))
+_READERS = (
+    (rb"PK\x03\x04|PK\x05\x06", _zip),
+    (rb"\x1f\x8b", _packed_idx),
+    (rb"\x00\x00[\x08\x09\x0b-\x0e][\x01-\x04]", _idx),
+    (rb"\x93NUMPY", _npy),
+)

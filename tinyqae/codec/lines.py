@@ -10,6 +10,7 @@ The extra bytes of a file of text, deflated by blocks.deflate:
 The checksum tells a reader whose machine sums in another order, or runs another version, that a character came out
 differently: bits of codes are the same everywhere, what a network makes of them is so only almost always.
 """
+
 from dataclasses import dataclass
 
 from ..data import clean_sentence
@@ -76,8 +77,10 @@ def to_extra(lines: Lines, text: str) -> bytes:
     """The extra bytes for Lines that are `text` after decoding."""
     encoded = [line.encode() for _, line in lines.verbatim]
     if (kept := sum(map(len, encoded))) > MAX_VERBATIM_BYTES:
-        raise ValueError(f"{len(encoded)} lines with {kept} bytes are not in the model's alphabet or too long for it; a "
-                         f"file keeps at most {MAX_VERBATIM_BYTES} bytes of such lines")
+        raise ValueError(
+            f"{len(encoded)} lines with {kept} bytes are not in the model's alphabet or too long for it; a "
+            f"file keeps at most {MAX_VERBATIM_BYTES} bytes of such lines"
+        )
     parts = [bytes([_ENDS * lines.ends | _RETURNS * lines.returns]), checksum(text.encode()), varint(len(encoded))]
     start = 0
     for (before, _), line in zip(lines.verbatim, encoded, strict=True):

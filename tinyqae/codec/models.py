@@ -3,6 +3,7 @@
 The files are float16 with weights of 8 significant bits, and deflated; benchmarks/shipped_models.py trained them and
 wrote models.json, which says of each how, on what data, and what it reaches.
 """
+
 import functools
 import json
 from pathlib import Path
@@ -38,8 +39,9 @@ def find(name_or_path: FilePath, engine: str | None = None) -> Autoencoder:
     if str(name_or_path) in shipped_models():
         return shipped(str(name_or_path), engine)
     if not Path(name_or_path).is_file():
-        raise CheckpointError(f"{name_or_path}: neither a file nor a model that comes with tinyqae "
-                              f"({', '.join(shipped_models())})")
+        raise CheckpointError(
+            f"{name_or_path}: neither a file nor a model that comes with tinyqae ({', '.join(shipped_models())})"
+        )
     return load(name_or_path, engine)
 
 
@@ -56,7 +58,7 @@ def parents_of(model_id: bytes) -> Parents | None:
 
 def round_weights(model: Autoencoder) -> None:
     """Round a model's weights in place to 8 significant bits, which float16 holds and deflates well."""
-    scale = 2 ** _SIGNIFICANT_BITS
+    scale = 2**_SIGNIFICANT_BITS
     for array in model.parameters():
         mantissa, exponent = np.frexp(array)
         array[...] = np.ldexp(np.rint(mantissa * scale) / scale, exponent).astype(np.float16)

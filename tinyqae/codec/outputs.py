@@ -3,6 +3,7 @@
 The names of pictures come out of a file that may be a stranger's. plain_name says which of them may be used as a file's
 name: those that mean a file in this very directory on every system.
 """
+
 import io
 import os
 import sys
@@ -79,13 +80,17 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
         write_parts(path, _stack(path, form, pictures))
     elif form in _PICTURES:
         if len(pictures) > 1:
-            raise DataError(f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in "
-                            ".npy, or in / for a directory of pictures")
+            raise DataError(
+                f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in "
+                ".npy, or in / for a directory of pictures"
+            )
         write_parts(path, [_picture(pictures[0], _PICTURES[form])])
     else:
         why = "would lose something again" if form in _LOSSY else "is no form that is written"
-        raise DataError(f"cannot write {one_line(path)}: {one_line(form)} {why}; give a name that ends in .png, .bmp, "
-                        ".tif or .npy, or in / for a directory of pictures")
+        raise DataError(
+            f"cannot write {one_line(path)}: {one_line(form)} {why}; give a name that ends in .png, .bmp, "
+            ".tif or .npy, or in / for a directory of pictures"
+        )
 
 
 def write_text(path: FilePath, text: str) -> None:
@@ -168,8 +173,10 @@ def _stack(path: str, form: str, pictures: list[np.ndarray]) -> list[bytes | mem
     """
     shapes = sorted({picture.shape for picture in pictures})
     if len(shapes) > 1:
-        raise DataError(f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
-                        "give a name that ends in / for a directory of pictures")
+        raise DataError(
+            f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
+            "give a name that ends in / for a directory of pictures"
+        )
     stack = np.stack(pictures)
     if form == ".idx":
         if stack.ndim != 3:

@@ -6,6 +6,7 @@ channel, save much less: most of what can be known about a bit of a latent map i
 
 Sums of logarithms decide here, which another machine may round otherwise. That is no harm: the file says what was chosen.
 """
+
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -44,11 +45,16 @@ def choose_parents(maps: np.ndarray) -> Parents:
     if channels > _MOST_CHANNELS_WITH_PARENTS:
         return [[] for _ in range(channels)]
     rows = min(_SAMPLED_ROWS, _SAMPLED_BITS // channels)
-    sample = maps[::-(-count * places // rows)]
+    sample = maps[:: -(-count * places // rows)]
     bordered = np.pad(sample, ((0, 0), (1, 0), (1, 0), (0, 0)))
     # (candidates, rows): the bits that may be parents, at every place of every sampled item.
-    candidates = np.concatenate([bordered[:, 1 + down:1 + down + height, 1 + right:1 + right + width].reshape(-1, channels)
-                                 for down, right in NEIGHBOURS[:neighbours(places)]], axis=1).T.astype(np.uint8)
+    candidates = np.concatenate(
+        [
+            bordered[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width].reshape(-1, channels)
+            for down, right in NEIGHBOURS[: neighbours(places)]
+        ],
+        axis=1,
+    ).T.astype(np.uint8)
     description_length = _description_length(candidates.shape[1])
     # How often two bits are 1 together: sums below 2^24 are exact in float32, and BLAS adds them.
     numbers = candidates.astype(np.float32)
@@ -56,10 +62,11 @@ def choose_parents(maps: np.ndarray) -> Parents:
     ones = candidates.sum(axis=1, dtype=np.intp)
     parents: list[list[tuple[int, int, int]]] = []
     for channel in range(channels):
-        allowed = np.r_[:channel, channels:len(candidates)]
+        allowed = np.r_[:channel, channels : len(candidates)]
         both, alone, other = together[allowed, channel], ones[channel], ones[allowed]
-        lengths = (description_length(other - both, both)
-                   + description_length(candidates.shape[1] - other - alone + both, alone - both))
+        lengths = description_length(other - both, both) + description_length(
+            candidates.shape[1] - other - alone + both, alone - both
+        )
         likely = allowed[lengths.argsort(kind="stable")[:_SHORT_LIST]]
         chosen = _add_parents(candidates[channel], candidates[likely], index_bits(channels, places), description_length)
         indices = (divmod(int(likely[i]), channels) for i in chosen)
@@ -78,7 +85,7 @@ def _add_parents(target: np.ndarray, candidates: np.ndarray, price: int, descrip
     context = np.zeros(len(target), np.uint8)
     # Eight candidates side by side in the bytes of a number are counted by one addition, up to 255 ones.
     bytes_of_row = np.zeros((len(target), -len(candidates) // 8 * -8), np.uint8)
-    bytes_of_row[:, :len(candidates)] = candidates.T
+    bytes_of_row[:, : len(candidates)] = candidates.T
     while len(candidates) and len(chosen) < MAX_PARENTS:
         cell = 2 * context + target
         sizes = np.bincount(cell, minlength=2 << len(chosen))
@@ -89,7 +96,8 @@ def _add_parents(target: np.ndarray, candidates: np.ndarray, price: int, descrip
         # [context, the bit's value, candidate]
         ones = np.zeros((len(sizes) // 2, 2, len(candidates)), np.intp)
         ones.reshape(len(sizes), -1)[filled] = np.add.reduceat(
-            sums.view(np.uint8), cuts.searchsorted(starts), axis=0, dtype=np.intp)[:, :len(candidates)]
+            sums.view(np.uint8), cuts.searchsorted(starts), axis=0, dtype=np.intp
+        )[:, : len(candidates)]
         sizes = sizes.reshape(-1, 2, 1)
         now = description_length(sizes[:, 0], sizes[:, 1]).sum()
         zeros = sizes - ones

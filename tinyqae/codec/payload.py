@@ -25,6 +25,7 @@ of channels plus its channel, as wide as the largest index. Then the blocks.
 A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that neither a damaged
 payload nor a machine that computes other probabilities gives out what did not go in.
 """
+
 import math
 import operator
 from collections.abc import Iterator
@@ -73,8 +74,9 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
     if not isinstance(bits, np.ndarray) or bits.dtype != np.bool_:
         raise TypeError(f"bits is {getattr(bits, 'dtype', type(bits).__name__)}, expected a bool NumPy array")
     if bits.ndim != 2 or bits.shape[1] != height * width * channels:
-        raise ValueError(f"bits has shape {bits.shape}, expected (N, {height * width * channels}) for codes of shape "
-                         f"{tuple(shape)}")
+        raise ValueError(
+            f"bits has shape {bits.shape}, expected (N, {height * width * channels}) for codes of shape {tuple(shape)}"
+        )
     packed = np.packbits(bits).tobytes()
     if not 0 < bits.size <= MAX_CODED_BITS:
         return PACKED, packed
@@ -100,9 +102,9 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
     check_size(method, count, size, len(payload))
     if method == PACKED:
         bits = np.unpackbits(np.frombuffer(payload, np.uint8)).view(np.bool_)
-        if bits[count * size:].any():
+        if bits[count * size :].any():
             raise CodecError("the payload is damaged: the bits that fill up its last byte are not all 0")
-        return bits[:count * size].reshape(count, size)
+        return bits[: count * size].reshape(count, size)
     decoder = stream.queue.RangeDecoder(np.frombuffer(payload, "<u4", offset=CHECKSUM_BYTES).astype(np.uint32))
     bits = np.empty((count, size), np.bool_)
     # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
@@ -123,15 +125,19 @@ def check_size(method: int, count: int, size: int, payload_bytes: int) -> None:
     packed = -(-bits // 8)
     if method == PACKED:
         if payload_bytes != packed:
-            raise CodecError(f"{count} codes of {size} bits take {packed} bytes when packed; the payload has "
-                             f"{payload_bytes}")
+            raise CodecError(
+                f"{count} codes of {size} bits take {packed} bytes when packed; the payload has {payload_bytes}"
+            )
     elif method == CODED:
         if bits > MAX_CODED_BITS:
-            raise CodecError(f"{count} codes of {size} bits are promised; an entropy-coded payload holds at most "
-                             f"{MAX_CODED_BITS} bits")
+            raise CodecError(
+                f"{count} codes of {size} bits are promised; an entropy-coded payload holds at most {MAX_CODED_BITS} bits"
+            )
         if payload_bytes % 4 or not CHECKSUM_BYTES < payload_bytes < packed:
-            raise CodecError(f"the payload has {payload_bytes} bytes; entropy-coded, {count} codes of {size} bits have a "
-                             f"multiple of 4, and fewer than the {packed} of packed bits")
+            raise CodecError(
+                f"the payload has {payload_bytes} bytes; entropy-coded, {count} codes of {size} bits have a "
+                f"multiple of 4, and fewer than the {packed} of packed bits"
+            )
     else:
         raise CodecError(f"method {method!r} is unknown; this version reads {PACKED} (packed) and {CODED} (entropy-coded)")
 
@@ -143,8 +149,9 @@ def map_shape(shape: Shape) -> tuple[int, int, int]:
     except TypeError as error:
         raise TypeError(f"shape is {shape!r}, expected whole numbers (L,) or (h, w, c)") from error
     if len(sides) not in (1, 3) or min(sides) < 1 or math.prod(sides) > MAX_CODE_SIZE:
-        raise ValueError(f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} "
-                         "bits in all")
+        raise ValueError(
+            f"shape is {shape!r}, expected (L,) or (h, w, c), each at least 1, and at most {MAX_CODE_SIZE} bits in all"
+        )
     return (sides[0], sides[1], sides[2]) if len(sides) == 3 else (1, 1, sides[0])
 
 
@@ -166,7 +173,7 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
             rows[:size] = codes[items].T
         for step in _steps(size, channels, rows.shape[1], depth):
             first = step.start % channels
-            known = counts[first << depth:first + step.stop - step.start << depth]
+            known = counts[first << depth : first + step.stop - step.start << depth]
             one = (2 * known[:, 1] + 1) / (2 * (known[:, 0] + known[:, 1]) + 2)
             probabilities = np.stack([1 - one, one], axis=1)
             if decodes:
@@ -175,8 +182,9 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
             outcomes = 2 * _contexts(rows, sources[:, step]) + rows[step]
             outcomes = (outcomes + (np.arange(len(outcomes)) << depth + 1)[:, np.newaxis]).ravel()
             if not decodes:
-                coder.encode(rows[step].ravel().astype(np.int32), _BIT,
-                             probabilities.repeat(2, axis=0).take(outcomes, axis=0))
+                coder.encode(
+                    rows[step].ravel().astype(np.int32), _BIT, probabilities.repeat(2, axis=0).take(outcomes, axis=0)
+                )
             tally = np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
             known += tally
             if decodes:
@@ -195,7 +203,7 @@ def _decode_step(decoder: Any, rows: np.ndarray, step: slice, sources: np.ndarra
     """
     first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
     for run in _runs(step, sources, len(rows) - 1):
-        cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start:run.stop - step.start]
+        cells = _contexts(rows, sources[:, run]) + first_cells[run.start - step.start : run.stop - step.start]
         rows[run] = decoder.decode(_BIT, probabilities.take(cells.ravel(), axis=0)).reshape(cells.shape)
 
 
@@ -209,9 +217,9 @@ def _sources(parents: Parents, shape: Shape) -> np.ndarray:
     chosen = np.full((max(map(len, parents)), 1, 1, shape[2], 3), (0, 0, shape[2]))
     for channel, of_channel in enumerate(parents):
         if of_channel:
-            chosen[:len(of_channel), 0, 0, channel] = of_channel
+            chosen[: len(of_channel), 0, 0, channel] = of_channel
     down, right, other = np.moveaxis(chosen, -1, 0)
-    y, x, _ = np.ogrid[1:shape[0] + 1, 1:shape[1] + 1, :1]
+    y, x, _ = np.ogrid[1 : shape[0] + 1, 1 : shape[1] + 1, :1]
     return numbers[y + down, x + right, other].reshape(-1, size)
 
 
@@ -270,6 +278,7 @@ def _write_parents(encoder: Any, parents: Parents, places: int) -> None:
 
 def _read_parents(decoder: Any, channels: int, places: int) -> Parents:
     """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
+
     def read(count: int, width: int) -> list[int]:
         return (decoder.decode(_EVEN, count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])).tolist()
 

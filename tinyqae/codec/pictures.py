@@ -11,6 +11,7 @@ deflated by blocks.deflate:
 A picture is cut into tiles from its upper left corner on, row by row; what is missing at the right and lower edges is
 filled up with the picture's last column and row, which cost the fewest bits in most models.
 """
+
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,12 +47,15 @@ def cut(pictures: Sequence[np.ndarray], input_shape: Shape, names: Sequence[str]
         shown = f"the picture {names[i]}" if names else f"picture {i}"
         check_picture(picture, shown)
         if picture.shape[2:] == (3,) and channels < 3:
-            raise ValueError(f"{shown} has colours, and this model knows grey alone; make it grey, or use a model of "
-                             "colour pictures")
+            raise ValueError(
+                f"{shown} has colours, and this model knows grey alone; make it grey, or use a model of colour pictures"
+            )
     count = count_tiles(tuple(picture.shape[:2] for picture in pictures), (height, width))
     if count * height * width * channels > MAX_VALUES:
-        raise ValueError(f"the pictures take {count} tiles of {height}x{width}x{channels}, and a file holds at most "
-                         f"{MAX_VALUES} values; compress them in several parts")
+        raise ValueError(
+            f"the pictures take {count} tiles of {height}x{width}x{channels}, and a file holds at most "
+            f"{MAX_VALUES} values; compress them in several parts"
+        )
     tiles, start = np.empty((count, height, width, channels), np.uint8), 0
     for picture in pictures:
         rows, columns = picture.shape[:2]

@@ -4,6 +4,7 @@ load_mnist, load_cifar10 and load_anki look into the data directory (see `cache.
 fetched with `download`; with `progress`, the standard error stream shows from where and how far. An existing file is never
 changed. They raise DataError for a file that is altered or unreadable, or that is missing and cannot be fetched or stored.
 """
+
 from tinyqae.data.anki import TextData, clean_sentence, clean_text, load_anki, load_text
 from tinyqae.data.cifar10 import load_cifar10
 from tinyqae.data.images import ImageData
@@ -14,6 +15,20 @@ from tinyqae.data.synthetic_shapes import synthetic_shapes
 from tinyqae.data.synthetic_text import synthetic_sentences
 from tinyqae.sentences import SentenceSplit, splice_sentences, split_sentences
 
-__all__ = ["ImageData", "SentenceSplit", "TextData", "clean_sentence", "clean_text", "image_folder_patches", "load_anki",
-           "load_cifar10", "load_mnist", "load_text", "splice_sentences", "split_sentences", "synthetic_digits",
-           "synthetic_sentences", "synthetic_shapes"]
+__all__ = [
+    "ImageData",
+    "SentenceSplit",
+    "TextData",
+    "clean_sentence",
+    "clean_text",
+    "image_folder_patches",
+    "load_anki",
+    "load_cifar10",
+    "load_mnist",
+    "load_text",
+    "splice_sentences",
+    "split_sentences",
+    "synthetic_digits",
+    "synthetic_sentences",
+    "synthetic_shapes",
+]

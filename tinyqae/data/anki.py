@@ -3,6 +3,7 @@
 The pairs are sorted by length, shortest first, and an English sentence stands once for each of its translations. Their
 content changes with time, so that its hash is recorded and not demanded.
 """
+
 import functools
 import hashlib
 import io
@@ -65,8 +66,14 @@ def clean_text(text: str) -> tuple[str, int]:
     return cleaned, len(letters) - len(cleaned)
 
 
-def load_anki(data_dir: str | os.PathLike | None = None, *, language: str = "fra", lines: int = 50_000,
-              download: bool = True, progress: bool = True) -> TextData:
+def load_anki(
+    data_dir: str | os.PathLike | None = None,
+    *,
+    language: str = "fra",
+    lines: int = 50_000,
+    download: bool = True,
+    progress: bool = True,
+) -> TextData:
     """The English sentences in the first `lines` lines of the pairs of `language` and English, cleaned.
 
     `language` is the site's code of three letters, such as "fra" or "deu". Sentences that occur in several lines are
@@ -82,13 +89,20 @@ def load_anki(data_dir: str | os.PathLike | None = None, *, language: str = "fra
         raise ValueError(f"lines must be at least 1, got {lines}")
     paths = _paths(cache.data_directory(data_dir), language)
     [(name, [path])] = paths.items()
-    sources = [(url, functools.partial(_from_archive, url, known_hash, path.parent, progress)) for url, known_hash in (
-        (PAIRS_URL.format(language=language), None), (FROZEN_URL, f"sha1:{FROZEN_SHA1}"))]
+    sources = [
+        (url, functools.partial(_from_archive, url, known_hash, path.parent, progress))
+        for url, known_hash in ((PAIRS_URL.format(language=language), None), (FROZEN_URL, f"sha1:{FROZEN_SHA1}"))
+    ]
     [(content, sentences)], source = cache.load(
-        "Anki pairs", paths, lambda _, content: (content, english_sentences(content, lines)),
-        sources if language == FROZEN_LANGUAGE else sources[:1], f"{name} in the data directory",
+        "Anki pairs",
+        paths,
+        lambda _, content: (content, english_sentences(content, lines)),
+        sources if language == FROZEN_LANGUAGE else sources[:1],
+        f"{name} in the data directory",
         "use a text file of your own, one sentence a line: --text FILE; or drawn sentences: --dataset synthetic",
-        download, progress)
+        download,
+        progress,
+    )
     return TextData(sentences, f"Anki {language}-eng", hashlib.sha256(content).hexdigest(), source)
 
 
@@ -101,8 +115,7 @@ def _paths(root: Path, language: str) -> cache.Paths:
     return {f"{language}.txt": [root / f"{language}-eng" / f"{language}.txt"]}
 
 
-def _from_archive(url: str, known_hash: str | None, directory: Path, progress: bool,
-                  names: list[str]) -> cache.Brought:
+def _from_archive(url: str, known_hash: str | None, directory: Path, progress: bool, names: list[str]) -> cache.Brought:
     """The file of pairs in the archive at `url`, in which paths are compared and never used as paths."""
     [name] = names
     archive = io.BytesIO(cache.download(url, directory, known_hash, progress, MOST_ARCHIVE_BYTES))

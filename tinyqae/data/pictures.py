@@ -1,4 +1,5 @@
 """A person's own pictures: one reader, and one rule for folders, for training on them and for compressing them."""
+
 import io
 import logging
 import operator
@@ -43,13 +44,14 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
     """
     patch, seed = operator.index(patch), operator.index(seed)
     if patch < 1 or seed < 0 or not 0 < holdout < 1:
-        raise ValueError("patch must be at least 1, seed at least 0 and holdout between 0 and 1, "
-                         f"got {patch}, {seed} and {holdout}")
+        raise ValueError(
+            f"patch must be at least 1, seed at least 0 and holdout between 0 and 1, got {patch}, {seed} and {holdout}"
+        )
     notes: dict[str, list[str]] = {}
     folder, patches = Path(os.path.expanduser(folder)), []
     for _, picture in read_folder(folder, notes):
         rows, columns = picture.shape[0] // patch, picture.shape[1] // patch
-        whole = np.atleast_3d(picture)[:rows * patch, :columns * patch]
+        whole = np.atleast_3d(picture)[: rows * patch, : columns * patch]
         tiles = np.broadcast_to(whole, (*whole.shape[:2], 3)).reshape(rows, patch, columns, patch, 3).swapaxes(1, 2)
         patches.append(tiles.reshape(-1, patch, patch, 3))
     usable = [tiles for tiles in patches if len(tiles)]
@@ -57,16 +59,22 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
         warnings.warn("; ".join(in_lines(notes)), stacklevel=2)
     count, too_small, unreadable = len(usable), len(patches) - len(usable), len(notes.get(UNREADABLE, ()))
     if count < 2:
-        raise DataError(f"{folder} has {count} usable images, and at least 2 are needed, one of them to test on: "
-                        f"{too_small} are smaller than {patch} x {patch} pixels, {unreadable} files cannot be read as "
-                        "images")
+        raise DataError(
+            f"{folder} has {count} usable images, and at least 2 are needed, one of them to test on: "
+            f"{too_small} are smaller than {patch} x {patch} pixels, {unreadable} files cannot be read as "
+            "images"
+        )
     held_out = min(max(1, round(holdout * count)), count - 1)
     order = np.random.default_rng(seed).permutation(count)
     test, train = (np.concatenate([usable[i] for i in np.sort(part)]) for part in np.split(order, [held_out]))
     arrays = train, np.zeros(len(train), np.uint8), test, np.zeros(len(test), np.uint8)
-    return ImageData(*arrays, f"images of the folder {one_line(folder.resolve().name)}", records_sha256(*arrays),
-                     f"{count} images in patches of {patch} x {patch} pixels, {held_out} of them held out; "
-                     f"skipped: {too_small} too small, {unreadable} not readable")
+    return ImageData(
+        *arrays,
+        f"images of the folder {one_line(folder.resolve().name)}",
+        records_sha256(*arrays),
+        f"{count} images in patches of {patch} x {patch} pixels, {held_out} of them held out; "
+        f"skipped: {too_small} too small, {unreadable} not readable",
+    )
 
 
 def read_folder(folder: str | os.PathLike[str], notes: dict[str, list[str]]) -> Iterator[tuple[str, np.ndarray]]:
@@ -101,8 +109,12 @@ def read_folder(folder: str | os.PathLike[str], notes: dict[str, list[str]]) -> 
 
 def in_lines(notes: dict[str, list[str]]) -> list[str]:
     """Notes, {what was done: [names]}, a line each: "a.jpg, b.jpg and 7 more: rotated ..."."""
-    return [", ".join(map(one_line, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-            + f": {what}" for what, names in notes.items()]
+    return [
+        ", ".join(map(one_line, names[:_SHOWN]))
+        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        + f": {what}"
+        for what, names in notes.items()
+    ]
 
 
 def read_file(path: str | os.PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -136,8 +148,10 @@ def read_picture(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
     except DataError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise DataError(f"{name} is no picture, .npy file or IDX file that can be read, or damaged at its beginning "
-                        f"({data[:8].hex(' ')}); expected one, such as a PNG") from error
+        raise DataError(
+            f"{name} is no picture, .npy file or IDX file that can be read, or damaged at its beginning "
+            f"({data[:8].hex(' ')}); expected one, such as a PNG"
+        ) from error
     except Image.DecompressionBombError as error:  # Pillow has a limit of its own, a little higher.
         raise DataError(f"{name} is too large: at most {MAX_PIXELS} pixels are read; cut it into parts") from error
     except Exception as error:  # Each of Pillow's forty readers fails in its own ways.
@@ -195,8 +209,9 @@ def _in_srgb(picture: Image.Image, notes: list[str]) -> Image.Image:
             described = ImageCms.getProfileDescription(profile).strip()
             if "srgb" in described.lower():
                 return picture.convert(form)
-            converted = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"),
-                                                  outputMode="RGBA" if form[-1] == "A" else "RGB")
+            converted = ImageCms.profileToProfile(
+                picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGBA" if form[-1] == "A" else "RGB"
+            )
             notes.append(f"converted to sRGB from the colour profile {described}")
             return converted.convert(form)  # type: ignore[union-attr]
         except (ImageCms.PyCMSError, ImportError, OSError, ValueError):  # a damaged profile, or a Pillow without LittleCMS
@@ -219,8 +234,10 @@ def check_size(name: str, height: int, width: int) -> None:
     if height < 1 or width < 1:
         raise DataError(f"{name} has no pixels: it is {width} x {height}")
     if height * width > MAX_PIXELS:
-        raise DataError(f"{name} is too large: {width} x {height} are {height * width} pixels, at most {MAX_PIXELS} are "
-                        "read; cut it into parts")
+        raise DataError(
+            f"{name} is too large: {width} x {height} are {height * width} pixels, at most {MAX_PIXELS} are "
+            "read; cut it into parts"
+        )
 
 
 def damaged(name: str, error: Exception) -> DataError:

@@ -3,6 +3,7 @@
 A digit is a few strokes through control points. Each picture moves the control points a little, turns, shears and
 scales the whole, and draws it with a pen of its own width.
 """
+
 import numpy as np
 
 from tinyqae.data.images import ImageData, draw_both_parts
@@ -55,7 +56,7 @@ def _draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarr
             control = np.array([point.split(",") for point in points.split()], np.float64) / 100
             weights = np.concatenate([_stroke_weights(control, *stroke.split()) for stroke in strokes.split(";")])
             for start in range(0, len(chosen), BLOCK):
-                block = chosen[start:start + BLOCK]
+                block = chosen[start : start + BLOCK]
                 images[block, :, :, 0] = _ink(_vary(control, weights, len(block), random), random)
     return images, labels
 
@@ -67,14 +68,18 @@ def _stroke_weights(control: np.ndarray, kind: str, *numbers: str) -> np.ndarray
     before, after = (every[-2], every[1]) if numbers[0] == numbers[-1] else (every[0], every[-1])
     around = [before, *every, after]
     rows = []
-    for previous, start, end, following in (around[i:i + 4] for i in range(len(every) - 1)):
+    for previous, start, end, following in (around[i : i + 4] for i in range(len(every) - 1)):
         length = np.linalg.norm(end @ control - start @ control)
         t = np.linspace(0, 1, max(2, int(np.ceil(length / POINT_SPACING))), endpoint=False)[:, np.newaxis]
         if kind == "line":
             rows.append((1 - t) * start + t * end)
         else:
-            rows.append((-t + 2 * t**2 - t**3) / 2 * previous + (2 - 5 * t**2 + 3 * t**3) / 2 * start
-                        + (t + 4 * t**2 - 3 * t**3) / 2 * end + (t**3 - t**2) / 2 * following)
+            rows.append(
+                (-t + 2 * t**2 - t**3) / 2 * previous
+                + (2 - 5 * t**2 + 3 * t**3) / 2 * start
+                + (t + 4 * t**2 - 3 * t**3) / 2 * end
+                + (t**3 - t**2) / 2 * following
+            )
     return np.concatenate([*rows, every[-1:]])
 
 
@@ -104,7 +109,8 @@ def _ink(pen_points: np.ndarray, random: np.random.Generator) -> np.ndarray:
     for x, y in (across**2).swapaxes(1, 2):
         np.add(y[:, :, np.newaxis], x[:, np.newaxis], out=here)
         np.minimum(nearest, here, out=nearest)
-    radius, softness, brightness = (random.uniform(low, high, (count, 1, 1)).astype(np.float32)
-                                    for low, high in ((0.9, 1.75), (1.0, 1.8), (225, 255)))
+    radius, softness, brightness = (
+        random.uniform(low, high, (count, 1, 1)).astype(np.float32) for low, high in ((0.9, 1.75), (1.0, 1.8), (225, 255))
+    )
     ink = np.clip((radius - np.sqrt(nearest)) / softness + np.float32(0.5), 0, 1)
     return np.rint(brightness * ink).astype(np.uint8)

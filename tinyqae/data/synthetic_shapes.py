@@ -4,6 +4,7 @@ A picture is a background that passes from one colour to another, a faint shape 
 names, shaded, turned and scaled, with a little noise. Each shape is a function of the plane that is about the distance
 to its outline, negative inside, so that the outline can be drawn smoothly.
 """
+
 import math
 
 import numpy as np
@@ -55,13 +56,13 @@ def _draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarr
     labels = random.integers(len(SHAPES), size=count, dtype=np.uint8)
     images = np.empty((count, SIDE, SIDE, 3), np.uint8)
     for start in range(0, count, BLOCK):
-        block = labels[start:start + BLOCK]
+        block = labels[start : start + BLOCK]
         distracting = random.integers(len(SHAPES), size=len(block))
         canvas = _gradients(_colours(len(block), random), _colours(len(block), random), random)
         _paint(canvas, distracting, random.uniform(5, 14, len(block)), 0.35, random)
         _paint(canvas, block, random.uniform(7.5, 12, len(block)), 1, random)
         canvas += np.float32(0.012) * random.standard_normal(canvas.shape, np.float32)
-        images[start:start + BLOCK] = np.rint(255 * np.clip(canvas, 0, 1))
+        images[start : start + BLOCK] = np.rint(255 * np.clip(canvas, 0, 1))
     return images, labels
 
 
@@ -97,7 +98,7 @@ def _paint(canvas: np.ndarray, kinds: np.ndarray, radius: np.ndarray, opacity: f
         distance[chosen] = shape(x[chosen], y[chosen])
     cover = opacity * np.clip(0.5 - distance * scale, 0, 1)[..., np.newaxis]
     # Of four colours, that one is taken which is farthest from the middle of the canvas.
-    middle = canvas[:, SIDE // 4:-SIDE // 4, SIDE // 4:-SIDE // 4].mean(axis=(1, 2))
+    middle = canvas[:, SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4].mean(axis=(1, 2))
     choices = np.stack([_colours(count, random) for _ in range(4)])
     paint = choices[np.abs(choices - middle).sum(axis=-1).argmax(axis=0), np.arange(count)]
     shade = random.uniform(-0.25, 0.25, (count, 1)).astype(np.float32)

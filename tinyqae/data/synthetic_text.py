@@ -1,4 +1,5 @@
 """Sentences from a small grammar, in the manner of the Anki pairs, for machines that cannot get these."""
+
 import functools
 import hashlib
 import itertools
@@ -18,18 +19,16 @@ WORDS = {
     "people": "we, they, you, the boys, the girls",
     "owner": "the, my, your, his, her, our",
     "pointing": "this, that",
-    "thing":
-        "book, car, house, dog, cat, door, key, letter, box, cup, hat, coat, bike, boat, train, garden, room, table, chair, "
-        "bed, lamp, phone, bag, watch, ring, song, game, map, picture, window, kitchen, school, shop, road, bridge, river, "
-        "tree, flower, horse, bird",
+    "thing": "book, car, house, dog, cat, door, key, letter, box, cup, hat, coat, bike, boat, train, garden, room, "
+    "table, chair, bed, lamp, phone, bag, watch, ring, song, game, map, picture, window, kitchen, school, shop, road, "
+    "bridge, river, tree, flower, horse, bird",
     "food": "bread, milk, rice, fish, tea, coffee, cake, soup, meat, fruit, water",
     "place": "home, school, work, town, church, bed, prison",
-    "quality":
-        "old, new, big, small, red, blue, green, white, black, good, bad, nice, clean, dirty, cold, hot, heavy, light, "
-        "cheap, broken, empty, full, open, quiet, dark, wet, dry, strange, famous, lovely",
+    "quality": "old, new, big, small, red, blue, green, white, black, good, bad, nice, clean, dirty, cold, hot, heavy, "
+    "light, cheap, broken, empty, full, open, quiet, dark, wet, dry, strange, famous, lovely",
     "mood": "happy, sad, tired, hungry, angry, busy, late, sick, alone, afraid, ready, right, wrong, rich, poor, sure, shy",
-    "did":
-        "saw, bought, sold, found, lost, broke, hid, took, liked, wanted, needed, opened, closed, painted, cleaned, moved",
+    "did": "saw, bought, sold, found, lost, broke, hid, took, liked, wanted, needed, opened, closed, painted, cleaned, "
+    "moved",
     "do": "see, buy, sell, find, lose, break, hide, take, like, want, need, open, close, paint, clean, move, touch, watch",
     "can": "swim, sing, dance, drive, cook, read, write, wait, stay, leave, help, win, run, walk, talk, sleep, fly, ski",
     "when": "now, today, again, soon, tonight, early, alone, here, there, daily",
@@ -58,13 +57,19 @@ def synthetic_sentences(n: int = 20_000, seed: int = 0) -> TextData:
     n, seed = operator.index(n), operator.index(seed)
     every = _every_sentence()
     if not 1 <= n <= len(every) or seed < 0:
-        raise ValueError(f"n must be from 1 to {len(every)}, the number of sentences in the grammar, and seed at least 0, "
-                         f"got {n} and {seed}")
+        raise ValueError(
+            f"n must be from 1 to {len(every)}, the number of sentences in the grammar, and seed at least 0, "
+            f"got {n} and {seed}"
+        )
     chosen = np.random.default_rng(seed).choice(len(every), n, replace=False)
     sentences = sorted(sorted(every[number] for number in chosen), key=len)
     content = "".join(f"{sentence}\n" for sentence in sentences).encode()
-    return TextData(tuple(sentences), "SYNTHETIC, NOT ANKI", hashlib.sha256(content).hexdigest(),
-                    f"sentences of a small grammar drawn by this program with seed {seed}")
+    return TextData(
+        tuple(sentences),
+        "SYNTHETIC, NOT ANKI",
+        hashlib.sha256(content).hexdigest(),
+        f"sentences of a small grammar drawn by this program with seed {seed}",
+    )
 
 
 @functools.cache

@@ -10,6 +10,7 @@ docstring calls written), and returns the main one, `out` or `dx`.
     kernels, numba/, cuda/         fused kernels and which of them are in use; GEMM that CUDA graphs can capture
     cuda_graphs                    a whole training step as one CUDA graph
 """
+
 import contextlib
 
 from .. import backend

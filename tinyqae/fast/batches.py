@@ -1,4 +1,5 @@
 """Batches of images without allocation."""
+
 import numpy as np
 
 from .. import backend, batches
@@ -27,11 +28,11 @@ class ImageBatches(batches.ImageBatches):
         """One epoch's batches; each is overwritten by the next."""
         order = random.permutation(self.n)
         for index in self.indices(backend.to_device(order) if self.on_device else order):
-            rows, floats = self.rows[:len(index)], self.floats[:len(index)]
+            rows, floats = self.rows[: len(index)], self.floats[: len(index)]
             if self.on_device:
                 backend.gather(self.source, index, rows)
             else:
-                host_rows = np.take(self.source, index, axis=0, out=self.host_rows[:len(index)], mode="clip")
+                host_rows = np.take(self.source, index, axis=0, out=self.host_rows[: len(index)], mode="clip")
                 backend.to_device(host_rows, rows)
             if self.is_bytes:
                 backend.xp.multiply(rows, self.scale, out=floats)

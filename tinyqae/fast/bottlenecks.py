@@ -2,6 +2,7 @@
 
 A kind's method `_quantize(a, code)` writes the code in training and, to `_loss_gradient`, the gradient of the kind's loss.
 """
+
 import numpy as np
 
 from .. import backend, bottlenecks
@@ -26,11 +27,11 @@ class Buffered:
     def latent(self, h):
         if len(h) > self.capacity:
             self.allocate(h.shape, h.dtype)
-        return self._activate(h, self._a[:len(h)])
+        return self._activate(h, self._a[: len(h)])
 
     def forward(self, h, training=True):
         a, self._h = self.latent(h), h
-        code = self._code[:len(h)]
+        code = self._code[: len(h)]
         if training:
             self._quantize(a, code)
         elif self.is_binary:
@@ -46,7 +47,7 @@ class Buffered:
         return self._loss
 
     def backward(self, dcode):
-        a, da, loss_gradient, dh = (buffer[:len(dcode)] for buffer in (self._a, self._da, self._loss_gradient, self._dh))
+        a, da, loss_gradient, dh = (buffer[: len(dcode)] for buffer in (self._a, self._da, self._loss_gradient, self._dh))
         ops.straight_through_backward(dcode, a, getattr(self, "window", None), da)
         if self.signed:
             da *= 2
@@ -85,9 +86,9 @@ class Buffered:
         """Random numbers of code's shape and dtype from a method of `random`, in a buffer. They are drawn on the host and
         copied to the device: the only transfer in a step.
         """
-        numbers = self._host_numbers[:len(code)]
+        numbers = self._host_numbers[: len(code)]
         distribution(dtype=code.dtype, out=numbers)
-        return backend.to_device(numbers, self._numbers[:len(code)])
+        return backend.to_device(numbers, self._numbers[: len(code)])
 
 
 class Vanilla(Buffered, bottlenecks.Vanilla):
@@ -103,7 +104,7 @@ class Fence(Buffered, bottlenecks.Fence):
 
     def _quantize(self, a, code):
         super()._quantize(a, code)
-        self._loss = fence_loss(a, self._loss_gradient[:len(a)])
+        self._loss = fence_loss(a, self._loss_gradient[: len(a)])
 
 
 class Commit(Buffered, bottlenecks.Commit):
@@ -112,9 +113,9 @@ class Commit(Buffered, bottlenecks.Commit):
     def _quantize(self, a, code):
         if self.noise:
             super()._quantize(a, code)
-            self._loss = commitment_loss(a, ops.binarize_forward(code, code), self._loss_gradient[:len(a)])
+            self._loss = commitment_loss(a, ops.binarize_forward(code, code), self._loss_gradient[: len(a)])
         else:
-            self._loss = kernels.choose(binarize_and_commit, a.dtype)(a, code, self._loss_gradient[:len(a)])
+            self._loss = kernels.choose(binarize_and_commit, a.dtype)(a, code, self._loss_gradient[: len(a)])
 
 
 class Clipped(Buffered, bottlenecks.Clipped):
@@ -167,4 +168,4 @@ class Entropy(Buffered, bottlenecks.Entropy):
         super()._quantize(a, code)
         ops.binarize_forward(code, code)
         # _da is unused until the backward pass.
-        self._loss = entropy_loss(a, self._da[:len(a)], self._row_scratch, self._loss_gradient[:len(a)])
+        self._loss = entropy_loss(a, self._da[: len(a)], self._row_scratch, self._loss_gradient[: len(a)])

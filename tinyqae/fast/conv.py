@@ -1,10 +1,11 @@
 """Two-dimensional convolution, NHWC, stride 1, 'same' padding, through matmuls; see ops/conv.py for the formula.
 
-    im2col      every window is copied to a row of a matrix (M, K), M = N H W, K = KH KW C; then out = matrix @ w. A few
-                images at a time, so that the matrix stays in the cache (Chellapilla, Puri and Simard 2006).
-    Winograd    for 3x3 kernels with many channels: 2/3 of the multiplications (Lavin and Gray 2016, arXiv:1509.09308; here
-                F(2, 3) along H only).
+im2col      every window is copied to a row of a matrix (M, K), M = N H W, K = KH KW C; then out = matrix @ w. A few
+            images at a time, so that the matrix stays in the cache (Chellapilla, Puri and Simard 2006).
+Winograd    for 3x3 kernels with many channels: 2/3 of the multiplications (Lavin and Gray 2016, arXiv:1509.09308; here
+            F(2, 3) along H only).
 """
+
 import numpy as np
 
 from .. import backend
@@ -113,11 +114,11 @@ class ChannelOps:
 
     def apply(self, operation, x, vector, out):
         """out = operation(x, vector), where operation is a ufunc, such as xp.add."""
-        row = self.row[:x.shape[2]]
+        row = self.row[: x.shape[2]]
         backend.xp.copyto(row, vector)
         operation(x.reshape(-1, row.size), row.reshape(-1), out=out.reshape(-1, row.size))
 
     def sum(self, x, out):
         """out (C,) = the sum of x over all pixels. Returns out."""
         pixels = x.reshape(-1, len(out))
-        return gemm(self.ones[:len(pixels)], pixels, out)
+        return gemm(self.ones[: len(pixels)], pixels, out)

@@ -17,6 +17,7 @@ Ordered by q = 2 t + a for tap t and phase a, the folded weights are (w0, w0 + w
 convolved with (1, 1). The same map is a transposed convolution with stride 2 (Dumoulin and Visin 2016, arXiv:1603.07285,
 section 4), so its derivative is an ordinary convolution, with 4x4 windows of dout (see the backward pass).
 """
+
 import numpy as np
 
 from .. import backend
@@ -62,11 +63,11 @@ def conv2d_upsampled_forward(x, w, b, plan, out):
     weights = windows.transform_weights(plan.by_phase)
     for chunk in windows.chunks(len(x)):
         windows.gather(x[chunk])
-        phases, target = plan.phases[:chunk.stop - chunk.start], out[chunk]
+        phases, target = plan.phases[: chunk.stop - chunk.start], out[chunk]
         windows.convolve(weights, phases)
         for i in range(2):
             for j in range(2):
-                xp.copyto(target[:, i::2, j::2], phases[:, i:i + height, j:j + width, i, j])
+                xp.copyto(target[:, i::2, j::2], phases[:, i : i + height, j : j + width, i, j])
         if b is not None:
             plan.channel_ops.apply(xp.add, target, b, target)
     return out

@@ -14,6 +14,7 @@ graph contains them all: captured once, a step is one launch. What a graph conta
 The first batch of a shape is computed eagerly, which compiles kernels and allocates buffers. The second one is captured, and
 this and all following ones are replayed. If a capture fails, training continues eagerly with a warning.
 """
+
 import contextlib
 import warnings
 
@@ -113,8 +114,9 @@ class Graph:
     def replay(self, batch):
         """Run the graph with another batch. ValueError if its arrays have other shapes or dtypes."""
         if shapes_of(batch) != self._shapes:
-            captured, given = (", ".join(f"{dtype} {shape}" for shape, dtype in shapes)
-                               for shapes in (self._shapes, shapes_of(batch)))
+            captured, given = (
+                ", ".join(f"{dtype} {shape}" for shape, dtype in shapes) for shapes in (self._shapes, shapes_of(batch))
+            )
             raise ValueError(f"the captured batch had the arrays {captured}, this one has {given}")
         for captured, array in zip(self._inputs, arrays_in(batch), strict=True):
             if array.data.ptr != captured.data.ptr:
@@ -126,9 +128,12 @@ def can_be_captured(model, optimizer):
     """Whether a graph can contain a step: nothing is drawn on the host, and every part has a fast version. Other parts may
     change from step to step, and use CuPy's matmul.
     """
-    return (not model.bottleneck.draws and isinstance(model.bottleneck, bottlenecks.Buffered)
-            and type(optimizer) in optim.FAST_OPTIMIZERS
-            and not any(isinstance(layer, layers.WrappedLayer) for layer in model.layers))
+    return (
+        not model.bottleneck.draws
+        and isinstance(model.bottleneck, bottlenecks.Buffered)
+        and type(optimizer) in optim.FAST_OPTIMIZERS
+        and not any(isinstance(layer, layers.WrappedLayer) for layer in model.layers)
+    )
 
 
 def shapes_of(batch):

@@ -4,6 +4,7 @@ The plain functions are complete. `choose` returns a fused kernel in place of a 
 Numba kernel, if Numba is installed (`pip install tinyqae[fast]`); on a GPU a CUDA kernel, through CuPy.
 TINYQAE_KERNELS=numpy disables them.
 """
+
 import functools
 import importlib
 import importlib.util
@@ -31,8 +32,9 @@ def kernels():
     if requested == "numpy":
         return requested
     if requested not in ("auto", available):
-        raise BackendError(f"TINYQAE_KERNELS={requested} is unavailable with the backend {backend.name}; "
-                           f"choose numpy, {available} or auto")
+        raise BackendError(
+            f"TINYQAE_KERNELS={requested} is unavailable with the backend {backend.name}; choose numpy, {available} or auto"
+        )
     reason = _why_not_numba() if available == "numba" else ""
     if reason and requested == "numba":
         raise BackendError(f"TINYQAE_KERNELS=numba, but {reason}: pip install numba")
@@ -66,5 +68,9 @@ def choose(function, dtype):
 
 def replacements_in(namespace, *modules):
     """{plain function of one of the modules: the kernel of the same name in a namespace}."""
-    return {plain: namespace[name] for module in modules for name, plain in vars(module).items()
-            if name in namespace and getattr(plain, "__module__", None) == module.__name__}
+    return {
+        plain: namespace[name]
+        for module in modules
+        for name, plain in vars(module).items()
+        if name in namespace and getattr(plain, "__module__", None) == module.__name__
+    }

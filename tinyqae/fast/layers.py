@@ -3,6 +3,7 @@
 `forward` and `backward` return the layer's own buffers, which the next call overwrites. Buffers are allocated for the first
 batch, and again for a larger one; what does not depend on its size in `prepare`, which the engine's `build` calls.
 """
+
 import math
 
 from .. import backend, layers
@@ -53,20 +54,20 @@ class Dense(Buffered, layers.Dense):
     def forward(self, x, training=True):
         self._ensure_capacity(x)
         self.x = x
-        return ops.dense_forward(x, self.params["w"], self.params["b"], self.out[:len(x)])
+        return ops.dense_forward(x, self.params["w"], self.params["b"], self.out[: len(x)])
 
     def backward(self, dout):
-        dx = self.dx[:len(dout)] if self.needs_dx else None
+        dx = self.dx[: len(dout)] if self.needs_dx else None
         return ops.dense_backward(dout, self.x, self.params["w"], dx, self.grads["w"], self.grads["b"])
 
 
 class ReLU(Buffered, layers.ReLU):
     def forward(self, x, training=True):
         self._ensure_capacity(x)
-        return ops.relu_forward(x, self.out[:len(x)])
+        return ops.relu_forward(x, self.out[: len(x)])
 
     def backward(self, dout):
-        return ops.relu_backward(dout, self.out[:len(dout)], self.dx[:len(dout)])
+        return ops.relu_backward(dout, self.out[: len(dout)], self.dx[: len(dout)])
 
 
 class Centre(Buffered, layers.Centre):
@@ -78,13 +79,14 @@ class Centre(Buffered, layers.Centre):
 
     def forward(self, x, training=True):
         self._ensure_capacity(x)
-        return backend.xp.subtract(x, self.constant, out=self.out[:len(x)])
+        return backend.xp.subtract(x, self.constant, out=self.out[: len(x)])
 
 
 class BatchNorm(Buffered, layers.BatchNorm):
     def prepare(self):
         self._mean, self._variance, self._rstd, self._scratch = (
-            backend.xp.empty(self.input_shape[-1], self.dtype) for _ in range(4))
+            backend.xp.empty(self.input_shape[-1], self.dtype) for _ in range(4)
+        )
 
     def allocate(self, batch_shape):
         super().allocate(batch_shape)
@@ -92,8 +94,8 @@ class BatchNorm(Buffered, layers.BatchNorm):
 
     def forward(self, x, training=True):
         self._ensure_capacity(x)
-        gamma, beta, state, out = self.params["gamma"], self.params["beta"], self.state, self.out[:len(x)]
-        rows, out_rows, xhat = (a.reshape(-1, len(gamma)) for a in (x, out, self.xhat[:len(x)]))
+        gamma, beta, state, out = self.params["gamma"], self.params["beta"], self.state, self.out[: len(x)]
+        rows, out_rows, xhat = (a.reshape(-1, len(gamma)) for a in (x, out, self.xhat[: len(x)]))
         if not training:
             ops.batch_norm_inference(rows, gamma, beta, self.eps, state["mean"], state["variance"], self._rstd, out_rows)
             return out
@@ -129,7 +131,8 @@ class ConvBlock(Buffered, layers.ConvBlock):
         self.conv_shape = (height * factor, width * factor, self.filters)
         self.w_shape = self.params["w"].shape
         self._convolve, self._convolve_backward = (
-            (conv2d_upsampled_forward, conv2d_upsampled_backward) if self.upsample else (conv2d_forward, conv2d_backward))
+            (conv2d_upsampled_forward, conv2d_upsampled_backward) if self.upsample else (conv2d_forward, conv2d_backward)
+        )
         if self.norm:
             empty = backend.xp.empty
             self._mean, self._variance, self._rstd, self._scale = (empty(self.filters, self.dtype) for _ in range(4))
@@ -148,15 +151,17 @@ class ConvBlock(Buffered, layers.ConvBlock):
         else:
             self.plans = [Conv2dPlan(shape, self.w_shape, self.dtype, self.needs_dx) for _ in range(parts)]
         # The first part writes to the layer's gradients and statistics, the others to their own.
-        self.part_grads = [self.grads] + [{name: xp.empty_like(grad) for name, grad in self.grads.items()}
-                                          for _ in range(parts - 1)]
+        self.part_grads = [self.grads] + [
+            {name: xp.empty_like(grad) for name, grad in self.grads.items()} for _ in range(parts - 1)
+        ]
         self.convolved, self.dconvolved = (xp.empty((self.capacity, *self.conv_shape), self.dtype) for _ in range(2))
         if self.norm:
             self.pooled = xp.empty_like(self.out) if self.pool else self.convolved
             self.g = xp.empty_like(self.out)
             self.scratch = [fused.NormScratch((part_size, *self.conv_shape), self.pool, self.dtype) for _ in range(parts)]
-            self.means, self.variances = ([first] + [xp.empty_like(first) for _ in range(parts - 1)]
-                                          for first in (self._mean, self._variance))
+            self.means, self.variances = (
+                [first] + [xp.empty_like(first) for _ in range(parts - 1)] for first in (self._mean, self._variance)
+            )
 
     def _for_each_part(self, function, n):
         """Call function(i, rows) in parallel for slices of a batch of n, at most one per plan. Returns their lengths."""
@@ -185,7 +190,7 @@ class ConvBlock(Buffered, layers.ConvBlock):
         return out
 
     def _forward_batch_norm(self, x):
-        convolved, pooled, out = (array[:len(x)] for array in (self.convolved, self.pooled, self.out))
+        convolved, pooled, out = (array[: len(x)] for array in (self.convolved, self.pooled, self.out))
         pixels = layers.require_two_values(convolved)
         statistics = kernels.choose(fused.batch_statistics, self.dtype)
         normalize = kernels.choose(fused.norm_relu_pool_forward, self.dtype)
@@ -195,11 +200,21 @@ class ConvBlock(Buffered, layers.ConvBlock):
             statistics(convolved[rows], self.scratch[i], self.means[i], self.variances[i])
 
         def normalize_part(i, rows):
-            normalize(convolved[rows], self.params["gamma"], self.params["beta"], self._mean, self._rstd, self.relu,
-                      self.pool, self.scratch[i], pooled[rows], out[rows])
+            normalize(
+                convolved[rows],
+                self.params["gamma"],
+                self.params["beta"],
+                self._mean,
+                self._rstd,
+                self.relu,
+                self.pool,
+                self.scratch[i],
+                pooled[rows],
+                out[rows],
+            )
 
         counts = self._for_each_part(convolve_and_measure, len(x))
-        fused.combine_statistics(counts, self.means[:len(counts)], self.variances[:len(counts)], self.eps, self._rstd)
+        fused.combine_statistics(counts, self.means[: len(counts)], self.variances[: len(counts)], self.eps, self._rstd)
         self._for_each_part(normalize_part, len(x))
         ops.update_running_statistics(self.state, self._mean, self._variance, pixels, self.momentum, self._scale)
         return out
@@ -222,20 +237,47 @@ class ConvBlock(Buffered, layers.ConvBlock):
         normalize_backward = kernels.choose(fused.norm_relu_pool_backward, self.dtype)
 
         def sum_norm_gradients(i, rows):
-            sums(dout[rows], self.pooled[rows], out[rows], self._mean, self._rstd, self.relu, self.scratch[i],
-                 self.g[rows], self.part_grads[i]["gamma"], self.part_grads[i]["beta"])
+            sums(
+                dout[rows],
+                self.pooled[rows],
+                out[rows],
+                self._mean,
+                self._rstd,
+                self.relu,
+                self.scratch[i],
+                self.g[rows],
+                self.part_grads[i]["gamma"],
+                self.part_grads[i]["beta"],
+            )
 
         def one(i, rows):
             grads = self.part_grads[i]
             if self.norm:
                 normalize_backward(
-                    self.g[rows], self.convolved[rows], self.pooled[rows], params["gamma"], self._mean, self._rstd,
-                    self.grads["gamma"], self.grads["beta"], n * math.prod(self.conv_shape[:2]), self.pool, self.scratch[i],
-                    dconvolved[rows])
+                    self.g[rows],
+                    self.convolved[rows],
+                    self.pooled[rows],
+                    params["gamma"],
+                    self._mean,
+                    self._rstd,
+                    self.grads["gamma"],
+                    self.grads["beta"],
+                    n * math.prod(self.conv_shape[:2]),
+                    self.pool,
+                    self.scratch[i],
+                    dconvolved[rows],
+                )
             elif self.relu:
                 ops.relu_backward(dout[rows], out[rows], dconvolved[rows])
-            self._convolve_backward(dconvolved[rows], self.x[rows], params["w"], self.plans[i],
-                                    None if dx is None else dx[rows], grads["w"], grads.get("b"))
+            self._convolve_backward(
+                dconvolved[rows],
+                self.x[rows],
+                params["w"],
+                self.plans[i],
+                None if dx is None else dx[rows],
+                grads["w"],
+                grads.get("b"),
+            )
 
         if self.norm:
             self._reduce_gradients(len(self._for_each_part(sum_norm_gradients, n)), "gamma", "beta")
@@ -251,8 +293,7 @@ class ConvBlock(Buffered, layers.ConvBlock):
 
 def is_supported(part):
     """Whether the fast version of a part supports its settings."""
-    return type(part) is not layers.ConvBlock or (
-        (part.norm or not part.pool) and (part.kernel == 3 or not part.upsample))
+    return type(part) is not layers.ConvBlock or ((part.norm or not part.pool) and (part.kernel == 3 or not part.upsample))
 
 
 def flatten_parameters(layers):

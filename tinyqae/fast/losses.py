@@ -1,6 +1,7 @@
 """The fast engine's losses: each function returns a loss of tinyqae.losses, a scalar of the backend, and writes its gradient
 to the last argument.
 """
+
 import numpy as np
 
 from .. import backend, losses
@@ -40,7 +41,7 @@ def bce_with_logits(logits, target, row, dlogits):
 
 def squared_error_with_logits(logits, target, scratch, dlogits):
     """losses.squared_error_with_logits and its gradient. All (N, F); scratch may have more rows."""
-    xp, probability = backend.xp, ops.sigmoid_forward(logits, scratch[:len(logits)])
+    xp, probability = backend.xp, ops.sigmoid_forward(logits, scratch[: len(logits)])
     xp.subtract(1, probability, out=dlogits)
     dlogits *= probability
     probability -= target
@@ -153,6 +154,8 @@ class BufferedLoss:
 FAST_LOSSES = {
     losses.bce_with_logits: (bce_with_logits, lambda logits: backend.xp.empty(logits.shape[1], logits.dtype)),
     losses.squared_error_with_logits: (squared_error_with_logits, lambda logits: backend.xp.empty_like(logits)),
-    losses.cross_entropy_with_logits: (cross_entropy_with_logits,
-                                       lambda logits: CrossEntropyScratch(len(logits), logits.shape[1], logits.dtype)),
+    losses.cross_entropy_with_logits: (
+        cross_entropy_with_logits,
+        lambda logits: CrossEntropyScratch(len(logits), logits.shape[1], logits.dtype),
+    ),
 }

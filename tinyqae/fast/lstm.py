@@ -20,6 +20,7 @@ state does not change, so h[T] and c[T] are the state of every sequence at its o
 i = 0, f = 1, g = 0, o = 0, except that h = h'. Then da = 0 and dc' = dc; only dh' = dh needs an extra operation. Padding may
 have any finite values.
 """
+
 import math
 
 import numpy as np
@@ -61,7 +62,7 @@ class LSTMPlan:
 
 def leading_view(buffer, *shape):
     """The first values of a flat buffer as a contiguous array of this shape."""
-    return buffer[:math.prod(shape)].reshape(shape)
+    return buffer[: math.prod(shape)].reshape(shape)
 
 
 def _gate_blocks(rows):
@@ -169,8 +170,9 @@ def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h)
         xp.copyto(h, h_prev, where=finished)
 
 
-def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h, plan, dx, dwx, dwh, db, dh0, dc0,
-                  dcontext=None):
+def lstm_backward(
+    dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h, plan, dx, dwx, dwh, db, dh0, dc0, dcontext=None
+):
     """The gradients of lstm_forward, from the last step to the first; no array is allocated.
 
     A step's state affects the loss directly, with gradient dh[t], and through all later steps, so its gradient is the sum of
@@ -207,7 +209,7 @@ def lstm_backward(dh, dh_last, dc_last, x, wx, wh, lengths, gates, c, tanh_c, h,
         xp.sum(dwx, axis=0, out=db)
         return None
     gemm(x.reshape(steps * examples, -1).T, rows, dwx)
-    gemm(plan.ones[:len(rows)], rows, db)
+    gemm(plan.ones[: len(rows)], rows, db)
     if dx is not None:
         gemm(rows, wx.T, dx.reshape(steps * examples, -1))
     return dx

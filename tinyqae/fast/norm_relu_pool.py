@@ -22,6 +22,7 @@ The arguments of all functions, for a part of a batch:
     relu, pool                whether there is a ReLU and max-pooling
     scratch                   a NormScratch; every thread needs its own
 """
+
 import numpy as np
 
 from .. import backend
@@ -66,8 +67,8 @@ def batch_statistics(x, scratch, mean, variance):
     rows, row = x.reshape(-1, scratch.row.size), scratch.row.reshape(-1)
     variance.fill(0)
     for start in range(0, len(rows), scratch.rows_per_chunk):
-        source = rows[start:start + scratch.rows_per_chunk]
-        chunk = xp.subtract(source, row, out=scratch.chunk[:len(source)])
+        source = rows[start : start + scratch.rows_per_chunk]
+        chunk = xp.subtract(source, row, out=scratch.chunk[: len(source)])
         chunk *= chunk
         variance += scratch.sum(chunk, scratch.vectors[0])
     variance *= 1 / pixels
@@ -121,7 +122,7 @@ def norm_gradient_sums(dout, pooled, out, mean, rstd, relu, scratch, g, dgamma, 
         dbeta = sum g        dgamma = sum g (pooled - mean) rstd
     """
     xp = backend.xp
-    centred = scratch.centred[:len(dout)]
+    centred = scratch.centred[: len(dout)]
     if relu:
         relu_backward(dout, out, g)
     else:
@@ -158,7 +159,7 @@ def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, coun
     scratch.apply(xp.multiply, g, scale, g)
     if not pool:
         return xp.add(dx, g, out=dx)
-    is_extremum, taken = scratch.is_extremum[:len(x)], scratch.pooled[:len(x)]
+    is_extremum, taken = scratch.is_extremum[: len(x)], scratch.pooled[: len(x)]
     *views, (_, dlast) = zip(window_views(x), window_views(dx), strict=True)
     for view, dview in views:
         xp.multiply(g, xp.equal(view, pooled, out=is_extremum), out=taken)
@@ -174,7 +175,7 @@ def _pool_extrema(x, gamma, scratch, pooled):
     window_extrema(xp.maximum, x, pooled)
     if backend.name != "numpy":
         # Reading the sign of gamma would synchronize the GPU, so both extrema are computed for all channels.
-        minimum = window_extrema(xp.minimum, x, scratch.pooled[:len(x)])
+        minimum = window_extrema(xp.minimum, x, scratch.pooled[: len(x)])
         xp.copyto(pooled, minimum, where=xp.less(gamma, 0, out=scratch.negative))
         return
     for channel in xp.flatnonzero(gamma < 0).tolist():

@@ -2,6 +2,7 @@
 estimator, batch norm of arrays (M, C), max-pooling at inference. The files of the same functions in tinyqae/ops have the
 formulas. The backward of an activation takes the forward's output, in terms of which the derivative is simpler.
 """
+
 from .. import backend
 from ..backend import gemm
 
@@ -26,8 +27,10 @@ def require_tokens(tokens, vocabulary):
     if tokens.dtype.kind not in "iu":
         raise ValueError(f"tokens have dtype {tokens.dtype}; they must be integers")
     if backend.name == "numpy" and tokens.size and not (tokens.min() >= 0 and tokens.max() < vocabulary):
-        raise ValueError(f"tokens from {tokens.min()} to {tokens.max()} are out of range for a vocabulary of {vocabulary}; "
-                         f"they must be 0 to {vocabulary - 1}")
+        raise ValueError(
+            f"tokens from {tokens.min()} to {tokens.max()} are out of range for a vocabulary of {vocabulary}; "
+            f"they must be 0 to {vocabulary - 1}"
+        )
 
 
 def embedding_forward(table, tokens, out):
@@ -51,7 +54,7 @@ def embedding_backward(dout, tokens, scratch, dtable):
     """dtable = onehot(tokens)^T dout. dout (*S, F), tokens (*S), scratch a OneHotScratch, dtable (V, F)."""
     xp, m = backend.xp, tokens.size
     require_tokens(tokens, len(dtable))
-    onehot, index = scratch.onehot[:len(dtable) * m], scratch.index[:m]
+    onehot, index = scratch.onehot[: len(dtable) * m], scratch.index[:m]
     # Token v at position m sets row v, column m. A Python scalar 1 would be copied to the GPU every time.
     xp.multiply(tokens.reshape(-1), m, out=index, dtype=index.dtype)
     index += scratch.positions[:m]

@@ -3,6 +3,7 @@
 The plain functions work in chunks small enough for the CPU's cache. On a GPU the step counter, the learning rate and what
 depends on them are arrays of one value, updated by the device, so that a replayed CUDA graph counts its steps.
 """
+
 import math
 
 from .. import backend, optim
@@ -48,8 +49,8 @@ class InPlaceOptimizer:
         constants = self._constants()
         vectors = (parameters, gradients, *(self.optimizer.state[name] for name in self.state_names))
         for start in range(0, len(parameters), self._chunk):
-            chunks = [vector[start:start + self._chunk] for vector in vectors]
-            self._update(*chunks, self._scratch[:len(chunks[0])], *constants)
+            chunks = [vector[start : start + self._chunk] for vector in vectors]
+            self._update(*chunks, self._scratch[: len(chunks[0])], *constants)
 
 
 def sgd_update(p, g, velocity, scratch, momentum, lr):
@@ -142,8 +143,8 @@ class Adam(InPlaceOptimizer):
         if backend.name != "numpy":
             self._scales(steps, self._lr, beta1, beta2, eps, self._double, self._step, self._scaled_eps)
             return beta1, beta2, self._step, self._scaled_eps
-        mean_factor = (1 - beta1) / (1 - beta1 ** steps)
-        root_factor = math.sqrt((1 - beta2) / (1 - beta2 ** steps))
+        mean_factor = (1 - beta1) / (1 - beta1**steps)
+        root_factor = math.sqrt((1 - beta2) / (1 - beta2**steps))
         return beta1, beta2, self._lr * mean_factor / root_factor, eps / root_factor
 
 

@@ -1,4 +1,5 @@
 """The fast version of each part of the reference engine."""
+
 import copy
 
 from .. import bottlenecks as reference_bottlenecks
@@ -10,10 +11,14 @@ from ..train import TrainingStep
 from . import batches, bottlenecks, cuda_graphs, layers, losses, recurrent
 
 FAST_VERSIONS = {
-    **{getattr(reference_layers, name): getattr(layers, name)
-       for name in ("Dense", "ReLU", "BatchNorm", "ConvBlock", "Centre")},
-    **{getattr(reference_recurrent, name): getattr(recurrent, name)
-       for name in ("LSTM", "SentenceEncoder", "SentenceDecoder", "SideBySide")},
+    **{
+        getattr(reference_layers, name): getattr(layers, name)
+        for name in ("Dense", "ReLU", "BatchNorm", "ConvBlock", "Centre")
+    },
+    **{
+        getattr(reference_recurrent, name): getattr(recurrent, name)
+        for name in ("LSTM", "SentenceEncoder", "SentenceDecoder", "SideBySide")
+    },
     **{kind: getattr(bottlenecks, kind.__name__) for kind in reference_bottlenecks.KINDS.values()},
     ImageBatches: batches.ImageBatches,
     TrainingStep: cuda_graphs.TrainingStep,

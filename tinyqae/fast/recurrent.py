@@ -1,4 +1,5 @@
 """The fast engine's LSTM, sentence encoder and decoder; the latter two split a batch among threads."""
+
 import copy
 
 from .. import backend, recurrent
@@ -48,17 +49,46 @@ class LSTM(Buffered, recurrent.LSTM):
         backend.xp.copyto(self.h[0], 0 if h0 is None else h0)
         backend.xp.copyto(self.c[0], 0 if c0 is None else c0)
         self.h_last, self.c_last = self.h[-1], self.c[-1]
-        return lstm_forward(x, self.params["wx"], self.params["wh"], self.params["b"], lengths, self.plan, self.gates,
-                            self.c, self.tanh_c, self.h, context)
+        return lstm_forward(
+            x,
+            self.params["wx"],
+            self.params["wh"],
+            self.params["b"],
+            lengths,
+            self.plan,
+            self.gates,
+            self.c,
+            self.tanh_c,
+            self.h,
+            context,
+        )
 
     def backward(self, dout=None, dh_last=None, dc_last=None):
         examples = self.x.shape[1]
         self.dh0, self.dc0 = leading_view(self._dstate, 2, examples, self.units)
         self.dcontext = leading_view(self._dcontext, examples, 4 * self.units) if self.has_context else None
         dx = None if self._dx is None else leading_view(self._dx, *self.x.shape)
-        return lstm_backward(dout, dh_last, dc_last, self.x, self.params["wx"], self.params["wh"], self.lengths, self.gates,
-                             self.c, self.tanh_c, self.h, self.plan, dx, self.grads["wx"], self.grads["wh"],
-                             self.grads["b"], self.dh0, self.dc0, self.dcontext)
+        return lstm_backward(
+            dout,
+            dh_last,
+            dc_last,
+            self.x,
+            self.params["wx"],
+            self.params["wh"],
+            self.lengths,
+            self.gates,
+            self.c,
+            self.tanh_c,
+            self.h,
+            self.plan,
+            dx,
+            self.grads["wx"],
+            self.grads["wh"],
+            self.grads["b"],
+            self.dh0,
+            self.dc0,
+            self.dcontext,
+        )
 
 
 class DataParallel:
@@ -73,7 +103,7 @@ class DataParallel:
     def split_batch(self, n):
         """Compute the slices of a batch of n sentences, one per thread."""
         threads = 1
-        if backend.name == "numpy" and n * self.lstm.units ** 2 > THREADING_THRESHOLD[kernels.kernels()]:
+        if backend.name == "numpy" and n * self.lstm.units**2 > THREADING_THRESHOLD[kernels.kernels()]:
             threads = backend.threads
         size = -(-n // min(threads, n))
         self.slices = [slice(start, min(start + size, n)) for start in range(0, n, size)]
@@ -89,7 +119,7 @@ class DataParallel:
 
     def reduce_gradients(self):
         """Add the gradients of the other replicas to the first one's, always in the same order."""
-        for replica in self.replicas[1:len(self.slices)]:
+        for replica in self.replicas[1 : len(self.slices)]:
             for own, other in zip(self.layers, replica.layers, strict=True):
                 for name, gradient in own.grads.items():
                     gradient += other.grads[name]
@@ -128,7 +158,7 @@ class SideBySide(recurrent.SideBySide):
         if n > self.capacity:
             self.capacity, self._out = n, backend.xp.empty((n, 2 * self.units), h.dtype)
         out = self._out[:n]
-        out[:, :self.units], out[:, self.units:] = h, c
+        out[:, : self.units], out[:, self.units :] = h, c
         return out
 
 
@@ -147,8 +177,9 @@ class SentenceDecoder(DataParallel, recurrent.SentenceDecoder):
         self.split_batch(n)
 
         def decode(replica, rows):
-            replica.hs = replica.lstm.forward(columns(inputs, rows), None, start[rows, :u], start[rows, u:],
-                                              None if context is None else context[rows])
+            replica.hs = replica.lstm.forward(
+                columns(inputs, rows), None, start[rows, :u], start[rows, u:], None if context is None else context[rows]
+            )
             logits = replica.output.forward(replica.hs.reshape(-1, u))
             return replica.criterion.forward(logits, columns(targets, rows).reshape(-1), columns(weights, rows).reshape(-1))
 

@@ -5,6 +5,7 @@ conv.py and conv_upsampled.py say what is computed and name the axes. The two cl
     transform_weights, gather, convolve                    windows times weights
     gather, accumulate_weight_gradient, weight_gradient    windows^T times dout, summed over chunks in `gradient`
 """
+
 import numpy as np
 
 from .. import backend
@@ -63,9 +64,9 @@ class Im2col(Windows):
         else:
             self.padded = xp.zeros((channels, n, padded_height, padded_width), dtype).transpose(1, 2, 3, 0)
             self.columns = xp.ones((rows, n * self.pixels), dtype).T
-        self.interior = self.padded[:, above:above + height, left:left + width]
+        self.interior = self.padded[:, above : above + height, left : left + width]
         self.windows = windows_view(self.padded, kernel, stride, (out_height, out_width))
-        self.columns_by_window = self.columns[:, :self.size].reshape(self.windows.shape)
+        self.columns_by_window = self.columns[:, : self.size].reshape(self.windows.shape)
 
     def transform_weights(self, w, b=None):
         """The weights (KH, KW, C, F) as a matrix (K, F), or with the bias (F,) as (K + 1, F)."""
@@ -84,7 +85,7 @@ class Im2col(Windows):
             return
         backend.xp.copyto(self.interior[:n], source)
         backend.xp.copyto(self.columns_by_window[:n], self.windows[:n])
-        self.matrix = self.columns[:n * self.pixels]
+        self.matrix = self.columns[: n * self.pixels]
 
     def convolve(self, weights, out):
         """out (n, OH, OW, F) = windows weights."""
@@ -96,7 +97,7 @@ class Im2col(Windows):
 
     def weight_gradient(self, dw, db=None):
         """Write the sum to dw (KH, KW, C, F), and with a bias to db (F,)."""
-        backend.xp.copyto(dw, self.gradient[:self.size].reshape(dw.shape))
+        backend.xp.copyto(dw, self.gradient[: self.size].reshape(dw.shape))
         if db is not None:
             backend.xp.copyto(db, self.gradient[-1])
 
@@ -132,8 +133,8 @@ class WinogradWindows(Windows):
         self.per_chunk = n = images_per_chunk(images, 4 * self.pixels * (3 * channels + filters), dtype)
         self.G = xp.asarray(self.G, dtype)
         self.padded = xp.zeros((n, padded_height, padded_width, channels), dtype)
-        self.interior = self.padded[:, above:above + height, left:left + width]
-        self.four_rows = [self.padded[:, r:r + 2 * pairs:2] for r in range(4)]
+        self.interior = self.padded[:, above : above + height, left : left + width]
+        self.four_rows = [self.padded[:, r : r + 2 * pairs : 2] for r in range(4)]
         self.transformed = xp.empty((4, n, pairs, padded_width, channels), dtype)
         self.windows = windows_view(self.transformed, (1, 3), 1, (pairs, out_width))
         self.columns = xp.empty((4, n * self.pixels, 3 * channels), dtype)
@@ -159,12 +160,12 @@ class WinogradWindows(Windows):
         xp.subtract(d2, d1, out=transformed[2])
         xp.subtract(d1, d3, out=transformed[3])
         xp.copyto(self.columns_by_window[:, :n], self.windows[:, :n])
-        self.matrices = self.columns[:, :n * self.pixels]
+        self.matrices = self.columns[:, : n * self.pixels]
 
     def convolve(self, weights, out):
         """out (n, OH, OW, F) = A^T m."""
         n = len(out)
-        gemm(self.matrices, weights, self.m[:, :n * self.pixels])
+        gemm(self.matrices, weights, self.m[:, : n * self.pixels])
         m0, m1, m2, m3 = self.m_by_row[:, :n]
         y0, y1 = _even_and_odd_rows(out)
         backend.xp.add(m0, m1, out=y0)
@@ -181,7 +182,7 @@ class WinogradWindows(Windows):
         xp.add(dy0, dy1, out=dm[1])
         xp.subtract(dy0, dy1, out=dm[2])
         xp.negative(dy1, out=dm[3])
-        self.gradient += gemm(self.matrices.transpose(0, 2, 1), self.m[:, :n * self.pixels], self.step)
+        self.gradient += gemm(self.matrices.transpose(0, 2, 1), self.m[:, : n * self.pixels], self.step)
 
     def weight_gradient(self, dw, db=None):
         """Write G^T of the sum to dw (3, 3, C, F)."""

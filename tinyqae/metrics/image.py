@@ -5,6 +5,7 @@ All arithmetic is float64. The four measures return one value per image, shape (
 
 The report's own figures follow other, flawed definitions: see benchmarks/report/image_metrics.py.
 """
+
 from collections.abc import Callable
 
 import numpy as np
@@ -106,15 +107,19 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def image_metrics(original: np.ndarray, reconstruction: np.ndarray) -> dict[str, float]:
     """Means of the four measures over a stack of images, uint8 (N, H, W, C), H and W at least 7: a dict of floats.
 
-        psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly.
-        ssim, mse, mae      mean SSIM, mean squared error, mean absolute error
-        psnr_of_mean_mse    PSNR of the mean MSE, dB, the figure to hold against bounds from rate-distortion theory, which
-                            are on the mean MSE. It never exceeds psnr (Jensen's inequality).
+    psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly.
+    ssim, mse, mae      mean SSIM, mean squared error, mean absolute error
+    psnr_of_mean_mse    PSNR of the mean MSE, dB, the figure to hold against bounds from rate-distortion theory, which
+                        are on the mean MSE. It never exceeds psnr (Jensen's inequality).
     """
     squared_error = mse(original, reconstruction)
-    means = {"psnr": psnr_of_mse(squared_error).mean(), "ssim": ssim(original, reconstruction).mean(),
-             "mse": squared_error.mean(), "mae": mae(original, reconstruction).mean(),
-             "psnr_of_mean_mse": psnr_of_mse(squared_error.mean())}
+    means = {
+        "psnr": psnr_of_mse(squared_error).mean(),
+        "ssim": ssim(original, reconstruction).mean(),
+        "mse": squared_error.mean(),
+        "mae": mae(original, reconstruction).mean(),
+        "psnr_of_mean_mse": psnr_of_mse(squared_error.mean()),
+    }
     return {name: float(mean) for name, mean in means.items()}
 
 

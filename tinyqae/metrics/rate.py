@@ -1,4 +1,5 @@
 """How much a code saves and how well its bits are used: bits per item, compression ratio, entropy."""
+
 import math
 import operator
 from collections.abc import Iterable

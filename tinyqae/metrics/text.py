@@ -10,6 +10,7 @@ angle, set or precision, so their distances are set: 0 if neither sentence of th
 The packages behind the distances (RapidFuzz, NLTK, simplemma) are the optional extra `text`; none of them downloads data.
 They are imported when first needed, and MissingPackage says how to install one that is missing.
 """
+
 import bz2
 import functools
 import gzip
@@ -25,8 +26,15 @@ import numpy as np
 from ..errors import MissingPackage
 from .rate import compression_ratio
 
-__all__ = ["bleu_distance", "cosine_distance", "jaccard_distance", "levenshtein", "require_text_packages",
-           "text_compression", "text_metrics"]
+__all__ = [
+    "bleu_distance",
+    "cosine_distance",
+    "jaccard_distance",
+    "levenshtein",
+    "require_text_packages",
+    "text_compression",
+    "text_metrics",
+]
 
 RAPIDFUZZ, NLTK, SIMPLEMMA = "rapidfuzz.distance.Levenshtein", "nltk.translate.bleu_score", "simplemma"
 
@@ -165,8 +173,9 @@ def one_minus_bleu(smoothing: Callable) -> Distance:
     return lambda a, b: 1 - sentence_bleu([a], b, smoothing_function=smoothing)
 
 
-def on_tokens(distance: Distance, tokenize: Callable[[str], list[str]], original: Sequence[str],
-              reconstruction: Sequence[str]) -> np.ndarray:
+def on_tokens(
+    distance: Distance, tokenize: Callable[[str], list[str]], original: Sequence[str], reconstruction: Sequence[str]
+) -> np.ndarray:
     """A distance of two lists of tokens for each pair of sentences, with the module's rule for empty lists."""
 
     def distance_of_pair(a: str, b: str) -> float:

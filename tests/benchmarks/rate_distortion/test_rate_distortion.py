@@ -1,4 +1,5 @@
 """benchmarks/rate_distortion: payloads cut out of real files, curves at equal rate, remarks that follow the figures."""
+
 import io
 import json
 import math
@@ -21,8 +22,10 @@ from tinyqae.codec import IMAGES, Container, to_bytes
 from tinyqae.data import synthetic_digits, synthetic_shapes
 
 AVAILABLE = [codec for codec in CODECS.values() if not codec.missing()]
-IMAGES_OF = {"grey": synthetic_digits(train=10, test=6, seed=1).test_images,
-             "colour": synthetic_shapes(train=10, test=6, seed=1).test_images}
+IMAGES_OF = {
+    "grey": synthetic_digits(train=10, test=6, seed=1).test_images,
+    "colour": synthetic_shapes(train=10, test=6, seed=1).test_images,
+}
 # What may differ between the headers of two images at one setting: lengths and checksums, in bytes.
 VARYING_HEADER_BYTES = {"JPEG": 0, "JPEG 2000": 4, "WebP": 8, "AVIF": 12, "PNG": 20}
 
@@ -36,6 +39,7 @@ def payload_file(codec, image, setting):
 
 # ---- payloads ---------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("kind", IMAGES_OF)
 @pytest.mark.parametrize("codec", AVAILABLE, ids=lambda codec: codec.name)
 def test_what_is_left_out_of_a_file_is_the_same_for_every_image(codec, kind):
@@ -45,10 +49,10 @@ def test_what_is_left_out_of_a_file_is_the_same_for_every_image(codec, kind):
         file, payload = payload_file(codec, image, setting)
         if codec.name == "WebP":  # in two pieces, around the start code and the size
             at = file.index(payload[3:])
-            header, tail = file[:at - 10] + file[at - 7:at], file[at + len(payload) - 3:]
-            assert file[at - 10:at - 7] == payload[:3]
+            header, tail = file[: at - 10] + file[at - 7 : at], file[at + len(payload) - 3 :]
+            assert file[at - 10 : at - 7] == payload[:3]
         else:
-            header, tail = file[:file.index(payload)], file[file.index(payload) + len(payload):]
+            header, tail = file[: file.index(payload)], file[file.index(payload) + len(payload) :]
         if codec.name == "AVIF" and len(payload) > 127:
             header = header[:-1]  # the second byte of the payload's length
         headers.append(header)
@@ -116,14 +120,16 @@ def test_a_codec_that_pillow_lacks_is_said_to_be_missing(monkeypatch, tmp_path):
 
 # ---- measuring --------------------------------------------------------------------------------------------------------
 
+
 def test_a_codec_s_point_has_the_rates_of_its_files():
     images = IMAGES_OF["grey"][:3]
     codec = CODECS["JPEG"]
     point = measure.measure_setting(codec, 20, images)["point"]
     files, payloads = zip(*(codec.encode(image, 20) for image in images), strict=True)
     assert point["setting"] == "quality 20"
-    assert point["rates"] == {name: 8 * sum(map(len, parts)) / (3 * 784)
-                              for name, parts in (("file", files), ("payload", payloads))}
+    assert point["rates"] == {
+        name: 8 * sum(map(len, parts)) / (3 * 784) for name, parts in (("file", files), ("payload", payloads))
+    }
     exact = measure.measure_setting(CODECS["PNG"], "", images)["point"]
     assert exact["psnr"] is None and exact["psnr_of_mean_mse"] is None and exact["ssim"] == 1
     json.dumps(exact, allow_nan=False)
@@ -178,6 +184,7 @@ def test_without_the_package_zstandard_there_is_no_zstd(monkeypatch):
 
 
 # ---- tasks ------------------------------------------------------------------------------------------------------------
+
 
 def tasks_of(data, folder, amount=REDUCED, limit=None):
     return measure.tasks(data, limit, folder / "work", amount=amount, seed=0, rows=folder, data_dir=None)
@@ -246,27 +253,34 @@ def test_the_tasks_are_every_size_and_bottleneck_and_every_setting_of_a_codec(tm
         for name, sizes in (("mnist", (10, 50, 100)), ("cifar", ("small", "medium", "large"))):
             assert {f"{quant} {size}" for quant in REPORT_KINDS for size in sizes} <= set(labels[name])
             assert not any(kind in label for kind in VARIANTS for label in labels[name])
-            assert {f"{codec.name} {setting}".strip() for codec in AVAILABLE
-                    for setting in codec.settings} <= set(labels[name])
+            assert {f"{codec.name} {setting}".strip() for codec in AVAILABLE for setting in codec.settings} <= set(
+                labels[name]
+            )
             assert not any("noise" in label or "weight" in label or "vanilla 256" in label for label in labels[name])
         assert {"commit 256,10", "commit 256,50", "commit 256,100"} <= set(labels["mnist"])
         assert ("commit small, all images" in labels["cifar"]) == (amount == REDUCED)
         assert labels["text"][0] == "text compressors" and {f"commit {n}" for n in (32, 64, 128)} <= set(labels["text"])
-        assert all(label.startswith("commit") and "256" not in label and "longer" not in label
-                   for label in labels["text"][1:])
+        assert all(
+            label.startswith("commit") and "256" not in label and "longer" not in label for label in labels["text"][1:]
+        )
 
 
 def test_a_set_s_results_have_the_points_of_each_codec_in_order(tmp_path):
     data = synthetic_digits(train=10, test=4, seed=0)
-    done = {task: task.measure(data) for task in tasks_of({"mnist": data}, tmp_path, limit=4)
-            if isinstance(task, measure.CodecTask) and task.codec in ("JPEG", "PNG")}
+    done = {
+        task: task.measure(data)
+        for task in tasks_of({"mnist": data}, tmp_path, limit=4)
+        if isinstance(task, measure.CodecTask) and task.codec in ("JPEG", "PNG")
+    }
     collected = measure.collect("mnist", data, done, 4)
     assert [point["setting"] for point in collected["codecs"]["JPEG"]["points"]] == [
-        f"quality {quality}" for quality in CODECS["JPEG"].settings]
+        f"quality {quality}" for quality in CODECS["JPEG"].settings
+    ]
     assert len(collected["codecs"]["PNG"]["sheet"]) == 1 and collected["held_out"] == 4 and collected["models"] == []
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------
+
 
 def point(payload, file, psnr, ssim):
     return {"setting": "quality 1", "rates": {"payload": payload, "file": file}, "psnr_of_mean_mse": psnr, "ssim": ssim}
@@ -274,35 +288,80 @@ def point(payload, file, psnr, ssim):
 
 def model(label, coded, single, psnr, ssim, quant="commit"):
     rates = {"packed": coded, "coded": coded, "file": coded, "single": single}
-    return {"label": label, "quant": quant, "trained_on": 900, "epochs": 5, "bits": 50, "psnr": psnr + 0.5,
-            "psnr_of_mean_mse": psnr, "psnr_of_mean_mse_float16": psnr, "ssim": ssim,
-            "rates": rates if quant != "vanilla" else {"packed": 4.0},
-            "decoder": {"numbers": 1000, "float32": 4000, "float16": 2000}}
+    return {
+        "label": label,
+        "quant": quant,
+        "trained_on": 900,
+        "epochs": 5,
+        "bits": 50,
+        "psnr": psnr + 0.5,
+        "psnr_of_mean_mse": psnr,
+        "psnr_of_mean_mse_float16": psnr,
+        "ssim": ssim,
+        "rates": rates if quant != "vanilla" else {"packed": 4.0},
+        "decoder": {"numbers": 1000, "float32": 4000, "float16": 2000},
+    }
 
 
 def codec_of(*points):
     return {"missing": None, "points": list(points), "sheet": list(points)}
 
 
-CURVES = {"JPEG": codec_of(point(0.4, 2.0, 18.0, 0.6), point(1.6, 4.0, 26.0, 0.9)),
-          "WebP": codec_of(point(0.5, 1.0, 20.0, 0.7), point(2.0, 2.0, 30.0, 0.95)),
-          "AVIF": {"missing": "this build of Pillow has no AVIF", "points": [], "sheet": []},
-          "PNG": codec_of(point(2.5, 3.0, None, 1.0))}
-TEXT = {"name": "sentences", "sha256": "f" * 64, "sentences": 100, "characters": 1800, "text": 8.4, "dictionary_bytes": 9000,
-        "models": [{"label": "commit 32", "quant": "commit", "trained_on": 900, "epochs": 4, "bits": 64, "exact": 0.2,
-                    "edits": 2.0, "rates": {"packed": 3.5, "coded": 3.4, "file": 3.41, "single": 15.0},
-                    "decoder": {"numbers": 1000, "float32": 4000, "float16": 2000}}],
-        "compressors": {"bz2": {"whole": {"file": 2.9, "payload": 2.8}, "alone": {"file": 30.0, "payload": 10.0}}}}
+CURVES = {
+    "JPEG": codec_of(point(0.4, 2.0, 18.0, 0.6), point(1.6, 4.0, 26.0, 0.9)),
+    "WebP": codec_of(point(0.5, 1.0, 20.0, 0.7), point(2.0, 2.0, 30.0, 0.95)),
+    "AVIF": {"missing": "this build of Pillow has no AVIF", "points": [], "sheet": []},
+    "PNG": codec_of(point(2.5, 3.0, None, 1.0)),
+}
+TEXT = {
+    "name": "sentences",
+    "sha256": "f" * 64,
+    "sentences": 100,
+    "characters": 1800,
+    "text": 8.4,
+    "dictionary_bytes": 9000,
+    "models": [
+        {
+            "label": "commit 32",
+            "quant": "commit",
+            "trained_on": 900,
+            "epochs": 4,
+            "bits": 64,
+            "exact": 0.2,
+            "edits": 2.0,
+            "rates": {"packed": 3.5, "coded": 3.4, "file": 3.41, "single": 15.0},
+            "decoder": {"numbers": 1000, "float32": 4000, "float16": 2000},
+        }
+    ],
+    "compressors": {"bz2": {"whole": {"file": 2.9, "payload": 2.8}, "alone": {"file": 30.0, "payload": 10.0}}},
+}
 
 
 @pytest.fixture
 def results():
-    models = [model("commit 10", 0.1, 0.3, 14.0, 0.5), model("commit 50", 1.0, 1.2, 26.0, 0.6),
-              model("commit 100", 1.0, 2.5, 21.0, 0.6), model("vanilla 50", 4.0, 4.0, 22.0, 0.8, "vanilla")]
-    part = {"name": "CIFAR-10 proxy", "sha256": "e" * 64, "held_out": 10, "shape": [10, 10, 3], "models": models,
-            "codecs": CURVES}
-    return {"command": "python -m benchmarks.rate_distortion", "machine": "a machine", "kernels": "numba", "seed": 0,
-            "versions": {"pillow": "13"}, "date": "2026-01-01", "sets": {"cifar": part, "text": TEXT}}
+    models = [
+        model("commit 10", 0.1, 0.3, 14.0, 0.5),
+        model("commit 50", 1.0, 1.2, 26.0, 0.6),
+        model("commit 100", 1.0, 2.5, 21.0, 0.6),
+        model("vanilla 50", 4.0, 4.0, 22.0, 0.8, "vanilla"),
+    ]
+    part = {
+        "name": "CIFAR-10 proxy",
+        "sha256": "e" * 64,
+        "held_out": 10,
+        "shape": [10, 10, 3],
+        "models": models,
+        "codecs": CURVES,
+    }
+    return {
+        "command": "python -m benchmarks.rate_distortion",
+        "machine": "a machine",
+        "kernels": "numba",
+        "seed": 0,
+        "versions": {"pillow": "13"},
+        "date": "2026-01-01",
+        "sets": {"cifar": part, "text": TEXT},
+    }
 
 
 def test_quality_is_interpolated_in_the_logarithm_of_the_rate():
@@ -328,7 +387,7 @@ def test_a_model_is_compared_with_every_codec_at_its_own_rate(results):
     part = results["sets"]["cifar"]
     wins = curves.compare(part["models"][1], part["codecs"], "payload")
     assert wins["best"] == "WebP" and wins["theirs"]["WebP"] == pytest.approx(25) and wins["gain"] == pytest.approx(1)
-    assert wins["needed"] == ("WebP", pytest.approx(0.5 * 4 ** 0.6))
+    assert wins["needed"] == ("WebP", pytest.approx(0.5 * 4**0.6))
     alone = curves.compare(part["models"][0], part["codecs"], "payload")
     assert alone["best"] is None and alone["smallest"] == ("JPEG", 0.4, 18.0)
     assert curves.compare(part["models"][3], part["codecs"], "payload") is None
@@ -340,9 +399,11 @@ def test_a_model_is_compared_with_every_codec_at_its_own_rate(results):
 
 def test_the_page_says_where_we_win_and_where_we_lose(results):
     text = page.as_markdown(results)
-    assert ("- As payload (our entropy-coded bits): no codec makes anything as small as commit 10 (0.100 bits per pixel): "
-            "the smallest is JPEG with 0.400 for 18.0 dB; better than the best codec at the same rate: commit 50 by 1.0 dB "
-            "(against WebP); worse than the best codec at the same rate: commit 100 by 4.0 dB (against WebP).\n") in text
+    assert (
+        "- As payload (our entropy-coded bits): no codec makes anything as small as commit 10 (0.100 bits per pixel): "
+        "the smallest is JPEG with 0.400 for 18.0 dB; better than the best codec at the same rate: commit 50 by 1.0 dB "
+        "(against WebP); worse than the best codec at the same rate: commit 100 by 4.0 dB (against WebP).\n"
+    ) in text
     assert "the floats of vanilla 50 take 4.00 bits per pixel for 22.0 dB; PNG stores the images exactly in 2.50" in text
     assert "| AVIF | not measured: this build of Pillow has no AVIF |" in text
     assert "were decoded from JPEGs of quality 75" in text
@@ -354,8 +415,9 @@ def test_the_rates_at_which_commit_is_ahead_are_those_of_the_figures(results):
     part = results["sets"]["cifar"]
     # As payload commit 50 and commit 100 have the same rate, and only one of them wins.
     said = page.crossover(part)
-    assert said.startswith("CIFAR-10 proxy: commit is ahead of every codec as payload (our entropy-coded bits) at 2 of 3 "
-                           "sizes;")
+    assert said.startswith(
+        "CIFAR-10 proxy: commit is ahead of every codec as payload (our entropy-coded bits) at 2 of 3 sizes;"
+    )
     assert said.endswith("Its decoders weigh 2 to 2 kB as float16.")
     part["models"][2] = model("commit 100", 1.7, 2.5, 21.0, 0.6)
     assert "as payload (our entropy-coded bits) up to 1.00 bits per pixel, and no more at 1.70;" in page.crossover(part)
@@ -369,8 +431,9 @@ def test_the_best_bottleneck_is_named_at_every_size_that_several_have(results):
     part = results["sets"]["cifar"]
     assert page.bottlenecks(part) is None
     part["models"] += [model("naive 50", 1.0, 1.2, 27.0, 0.6, "naive"), model("fence 10", 0.1, 0.3, 13.0, 0.5, "fence")]
-    assert page.bottlenecks(part) == ("The best bottleneck of bits, by PSNR in dB: at 10 commit (14.00; fence 13.00); at 50 "
-                                      "naive (27.00; commit 26.00).")
+    assert page.bottlenecks(part) == (
+        "The best bottleneck of bits, by PSNR in dB: at 10 commit (14.00; fence 13.00); at 50 naive (27.00; commit 26.00)."
+    )
 
 
 def test_models_of_one_architecture_and_training_are_one_line(results):
@@ -378,10 +441,14 @@ def test_models_of_one_architecture_and_training_are_one_line(results):
     assert picture.commit_lines(part) == {"commit": [(0.1, 14.0, 50), (1.0, 21.0, 50), (1.0, 26.0, 50)]}
     part["models"].append(model("commit 256,50", 0.9, 1.2, 25.0, 0.6))
     assert picture.commit_lines(part).keys() == {"commit, no hidden layer", "commit, hidden layer of 256"}
-    part["models"] = [model("commit small", 1.0, 1.2, 25.0, 0.6),
-                      {**model("commit small, all images", 0.9, 1.2, 26.0, 0.6), "trained_on": 45_000}]
-    assert picture.commit_lines(part) == {"commit, 900 training images": [(1.0, 25.0, 50)],
-                                          "commit, 45,000 training images": [(0.9, 26.0, 50)]}
+    part["models"] = [
+        model("commit small", 1.0, 1.2, 25.0, 0.6),
+        {**model("commit small, all images", 0.9, 1.2, 26.0, 0.6), "trained_on": 45_000},
+    ]
+    assert picture.commit_lines(part) == {
+        "commit, 900 training images": [(1.0, 25.0, 50)],
+        "commit, 45,000 training images": [(0.9, 26.0, 50)],
+    }
 
 
 def test_the_picture_compares_whole_files_and_names_each_line(results):
@@ -408,8 +475,10 @@ def test_the_readme_s_part_is_short(results):
     text = page.readme_section(results)
     assert sum(line.startswith("| CIFAR-10 proxy") for line in text.splitlines()) == 3
     assert sum(line.startswith("- ") for line in text.splitlines()) == 3
-    assert ("| CIFAR-10 proxy | commit 10 | 14.00 / 0.50 | 0.100: no codec so small | 0.300: no codec so small | 0.100: no "
-            "codec so small | 2 kB | 534 / 229 / 178 |") in text
+    assert (
+        "| CIFAR-10 proxy | commit 10 | 14.00 / 0.50 | 0.100: no codec so small | 0.300: no codec so small | 0.100: no "
+        "codec so small | 2 kB | 534 / 229 / 178 |"
+    ) in text
 
 
 def test_the_picture_is_drawn(results, tmp_path):

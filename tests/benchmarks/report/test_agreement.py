@@ -1,4 +1,5 @@
 """How a figure is said to agree with the published one: both rules at their edges."""
+
 import pytest
 
 from benchmarks.report.agreement import NEAR, OFF, RULE, WITHIN, agreement

@@ -1,4 +1,5 @@
 """The baselines: k-means and residual vector quantization against their definitions, the table."""
+
 import numpy as np
 import pytest
 
@@ -35,7 +36,7 @@ def test_as_many_centroids_as_distinct_points_leave_no_error():
 
 def test_clusters_far_apart_are_found():
     worst = [nearest(POINTS, k_means(POINTS, 8, seed))[1].mean() for seed in range(3)]
-    assert max(worst) < 2 * 2 ** 2 * 1.5
+    assert max(worst) < 2 * 2**2 * 1.5
 
 
 def test_a_stage_quantizes_what_the_stages_before_left_over(monkeypatch):
@@ -50,26 +51,38 @@ def test_a_stage_quantizes_what_the_stages_before_left_over(monkeypatch):
 
 
 def test_the_table_has_means_over_seeds():
-    rows = [{"data": "D", "method": "M", "bits": 10, "unit": "dB", "value": value, "numbers_stored": 1234, "seed": seed}
-            for seed, value in enumerate((16.0, 16.5, 17.0))]
+    rows = [
+        {"data": "D", "method": "M", "bits": 10, "unit": "dB", "value": value, "numbers_stored": 1234, "seed": seed}
+        for seed, value in enumerate((16.0, 16.5, 17.0))
+    ]
     text = table(rows, {"command": "C", "date": "2020-01-01", "seeds": 3})
     assert "| D | M | 10 | 16.50 ± 0.50 dB | 1,234 |" in text
 
 
 def results(psnr, edits):
     """Rows of recipe default: commit has `psnr` with 10 bits, 1 dB more with a hidden layer, and `edits` with 64 bits."""
-    images = {"commit 10": {"bits": 10, "held_out": {"psnr": [psnr, 0.1]}},
-              "commit 256,10": {"bits": 10, "held_out": {"psnr": [psnr + 1, 0.1]}}}
-    texts = {f"commit {size}": {"bits": 2 * size, "test": {"levenshtein": [edits * 32 / size, 0.1]}}
-             for size in (32, 64, 128, 256)}
+    images = {
+        "commit 10": {"bits": 10, "held_out": {"psnr": [psnr, 0.1]}},
+        "commit 256,10": {"bits": 10, "held_out": {"psnr": [psnr + 1, 0.1]}},
+    }
+    texts = {
+        f"commit {size}": {"bits": 2 * size, "test": {"levenshtein": [edits * 32 / size, 0.1]}}
+        for size in (32, 64, 128, 256)
+    }
     found = readme_tables.Results.__new__(readme_tables.Results)
     found.rows = lambda number, recipe: {1: images, 3: texts}[number]
     return found
 
 
-BASELINES = {"command": "C", "date": "2020-01-01", "seeds": 2, "rows": [
-    {"data": "MNIST", "method": "k-means", "bits": 10, "unit": "dB", "seed": seed, "value": 15.0} for seed in (0, 1)] + [
-    {"data": "Anki", "method": "nearest, split length", "bits": 15, "unit": "edits", "seed": 0, "value": 5.0}]}
+BASELINES = {
+    "command": "C",
+    "date": "2020-01-01",
+    "seeds": 2,
+    "rows": [
+        {"data": "MNIST", "method": "k-means", "bits": 10, "unit": "dB", "seed": seed, "value": 15.0} for seed in (0, 1)
+    ]
+    + [{"data": "Anki", "method": "nearest, split length", "bits": 15, "unit": "edits", "seed": 0, "value": 5.0}],
+}
 
 
 def test_ours_stand_beside_the_baselines():
@@ -78,10 +91,13 @@ def test_ours_stand_beside_the_baselines():
     assert "| 5.00 edits | 32 (64): 8.00 ± 0.10; 64 (128): 4.00 ± 0.10; 128 (256): 2.00 ± 0.10; 256 (512): 1.00" in text
 
 
-@pytest.mark.parametrize(("psnr", "edits", "said"), [
-    (13, 4, "k-means (10 bits): 15.00 ± 0.00 dB, against 13.00 ± 0.10 (commit 10) and 14.00 ± 0.10 (commit 256,10)"),
-    (16, 8, "nearest, split length (15 bits): 5.00 edits, against 8.00 ± 0.10 (commit 32, 64 bits)"),
-    (16, 4, "Commit is ahead of every baseline."),
-])
+@pytest.mark.parametrize(
+    ("psnr", "edits", "said"),
+    [
+        (13, 4, "k-means (10 bits): 15.00 ± 0.00 dB, against 13.00 ± 0.10 (commit 10) and 14.00 ± 0.10 (commit 256,10)"),
+        (16, 8, "nearest, split length (15 bits): 5.00 edits, against 8.00 ± 0.10 (commit 32, 64 bits)"),
+        (16, 4, "Commit is ahead of every baseline."),
+    ],
+)
 def test_the_baselines_that_are_ahead_are_named(psnr, edits, said):
     assert readme_tables.where_baselines_win(results(psnr, edits), BASELINES).endswith(said)

@@ -1,4 +1,5 @@
 """What theory allows, on data for which it is known."""
+
 import numpy as np
 import pytest
 
@@ -38,7 +39,7 @@ def test_unequal_variances_are_filled_up_to_the_water_level(bits, mse):
     """With the m largest variances v above the level w, R = sum log2(v / w) / 2 gives w = (product of v)^(1/m) 2^(-2R/m):
     for R = 1, 2, 3, 9, 13 and 17 that is w = 256, 128, 64, 4, 1 and 1/4, and D the sum of min(w, v).
     """
-    assert bounds.gaussian_bound(of_known_spectrum()[0], bits) == pytest.approx(10 * np.log10(255 ** 2 / mse), abs=1e-6)
+    assert bounds.gaussian_bound(of_known_spectrum()[0], bits) == pytest.approx(10 * np.log10(255**2 / mse), abs=1e-6)
 
 
 def test_the_best_linear_code_leaves_the_smallest_variances_of_the_training_images():
@@ -46,24 +47,25 @@ def test_the_best_linear_code_leaves_the_smallest_variances_of_the_training_imag
     # Moved along the smallest component, by which all pixels differ from the training mean by 3.
     test = (train + 3 * patterns[:, 3].reshape(2, 2, 1)).astype(np.uint8)
     for floats, left in ((1, 64 + 256 + 4), (2, 64 + 4), (3, 4)):
-        assert bounds.pca_psnr(train, train, floats) == pytest.approx(10 * np.log10(255 ** 2 / (left / 4)), abs=1e-9)
-        assert bounds.pca_psnr(train, test, floats) == pytest.approx(10 * np.log10(255 ** 2 / (left / 4 + 9)), abs=1e-9)
+        assert bounds.pca_psnr(train, train, floats) == pytest.approx(10 * np.log10(255**2 / (left / 4)), abs=1e-9)
+        assert bounds.pca_psnr(train, test, floats) == pytest.approx(10 * np.log10(255**2 / (left / 4 + 9)), abs=1e-9)
 
 
 def test_both_limits_are_those_of_the_test_images():
     train, patterns = of_known_spectrum()
     wider = 2 * (train.astype(int) - [[[100], [40]], [[200], [60]]]) + [[[120], [120]], [[120], [120]]]
     found = bounds.limits(train, wider.astype(np.uint8), [3])[3]
-    assert found["gaussian"] == pytest.approx(10 * np.log10(255 ** 2 / (4 * 49)), abs=1e-6)
+    assert found["gaussian"] == pytest.approx(10 * np.log10(255**2 / (4 * 49)), abs=1e-6)
     # The fourth component of the training images is left, and what of the other mean lies along it.
     away = np.array([20, 80, -80, 60]) @ patterns[:, 3] / 2
-    assert found["pca"] == pytest.approx(10 * np.log10(255 ** 2 / ((4 * 4 + away ** 2) / 4)), abs=1e-9)
+    assert found["pca"] == pytest.approx(10 * np.log10(255**2 / ((4 * 4 + away**2) / 4)), abs=1e-9)
 
 
 def test_all_sizes_at_once_are_the_same_as_one_by_one():
     train, test = NOISE[:2000], NOISE[2000:]
     assert bounds.limits(train, test, [1, 3]) == {
-        size: {"gaussian": bounds.gaussian_bound(test, size), "pca": bounds.pca_psnr(train, test, size)} for size in (1, 3)}
+        size: {"gaussian": bounds.gaussian_bound(test, size), "pca": bounds.pca_psnr(train, test, size)} for size in (1, 3)
+    }
 
 
 def test_sizes_that_make_no_sense_are_refused():

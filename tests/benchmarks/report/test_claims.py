@@ -1,4 +1,5 @@
 """The rules behind the verdicts on the report's claims, each at its edge."""
+
 import pytest
 
 from benchmarks.report import claims
@@ -11,9 +12,13 @@ def view(**figures):
     for quant, of_sizes in figures.items():
         for size, (mean, deviation, seeds) in zip("ABC", of_sizes, strict=False):
             pair = (mean, deviation)
-            rows[quant, size] = {"seeds": seeds, "undecided": pair, "distance_to_bit": pair,
-                                 "measured": dict.fromkeys(claims.NAMES, pair)}
-    return View(rows, tuple("ABC"[:max(map(len, figures.values()))]), lambda row: "measured")
+            rows[quant, size] = {
+                "seeds": seeds,
+                "undecided": pair,
+                "distance_to_bit": pair,
+                "measured": dict.fromkeys(claims.NAMES, pair),
+            }
+    return View(rows, tuple("ABC"[: max(map(len, figures.values()))]), lambda row: "measured")
 
 
 def holds(rule, **figures):
@@ -55,8 +60,10 @@ def test_a_margin_is_kept_up_to_the_very_margin_whatever_is_better():
 
 def test_growing_compares_each_size_with_the_one_before():
     checks = claims.grows("psnr", ("commit",))(view(commit=exact(1, 3, 2)))
-    assert [(check.what, check.holds) for check in checks] == [("PSNR of commit: B better than A", True),
-                                                              ("PSNR of commit: C better than B", False)]
+    assert [(check.what, check.holds) for check in checks] == [
+        ("PSNR of commit: B better than A", True),
+        ("PSNR of commit: C better than B", False),
+    ]
     assert holds(claims.grows("levenshtein", ("commit",)), commit=exact(3, 1, 2)) == [True, False]
     of_all = {quant: exact(1, 2) for quant in ("vanilla", "naive", "fence", "commit")}
     assert holds(claims.grows("psnr"), **of_all) == [True] * 4

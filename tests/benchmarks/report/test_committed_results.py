@@ -1,4 +1,5 @@
 """The committed tables are what the code makes of the committed rows, to the last digit."""
+
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,10 +28,12 @@ def dataset(number):
 
 def committed_table(number):
     """A table whose `extras` are those of the committed run."""
+
     class Committed(type(TABLES[number])):
         def extras(self, data):
             committed = CONTENT["tables"][str(number)]
             return {name: committed[name] for name in EXTRAS if name in committed}
+
     return Committed()
 
 

@@ -1,4 +1,5 @@
 """How rows of Tables 1 and 2 are measured: on which images, and with which bytes."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,8 +43,10 @@ def trained(table, row, monkeypatch):
     return result, given[0]
 
 
-@pytest.mark.parametrize(("table", "items", "measured"), [(MLP, None, 1200), (MLP, 300, 300), (CNN, None, 1000),
-                                                          (CNN, 300, 300), (CNN, 1100, 1000)])
+@pytest.mark.parametrize(
+    ("table", "items", "measured"),
+    [(MLP, None, 1200), (MLP, 300, 300), (CNN, None, 1000), (CNN, 300, 300), (CNN, 1100, 1000)],
+)
 def test_the_report_measured_all_images_of_table_1_and_the_first_1000_of_table_2(table, items, measured, monkeypatch):
     result, _ = trained(table, Row("commit 50", 50, RECIPE, items=items), monkeypatch)
     images = DIGITS.train_images[:measured]
@@ -65,8 +68,9 @@ def test_a_row_is_trained_and_measured_on_parts_of_the_data_where_it_says_so(ite
 def test_unrelated_images_are_each_of_the_first_1000_against_the_one_before():
     images = DIGITS.train_images[:1000]
     others = np.concatenate([images[-1:], images[:-1]])
-    assert CNN.demonstration(DIGITS) == {"unrelated": {"report": report_image_metrics(images, others, "stack"),
-                                                       "correct": image_metrics(images, others)}}
+    assert CNN.demonstration(DIGITS) == {
+        "unrelated": {"report": report_image_metrics(images, others, "stack"), "correct": image_metrics(images, others)}
+    }
 
 
 def test_codes_of_the_cnn_have_4_x_4_x_16_numbers_times_the_model_s_width():
@@ -75,13 +79,24 @@ def test_codes_of_the_cnn_have_4_x_4_x_16_numbers_times_the_model_s_width():
 
 
 def test_a_row_of_the_default_table_has_the_most_dead_bits_of_its_seeds_and_its_yardstick():
-    row = {"label": "commit 50", "quant": "commit", "latent_size": 50, "training_images": 55_000, "epochs": 20, "seeds": 3,
-           "bits": 50, "cr": 125.44, "dead_bits": [1, 4, 2], "seconds": 30.4,
-           "held_out": {"psnr": (17.5, 0.05), "ssim": (0.7, 0.001), "psnr_of_mean_mse": (16.5, None)}}
+    row = {
+        "label": "commit 50",
+        "quant": "commit",
+        "latent_size": 50,
+        "training_images": 55_000,
+        "epochs": 20,
+        "seeds": 3,
+        "bits": 50,
+        "cr": 125.44,
+        "dead_bits": [1, 4, 2],
+        "seconds": 30.4,
+        "held_out": {"psnr": (17.5, 0.05), "ssim": (0.7, 0.001), "psnr_of_mean_mse": (16.5, None)},
+    }
     limits = {"50": {"gaussian": 15.25, "pca": 21.5}}
     commit, vanilla = image_tables.default_table([row, {**row, "quant": "vanilla"}], limits).splitlines()[2:]
-    assert commit == ("| commit 50 | 55000 x 20 x 3 | 50 | 125.44 | 17.50 ± 0.05 |  | 0.700 ± 0.001 | 16.50 | "
-                      "Gaussian 15.25 | 4 | 30 |")
+    assert commit == (
+        "| commit 50 | 55000 x 20 x 3 | 50 | 125.44 | 17.50 ± 0.05 |  | 0.700 ± 0.001 | 16.50 | Gaussian 15.25 | 4 | 30 |"
+    )
     assert "| PCA 21.50 |" in vanilla
     before = {**row, "before_threshold": {"psnr": (19.0, 0.5)}}
     assert "| 17.50 ± 0.05 | 19.00 ± 0.50 | 0.700" in image_tables.default_table([before], limits)

@@ -1,4 +1,5 @@
 """How much of a distance a trial closes, and when its move is more than chance."""
+
 import pytest
 
 from benchmarks.report import TABLES, misses
@@ -7,8 +8,10 @@ from benchmarks.report.rows import REDUCED
 
 CNN = TABLES[2]
 PSNR, SSIM, MSE = CNN.published["vanilla", "small"]
-RANGES = {metric: max(column) - min(column)
-          for metric, column in zip(CNN.metrics, zip(*CNN.published.values(), strict=True), strict=True)}
+RANGES = {
+    metric: max(column) - min(column)
+    for metric, column in zip(CNN.metrics, zip(*CNN.published.values(), strict=True), strict=True)
+}
 
 
 def by_name(figures):
@@ -18,8 +21,16 @@ def by_name(figures):
 def reason(trial, figures, deviation=0.0, seeds=3):
     """The Reason that `trial` is for a row of vanilla small with these figures."""
     pairs = {metric: (value, deviation) for metric, value in by_name(figures).items()}
-    row = {"label": "vanilla small", "quant": "vanilla", "size": "small", "seeds": seeds, "epochs": 4,
-           "published": (PSNR, SSIM, MSE), "training_images": 10_000, "report_stack": pairs}
+    row = {
+        "label": "vanilla small",
+        "quant": "vanilla",
+        "size": "small",
+        "seeds": seeds,
+        "epochs": 4,
+        "published": (PSNR, SSIM, MSE),
+        "training_images": 10_000,
+        "report_stack": pairs,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(misses, "_recorded", lambda number: [trial])
         (miss,) = misses.misses({2: CNN}, {2: {"tables": {"report": [row]}}}, REDUCED)
@@ -45,8 +56,9 @@ def test_a_move_within_t_of_its_standard_errors_is_chance(seeds, of_trial, reach
 
 # With both sides in the trial: its own seeds on both sides, and the row's spread with t(0.975, 2); or the error of its pairs
 # with t(0.975, 7) or t(0.975, 1).
-@pytest.mark.parametrize(("of_trial", "error", "reach"), [
-    (8, None, 0.215133), (2, None, 0.430265), (8, 0.25, 0.591156), (2, 0.25, 3.176551)])
+@pytest.mark.parametrize(
+    ("of_trial", "error", "reach"), [(8, None, 0.215133), (2, None, 0.430265), (8, 0.25, 0.591156), (2, 0.25, 3.176551)]
+)
 def test_a_trial_with_both_sides_has_the_spread_of_its_own_seeds_or_of_its_pairs(of_trial, error, reach):
     start = PSNR - 2
     for factor, explains in ((0.99, False), (1.01, True)):
@@ -65,10 +77,17 @@ def test_shares_are_of_all_figures_together_in_units_of_their_columns_ranges():
     assert found.sentence.endswith("; closes 44% of the distance and leaves the rest.")
 
 
-@pytest.mark.parametrize(("left", "verdict"), [
-    (0.499, "closes 50% of the distance."), (0.504, "closes 50% of the distance and leaves the rest."),
-    (0.899, "closes 10% of the distance and leaves the rest."), (0.91, "does not explain it."),
-    (1.099, "does not explain it."), (1.11, "does not explain it and leads away from it.")])
+@pytest.mark.parametrize(
+    ("left", "verdict"),
+    [
+        (0.499, "closes 50% of the distance."),
+        (0.504, "closes 50% of the distance and leaves the rest."),
+        (0.899, "closes 10% of the distance and leaves the rest."),
+        (0.91, "does not explain it."),
+        (1.099, "does not explain it."),
+        (1.11, "does not explain it and leads away from it."),
+    ],
+)
 def test_verdicts_by_the_share_of_the_distance_that_is_left(left, verdict):
     found = reason(whole_row((PSNR - 2 * left, SSIM, MSE)), (PSNR - 2, SSIM, MSE))
     assert found.share == pytest.approx(1 - left)
@@ -76,19 +95,28 @@ def test_verdicts_by_the_share_of_the_distance_that_is_left(left, verdict):
     assert found.explains == (left < 0.9)
 
 
-@pytest.mark.parametrize(("published", "ours", "is_chance"), [
-    (28.19, 27.61, True), (28.19, 27.59, False), (28.21, 28.0, False)])
+@pytest.mark.parametrize(
+    ("published", "ours", "is_chance"), [(28.19, 27.61, True), (28.19, 27.59, False), (28.21, 28.0, False)]
+)
 def test_a_row_is_chance_where_both_its_psnrs_are_near_that_of_unrelated_images(published, ours, is_chance):
     demonstration = {"demonstration": {"unrelated": {"report": {"psnr": 27.9}}}}
     said = misses._chance(demonstration, [misses.Figure("psnr", published, (ours, None), 1)])
-    assert said == is_chance * ["Unrelated images score 27.90 dB by this definition: its PSNR and MSE, published and ours, "
-                                "are chance."]
+    assert said == is_chance * [
+        "Unrelated images score 27.90 dB by this definition: its PSNR and MSE, published and ours, are chance."
+    ]
 
 
-@pytest.mark.parametrize(("metric", "text"), [
-    ("psnr", "PSNR 1.23, ours 4.57 ± 0.99"), ("ssim", "SSIM 1.235, ours 4.568 ± 0.988"), ("mse", "MSE 1.2, ours 4.6 ± 1.0"),
-    ("mae", "MAE 1.2, ours 4.6 ± 1.0"), ("levenshtein", "edits 1.23, ours 4.57 ± 0.99"),
-    ("jaccard_distance", "Jaccard 1.235, ours 4.568 ± 0.988")])
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        ("psnr", "PSNR 1.23, ours 4.57 ± 0.99"),
+        ("ssim", "SSIM 1.235, ours 4.568 ± 0.988"),
+        ("mse", "MSE 1.2, ours 4.6 ± 1.0"),
+        ("mae", "MAE 1.2, ours 4.6 ± 1.0"),
+        ("levenshtein", "edits 1.23, ours 4.57 ± 0.99"),
+        ("jaccard_distance", "Jaccard 1.235, ours 4.568 ± 0.988"),
+    ],
+)
 def test_a_figure_as_text_has_the_digits_of_its_metric(metric, text):
     assert str(misses.Figure(metric, 1.2346, (4.5678, 0.9876), 3)) == text
     assert str(misses.Figure(metric, 1.2346, (4.5678, None), 1)) == text.split(" ±")[0]

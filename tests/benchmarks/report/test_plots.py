@@ -1,4 +1,5 @@
 """The study's own pictures: each function returns its picture as a Figure, and writes it where it is told to."""
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -9,10 +10,13 @@ ROWS = [{"epoch": epoch, "lr": 0.1, "reconstruction": 1 / epoch, "commit": 0.1, 
 POINTS = [("naive", 8, 10.0, None), ("naive", 16, 11.0, None), ("commit", 8, 11.0, 0.1), ("commit", 16, 11.01, None)]
 
 
-@pytest.mark.parametrize("draw, content, titles", [
-    (plots.loss_sheet, [("first", ROWS)], ["first (dashed: commit loss)", "", "", "", ""]),
-    (plots.rate_and_quality, [("MNIST", "image", "PSNR, dB", POINTS)], ["MNIST"]),
-])
+@pytest.mark.parametrize(
+    "draw, content, titles",
+    [
+        (plots.loss_sheet, [("first", ROWS)], ["first (dashed: commit loss)", "", "", "", ""]),
+        (plots.rate_and_quality, [("MNIST", "image", "PSNR, dB", POINTS)], ["MNIST"]),
+    ],
+)
 def test_it_returns_the_figure_and_writes_it_where_it_is_told_to(draw, content, titles, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     figure = draw(content)
@@ -40,8 +44,10 @@ def test_a_term_of_the_bottleneck_has_an_axis_of_its_own():
 
 def test_the_panels_hold_the_plain_rows_of_the_report_s_bottlenecks():
     table = TABLES[1]
-    rows = [{"label": label, "quant": label.split()[0], "size": 50, "bits": 50, "held_out": {"psnr": (17.0, 0.1)}}
-            for label in (*(f"{quant} 50" for quant in QUANTS), "entropy 50", "commit 50, weight 3")]
+    rows = [
+        {"label": label, "quant": label.split()[0], "size": 50, "bits": 50, "held_out": {"psnr": (17.0, 0.1)}}
+        for label in (*(f"{quant} 50" for quant in QUANTS), "entropy 50", "commit 50, weight 3")
+    ]
     published = {1: {"data": "MNIST; 60000 training images", "tables": {"default": rows}}}
     ((title, item, quality, points),) = page_pictures.rate_panels({1: table}, published, "default")
     assert (title, item, quality) == ("MLP on MNIST", "image", "held-out PSNR, dB (higher is better)")

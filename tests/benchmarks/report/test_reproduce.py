@@ -1,4 +1,5 @@
 """The study: rows trained once wherever they are trained, and a page that says what their figures say."""
+
 import csv
 import functools
 import json
@@ -51,7 +52,7 @@ starts_processes = pytest.mark.slow  # each starts several, of some seconds each
 class Digits(Table1):
     """A few rows on a few digits; notes each training of a row in the file `log`."""
 
-    sizes = figure_size, = (10,)
+    sizes = (figure_size,) = (10,)
 
     def __init__(self, log, quants=("vanilla", "commit")):
         self.log, self.quants = log, quants
@@ -61,8 +62,10 @@ class Digits(Table1):
         return synthetic_digits(train=200, test=50)
 
     def rows(self, recipe_name, amount):
-        return [Row(f"{quant} 10", 10, recipes.mnist_mlp(recipe_name, quant, (10,)).override(epochs=2, batch_size=64))
-                for quant in self.quants]
+        return [
+            Row(f"{quant} 10", 10, recipes.mnist_mlp(recipe_name, quant, (10,)).override(epochs=2, batch_size=64))
+            for quant in self.quants
+        ]
 
     def train(self, row, seed, data, directory=None, progress=False):
         def noted(done, share, terms):
@@ -70,6 +73,7 @@ class Digits(Table1):
             self.at(row, done / share)
             if progress:
                 progress(done, share, terms)
+
         self.note(f"{row.label} {seed} begins")
         return super().train(row, seed, data, directory, noted)
 
@@ -127,9 +131,16 @@ def a_job(**changes):
 def test_a_key_changes_with_configuration_seed_data_and_version(monkeypatch):
     job = a_job()
     row = job.row
-    others = [a_job(seed=1), a_job(sha256="cd"), a_job(row=replace(row, items=5)), a_job(row=replace(row, test_items=5)),
-              a_job(row=replace(row, split="random")), a_job(row=replace(row, recipe=row.recipe.override(lr=0.5))),
-              a_job(row=replace(row, recipe=row.recipe.override(quant_weight=0.5))), a_job(table=TABLES[2])]
+    others = [
+        a_job(seed=1),
+        a_job(sha256="cd"),
+        a_job(row=replace(row, items=5)),
+        a_job(row=replace(row, test_items=5)),
+        a_job(row=replace(row, split="random")),
+        a_job(row=replace(row, recipe=row.recipe.override(lr=0.5))),
+        a_job(row=replace(row, recipe=row.recipe.override(quant_weight=0.5))),
+        a_job(table=TABLES[2]),
+    ]
     assert a_job().key == job.key and a_job(folder=Path("elsewhere"), data_dir="x").key == job.key
     assert len({job.key, *(other.key for other in others)}) == 1 + len(others)
     monkeypatch.setattr("benchmarks.report.jobs.__version__", "0.0.0")
@@ -160,7 +171,7 @@ def test_the_row_of_a_killed_worker_is_taken_up_again_from_its_checkpoint(tmp_pa
     assert report_only(table, out, processes=2).missing == []
     assert trained(table.log) == {"vanilla 10 0": 1, "commit 10 0": 2}
     steps = [int(line.split()[-1]) for line in table.log.read_text().splitlines() if re.fullmatch(r"commit 10 \d+", line)]
-    again = steps[steps.index(5):]  # four steps an epoch
+    again = steps[steps.index(5) :]  # four steps an epoch
     assert again == sorted(again) and min(again) == 5 and again.count(5) == 2
     assert "table 1, report, commit 10, seed 0: its process died; taken up again" in capsys.readouterr().err
 
@@ -177,12 +188,14 @@ def test_a_row_that_kills_every_worker_is_given_up_and_the_others_are_trained(tm
 
 def call(table, out, **settings):
     """A call in a process of its own."""
-    code = (f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
-            "if __name__ == '__main__':\n"
-            "    from pathlib import Path\n"
-            f"    from test_reproduce import {type(table).__name__}, report_only\n"
-            f"    table = {type(table).__name__}(Path({str(table.log)!r}), {table.quants!r})\n"
-            f"    sys.exit(len(report_only(table, {str(out)!r}, **{settings!r}).missing))\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+        "if __name__ == '__main__':\n"
+        "    from pathlib import Path\n"
+        f"    from test_reproduce import {type(table).__name__}, report_only\n"
+        f"    table = {type(table).__name__}(Path({str(table.log)!r}), {table.quants!r})\n"
+        f"    sys.exit(len(report_only(table, {str(out)!r}, **{settings!r}).missing))\n"
+    )
     return subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.PIPE)
 
 
@@ -238,12 +251,18 @@ def test_without_dask_the_error_says_what_to_install(monkeypatch):
 
 # ---- the command -------------------------------------------------------------------------------------------------------
 
+
 def test_seeds_and_shards_as_they_are_typed():
     assert command.seeds("0-4") == (0, 1, 2, 3, 4)
     assert command.seeds("3,1,3-4") == (3, 1, 4)
     assert command.shard("2/3") == (2, 3)
-    for parse, text in ((command.seeds, "4-0"), (command.seeds, "a"), (command.seeds, "0-2000000"),
-                        (command.shard, "3/2"), (command.shard, "0/2")):
+    for parse, text in (
+        (command.seeds, "4-0"),
+        (command.seeds, "a"),
+        (command.seeds, "0-2000000"),
+        (command.shard, "3/2"),
+        (command.shard, "0/2"),
+    ):
         with pytest.raises(Exception, match=re.escape(repr(text))):
             parse(text)
 
@@ -258,8 +277,12 @@ def test_it_runs_as_a_module_whose_errors_are_one_line(argument, code, lines):
 
 def test_reduced_takes_the_recipes_that_are_reduced():
     full, reduced = (dict.fromkeys(("report", "default"), amount) for amount in (FULL, REDUCED))
-    for arguments, expected in (([], full), (["--reduced"], reduced), (["--reduced", "default", "report"], reduced),
-                                (["--reduced", "default"], {"report": FULL, "default": REDUCED})):
+    for arguments, expected in (
+        ([], full),
+        (["--reduced"], reduced),
+        (["--reduced", "default", "report"], reduced),
+        (["--reduced", "default"], {"report": FULL, "default": REDUCED}),
+    ):
         args = command._parser().parse_args(["all", *arguments])
         assert command.amounts(args.reduced) == expected
     assert command.amounts([], ("default",)) == {"default": REDUCED}
@@ -279,24 +302,52 @@ EVIL = "<script>alert('1')</script> & \"co\""
 
 def made_up(table, row, seed, level):
     """A result as `train` returns it, whose quality is `level` (0 to 1)."""
-    image = {"psnr": 10 + 10 * level, "ssim": level, "mse": 100 - 50 * level, "mae": 50 - 20 * level,
-             "psnr_of_mean_mse": 10 + 10 * level}
-    text = {"levenshtein": 20 - 10 * level, "cosine_distance": 1 - level, "jaccard_distance": 1 - level,
-            "bleu_distance": 1 - level, "exact_match_rate": level}
-    epochs = [{"epoch": i, "lr": 1e-3, "reconstruction": 1 / i, "seconds": 1.0} |
-              ({row.recipe.quant: 0.1} if row.recipe.quant in ("fence", "commit", "entropy") else {}) for i in (1, 2)]
-    common = {"rate": {"bits_per_item": 320, "cr": 19.6},
-              "code": {"distance_to_bit": 0.1, "dead_bits": 0, "mean_bit_entropy": 0.9},
-              "settings": {"recipe": row.recipe.as_dict(), "seed": seed, "backend": "numpy on a machine", "kernels": "numpy",
-                           "versions": {}, "seconds": {"training": 1.0},
-                           "data": {"training_images": 100, "training_sentences": 100}},
-              "history": epochs, "latents": [[i, [5] * 40] for i in range(3)]}
+    image = {
+        "psnr": 10 + 10 * level,
+        "ssim": level,
+        "mse": 100 - 50 * level,
+        "mae": 50 - 20 * level,
+        "psnr_of_mean_mse": 10 + 10 * level,
+    }
+    text = {
+        "levenshtein": 20 - 10 * level,
+        "cosine_distance": 1 - level,
+        "jaccard_distance": 1 - level,
+        "bleu_distance": 1 - level,
+        "exact_match_rate": level,
+    }
+    epochs = [
+        {"epoch": i, "lr": 1e-3, "reconstruction": 1 / i, "seconds": 1.0}
+        | ({row.recipe.quant: 0.1} if row.recipe.quant in ("fence", "commit", "entropy") else {})
+        for i in (1, 2)
+    ]
+    common = {
+        "rate": {"bits_per_item": 320, "cr": 19.6},
+        "code": {"distance_to_bit": 0.1, "dead_bits": 0, "mean_bit_entropy": 0.9},
+        "settings": {
+            "recipe": row.recipe.as_dict(),
+            "seed": seed,
+            "backend": "numpy on a machine",
+            "kernels": "numpy",
+            "versions": {},
+            "seconds": {"training": 1.0},
+            "data": {"training_images": 100, "training_sentences": 100},
+        },
+        "history": epochs,
+        "latents": [[i, [5] * 40] for i in range(3)],
+    }
     if table.number == 3:
         report = {} if row.split == "random" else {"report_definitions": {"vanilla": text, "quantized": text}}
         return {**common, **report, "test": text, "train": text, "examples": [EVIL, "b"], "figure5": [EVIL, "d"]}
     images = np.zeros((10, 8, 8, 1 if table.number == 1 else 3), np.uint8)
-    return {**common, "test": image, "train": image, "same_images": image, "examples": to_png(images),
-            "report_definitions": {"image": image, "stack": image}}
+    return {
+        **common,
+        "test": image,
+        "train": image,
+        "same_images": image,
+        "examples": to_png(images),
+        "report_definitions": {"image": image, "stack": image},
+    }
 
 
 @functools.cache
@@ -312,14 +363,17 @@ def canned_extras(table):
         return {"held_out": {"length": part, "random": part}}
     scores = {"report": {"psnr": 36.9, "mse": 1.0}, "correct": {"psnr_of_mean_mse": 9.5, "mse": 2.0}}
     names = {1: ("all_black", "inverted"), 2: ("unrelated",)}[table.number]
-    return {"limits": {str(table.latent_size(size)): {"gaussian": 1.0, "pca": 2.0} for size in table.sizes},
-            "demonstration": {name: scores for name in names},
-            "originals": to_png(np.zeros((10, 8, 8, 1 if table.number == 1 else 3), np.uint8)),
-            **({"gradients": gradients_of_digits()} if table.number == 1 else {})}
+    return {
+        "limits": {str(table.latent_size(size)): {"gaussian": 1.0, "pca": 2.0} for size in table.sizes},
+        "demonstration": {name: scores for name in names},
+        "originals": to_png(np.zeros((10, 8, 8, 1 if table.number == 1 else 3), np.uint8)),
+        **({"gradients": gradients_of_digits()} if table.number == 1 else {}),
+    }
 
 
 def canned(number):
     """A table with the rows of the real one, and what is computed from data replaced by canned figures."""
+
     class Canned(type(TABLES[number])):
         def extras(self, data):
             return canned_extras(self)
@@ -327,6 +381,7 @@ def canned(number):
         @staticmethod
         def describe(data):
             return "made-up data"
+
     return Canned()
 
 
@@ -403,8 +458,11 @@ def test_the_page_has_every_row_escapes_everything_and_needs_nothing_else(writte
 def test_the_figures_are_drawn_of_what_is_there_and_nothing_else_is_written(written, tmp_path):
     results, _ = written
     names = outputs.write_figures(results, tmp_path)
-    assert set(names) == {path.name for path in tmp_path.iterdir()} == {
-        "figure3.png", "figure4.png", "figure5.md", "rate.png", "weights.png", "gradients.png"}
+    assert (
+        set(names)
+        == {path.name for path in tmp_path.iterdir()}
+        == {"figure3.png", "figure4.png", "figure5.md", "rate.png", "weights.png", "gradients.png"}
+    )
     lines = (tmp_path / "figure5.md").read_text().splitlines()
     assert lines[2].startswith("| row | “wheres your daughter”, report | “whats your full name”, report | ")
     assert len({line.count("|") for line in lines if line.startswith("| commit")}) == 1
@@ -417,8 +475,9 @@ def test_the_figures_need_the_rows_of_one_size_only_and_take_the_others_that_are
     monkeypatch.setattr(Job, "carry_out", None)
     table = Digits(tmp_path / "log")
     table.rows = lambda recipe_name, amount: [
-        Row(label, size, recipes.mnist_mlp("report", "commit", (size,))) for label, size in
-        (("commit 10", 10), ("commit 10, longer", 10), ("commit 20", 20), ("commit 30", 30))]
+        Row(label, size, recipes.mnist_mlp("report", "commit", (size,)))
+        for label, size in (("commit 10", 10), ("commit 10, longer", 10), ("commit 20", 20), ("commit 30", 30))
+    ]
     there = ["commit 10", "commit 20"]
     monkeypatch.setattr(Job, "result", lambda job: {} if job.row.label in there else None)
     outcome = report_only(table, tmp_path, figures_only=True)
@@ -427,8 +486,9 @@ def test_the_figures_need_the_rows_of_one_size_only_and_take_the_others_that_are
 
 def test_the_page_claims_nothing_of_the_report_s_recipe_where_it_was_not_trained_or_only_tried(written):
     results, _ = written
-    tables = {number: {**table, "tables": {"default": table["tables"]["default"]}}
-              for number, table in results.published.items()}
+    tables = {
+        number: {**table, "tables": {"default": table["tables"]["default"]}} for number, table in results.published.items()
+    }
     of_default = replace(results, published=tables, misses=[], claims=dict.fromkeys(results.claims, ()))
     for section in ("missed", "claims"):
         text = "".join(Page(page.section(of_default, section)).text).strip()
@@ -496,8 +556,10 @@ def test_a_quick_run_has_every_row_on_parts_of_the_data():
             assert all(row.items and row.test_items and row.recipe.epochs == 1 for row in quick)
 
 
-@pytest.mark.parametrize("number, most", [(1, {10: 5, 50: 5, 100: 5}), (2, dict.fromkeys(("small", "medium", "large"), 3)),
-                                          (3, {32: 3, 64: 3, 128: 3, 256: 2})])
+@pytest.mark.parametrize(
+    "number, most",
+    [(1, {10: 5, 50: 5, 100: 5}), (2, dict.fromkeys(("small", "medium", "large"), 3)), (3, {32: 3, 64: 3, 128: 3, 256: 2})],
+)
 def test_the_whole_study_trains_each_row_with_so_many_of_five_seeds(number, most):
     for name in recipes.RECIPES:
         for row in TABLES[number].rows(name, FULL):
@@ -509,24 +571,33 @@ def test_the_whole_study_trains_each_row_with_so_many_of_five_seeds(number, most
 def test_a_row_of_which_nothing_is_reduced_is_the_same_job():
     def keys(table, amount):
         return {row.label: a_job(table=table, row=row).key for row in table.rows("report", amount)}
+
     for number, reduced_sizes in ((1, ()), (2, TABLES[2].sizes), (3, (256,))):
         full, reduced = (keys(TABLES[number], amount) for amount in (FULL, REDUCED))
         assert {label for label in full if full[label] != reduced[label]} == {
-            row.label for row in TABLES[number].rows("report", FULL) if row.size in reduced_sizes}
+            row.label for row in TABLES[number].rows("report", FULL) if row.size in reduced_sizes
+        }
 
 
 def test_each_recipe_is_trained_as_much_as_it_is_asked_to_be_and_the_results_say_so(tmp_path):
     results = made_up_results({"report": FULL, "default": REDUCED})
-    trained = {(number, recipe): len(rows) for number, table in results.published.items()
-               for recipe, rows in table["tables"].items()}
-    assert trained == {(number, recipe): len(TABLES[number].rows(recipe, amount)) for number in TABLES
-                       for recipe, amount in results.about["amounts"].items()}
+    trained = {
+        (number, recipe): len(rows)
+        for number, table in results.published.items()
+        for recipe, rows in table["tables"].items()
+    }
+    assert trained == {
+        (number, recipe): len(TABLES[number].rows(recipe, amount))
+        for number in TABLES
+        for recipe, amount in results.about["amounts"].items()
+    }
     found = csv.DictReader(outputs.as_csv(results).splitlines())
     assert {(row["recipe"], row["amount"]) for row in found} == {("report", FULL), ("default", REDUCED)}
     assert json.loads(outputs.as_json(results))["amounts"] == {"report": FULL, "default": REDUCED}
     assert page.amounts_in_words(results.about["amounts"]) == (
         "recipe report: all of the data; recipe default: fewer examples, epochs and seeds where a row would take hours, as "
-        "each row says")
+        "each row says"
+    )
 
 
 def test_pictures_come_back_from_a_row_s_file():
@@ -537,6 +608,7 @@ def test_pictures_come_back_from_a_row_s_file():
 
 # ---- verdicts ----------------------------------------------------------------------------------------------------------
 
+
 def verdicts(level):
     """{(where, first words of a claim): verdict} for made-up figures; level(row, seed): the quality of a row."""
     judged = made_up_results(level=level).claims
@@ -545,8 +617,10 @@ def verdicts(level):
 
 def test_verdicts_follow_from_the_figures_in_both_directions():
     order = {"vanilla": 0.9, "commit": 0.85, "fence": 0.4, "naive": 0.2}
+
     def as_claimed(row, seed):
         return order.get(row.recipe.quant, 0.5) + 0.001 * seed
+
     found = verdicts(as_claimed)
     said = {words: verdict for (_, words), verdict in found.items()}
     assert said["Naive quantization is a big drop in quality (CNN)."] == claims.HOLDS
@@ -567,6 +641,7 @@ def test_verdicts_follow_from_the_figures_in_both_directions():
 def test_a_claim_can_hold_under_its_own_metric_only():
     def check(holds):
         return claims.Check("", (1.0, 0.1, 3), None, holds)
+
     yes, no = [check(True), check(True)], [check(True), check(False)]
     assert claims.verdict(yes, yes) == claims.verdict(no, yes) == claims.verdict(None, yes) == claims.HOLDS
     assert claims.verdict(yes, no) == claims.OWN_METRIC_ONLY
@@ -576,10 +651,14 @@ def test_a_claim_can_hold_under_its_own_metric_only():
 
 # ---- rows of what the report did not try -------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("kind", ["clipped", "stochastic", "annealed", "entropy"])
 def test_what_the_report_did_not_try_has_default_recipes_only(kind):
-    for named in (recipes.mnist_mlp("default", kind, (50,)), recipes.cifar_cnn("default", kind, "small"),
-                  recipes.anki_lstm("default", kind, 64)):
+    for named in (
+        recipes.mnist_mlp("default", kind, (50,)),
+        recipes.cifar_cnn("default", kind, "small"),
+        recipes.anki_lstm("default", kind, 64),
+    ):
         assert tinyqae.make_bottleneck(named.quant, **named.bottleneck).kind == kind
         assert named.model.get("normalize_latent", False) == (kind != "annealed")
     with pytest.raises(ValueError, match=f"quant='{kind}' has no recipe 'report'"):
@@ -587,8 +666,20 @@ def test_what_the_report_did_not_try_has_default_recipes_only(kind):
 
 
 def test_the_command_trains_them_and_refuses_them_for_the_report_s_recipe(tmp_path, capsys):
-    small = ["train", "mnist-mlp", "--dataset", "synthetic", "--train-images", "200", "--epochs", "1", "--quant", "annealed",
-             "--out", str(tmp_path)]
+    small = [
+        "train",
+        "mnist-mlp",
+        "--dataset",
+        "synthetic",
+        "--train-images",
+        "200",
+        "--epochs",
+        "1",
+        "--quant",
+        "annealed",
+        "--out",
+        str(tmp_path),
+    ]
     assert main(small) == 0
     assert "before the threshold" in capsys.readouterr().out  # what the threshold costs
     with pytest.raises(SystemExit) as stopped:

@@ -1,4 +1,5 @@
 """Figures of several seeds in short."""
+
 import numpy as np
 import pytest
 
@@ -33,4 +34,7 @@ def test_a_row_is_trained_with_the_first_of_the_seeds_and_plain_if_it_is_a_bottl
     assert Row("commit 50", 50, recipe, most_seeds=2).seeds((4, 5, 6)) == (4, 5)
     assert Row("commit 50", 50, recipe).seeds((4, 5, 6)) == (4, 5, 6)
     assert [Row(label, 50, recipe).is_plain for label in ("commit 50", "commit 50, weight 3", "commit 256,50")] == [
-        True, False, False]
+        True,
+        False,
+        False,
+    ]

@@ -1,6 +1,7 @@
 """What is concluded from figures over seeds: prediction intervals, Welch's test, Holm's correction, and no verdict from one
 seed.
 """
+
 import json
 import math
 import zipfile
@@ -25,9 +26,12 @@ NARROW = (24.9, 25.0)
 
 # ---- significance ------------------------------------------------------------------------------------------------------
 
+
 # t(0.975, n - 1) sqrt(1 + 1/n), from tables.
-@pytest.mark.parametrize(("seeds", "factor"), [(2, 12.7062 * 1.5 ** 0.5), (3, 4.3027 * (4 / 3) ** 0.5),
-                                               (5, 2.7764 * 1.2 ** 0.5), (101, 1.98397 * (102 / 101) ** 0.5)])
+@pytest.mark.parametrize(
+    ("seeds", "factor"),
+    [(2, 12.7062 * 1.5**0.5), (3, 4.3027 * (4 / 3) ** 0.5), (5, 2.7764 * 1.2**0.5), (101, 1.98397 * (102 / 101) ** 0.5)],
+)
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_within_is_the_prediction_interval_of_one_more_run(seeds, factor, sign):
     assert significance.prediction_reach(0.5, seeds) == pytest.approx(0.5 * factor, rel=2e-5)
@@ -54,7 +58,7 @@ def test_welch_s_p_is_that_of_the_samples():
     figures = [(float(np.mean(x)), float(np.std(x, ddof=1)), len(x)) for x in (a, b)]
     assert significance.welch(*figures) == pytest.approx(stats.ttest_ind(a, b, equal_var=False).pvalue)
     # By hand: t = 1 / sqrt(0.09 / 9 + 0.64 / 4), degrees of freedom by Welch and Satterthwaite.
-    t, freedom = 1 / math.sqrt(0.17), 0.17 ** 2 / (0.01 ** 2 / 8 + 0.16 ** 2 / 3)
+    t, freedom = 1 / math.sqrt(0.17), 0.17**2 / (0.01**2 / 8 + 0.16**2 / 3)
     assert significance.welch((21.0, 0.3, 9), (20.0, 0.8, 4)) == pytest.approx(2 * stats.t.sf(t, freedom))
 
 
@@ -63,7 +67,9 @@ def test_without_any_spread_what_differs_is_different():
     assert significance.welch((20.1, 0.0, 3), (20.0, 0.0, 2)) == 0
     assert 0 < significance.welch((20.1, 0.0, 3), (20.0, 0.1, 3)) < 1
     assert significance.better([((20.1, 0.0, 3), (20.0, 0.0, 3), "psnr"), ((20.0, 0.0, 3), (20.0, 0.0, 3), "psnr")]) == [
-        (True, 0.0), (False, 1.0)]
+        (True, 0.0),
+        (False, 1.0),
+    ]
 
 
 def test_holm_multiplies_the_smallest_p_most_and_keeps_the_order():
@@ -94,12 +100,19 @@ def test_one_seed_is_not_compared_and_is_not_in_the_family():
 
 # ---- claims ------------------------------------------------------------------------------------------------------------
 
+
 def view(**figures):
     """A View of rows with these figures in every metric, {bottleneck: [(mean, deviation, seeds) of each size]}."""
-    rows = {(quant, size): {"seeds": seeds, "undecided": (mean, deviation),
-                            "measured": dict.fromkeys(claims.NAMES, (mean, deviation))}
-            for quant, of_sizes in figures.items() for size, (mean, deviation, seeds) in zip("ABC", of_sizes, strict=False)}
-    return View(rows, tuple("ABC"[:max(map(len, figures.values()))]), lambda row: "measured")
+    rows = {
+        (quant, size): {
+            "seeds": seeds,
+            "undecided": (mean, deviation),
+            "measured": dict.fromkeys(claims.NAMES, (mean, deviation)),
+        }
+        for quant, of_sizes in figures.items()
+        for size, (mean, deviation, seeds) in zip("ABC", of_sizes, strict=False)
+    }
+    return View(rows, tuple("ABC"[: max(map(len, figures.values()))]), lambda row: "measured")
 
 
 def several(*means):
@@ -129,10 +142,17 @@ def test_what_is_not_significantly_better_is_no_better():
     assert holds(rule, fence=several(20, 21, 19), naive=several(20, 20, 20)) == [True, False, True]
 
 
-@pytest.mark.parametrize("rule", [
-    claims.better("commit", "vanilla", "psnr"), claims.not_better("commit", "vanilla", "psnr"), claims.grows("psnr"),
-    claims.share_kept("commit", "vanilla", "ssim", 0.9), claims.at_most_behind("commit", "vanilla", "psnr", 1),
-    claims.bounded("commit", "undecided", 0.1, above=True)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        claims.better("commit", "vanilla", "psnr"),
+        claims.not_better("commit", "vanilla", "psnr"),
+        claims.grows("psnr"),
+        claims.share_kept("commit", "vanilla", "ssim", 0.9),
+        claims.at_most_behind("commit", "vanilla", "psnr", 1),
+        claims.bounded("commit", "undecided", 0.1, above=True),
+    ],
+)
 def test_no_check_is_decided_by_a_single_seed(rule):
     for figures in ({"commit": alone(20, 25), "vanilla": alone(10, 15)}, {"commit": alone(1, 2), "vanilla": alone(10, 15)}):
         found = rule(view(**figures))
@@ -143,9 +163,12 @@ def test_no_check_is_decided_by_a_single_seed(rule):
 
 def test_margins_are_those_of_the_means():
     assert holds(claims.share_kept("commit", "vanilla", "ssim", 0.75), commit=several(6, 5.9), vanilla=several(8, 8)) == [
-        True, False]
-    assert holds(claims.at_most_behind("commit", "vanilla", "levenshtein", 1), commit=several(4, 4.1),
-                 vanilla=several(3, 3)) == [True, False]
+        True,
+        False,
+    ]
+    assert holds(
+        claims.at_most_behind("commit", "vanilla", "levenshtein", 1), commit=several(4, 4.1), vanilla=several(3, 3)
+    ) == [True, False]
     assert holds(claims.bounded("naive", "undecided", 0.1, above=False), naive=several(0.09, 0.1)) == [True, False]
 
 
@@ -160,19 +183,27 @@ def test_verdicts_of_checks_that_are_undecided():
 def test_of_the_report_s_recipe_the_row_on_all_images_is_the_one_that_claims_are_about():
     def rows(*labels):
         return [{"label": label, "quant": "commit", "size": "small"} for label in labels]
+
     both = rows("commit small", "commit small, all images")
     seen = claims.views(CNN, {"report": both, "default": both})
     assert {name: one.rows["commit", "small"]["label"] for name, one in seen.items()} == {
-        "own": "commit small, all images", "correct": "commit small, all images", "default": "commit small"}
+        "own": "commit small, all images",
+        "correct": "commit small, all images",
+        "default": "commit small",
+    }
     assert claims.views(CNN, {"report": rows("commit small")})["own"].rows["commit", "small"]["label"] == "commit small"
 
 
 def test_the_page_and_the_readme_say_what_is_not_decided():
-    checks = [Check("a comparison", (20.0, None, 1), (10.0, None, 1), None),
-              Check("another", (3.0, 0.1, 3), None, True, 0.0123)]
+    checks = [
+        Check("a comparison", (20.0, None, 1), (10.0, None, 1), None),
+        Check("another", (3.0, 0.1, 3), None, True, 0.0123),
+    ]
     claim = claims.CLAIMS[0]
-    results = SimpleNamespace(published={1: {"tables": {"report": []}}},
-                              claims={1: [(claim, UNDECIDED, {"own": checks, "correct": checks, "default": []})]})
+    results = SimpleNamespace(
+        published={1: {"tables": {"report": []}}},
+        claims={1: [(claim, UNDECIDED, {"own": checks, "correct": checks, "default": []})]},
+    )
     text = page.section(results, "claims")
     assert '<td class="undecided">one seed</td>' in text and '<td class="undecided">not decided: single seeds</td>' in text
     assert "1 of 2" in text and "(1 with one seed)" in text and "<td>0.0123</td>" in text
@@ -182,9 +213,17 @@ def test_the_page_and_the_readme_say_what_is_not_decided():
 
 # ---- the order of the bottlenecks, the weight of the commit loss ---------------------------------------------------------
 
+
 def place(quant, mean, deviation, seeds):
-    return {"label": f"{quant} 50", "quant": quant, "size": 50, "seeds": seeds, "normalized": True, "dead_bits": [0],
-            "held_out": {"psnr": (mean, deviation)}}
+    return {
+        "label": f"{quant} 50",
+        "quant": quant,
+        "size": 50,
+        "seeds": seeds,
+        "normalized": True,
+        "dead_bits": [0],
+        "held_out": {"psnr": (mean, deviation)},
+    }
 
 
 def ranked(*rows):
@@ -204,11 +243,20 @@ def test_who_is_worse_than_the_first_is_tested_as_one_family_and_one_seed_not_at
 
 def test_weights_are_worse_than_the_best_by_the_same_rule():
     def weighted(weight, psnr, deviation=0.05, seeds=3):
-        return {"label": f"commit 50, weight {weight:g}", "weight": weight, "seeds": seeds, "bits": 50,
-                "held_out": {"psnr": (psnr, deviation), "ssim": (0.5, 0.01)}, "distance_to_bit": (0.1, 0.01),
-                "undecided": (0.1, 0.01), "dead_bits": [0] * seeds}
+        return {
+            "label": f"commit 50, weight {weight:g}",
+            "weight": weight,
+            "seeds": seeds,
+            "bits": 50,
+            "held_out": {"psnr": (psnr, deviation), "ssim": (0.5, 0.01)},
+            "distance_to_bit": (0.1, 0.01),
+            "undecided": (0.1, 0.01),
+            "dead_bits": [0] * seeds,
+        }
+
     def said(*rows):
         return weights.words(weights.commit_weights(MLP, {"tables": {"default": list(rows)}}))
+
     # t(0.975, 4) sqrt(0.0025 * 2 / 3) is 0.113.
     assert "Significantly worse: 0.3 by 0.12 dB." in said(weighted(1, 18.0), weighted(0.3, 17.88))
     among_many = said(weighted(1, 18.0), weighted(0.3, 17.88), weighted(3, 18.0), weighted(10, 9.0, None, 1))
@@ -217,23 +265,37 @@ def test_weights_are_worse_than_the_best_by_the_same_rule():
 
 # ---- why rows miss -----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("share", "verdict"), [(0.5, misses.EXPLAINED), (0.499, misses.PARTLY_EXPLAINED),
-                                                (0.1, misses.PARTLY_EXPLAINED), (0.099, misses.NOT_EXPLAINED),
-                                                (-1.0, misses.NOT_EXPLAINED)])
+
+@pytest.mark.parametrize(
+    ("share", "verdict"),
+    [
+        (0.5, misses.EXPLAINED),
+        (0.499, misses.PARTLY_EXPLAINED),
+        (0.1, misses.PARTLY_EXPLAINED),
+        (0.099, misses.NOT_EXPLAINED),
+        (-1.0, misses.NOT_EXPLAINED),
+    ],
+)
 def test_the_share_of_the_distance_decides_on_the_verdict(share, verdict):
     assert misses._verdict(share) == verdict
 
 
 def test_verdicts_are_counted():
     assert misses.counted([misses.NOT_EXPLAINED, misses.EXPLAINED, misses.NOT_EXPLAINED]) == "1 explained, 2 not explained"
-    content = {"tables": {"1": {"tables": {"report": [{"label": label, "published": (1,)} for label in "abcde"]}}},
-               "misses": [{"table": 1, "label": label, "verdict": verdict} for label, verdict in
-                          (("a", misses.EXPLAINED), ("b", misses.PARTLY_EXPLAINED), ("c", misses.NOT_EXPLAINED))]}
+    content = {
+        "tables": {"1": {"tables": {"report": [{"label": label, "published": (1,)} for label in "abcde"]}}},
+        "misses": [
+            {"table": 1, "label": label, "verdict": verdict}
+            for label, verdict in (("a", misses.EXPLAINED), ("b", misses.PARTLY_EXPLAINED), ("c", misses.NOT_EXPLAINED))
+        ],
+    }
     results = readme_tables.Results.__new__(readme_tables.Results)
     results.content = content
-    assert results.missed(1) == ("2 of 5 rows of recipe `report` meet all published figures within the spread over seeds. "
-                                 "The others: 1 explained, 1 partly explained, 1 not explained (c); the reasons are in "
-                                 "[tables.md](report/tables.md).")
+    assert results.missed(1) == (
+        "2 of 5 rows of recipe `report` meet all published figures within the spread over seeds. "
+        "The others: 1 explained, 1 partly explained, 1 not explained (c); the reasons are in "
+        "[tables.md](report/tables.md)."
+    )
 
 
 def test_a_trial_of_a_row_with_one_seed_explains_nothing(monkeypatch):
@@ -243,14 +305,22 @@ def test_a_trial_of_a_row_with_one_seed_explains_nothing(monkeypatch):
     monkeypatch.setattr(misses, "_recorded", lambda number: [trial])
     for deviation, seeds, verdict in ((0.01, 3, misses.EXPLAINED), (None, 1, misses.NOT_EXPLAINED)):
         figures = {metric: (value, deviation) for metric, value in zip(CNN.metrics, (psnr - 1, ssim, mse), strict=True)}
-        row = {"label": "vanilla small", "quant": "vanilla", "size": "small", "seeds": seeds, "epochs": 4,
-               "published": (psnr, ssim, mse), "report_stack": figures}
+        row = {
+            "label": "vanilla small",
+            "quant": "vanilla",
+            "size": "small",
+            "seeds": seeds,
+            "epochs": 4,
+            "published": (psnr, ssim, mse),
+            "report_stack": figures,
+        }
         (miss,) = misses.misses({2: CNN}, {2: {"tables": {"report": [row]}}}, REDUCED)
         assert miss.verdict == verdict
         assert ("the row has one seed" in misses.why_in_words(miss)) == (seeds == 1)
 
 
 # ---- the trials --------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_keras_adam_does_keras_step(engine):
@@ -260,15 +330,16 @@ def test_keras_adam_does_keras_step(engine):
     for t in (1, 2, 3):
         model.loss(np.random.default_rng(t).random((5, 4, 4, 1)))
         model.backward()
-        before, g = (np.concatenate([array.ravel() for array in arrays])
-                     for arrays in (model.parameters(), model.gradients()))
+        before, g = (
+            np.concatenate([array.ravel() for array in arrays]) for arrays in (model.parameters(), model.gradients())
+        )
         optimizer.step(model)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g ** 2
-        step = 0.01 * math.sqrt(1 - 0.999 ** t) / (1 - 0.9 ** t) * m / (np.sqrt(v) + 1e-3)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        step = 0.01 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-3)
         after = np.concatenate([array.ravel() for array in model.parameters()])
         np.testing.assert_allclose(after, before - step, rtol=1e-10, atol=1e-14)
         # Adam's own eps stands beside the root of v / (1 - beta2^t).
-        of_adam = 0.01 / (1 - 0.9 ** t) * m / (np.sqrt(v / (1 - 0.999 ** t)) + 1e-3)
+        of_adam = 0.01 / (1 - 0.9**t) * m / (np.sqrt(v / (1 - 0.999**t)) + 1e-3)
         assert np.abs(step - of_adam).max() > 1e-4
     assert not isinstance(Adam(), trials.KerasAdam)
 
@@ -283,7 +354,9 @@ def test_trials_of_rows_trained_for_longer_are_other_trials(tmp_path, monkeypatc
         trials.record("vanilla 256", [{"experiment": "lstm-longer", **made}])
     kept = json.loads((tmp_path / "trials.json").read_text())
     assert {(one["epochs"], one["change"], one["end"]["levenshtein"]) for one in kept} == {
-        (5, "10 epochs in place of 5", 3.0), (50, "65 epochs in place of 50", 2.0)}
+        (5, "10 epochs in place of 5", 3.0),
+        (50, "65 epochs in place of 50", 2.0),
+    }
 
 
 def test_a_quick_trial_trains_on_a_few_examples_and_records_nothing(monkeypatch, capsys, tmp_path):
@@ -303,11 +376,23 @@ def test_a_quick_trial_trains_on_a_few_examples_and_records_nothing(monkeypatch,
 
 # ---- the committed results ----------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("arguments", "amounts", "command"), [
-    (["--reduced"], {"report": "reduced", "default": "reduced"}, "python -m benchmarks.report all --reduced --seeds 0-4"),
-    (["--reduced", "default", "--seeds", "0-1"], {"report": "full", "default": "reduced"},
-     "python -m benchmarks.report all --reduced default --seeds 0-1"),
-    ([], {"report": "full", "default": "full"}, "python -m benchmarks.report all --seeds 0-4")])
+
+@pytest.mark.parametrize(
+    ("arguments", "amounts", "command"),
+    [
+        (
+            ["--reduced"],
+            {"report": "reduced", "default": "reduced"},
+            "python -m benchmarks.report all --reduced --seeds 0-4",
+        ),
+        (
+            ["--reduced", "default", "--seeds", "0-1"],
+            {"report": "full", "default": "reduced"},
+            "python -m benchmarks.report all --reduced default --seeds 0-1",
+        ),
+        ([], {"report": "full", "default": "full"}, "python -m benchmarks.report all --seeds 0-4"),
+    ],
+)
 def test_publishing_takes_the_files_over_and_updates_the_readme(arguments, amounts, command, tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     page_ = tmp_path / "results" / "README.md"

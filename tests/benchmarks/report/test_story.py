@@ -1,4 +1,5 @@
 """What the study says in words: the bottlenecks' order, the commit weight's effect, why rows miss."""
+
 import json
 
 import numpy as np
@@ -13,12 +14,21 @@ MLP, CNN, LSTM = (TABLES[number] for number in (1, 2, 3))
 
 # ---- which bottleneck wins ---------------------------------------------------------------------------------------------
 
+
 def row(quant, mean, deviation=0.1, seeds=3, *, label=None, table=MLP, **more):
     """A built row of a table as far as a ranking reads it."""
     size = table.figure_size
-    return {"label": label or f"{quant} {size}", "quant": quant, "size": size, "seeds": seeds,
-            "normalized": quant != "naive", "dead_bits": [0, 2], "held_out": {"psnr": (mean, deviation)},
-            "test": {"levenshtein": (mean, deviation)}, **more}
+    return {
+        "label": label or f"{quant} {size}",
+        "quant": quant,
+        "size": size,
+        "seeds": seeds,
+        "normalized": quant != "naive",
+        "dead_bits": [0, 2],
+        "held_out": {"psnr": (mean, deviation)},
+        "test": {"levenshtein": (mean, deviation)},
+        **more,
+    }
 
 
 def ranked(*rows, table=MLP):
@@ -29,19 +39,24 @@ def test_who_is_significantly_worse_than_the_first_is_said():
     (clear,) = ranked(row("commit", 17.0), row("naive", 15.0), row("entropy", 18.0), row("vanilla", 23.0))
     assert [place.name for place in clear.places] == ["entropy", "commit", "naive"] and clear.vanilla.name == "vanilla"
     entropy = clear.places[0]
-    assert entropy.gain == pytest.approx(1.0) and entropy.error == pytest.approx((2 * 0.1 ** 2 / 3) ** 0.5)
-    assert ranking.words(clear) == ("MLP 50: entropy is first with 18.00 ± 0.10 dB (3 seeds), 1.00 ± 0.08 dB better than "
-                                    "commit. All others are significantly worse.")
+    assert entropy.gain == pytest.approx(1.0) and entropy.error == pytest.approx((2 * 0.1**2 / 3) ** 0.5)
+    assert ranking.words(clear) == (
+        "MLP 50: entropy is first with 18.00 ± 0.10 dB (3 seeds), 1.00 ± 0.08 dB better than "
+        "commit. All others are significantly worse."
+    )
     (close,) = ranked(row("commit", 17.9), row("naive", 15.0), row("entropy", 18.0))
     assert ranking.words(close).endswith("Not significantly worse: commit.")
     assert [cells[4] for cells in ranking.cells_of(close)] == ["yes", "yes", "no"]
 
 
 def test_fewer_edits_are_better_and_each_split_has_its_order():
-    rows = [row("commit", 8.0, table=LSTM, split="length"), row("clipped", 6.0, table=LSTM, split="length"),
-            row("commit", 3.0, None, 1, table=LSTM, split="random", label="commit 64, random split"),
-            row("clipped", 4.0, None, 1, table=LSTM, split="random", label="clipped 64, random split"),
-            row("commit", 1.0, table=LSTM, split="length", label="commit 64, longer")]
+    rows = [
+        row("commit", 8.0, table=LSTM, split="length"),
+        row("clipped", 6.0, table=LSTM, split="length"),
+        row("commit", 3.0, None, 1, table=LSTM, split="random", label="commit 64, random split"),
+        row("clipped", 4.0, None, 1, table=LSTM, split="random", label="clipped 64, random split"),
+        row("commit", 1.0, table=LSTM, split="length", label="commit 64, longer"),
+    ]
     length, random = ranked(*rows, table=LSTM)
     assert [place.name for place in length.places] == ["clipped", "commit"] and length.places[0].gain == 2
     assert ranking.words(random).startswith("LSTM 64, split random: commit is first with 3.00 edits (one seed)")
@@ -49,23 +64,40 @@ def test_fewer_edits_are_better_and_each_split_has_its_order():
 
 
 def test_other_weights_and_sizes_are_not_in_the_order():
-    rows = [row("commit", 17.0), row("commit", 19.0, label="commit 50, weight 3"),
-            row("naive", 16.0, label="naive + noise 50"), row("commit", 20.0, label="commit 256,50")]
+    rows = [
+        row("commit", 17.0),
+        row("commit", 19.0, label="commit 50, weight 3"),
+        row("naive", 16.0, label="naive + noise 50"),
+        row("commit", 20.0, label="commit 256,50"),
+    ]
     (found,) = ranked(*rows)
     assert [place.name for place in found.places] == ["commit", "naive + noise"]
 
 
 # ---- the weight of the commit loss -------------------------------------------------------------------------------------
 
+
 def weighted(weight, psnr, dead=(0, 0, 0), label=None, seeds=3):
-    return {"label": label or f"commit 50, weight {weight:g}", "weight": weight, "seeds": seeds, "bits": 50,
-            "held_out": {"psnr": (psnr, 0.05), "ssim": (0.5, 0.01)}, "distance_to_bit": (0.2 / (1 + weight), 0.01),
-            "undecided": (0.3 / (1 + weight), 0.01), "dead_bits": list(dead)}
+    return {
+        "label": label or f"commit 50, weight {weight:g}",
+        "weight": weight,
+        "seeds": seeds,
+        "bits": 50,
+        "held_out": {"psnr": (psnr, 0.05), "ssim": (0.5, 0.01)},
+        "distance_to_bit": (0.2 / (1 + weight), 0.01),
+        "undecided": (0.3 / (1 + weight), 0.01),
+        "dead_bits": list(dead),
+    }
 
 
 def test_the_weights_best_worse_and_collapsed_are_named():
-    rows = [weighted(10, 9.0, (30, 30, 20)), weighted(1, 18.0, label="commit 50"), weighted(0, 17.0), weighted(0.1, 17.99),
-            row("naive", 15.0)]
+    rows = [
+        weighted(10, 9.0, (30, 30, 20)),
+        weighted(1, 18.0, label="commit 50"),
+        weighted(0, 17.0),
+        weighted(0.1, 17.99),
+        row("naive", 15.0),
+    ]
     found = weights.commit_weights(MLP, {"tables": {"default": rows}})
     assert [one.weight for one in found] == [0, 0.1, 1, 10]
     said = weights.words(found)
@@ -89,14 +121,26 @@ def test_the_weights_are_drawn_with_0_and_with_one_seed(tmp_path):
 
 # ---- why rows miss -----------------------------------------------------------------------------------------------------
 
+
 def measured(table, label, figures, deviation=0.01, seeds=3, **more):
     """A built row of recipe `report` as far as misses reads it."""
     quant, size = label.split(",")[0].split()
     size = int(size) if size.isdigit() else size
     metrics = {metric: (value, deviation) for metric, value in zip(table.metrics, figures, strict=True)}
-    return {"label": label, "quant": quant, "size": size, "seeds": seeds, "published": table.published[quant, size],
-            "epochs": 4, "training_images": 10_000, "report_image": metrics, "report_stack": metrics,
-            "report_vanilla": metrics, "report_quantized": metrics, **more}
+    return {
+        "label": label,
+        "quant": quant,
+        "size": size,
+        "seeds": seeds,
+        "published": table.published[quant, size],
+        "epochs": 4,
+        "training_images": 10_000,
+        "report_image": metrics,
+        "report_stack": metrics,
+        "report_vanilla": metrics,
+        "report_quantized": metrics,
+        **more,
+    }
 
 
 def missed(table, *rows, trials=(), amount=REDUCED, monkeypatch=None):
@@ -117,12 +161,16 @@ def test_a_row_within_the_spread_does_not_miss_and_one_seed_always_does(monkeypa
 def test_a_row_on_all_images_explains_the_small_row_as_far_as_it_closes_the_distance(monkeypatch):
     psnr, ssim, mse = CNN.published["vanilla", "small"]
     few = measured(CNN, "vanilla small", (psnr - 1, ssim, mse))
+
     def whole(distance):
         return measured(CNN, "vanilla small, all images", (psnr - distance, ssim, mse), training_images=50_000)
+
     (miss, _) = missed(CNN, few, whole(0.2), monkeypatch=monkeypatch)
     assert miss.verdict == misses.EXPLAINED and [figure.metric for figure in miss.figures] == ["psnr"]
-    assert misses.why_in_words(miss) == ("Explained. On 50,000 images for 4 epochs in place of 10,000 for 4 (this run, 3 "
-                                         "seeds): PSNR 28.08 → 28.88; closes 80% of the distance.")
+    assert misses.why_in_words(miss) == (
+        "Explained. On 50,000 images for 4 epochs in place of 10,000 for 4 (this run, 3 "
+        "seeds): PSNR 28.08 → 28.88; closes 80% of the distance."
+    )
     (miss, _) = missed(CNN, few, whole(0.7), monkeypatch=monkeypatch)
     assert miss.verdict == misses.PARTLY_EXPLAINED
     assert misses.why_in_words(miss).startswith("Partly explained. On 50,000 images")
@@ -141,14 +189,24 @@ def test_a_row_on_all_images_explains_the_small_row_as_far_as_it_closes_the_dist
 
 def test_a_row_without_trials_borrows_those_of_the_smallest_and_says_its_epochs(monkeypatch):
     edits, *others = LSTM.published["vanilla", 32]
-    trial = misses.Trial(3, "vanilla 32", "other sentences",
-                         None, dict(zip(LSTM.metrics, (edits + 0.25, *others), strict=True)), 1, "a source", epochs=20)
+    trial = misses.Trial(
+        3,
+        "vanilla 32",
+        "other sentences",
+        None,
+        dict(zip(LSTM.metrics, (edits + 0.25, *others), strict=True)),
+        1,
+        "a source",
+        epochs=20,
+    )
     small = measured(LSTM, "vanilla 32", (edits + 1, *others), epochs=20)
     large_edits, *large_others = LSTM.published["vanilla", 256]
     large = measured(LSTM, "vanilla 256", (large_edits + 9, *large_others), epochs=3)
     first, second = missed(LSTM, small, large, trials=[trial], monkeypatch=monkeypatch)
-    assert misses.why_in_words(first) == ("Trained for 20 of the report's 50 epochs. Explained. Other sentences (a source, "
-                                          "1 seed): edits 11.36 → 10.61; closes 75% of the distance.")
+    assert misses.why_in_words(first) == (
+        "Trained for 20 of the report's 50 epochs. Explained. Other sentences (a source, "
+        "1 seed): edits 11.36 → 10.61; closes 75% of the distance."
+    )
     said = misses.why_in_words(second)
     assert said.startswith("Trained for 3 of the report's 50 epochs. Explained. As for vanilla 32: other sentences")
     (alone,) = missed(LSTM, large, trials=[trial], monkeypatch=monkeypatch)
@@ -164,8 +222,9 @@ def test_pairs_of_seeds_say_how_sure_a_trial_is_where_they_are_recorded(monkeypa
     row_ = measured(LSTM, "vanilla 32", (edits + 2, *others), deviation=0.4, epochs=50)
     # t(0.975, 2) is 4.30.
     for error, explained in ((None, False), (0.23, True), (0.24, False)):
-        trial = misses.Trial(3, "vanilla 32", "more epochs", *sides, 3, "a source",
-                             error and dict.fromkeys(LSTM.metrics, error))
+        trial = misses.Trial(
+            3, "vanilla 32", "more epochs", *sides, 3, "a source", error and dict.fromkeys(LSTM.metrics, error)
+        )
         (miss,) = missed(LSTM, row_, trials=[trial], monkeypatch=monkeypatch)
         assert miss.verdict == (misses.EXPLAINED if explained else misses.NOT_EXPLAINED)
         assert ("closes 50% of the distance" in misses.why_in_words(miss)) == explained
@@ -186,8 +245,10 @@ def test_what_is_chance_needs_no_trial_and_trials_are_about_the_rest(monkeypatch
     demonstration = {"unrelated": {"report": {"psnr": 27.9}}}
     trial = misses.Trial(2, "naive small", "more of it", None, {"psnr": 0, "ssim": ssim + 0.05, "mse": 0}, 2, "a source")
     monkeypatch.setattr(misses, "_recorded", lambda number: [trial])
-    for ours, reasons in ((ssim + 0.2, ["More of it (a source, 2 seeds): SSIM 0.740 → 0.590; closes 75% of the distance."]),
-                          (ssim, [])):
+    for ours, reasons in (
+        (ssim + 0.2, ["More of it (a source, 2 seeds): SSIM 0.740 → 0.590; closes 75% of the distance."]),
+        (ssim, []),
+    ):
         row_ = measured(CNN, "naive small", (27.8, ours, mse + 9))
         (miss,) = misses.misses({2: CNN}, {2: {"tables": {"report": [row_]}, "demonstration": demonstration}}, REDUCED)
         assert "mse" in [figure.metric for figure in miss.figures]
@@ -204,10 +265,12 @@ def test_the_authors_second_run_explains_a_figure_between_both_or_close_to_it(st
     said, sentence = misses.why_in_words(miss), f"PSNR 33.91, ours {stack:.2f} ± 0.01; "
     assert miss.verdict == (misses.EXPLAINED if explained else misses.NOT_EXPLAINED) and sentence in said
     if explained:
-        assert said.startswith("Explained. The authors' second run, kept in their notebook, measured over the whole stack: "
-                               "PSNR 33.91")
-        assert said.endswith("ours lies between the authors' two runs or agrees with this one. Tried as well, and no "
-                             "explanation: less of it.")
+        assert said.startswith(
+            "Explained. The authors' second run, kept in their notebook, measured over the whole stack: PSNR 33.91"
+        )
+        assert said.endswith(
+            "ours lies between the authors' two runs or agrees with this one. Tried as well, and no explanation: less of it."
+        )
 
 
 def test_a_trial_with_both_its_sides_is_about_the_row_on_all_images_too(monkeypatch):
@@ -216,8 +279,9 @@ def test_a_trial_with_both_its_sides_is_about_the_row_on_all_images_too(monkeypa
     trial = misses.Trial(2, "vanilla small", "originals in place of JPEGs", *sides, 1, "a source")
     whole = measured(CNN, "vanilla small, all images", (psnr - 1, ssim, mse))
     (miss,) = missed(CNN, whole, trials=[trial], monkeypatch=monkeypatch)
-    assert misses.why_in_words(miss) == ("Explained. Originals in place of JPEGs (a source, 1 seed): PSNR 27.08 → 28.58; "
-                                         "closes 75% of the distance.")
+    assert misses.why_in_words(miss) == (
+        "Explained. Originals in place of JPEGs (a source, 1 seed): PSNR 27.08 → 28.58; closes 75% of the distance."
+    )
 
 
 def test_the_recorded_trials_are_about_rows_and_metrics_that_there_are():
@@ -232,6 +296,7 @@ def test_the_recorded_trials_are_about_rows_and_metrics_that_there_are():
 
 
 # ---- the encoder's gradients -------------------------------------------------------------------------------------------
+
 
 def test_the_words_about_the_gradients_follow_from_them():
     images = np.random.default_rng(0).integers(0, 256, (300, 28, 28, 1), np.uint8)

@@ -1,4 +1,5 @@
 """The report's flawed distances between sentences: that they are flawed in just the way the report's were."""
+
 import math
 import warnings
 
@@ -68,7 +69,10 @@ def test_bounds_and_no_warnings(pairs):
 def test_sentences_without_words():
     assert report_text_metrics([""], [""]) == dict.fromkeys(KEYS, 0)
     assert report_text_metrics([""], ["tom"]) == {
-        "levenshtein": 3, "cosine_distance": 1, "jaccard_distance": 1, "bleu_distance": 1
+        "levenshtein": 3,
+        "cosine_distance": 1,
+        "jaccard_distance": 1,
+        "bleu_distance": 1,
     }
 
 

@@ -1,4 +1,5 @@
 """The spread over seeds of the bits that never change, and when they count as a collapse."""
+
 import numpy as np
 import pytest
 
@@ -6,9 +7,16 @@ from benchmarks.report import TABLES, weights
 
 
 def weighted(weight, psnr, dead=(0, 0, 0), deviation=0.3, seeds=3):
-    return {"label": f"commit 50, weight {weight:g}", "weight": weight, "seeds": seeds, "bits": 50,
-            "held_out": {"psnr": (psnr, deviation), "ssim": (0.5, 0.01)}, "distance_to_bit": (0.1, 0.01),
-            "undecided": (0.1, 0.01), "dead_bits": list(dead)}
+    return {
+        "label": f"commit 50, weight {weight:g}",
+        "weight": weight,
+        "seeds": seeds,
+        "bits": 50,
+        "held_out": {"psnr": (psnr, deviation), "ssim": (0.5, 0.01)},
+        "distance_to_bit": (0.1, 0.01),
+        "undecided": (0.1, 0.01),
+        "dead_bits": list(dead),
+    }
 
 
 def found(*rows):

@@ -1,4 +1,5 @@
 """benchmarks/speed/gpu.py: its checks find what differs, a failure costs no more than itself, its figures are right."""
+
 import json
 import sys
 from pathlib import Path
@@ -58,29 +59,47 @@ def test_a_difference_is_found(device):
 
 def rows(rates, model="mlp"):
     """Rows of `speed` from {batch size: {contender: steps per second}}."""
-    return [{"name": name, "model": model, "case": {"batch_size": size}, "ms": 1e3 / rate, "range": [1, 2],
-             "gpu_megabytes": None} for size, of_size in rates.items() for name, rate in of_size.items()]
+    return [
+        {
+            "name": name,
+            "model": model,
+            "case": {"batch_size": size},
+            "ms": 1e3 / rate,
+            "range": [1, 2],
+            "gpu_megabytes": None,
+        }
+        for size, of_size in rates.items()
+        for name, rate in of_size.items()
+    ]
 
 
-@pytest.mark.parametrize(("rates", "said"), [
-    ({16: {"NumPy fast": 100}}, "not measured"),
-    ({16: {"NumPy fast": 100, "CuPy fused": 200}}, "at every batch size measured, from 16 on"),
-    ({16: {"NumPy fast": 400, "CuPy fused": 100}, 64: {"NumPy fast": 100, "CuPy fused": 90}}, "at none, up to 64"),
-    # 1/4 at 16 and 4 times at 256: even in the middle, on logarithmic axes.
-    ({256: {"NumPy fast": 10, "CuPy graphs": 40}, 16: {"NumPy fast": 400, "CuPy fused": 50, "CuPy graphs": 100}},
-     "from a batch of about 64 on"),
-    # The fastest form of each side counts.
-    ({16: {"NumPy reference": 100, "NumPy fast": 300, "CuPy fused": 200}}, "at none, up to 16"),
-])
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ({16: {"NumPy fast": 100}}, "not measured"),
+        ({16: {"NumPy fast": 100, "CuPy fused": 200}}, "at every batch size measured, from 16 on"),
+        ({16: {"NumPy fast": 400, "CuPy fused": 100}, 64: {"NumPy fast": 100, "CuPy fused": 90}}, "at none, up to 64"),
+        # 1/4 at 16 and 4 times at 256: even in the middle, on logarithmic axes.
+        (
+            {256: {"NumPy fast": 10, "CuPy graphs": 40}, 16: {"NumPy fast": 400, "CuPy fused": 50, "CuPy graphs": 100}},
+            "from a batch of about 64 on",
+        ),
+        # The fastest form of each side counts.
+        ({16: {"NumPy reference": 100, "NumPy fast": 300, "CuPy fused": 200}}, "at none, up to 16"),
+    ],
+)
 def test_where_the_gpu_begins_to_win(rates, said):
     assert gpu.crossover(rows(rates)) == said
 
 
 def test_goals_are_judged_by_our_fastest_form():
-    found = gpu.goals(rows({16: {"CuPy fused": 100, "CuPy graphs": 600, "PyTorch CUDA eager": 100,
-                                 "PyTorch CUDA graphs": 700}}))
-    assert found == ["- mlp, batch 16: 6.00 times PyTorch CUDA eager (goal 5): met",
-                     "- mlp, batch 16: 0.86 times PyTorch CUDA graphs (goal 1): MISSED"]
+    found = gpu.goals(
+        rows({16: {"CuPy fused": 100, "CuPy graphs": 600, "PyTorch CUDA eager": 100, "PyTorch CUDA graphs": 700}})
+    )
+    assert found == [
+        "- mlp, batch 16: 6.00 times PyTorch CUDA eager (goal 5): met",
+        "- mlp, batch 16: 0.86 times PyTorch CUDA graphs (goal 1): MISSED",
+    ]
 
 
 def test_a_step_takes_at_least_its_operations_and_its_bytes():
@@ -89,10 +108,13 @@ def test_a_step_takes_at_least_its_operations_and_its_bytes():
     assert gpu.floor_seconds(1, 20, ceiling) == 2
 
 
-@pytest.mark.parametrize(("model", "built", "width"), [
-    ("mlp", lambda: MLPAutoencoder(Naive(), (50,)), {"hidden": 50}),
-    ("lstm", lambda: Seq2SeqAutoencoder(Naive(), 32), {"hidden": 32}),
-])
+@pytest.mark.parametrize(
+    ("model", "built", "width"),
+    [
+        ("mlp", lambda: MLPAutoencoder(Naive(), (50,)), {"hidden": 50}),
+        ("lstm", lambda: Seq2SeqAutoencoder(Naive(), 32), {"hidden": 32}),
+    ],
+)
 def test_the_bytes_of_no_examples_are_ten_passes_over_the_parameters(model, built, width):
     parameters = sum(array.size for array in built().parameters())
     # PyTorch's LSTM has two biases, of which the count has both.

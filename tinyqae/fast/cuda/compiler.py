@@ -1,4 +1,5 @@
 """What the CUDA kernels share: compilation, launches and sums."""
+
 import functools
 
 import numpy as np
@@ -12,7 +13,9 @@ MAX_BLOCKS = 512
 C_TYPES = {bool: np.int32, int: np.int32, float: np.float32, np.float64: np.float64}
 
 # Precedes the source of every kernel.
-PRELUDE = f"#define THREADS {THREADS}\n" + r"""
+PRELUDE = (
+    f"#define THREADS {THREADS}\n"
+    + r"""
 #define KERNEL extern "C" __global__ void
 // The element i of this thread, in a kernel with one thread per element.
 #define THREAD_INDEX(i, size) const int i = blockIdx.x * blockDim.x + threadIdx.x; if (i >= size) return
@@ -41,6 +44,7 @@ KERNEL add_partial_sums(const float* partial, float* value, float scale, int cou
     store_block_sum(value, sum, scale);
 }
 """
+)
 
 
 class KernelModule:
@@ -69,6 +73,7 @@ def _argument(value):
     if type(value) in C_TYPES:
         return C_TYPES[type(value)](value)
     if not value.flags.c_contiguous:
-        raise ValueError(f"a CUDA kernel got an array of shape {value.shape} and strides {value.strides}; "
-                         "it must be contiguous")
+        raise ValueError(
+            f"a CUDA kernel got an array of shape {value.shape} and strides {value.strides}; it must be contiguous"
+        )
     return value

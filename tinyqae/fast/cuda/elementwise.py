@@ -5,6 +5,7 @@ a GPU if there is one.
 A loss takes two launches: every block writes a partial sum, then one block adds them. What changes from step to step (the
 learning rate and what depends on it) is read from arrays of one value, so that a CUDA graph can be replayed.
 """
+
 import functools
 
 import numpy as np
@@ -72,6 +73,7 @@ KERNEL rmsprop_update(float* p, const float* g, float* mean_square, const float*
     p[i] -= lr[0] * (g[i] / (sqrtf(square) + eps));
 }
 """)
+
 
 def sigmoid_forward(x, out):
     KERNELS.launch_1d("sigmoid_forward", x.size, x, out)

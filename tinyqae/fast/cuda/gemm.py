@@ -7,6 +7,7 @@ nothing. `backend.gemm` uses them outside of graphs too, so that a replayed step
 
 The handle keeps cuBLAS's default math mode: float32 without TF32.
 """
+
 import ctypes
 import functools
 
@@ -75,8 +76,21 @@ class CuBLAS:
             self._call(f"cublas{prefix}gemm_v2", *shape, at_b, leading_b, at_a, leading_a, zero, at_c, leading)
         else:
             next_a, next_b, next_c = (ctypes.c_longlong(_batch_stride(array)) for array in (a, b, c))
-            self._call(f"cublas{prefix}gemmStridedBatched", *shape, at_b, leading_b, next_b, at_a, leading_a, next_a, zero,
-                       at_c, leading, next_c, len(c))
+            self._call(
+                f"cublas{prefix}gemmStridedBatched",
+                *shape,
+                at_b,
+                leading_b,
+                next_b,
+                at_a,
+                leading_a,
+                next_a,
+                zero,
+                at_c,
+                leading,
+                next_c,
+                len(c),
+            )
         return out
 
     def _use_current_stream(self):
@@ -84,8 +98,12 @@ class CuBLAS:
         if stream != self._stream:
             self._call("cublasSetStream_v2", self._handle, ctypes.c_void_p(stream))
             # Setting the stream resets the workspace to cuBLAS's own.
-            self._call("cublasSetWorkspace_v2", self._handle, ctypes.c_void_p(self._workspace.data.ptr),
-                       ctypes.c_size_t(self._workspace.nbytes))
+            self._call(
+                "cublasSetWorkspace_v2",
+                self._handle,
+                ctypes.c_void_p(self._workspace.data.ptr),
+                ctypes.c_size_t(self._workspace.nbytes),
+            )
             self._stream = stream
 
     def _call(self, function, *arguments):
@@ -108,8 +126,9 @@ def _layout(name, array):
         return False, row
     if (row == 1 or rows == 1) and column >= rows:
         return True, column
-    raise ValueError(f"{name} of a matmul has shape {array.shape} and strides {array.strides}; "
-                     "its rows or its columns must be contiguous")
+    raise ValueError(
+        f"{name} of a matmul has shape {array.shape} and strides {array.strides}; its rows or its columns must be contiguous"
+    )
 
 
 def _batch_stride(array):

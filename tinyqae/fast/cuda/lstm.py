@@ -1,6 +1,7 @@
 """CUDA kernels of the LSTM, float32 on a GPU: a time step without its matmul, in one launch; and the softmax cross-entropy.
 See elementwise.py for what they have in common.
 """
+
 import numpy as np
 
 from ... import backend
@@ -11,7 +12,9 @@ from .compiler import THREADS, KernelModule
 ROWS_PER_BLOCK = 8
 LANES = 32
 
-KERNELS = KernelModule(f"#define ROWS {ROWS_PER_BLOCK}\n#define LANES {LANES}\n" + r"""
+KERNELS = KernelModule(
+    f"#define ROWS {ROWS_PER_BLOCK}\n#define LANES {LANES}\n"
+    + r"""
 // inputs (4, T, N, U) and gates (4, N, U) hold two summands of the exponents -a_i, -a_f, -2 a_g, -a_o. An exponential may
 // overflow to infinity: then sigma is 0, as it should be.
 KERNEL gates_forward(const float* inputs, const float* c_prev, const float* h_prev, const bool* finished, float* gates,
@@ -91,12 +94,14 @@ KERNEL cross_entropy_rows(const float* logits, const long long* labels, const fl
     if (threadIdx.x == 0)
         loss[m] = weight * (logf(normalizer) + (largest - l[label]));
 }
-""")
+"""
+)
 
 
 def lstm_gates_forward(inputs, t, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    KERNELS.launch_1d("gates_forward", c.size, inputs, c_prev, h_prev, finished, gates, c, tanh_c, h, t, inputs.shape[1],
-                      c.shape[1])
+    KERNELS.launch_1d(
+        "gates_forward", c.size, inputs, c_prev, h_prev, finished, gates, c, tanh_c, h, t, inputs.shape[1], c.shape[1]
+    )
 
 
 def lstm_gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
@@ -108,8 +113,18 @@ def cross_entropy_with_logits(logits, labels, weights, scratch, dlogits):
         return losses.cross_entropy_with_logits(logits, labels, weights, scratch, dlogits)
     rows, vocabulary = logits.shape
     value, loss = backend.xp.empty((), logits.dtype), scratch.chosen[:rows]
-    KERNELS.launch("cross_entropy_rows", (-(-rows // ROWS_PER_BLOCK),), (LANES, ROWS_PER_BLOCK), logits, labels, weights,
-                   dlogits, loss, vocabulary, rows)
+    KERNELS.launch(
+        "cross_entropy_rows",
+        (-(-rows // ROWS_PER_BLOCK),),
+        (LANES, ROWS_PER_BLOCK),
+        logits,
+        labels,
+        weights,
+        dlogits,
+        loss,
+        vocabulary,
+        rows,
+    )
     KERNELS.launch("add_partial_sums", (1,), (THREADS,), loss, value, 1.0, rows)
     return value
 

@@ -7,6 +7,7 @@ statistics, once for the normalization, and twice in the backward pass.
 
 A block is `width` channels by THREADS / width rows, so that neighbouring threads read neighbouring addresses.
 """
+
 from .. import norm_relu_pool, ops
 from ..kernels import replacements_in
 from .compiler import THREADS, KernelModule
@@ -215,8 +216,9 @@ def _blocks(columns):
 
 def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
     blocks, block = _blocks(x.shape[1])
-    KERNELS.launch("batch_norm_forward", (blocks,), block, x, gamma, beta, mean, variance, rstd, xhat, out, float(eps),
-                   *x.shape)
+    KERNELS.launch(
+        "batch_norm_forward", (blocks,), block, x, gamma, beta, mean, variance, rstd, xhat, out, float(eps), *x.shape
+    )
     return out
 
 
@@ -236,27 +238,51 @@ def _launch_column_sums(kernel, last_kernel, rows, columns, scratch, arguments, 
 
 def batch_statistics(x, scratch, mean, variance):
     channels = x.shape[-1]
-    _launch_column_sums("partial_statistics", "statistics", x.size // channels, channels, scratch, (x, scratch.partial),
-                        (mean, variance))
+    _launch_column_sums(
+        "partial_statistics", "statistics", x.size // channels, channels, scratch, (x, scratch.partial), (mean, variance)
+    )
 
 
 def norm_relu_pool_forward(x, gamma, beta, mean, rstd, relu, pool, scratch, pooled, out):
     _, _, width, channels = out.shape
-    KERNELS.launch_1d("norm_relu_pool_forward", out.size, x, gamma, beta, mean, rstd, pooled, out, relu, pool, width,
-                      channels)
+    KERNELS.launch_1d(
+        "norm_relu_pool_forward", out.size, x, gamma, beta, mean, rstd, pooled, out, relu, pool, width, channels
+    )
     return out
 
 
 def norm_gradient_sums(dout, pooled, out, mean, rstd, relu, scratch, g, dgamma, dbeta):
     channels = len(mean)
-    _launch_column_sums("partial_norm_gradient_sums", "norm_gradient_sums", dout.size // channels, channels, scratch,
-                        (dout, pooled, out, mean, g, scratch.partial, relu), (rstd, dgamma, dbeta))
+    _launch_column_sums(
+        "partial_norm_gradient_sums",
+        "norm_gradient_sums",
+        dout.size // channels,
+        channels,
+        scratch,
+        (dout, pooled, out, mean, g, scratch.partial, relu),
+        (rstd, dgamma, dbeta),
+    )
 
 
 def norm_relu_pool_backward(g, x, pooled, gamma, mean, rstd, dgamma, dbeta, count, pool, scratch, dx):
     _, _, width, channels = pooled.shape
-    KERNELS.launch_1d("norm_relu_pool_backward", pooled.size, g, x, pooled, gamma, mean, rstd, dgamma, dbeta, dx,
-                        1 / count, pool, width, channels)
+    KERNELS.launch_1d(
+        "norm_relu_pool_backward",
+        pooled.size,
+        g,
+        x,
+        pooled,
+        gamma,
+        mean,
+        rstd,
+        dgamma,
+        dbeta,
+        dx,
+        1 / count,
+        pool,
+        width,
+        channels,
+    )
     return dx
 
 

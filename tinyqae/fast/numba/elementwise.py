@@ -5,6 +5,7 @@ What lets the compiler vectorize: `error_model="numpy"` (no branch for a divisio
 exponential without a function call, and permission to reorder sums. `nogil` releases the GIL, `cache` keeps the compiled
 code for the next process.
 """
+
 import math
 import warnings
 
@@ -21,8 +22,11 @@ def compiled(function):
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        warnings.warn("Numba compiles its kernels anew in every process: no directory to keep them in can be written, "
-                      "NUMBA_CACHE_DIR names another one", stacklevel=1)
+        warnings.warn(
+            "Numba compiles its kernels anew in every process: no directory to keep them in can be written, "
+            "NUMBA_CACHE_DIR names another one",
+            stacklevel=1,
+        )
         return numba.njit(**options)(function)
 
 

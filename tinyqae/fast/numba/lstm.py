@@ -6,6 +6,7 @@ short calls. Numba uses SciPy's BLAS.
 See elementwise.py for what the kernels have in common. The gates are computed row by row, and within a row, which is in the
 cache, in one short loop per result: LLVM proves that arrays do not overlap only for a few arrays at a time.
 """
+
 import numpy as np
 import scipy.linalg.cython_blas  # noqa: F401  loaded before any limit on BLAS threads is set, so that it applies here
 
@@ -70,8 +71,8 @@ def _gates_backward(dh, dc, c_prev, gates, tanh_c, scratch, da):
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
         dhidden, dcell, old, squashed = dh[n], dc[n], c_prev[n], tanh_c[n]
-        di, df = da[n, :units], da[n, units:2 * units]
-        dg, do = da[n, 2 * units:3 * units], da[n, 3 * units:]
+        di, df = da[n, :units], da[n, units : 2 * units]
+        dg, do = da[n, 2 * units : 3 * units], da[n, 3 * units :]
         for u in range(units):
             do[u] = dhidden[u] * squashed[u] * o[u] * (ONE - o[u])
         for u in range(units):

@@ -2,6 +2,7 @@
 
 Two passes compute the statistics, one the output, two all gradients.
 """
+
 import numpy as np
 
 from .. import norm_relu_pool, ops
@@ -90,7 +91,7 @@ def _pool_affine_relu(x, scale, shift, floor, pooled, out):
             for j in range(out.shape[2]):
                 kept, result = pooled[n, i, j], out[n, i, j]
                 # Slices of two pixels: with smaller ones LLVM cannot prove that they do not overlap, and does not vectorize.
-                top, bottom = x[n, 2 * i, 2 * j:2 * j + 2], x[n, 2 * i + 1, 2 * j:2 * j + 2]
+                top, bottom = x[n, 2 * i, 2 * j : 2 * j + 2], x[n, 2 * i + 1, 2 * j : 2 * j + 2]
                 for c in range(len(scale)):
                     large = max(max(top[0, c], top[1, c]), max(bottom[0, c], bottom[1, c]))
                     small = min(min(top[0, c], top[1, c]), min(bottom[0, c], bottom[1, c]))
@@ -141,8 +142,8 @@ def _affine_plus_at_extrema(x, pooled, c1, c0, scale, g, dx):
         for i in range(pooled.shape[1]):
             for j in range(pooled.shape[2]):
                 extremum, gradient = pooled[n, i, j], g[n, i, j]
-                top, bottom = x[n, 2 * i, 2 * j:2 * j + 2], x[n, 2 * i + 1, 2 * j:2 * j + 2]
-                dtop, dbottom = dx[n, 2 * i, 2 * j:2 * j + 2], dx[n, 2 * i + 1, 2 * j:2 * j + 2]
+                top, bottom = x[n, 2 * i, 2 * j : 2 * j + 2], x[n, 2 * i + 1, 2 * j : 2 * j + 2]
+                dtop, dbottom = dx[n, 2 * i, 2 * j : 2 * j + 2], dx[n, 2 * i + 1, 2 * j : 2 * j + 2]
                 for c in range(len(c1)):
                     remaining = gradient[c] * scale[c]
                     taken = remaining if top[0, c] == extremum[c] else ZERO
@@ -182,7 +183,7 @@ def max_pool_forward(x, out):
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
                 maximum = out[n, i, j]
-                top, bottom = x[n, 2 * i, 2 * j:2 * j + 2], x[n, 2 * i + 1, 2 * j:2 * j + 2]
+                top, bottom = x[n, 2 * i, 2 * j : 2 * j + 2], x[n, 2 * i + 1, 2 * j : 2 * j + 2]
                 for c in range(len(maximum)):
                     maximum[c] = _maximum(_maximum(top[0, c], top[1, c]), _maximum(bottom[0, c], bottom[1, c]))
     return out
