@@ -1,12 +1,20 @@
-"""Ctrl-C and SIGTERM before the command `tinyqae` begins its work and after its end: one line, as in between."""
+"""Ctrl-C and SIGTERM before the command `tinyqae`, or one of the examples beside the package, begins its work and after its
+end: one line, as in between.
+"""
 
 import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
-IS_COMMAND = os.path.basename("".join(sys.argv[:1])) == "tinyqae" or sys.orig_argv[1:3] == ["-m", "tinyqae"]
+_program = Path("".join(sys.argv[:1])).absolute()
+IS_COMMAND = (
+    _program.name == "tinyqae"
+    or sys.orig_argv[1:3] == ["-m", "tinyqae"]
+    or _program.parent == Path(__file__).absolute().parents[1] / "examples"
+)
 
 
 def stop_at_once() -> None:

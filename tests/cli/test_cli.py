@@ -831,8 +831,15 @@ def heed_interrupts():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("module", ["numpy", "tinyqae.cli.files"])
-def test_a_signal_while_it_imports_is_one_line(number, code, module, here):
+@pytest.mark.parametrize(
+    ("module", "program"),
+    [
+        ("numpy", ["-m", "tinyqae", "info", "nothing"]),
+        ("tinyqae.cli.files", ["-m", "tinyqae", "info", "nothing"]),
+        ("tinyqae.backend", [f"{REPOSITORY}/examples/mnist_mlp.py", "--dataset", "synthetic"]),
+    ],
+)
+def test_a_signal_while_it_imports_is_one_line(number, code, module, program, here):
     finder = f"""import os, sys
 class Finder:
     def find_spec(name, path=None, target=None):
@@ -843,7 +850,7 @@ sys.meta_path.insert(0, Finder)
     Path("sitecustomize.py").write_text(finder)
     environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{REPOSITORY}"}
     done = subprocess.run(
-        [sys.executable, "-m", "tinyqae", "info", "nothing"],
+        [sys.executable, *program],
         capture_output=True,
         text=True,
         env=environment,
@@ -872,6 +879,20 @@ def test_a_signal_in_a_callback_that_python_ignores_exceptions_of_is_not_lost(nu
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, preexec_fn=heed_interrupts
     )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
+
+
+@pytest.mark.parametrize("command", [["compress", "-m", "cnn-small", "-o", "x.tqae"], ["train", "cifar-cnn", "--images"]])
+def test_a_damaged_tiff_is_one_line_without_libtiffs_own(here, command):
+    data = io.BytesIO()
+    Image.new("RGB", (40, 40), (9, 99, 199)).save(data, "TIFF", compression="tiff_lzw")
+    whole = data.getvalue()
+    Path("album").mkdir()
+    for name in ("a.tif", "b.tif"):
+        Path("album", name).write_bytes(whole[:8] + b"\xff" * 30 + whole[38:])
+    command = [sys.executable, "-m", "tinyqae", *command, "album"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": REPOSITORY})
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1 and lines and all(line.startswith(("error: ", "warning: ")) for line in lines)
 
 
 def test_a_picture_that_does_not_fit_is_named(here, models, capsys):

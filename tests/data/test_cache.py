@@ -34,6 +34,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if content is None or self.path in self.server.status:
             self.send_error(self.server.status.get(self.path, 404))
             return
+        if self.path == "/headers":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+            self.send_drops()
+            return
         start = 0
         asked = self.headers.get("Range")
         if asked and self.server.continues:
@@ -156,6 +160,16 @@ def test_a_server_that_is_too_slow_is_left_and_what_it_sent_is_kept(server, tmp_
         cache.download(f"{server.base}/slow", tmp_path, SHA256, progress=False, most_bytes=1 << 20)
     assert time.perf_counter() - started < 5
     assert names(tmp_path) == ["slow.part"]
+
+
+def test_a_server_that_sends_its_headers_slowly_is_left(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "SECONDS_TO_ANSWER", 0.3)
+    server.files["/headers"] = CONTENT
+    started = time.perf_counter()
+    with pytest.raises(DataError, match="^no answer in time$"):
+        cache.download(f"{server.base}/headers", tmp_path, SHA256, progress=False, most_bytes=1 << 20)
+    assert time.perf_counter() - started < 5
+    assert names(tmp_path) == []
 
 
 def test_damaged_beginning_restarts_from_zero(server, tmp_path):

@@ -23,6 +23,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import socketserver
 import subprocess
@@ -72,9 +73,9 @@ def heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def command(*arguments, preexec_fn=heed_interrupts):
-    """`python -m tinyqae` as a process that was started."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def command(*arguments, preexec_fn=heed_interrupts, environment=None):
+    """`python -m tinyqae` as a process that was started, with additions to the environment."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
     return subprocess.Popen(
         [sys.executable, "-m", "tinyqae", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -230,7 +231,21 @@ def kills(random, folder):
 class Faulty(http.server.BaseHTTPRequestHandler):
     """A server that does what its path says."""
 
-    FAULTS = ("403", "503", "page", "short", "silent", "slow", "endless", "loop", "nowhere", "lie", "garbage", "good")
+    FAULTS = (
+        "403",
+        "503",
+        "page",
+        "short",
+        "silent",
+        "slow",
+        "endless",
+        "loop",
+        "nowhere",
+        "lie",
+        "garbage",
+        "headers",
+        "good",
+    )
 
     def do_GET(self):
         fault, content = self.path.strip("/"), self.server.content
@@ -241,6 +256,8 @@ class Faulty(http.server.BaseHTTPRequestHandler):
                 return time.sleep(1)
             if fault == "garbage":
                 return self.wfile.write(b"\xff\x00 no protocol\r\n\r\n")
+            if fault == "headers":
+                return self.send_for_ever(b"HTTP/1.0 200 OK\r\nX: ", b"d")
             self.send_response(302 if fault in ("loop", "nowhere") else 200)
             if fault in ("loop", "nowhere"):
                 self.send_header("Location", self.path if fault == "loop" else "http://[::bad/")
@@ -253,9 +270,16 @@ class Faulty(http.server.BaseHTTPRequestHandler):
                 self.wfile.write(b"<html>please log in</html>")
             elif fault in ("short", "lie"):
                 self.wfile.write(content[: len(content) // 2])
-            while fault in ("slow", "endless"):
-                self.wfile.write(content if fault == "endless" else b"d")
-                time.sleep(0 if fault == "endless" else 0.02)
+            elif fault == "slow":
+                self.send_for_ever(b"", b"d")
+            elif fault == "endless":
+                self.send_for_ever(b"", content, pause=0)
+
+    def send_for_ever(self, beginning, content, pause=0.02):
+        self.wfile.write(beginning)
+        while True:
+            self.wfile.write(content)
+            time.sleep(pause)
 
     def log_message(self, *_):
         pass
@@ -265,7 +289,7 @@ def server(random, folder):
     """A download from a server on this machine, which has each fault in turn; a beginning may be there already."""
     content = random.bytes(50_000)
     known = hashlib.sha256(content).hexdigest()
-    cache.SECONDS_WITHOUT_DATA, os.environ["no_proxy"] = 0.3, "*"
+    cache.SECONDS_WITHOUT_DATA, cache.SECONDS_TO_ANSWER, os.environ["no_proxy"] = 0.3, 1.5, "*"
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Faulty) as serving:
         serving.content, serving.daemon_threads = content, True
         threading.Thread(target=serving.serve_forever, daemon=True).start()
@@ -305,6 +329,55 @@ def full_disk(random, folder):
             yield f"fault: exit code {process.returncode}, {said.strip()[-80:]!r}, left {left}"
         else:
             yield "refused" if process.returncode else "written"
+
+
+FAILING_WRITES = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+/* write(2) as on a disk that is full after so many writes to files as WRITES says. */
+ssize_t write(int file, const void *content, size_t size) {
+    static long done = 0;
+    struct stat about;
+    const char *allowed = getenv("WRITES");
+    if (allowed && fstat(file, &about) == 0 && S_ISREG(about.st_mode) && done++ >= atol(allowed)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return ((ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write"))(file, content, size);
+}
+"""
+
+
+def every_write(random, folder):
+    """A training, a compression and a decompression on a disk that is full at the first write, the second, and so on."""
+    if sys.platform != "linux" or not (compiler := shutil.which("cc")):
+        return
+    (folder / "writes.c").write_text(FAILING_WRITES)
+    library = folder / "writes.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, folder / "writes.c", "-ldl"], check=True)
+    np.save(folder / "digits.npy", random.integers(0, 256, (200, 28, 28), np.uint8))
+    command("compress", folder / "digits.npy", "-m", "mlp-50", "-q").wait()
+    for arguments in (
+        (*TRAIN, "--epochs", "1", "--out"),
+        ("compress", folder / "digits.npy", "-m", "mlp-50", "-q", "-o"),
+        ("decompress", folder / "digits.npy.tqae", "-q", "-o"),
+    ):
+        for writes in itertools.count():
+            here = Path(tempfile.mkdtemp(dir=folder))
+            full = {"LD_PRELOAD": str(library), "WRITES": str(writes)}
+            process = command(*arguments, here / "out", environment=full)
+            _, said = process.communicate(timeout=120)
+            left = [path.name for path in [*here.glob(".*"), *here.glob("out/.*")]]
+            if left or process.returncode not in (0, 1) or said.count("\n") != process.returncode or "Traceback" in said:
+                yield f"fault: write {writes}: exit code {process.returncode}, {said.strip()[-80:]!r}, left {left}"
+            else:
+                yield "refused" if process.returncode else "written"
+            if not process.returncode:
+                break
 
 
 def two_runs(random, folder):
@@ -380,6 +453,7 @@ CAMPAIGNS = {
     "kills": (kills, 60),
     "server": (server, 200),
     "full-disk": (full_disk, 40),
+    "every-write": (every_write, 10**6),
     "two-runs": (two_runs, 12),
     "forks-and-threads": (forks_and_threads, 100),
     "fuzzer": (fuzzer, 10**9),

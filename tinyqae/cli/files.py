@@ -17,7 +17,7 @@ from ..codec.inputs import read_images, read_text
 from ..data import clean_sentence, clean_text
 from ..errors import CodecError
 from ..models import Seq2SeqAutoencoder
-from .program import OneLineParser, add_backend_argument, use_backend
+from .program import OneLineParser, add_backend_argument, use_backend, without_messages_of_c_libraries
 
 ENDING = ".tqae"
 OTHER_TEXT = 3
@@ -151,7 +151,8 @@ def _default_output(args: argparse.Namespace) -> str:
 
 def _compress_images(args: argparse.Namespace, model: Autoencoder) -> tuple[bytes, dict[str, Any]]:
     """(bytes of the file, what to report)."""
-    given = read_images(args.inputs)
+    with without_messages_of_c_libraries():
+        given = read_images(args.inputs)
     # A single picture gets its name from where it is decompressed to.
     names = given.names if len(given.images) > 1 else None
     try:

@@ -127,6 +127,32 @@ def only_run_in(directory: FilePath) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def without_messages_of_c_libraries() -> Iterator[None]:
+    """Drop what C libraries write to standard error, as libtiff does for a damaged file, whose error is reported as ours.
+
+    Python's own messages still arrive. For programs only: the stream is the whole process's.
+    """
+    try:
+        if sys.stderr.fileno() != 2:
+            raise OSError("another stream, such as a test's")
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (AttributeError, OSError):
+        yield
+        return
+    stream, nowhere = sys.stderr, os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding=stream.encoding, errors=stream.errors, buffering=1) as sys.stderr:
+            yield
+    finally:
+        sys.stderr = stream
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class Terminated(BaseException):
     """SIGTERM, as an exception, so that what is half-written is removed on the way out."""
 

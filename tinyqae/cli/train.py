@@ -76,7 +76,8 @@ def load_digits(args: argparse.Namespace) -> ImageData:
 def load_pictures(args: argparse.Namespace) -> ImageData:
     """CIFAR-10, the images of --images, or the synthetic shapes."""
     if args.images is not None:
-        return image_folder_patches(args.images)
+        with shared.without_messages_of_c_libraries():
+            return image_folder_patches(args.images)
     if args.dataset == "synthetic":
         return synthetic_shapes(seed=0)
     return load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data, progress=shows_progress(args))

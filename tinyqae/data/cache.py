@@ -7,17 +7,19 @@ import contextlib
 import errno
 import gzip
 import os
+import queue
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import methodcaller
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tinyqae import checkpoint
@@ -27,6 +29,8 @@ from tinyqae.progress import tqdm
 
 ENVIRONMENT_VARIABLE = "TINYQAE_DATA"
 SECONDS_TO_CONNECT = 5
+SECONDS_TO_ANSWER = 40
+"""Until the headers are there, those of the addresses that a server refers to included."""
 SECONDS_WITHOUT_DATA = 20
 LEAST_BYTES = 50_000
 """A server that sends fewer in SECONDS_WITHOUT_DATA is left for the next one."""
@@ -171,10 +175,8 @@ def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) ->
 
     ValueError for more than `most_bytes` in all, DataError for a server that is too slow.
     """
-    import requests
-
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with requests.get(url, headers=headers, timeout=(SECONDS_TO_CONNECT, SECONDS_WITHOUT_DATA), stream=True) as response:
+    with _answer(url, headers) as response:
         if have and response.status_code == 416:
             return  # Nothing is left to come: the hash will tell whether `part` is the file.
         if not response.ok:
@@ -195,6 +197,31 @@ def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) ->
                     if received < LEAST_BYTES:
                         raise DataError(f"too slow: {received:,} bytes of {part.stem} in {seconds:.0f} s")
                     received, since = 0, time.monotonic()
+
+
+def _answer(url: str, headers: dict[str, str]) -> Any:
+    """The response to a request, without its content. requests bounds the time between two bytes of the headers, and a
+    server may send one a second; so another thread waits for it, which is left behind when the time is over.
+    """
+    import requests
+
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            timeouts = SECONDS_TO_CONNECT, SECONDS_WITHOUT_DATA
+            answers.put((requests.get(url, headers=headers, timeout=timeouts, stream=True), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        response, error = answers.get(timeout=SECONDS_TO_ANSWER)
+    except queue.Empty:
+        raise requests.Timeout(f"no headers in {SECONDS_TO_ANSWER} s") from None
+    if error is not None:
+        raise error
+    return response
 
 
 def read_package(requirement: str, member: str) -> bytes:
