@@ -47,5 +47,6 @@ def test_no_attempt_ends_in_a_fault(name, attempts, campaigns, monkeypatch):
 
 
 def test_every_campaign_has_a_quick_part(campaigns):
-    # The option table is tests/cli/test_options.py, and the fuzzer needs atheris.
-    assert QUICK.keys() == campaigns.CAMPAIGNS.keys() - {"options", "fuzzer"}
+    # The option table is tests/cli/test_options.py, every single write takes minutes, and the fuzzers need atheris.
+    left_out = {name for name in campaigns.CAMPAIGNS if name in ("options", "every-write") or name.startswith("fuzzer")}
+    assert QUICK.keys() == campaigns.CAMPAIGNS.keys() - left_out

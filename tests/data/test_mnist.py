@@ -403,6 +403,12 @@ def test_unpickler_runs_nothing():
         unpickle_arrays(pickle.dumps(Harmful()))
 
 
+@pytest.mark.parametrize("opcode", [pickle.LONG_BINPUT + (10**8).to_bytes(4, "little"), pickle.PUT + b"100000000\n"])
+def test_unpickler_sets_no_memory_aside_for_a_memo_beyond_the_file(opcode):
+    with most_memory(1 << 24), pytest.raises(pickle.UnpicklingError, match="^the memo has no place 100000000$"):
+        unpickle_arrays(pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + opcode + pickle.STOP)
+
+
 def test_nothing_within_reach_is_one_clear_error(small, mirrors, tmp_path):
     mirrors.files.clear()
     with pytest.raises(DataError) as caught:

@@ -13,6 +13,7 @@ import collections
 import concurrent.futures
 import contextlib
 import datetime
+import functools
 import gzip
 import hashlib
 import http.server
@@ -55,6 +56,7 @@ from tinyqae.data.pictures import read_picture  # noqa: E402
 README = ROOT / "tests" / "README.md"
 FIGURES = ROOT / "tests" / "tools" / "campaigns.json"
 EPOCHS_WITH_KILLS = 25
+READERS_TO_FUZZ = ("container", "images", "text", "model", "pickle")
 BEGIN, END = "<!-- campaigns -->", "<!-- /campaigns -->"
 TRAIN = ("train", "mnist-mlp", "--dataset", "synthetic", "--train-images", "300", "--quiet")
 
@@ -419,14 +421,15 @@ def forks_and_threads(random, folder):
         yield "trained" if all(as_it_should) else f"fault: weights, forked process, BLAS's threads: {as_it_should}"
 
 
-def fuzzer(random, folder):
-    """Coverage-guided mutation of whatever the codec reads (atheris, tests/codec/fuzz_codec.py), for --seconds."""
+def fuzzer(random, folder, reader):
+    """Coverage-guided mutation of what a reader reads (atheris, fuzz_readers.py), for --seconds."""
     if importlib.util.find_spec("atheris") is None:
         return
     done = subprocess.run(
         [
             sys.executable,
-            ROOT / "tests/codec/fuzz_codec.py",
+            ROOT / "tests/tools/fuzz_readers.py",
+            reader,
             f"-max_total_time={fuzzer.seconds}",
             f"-seed={random.integers(1, 1 << 30)}",
             "-print_final_stats=1",
@@ -434,7 +437,7 @@ def fuzzer(random, folder):
         capture_output=True,
         text=True,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TMPDIR": str(folder)},
     )
     runs = [int(line.split()[-1]) for line in done.stderr.splitlines() if line.startswith("stat::number_of_executed_units")]
     yield from ["read or refused"] * sum(runs)
@@ -456,7 +459,7 @@ CAMPAIGNS = {
     "every-write": (every_write, 10**6),
     "two-runs": (two_runs, 12),
     "forks-and-threads": (forks_and_threads, 100),
-    "fuzzer": (fuzzer, 10**9),
+    **{f"fuzzer-{name}": (functools.partial(fuzzer, reader=name), 10**9) for name in READERS_TO_FUZZ},
 }
 """{name: (campaign, attempts)}."""
 
@@ -467,7 +470,7 @@ def attack(name, attempts, seconds, seed=0):
     with tempfile.TemporaryDirectory() as folder:
         for kind in CAMPAIGNS[name][0](np.random.default_rng(seed), Path(folder)):
             found[kind] += 1
-            if found.total() >= attempts or name != "fuzzer" and time.monotonic() > deadline:
+            if found.total() >= attempts or not name.startswith("fuzzer") and time.monotonic() > deadline:
                 break
     return found
 
