@@ -99,7 +99,7 @@ def unpickle_arrays(content: bytes) -> Any:
     # A pickle of a few bytes may put a value at the place 10^9 of the memo, or announce a string as long, and have that much
     # memory set aside. genops refuses the string.
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError(f"the memo has no place {argument}")
     # Python 2 wrote arrays and text as one kind of strings; latin1 turns each byte into the character of this number.
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
