@@ -1,14 +1,14 @@
-"""The command `tinyqae`. It holds no method: each subcommand parses its arguments and calls the library.
+"""The command `tinyqae`. Each subcommand only parses its arguments and calls the library.
 
-    train       train.py       train a model on MNIST, CIFAR-10, Anki sentences, or data of one's own
+    train       train.py       train a model on MNIST, CIFAR-10, Anki sentences, or your own data
     evaluate    evaluate.py    measure a model on held-out examples
     compress, decompress, info                  files.py
     export      export.py      write a model as ONNX files
     data        data.py        download, find and verify the data sets
     examples    examples.py    copy the example programs
 
-Exit codes: 0; 1 for what went wrong, in one line; 2 for wrong usage; 3 where decompressed text differs from what the machine
-that wrote the file decoded; 130 and 143 after Ctrl-C and SIGTERM.
+Exit codes: 0 on success; 1 for an error, reported in one line; 2 for a usage error; 3 if decompressed text differs from what
+the machine that wrote the file decoded; 130 after Ctrl-C and 143 after SIGTERM.
 """
 
 import importlib
@@ -23,19 +23,19 @@ COMMANDS = {
     "train": ("train", "train a model"),
     "evaluate": ("evaluate", "measure a model on held-out examples"),
     "compress": ("files", "compress pictures, a stack of images or a text to one file"),
-    "decompress": ("files", "reconstruct what a file holds"),
-    "info": ("files", "show what is in a file, byte by byte"),
+    "decompress": ("files", "reconstruct the contents of a file"),
+    "info": ("files", "show the contents of a file, byte by byte"),
     "export": ("export", "write a model as ONNX files"),
     "data": ("data", "download, find or verify the data sets"),
     "examples": ("examples", "copy the lesson and the example programs"),
 }
-"""{name: (module, summary)}. Only the module of the command in use is imported, so that every command starts fast."""
+"""{name: (module, summary)}. Only the module of the given command is imported, so that every command starts fast."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command with these arguments, by default those of the process. Returns the exit code.
 
-    Expected failures raise SystemExit after one line on standard error.
+    Expected errors raise SystemExit after one line on standard error.
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = make_parser(argv[0] if argv else None)
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_parser(command: str | None = None) -> OneLineParser:
-    """The parser of all commands, of which `command` has its arguments."""
+    """Return the parser for all commands; only `command` gets its arguments."""
     parser = OneLineParser(
         prog="tinyqae",
         description="Quantized autoencoders: images and sentences to a few bits, and back.",

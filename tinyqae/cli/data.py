@@ -15,7 +15,7 @@ from .program import OneLineParser, add_data_arguments
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set on disk: its folder in the data directory, what names the files missing there, and its loader."""
+    """A data set on disk: its folder in the data directory, a function that lists missing files, and its loader."""
 
     folder: str
     missing: Callable[[Path], list[str]]
@@ -33,9 +33,9 @@ def configure_data(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += """
 
-  fetch    download what is missing
-  where    print the folder of each data set, and whether it is there
-  verify   check the files; exit code 1 if one is not as it should be
+  fetch    download missing files
+  where    print the folder of each data set and the files missing there
+  verify   check the files; exit code 1 if any check fails
 
   tinyqae data fetch mnist
   tinyqae data verify --data-dir DIR"""
@@ -48,14 +48,14 @@ def configure_data(parser: OneLineParser) -> None:
 
 
 def _data_set(text: str) -> str:
-    """An argparse type. (With choices, argparse would want one of them where none is given.)"""
+    """An argparse type. (With choices, argparse would require at least one name.)"""
     if text not in DATA_SETS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(DATA_SETS)}")
     return text
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do it for each data set; returns the exit code."""
+    """Perform the action on each data set; returns the exit code."""
     report = {"fetch": _fetch, "where": _where, "verify": _verify}[args.action]
     all_fine = True
     for name in args.names or DATA_SETS:
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fetch(name: str, args: argparse.Namespace) -> tuple[bool, str]:
-    """Download what is missing; as the two below, (whether all is well, what to say). DataError: what is not."""
+    """Download missing files. Like the two functions below, returns (success, message). DataError on failure."""
     data = _load(name, args, download=True, progress=sys.stderr.isatty())
     return True, f"{data.name}, from {data.source}: {data_directory(args.data_dir) / DATA_SETS[name].folder}"
 

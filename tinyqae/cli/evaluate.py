@@ -19,7 +19,7 @@ def configure_evaluate(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
-The data follow from what the model takes: MNIST's test images, CIFAR-10's, or Anki sentences.
+The data set is the one that the model is for: the test images of MNIST or CIFAR-10, or Anki sentences.
 
 {describe_shipped_models()}
 
@@ -29,7 +29,7 @@ The data follow from what the model takes: MNIST's test images, CIFAR-10's, or A
     parser.add_argument(
         "--dataset",
         choices=("mnist", "cifar10", "anki", "synthetic"),
-        help="synthetic needs no network; default: the data set that the model is for",
+        help="synthetic needs no download; default: the data set that the model is for",
     )
     parser.add_argument(
         "--split",
@@ -37,11 +37,11 @@ The data follow from what the model takes: MNIST's test images, CIFAR-10's, or A
         default="random",
         help="which sentences are held out, as in training; default: %(default)s",
     )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     add_backend_argument(parser, "auto")
     add_engine_argument(parser)
     add_data_arguments(parser)
-    # Options of training at which the loaders look.
+    # Training options that the loaders read.
     parser.set_defaults(run=run, images=None, text=None, language=FROZEN_LANGUAGE, recipe="default", quiet=False)
 
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _program_of(name: str, model: Any) -> Program:
-    """The program that trains such models."""
+    """The program that trains models of this kind."""
     if isinstance(model, Seq2SeqAutoencoder):
         return PROGRAMS["anki-lstm"]
     by_shape = {(28, 28, 1): "mnist-mlp", (32, 32, 3): "cifar-cnn"}

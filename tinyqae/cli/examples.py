@@ -27,14 +27,14 @@ DIR/README.md is the learning path.
         metavar="DIR",
         help="where the files go; default: %(default)s",
     )
-    parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Copy, print what was written; returns the exit code."""
+    """Copy the files and print their paths; returns the exit code."""
     package = Path(__file__).parents[1]
-    # An installation has them inside the package, a clone beside it.
+    # In an installation they are inside the package, in a clone next to it.
     source = next(path for path in (package / "examples", package.parent / "examples") if path.is_dir())
     copies = {args.directory / path.relative_to(source): path for pattern in FILES for path in sorted(source.glob(pattern))}
     existing = [copy for copy in copies if copy.exists()]

@@ -13,8 +13,8 @@ def configure_export(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
-Writes DIR/encoder.onnx and DIR/decoder.onnx, which other runtimes compute without tinyqae: from images to bits and back. The
-decoder of sentences is two files, decoder_start.onnx and decoder_step.onnx. Needs pip install 'tinyqae[onnx]'.
+Writes DIR/encoder.onnx and DIR/decoder.onnx, from images to bits and back, which other runtimes execute without tinyqae. For
+sentences, the decoder is two files, decoder_start.onnx and decoder_step.onnx. Needs pip install 'tinyqae[onnx]'.
 
 {describe_shipped_models()}
 
@@ -22,12 +22,12 @@ decoder of sentences is two files, decoder_start.onnx and decoder_step.onnx. Nee
   tinyqae export runs/cifar-cnn-commit-small/model.npz --onnx pictures/"""
     parser.add_argument("model", metavar="MODEL", help="a model.npz that training wrote, or one of the names above")
     parser.add_argument("--onnx", metavar="DIR", required=True, help="where the files go")
-    parser.add_argument("-f", "--force", action="store_true", help="overwrite files that exist")
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite existing files")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load, write, print what was written; returns the exit code."""
+    """Load the model, write the files and print their paths; returns the exit code."""
     existing = [path for path in (Path(args.onnx) / name for name in FILES) if path.exists()]
     if existing and not args.force:
         args.parser.error(f"argument --onnx: {existing[0]} exists; --force overwrites it")

@@ -1,4 +1,4 @@
-"""`tinyqae compress`, `decompress` and `info`. Their conventions are those of zstd and cwebp."""
+"""`tinyqae compress`, `decompress` and `info`. They follow the conventions of zstd and cwebp."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ from .program import OneLineParser, add_backend_argument, use_backend, without_m
 
 ENDING = ".tqae"
 OTHER_TEXT = 3
-"""Exit code of `decompress` where this machine decodes a text differently from the one that wrote the file."""
+"""Exit code of `decompress` if this machine decodes a text differently from the one that wrote the file."""
 STANDARD = "-"
 SHOWN_BYTES = 16
 
@@ -50,10 +50,10 @@ are cut into tiles of the model's size; lines that the model cannot encode are s
     parser.add_argument(
         "--clean",
         action="store_true",
-        help="of a text: convert every line to a to z, 0 to 9 and the space first (accents are removed), "
+        help="for a text: first convert every line to a to z, 0 to 9 and the space (accents are removed), "
         "so that a model can encode it",
     )
-    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+    parser.add_argument("--json", action="store_true", help="print a report as JSON")
     add_backend_argument(parser, "numpy")
     parser.set_defaults(run=compress)
 
@@ -62,8 +62,8 @@ def configure_decompress(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
-OUT is, for pictures, a .png, .bmp or .tif for one, a .npy or .idx file for a stack, or a folder; for a text, a file. Exit
-code {OTHER_TEXT}: the text was written, but differs from what the machine that compressed it had decoded.
+OUT is a .png, .bmp or .tif file for one picture, a .npy or .idx file for a stack, a folder for any pictures, and a file
+for a text. Exit code {OTHER_TEXT}: the text was written, but differs from what the machine that compressed it had decoded.
 
   tinyqae decompress digits.npy{ENDING}                                 writes digits.npy
   tinyqae decompress holiday{ENDING} -o holiday/ --model runs/cifar-cnn-commit-small/model.npz
@@ -81,7 +81,7 @@ def configure_info(parser: OneLineParser) -> None:
     """Add the arguments."""
     parser.description += f"""
 
-Ratios are those of the whole file. The ratio to raw pixels needs the model, which is known if it comes with tinyqae.
+Ratios are for the whole file. The ratio to raw pixels is known only for models that come with tinyqae.
 
   tinyqae info digits{ENDING}"""
     parser.add_argument("file", metavar=f"FILE{ENDING}", help="- is standard input")
@@ -91,14 +91,14 @@ Ratios are those of the whole file. The ratio to raw pixels needs the model, whi
 
 def _add_output_arguments(parser: argparse.ArgumentParser, default: str, metavar: str = "FILE") -> None:
     parser.add_argument("-o", "--output", metavar=metavar, help=f"- is standard output; {default}")
-    parser.add_argument("-f", "--force", action="store_true", help="overwrite an output that exists")
+    parser.add_argument("-f", "--force", action="store_true", help="overwrite an existing output")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print more about what is done")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print more details")
 
 
 @contextlib.contextmanager
 def _without_numba() -> Iterator[None]:
-    """Plain NumPy kernels unless the user asks otherwise: importing Numba takes longer than encoding some hundred images."""
+    """Use NumPy kernels unless the user asks otherwise: importing Numba takes longer than encoding a few hundred images."""
     asked = "TINYQAE_KERNELS" in os.environ
     os.environ.setdefault("TINYQAE_KERNELS", "numpy")
     try:
@@ -153,7 +153,7 @@ def _compress_images(args: argparse.Namespace, model: Autoencoder) -> tuple[byte
     """(bytes of the file, what to report)."""
     with without_messages_of_c_libraries():
         given = read_images(args.inputs)
-    # A single picture gets its name from where it is decompressed to.
+    # A single picture is named by the output path when it is decompressed.
     names = given.names if len(given.images) > 1 else None
     try:
         data = codec.compress(given.images, model, names=names, progress=_progress(args))
@@ -184,14 +184,14 @@ def _compress_text(args: argparse.Namespace, model: Any) -> tuple[bytes, dict[st
 
 
 def _cleaned(text: str) -> tuple[str, int, int]:
-    """(the text with every line in the models' alphabet, how many lines that changed, how many characters were lost)."""
-    parts = re.split("(\r?\n)", text)  # Every other part is a line, and the one after it what ends it.
+    """(the text with every line in the models' alphabet, number of lines changed, number of characters lost)."""
+    parts = re.split("(\r?\n)", text)  # Lines and their line endings alternate.
     before, (parts[::2], lost) = parts[::2], zip(*map(clean_text, parts[::2]), strict=True)
     return "".join(parts), sum(a != b for a, b in zip(before, parts[::2], strict=True)), sum(lost)
 
 
 def _summary(report: dict[str, Any]) -> str:
-    """What `compress` did, in one line."""
+    """A one-line summary of what `compress` did."""
     said = f"{report['bytes_in']:,} bytes -> {report['bytes_out']:,} bytes, ratio {report['ratio']:.2f}"
     if report["kind"] == "images":
         return "; ".join([f"{_count(report['pictures'], 'picture')}: {said}", *report["notes"]])
@@ -257,7 +257,7 @@ def decompress(args: argparse.Namespace) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
-    """Print what the file says of itself; returns the exit code."""
+    """Print a description of the file; returns the exit code."""
     data = _read(args.file)
     found, fields = codec.contents(data), codec.describe(data)
     ratios = _ratios(data, found)
@@ -277,9 +277,9 @@ def info(args: argparse.Namespace) -> int:
 
 
 def _ratios(data: bytes, found: dict[str, Any]) -> dict[str, float]:
-    """What the file takes for each line, or by the measures of pictures for which its model need not be known, or is."""
+    """Bits per line of text, or the ratios for pictures, without those that need a model that is not known."""
     bits = 8 * len(data)
-    if found["kind"] == "text":  # Whose length is known after decoding only.
+    if found["kind"] == "text":  # Its length is known only after decoding.
         return {"bits_per_line": bits / found["lines"]} if found["lines"] else {}
     model: Any = _shipped_model(data)
     ratios = {"bits_per_picture": bits / found["pictures"]} if found["pictures"] else {}
@@ -294,7 +294,7 @@ def _ratios(data: bytes, found: dict[str, Any]) -> dict[str, float]:
 
 
 def _in_words(found: dict[str, Any]) -> str:
-    """What codec.contents says, in three lines."""
+    """The result of codec.contents as three lines of text."""
     if found["kind"] == "images":
         what = _count(found["pictures"], "picture")
         if found["sizes"]:
@@ -308,17 +308,17 @@ def _in_words(found: dict[str, Any]) -> str:
 
 
 def _plain(field: codec.Field) -> int | str | None:
-    """A field's value for people and JSON: a number, a few bytes in hexadecimal, or None for many."""
+    """A field's value for display and JSON: a number, a few bytes in hexadecimal, or None for many."""
     if isinstance(field.value, int):
         return field.value
     return field.value.hex() if len(field.value) <= SHOWN_BYTES and field.name not in ("extra", "payload") else None
 
 
-# ---- what they share ---------------------------------------------------------------------------------------------------
+# ---- shared helpers ----------------------------------------------------------------------------------------------------
 
 
 def _require_free(args: argparse.Namespace, output: str, inputs: list[str]) -> None:
-    """Usage error where the output is an input or lies in one, or exists and --force is not given."""
+    """Raise a usage error if the output is an input or lies in one, or if it exists and --force is not given."""
     if output == STANDARD:
         return
     for name in inputs:
@@ -326,7 +326,7 @@ def _require_free(args: argparse.Namespace, output: str, inputs: list[str]) -> N
             same = os.path.exists(output) and os.path.samefile(output, name)
             if same or Path(name).is_dir() and Path(name).resolve() in Path(output).resolve().parents:
                 args.parser.error(f"argument -o/--output: {output} {'is' if same else 'lies in'} the input {name}")
-    if os.path.isfile(output) and not args.force:  # A directory that is not empty is never written to.
+    if os.path.isfile(output) and not args.force:  # A nonempty directory is never written to.
         args.parser.error(f"argument -o/--output: {output} exists; --force overwrites it")
 
 
@@ -337,7 +337,7 @@ def _shipped_model(data: bytes) -> Autoencoder | None:
 
 
 def _read(file: str) -> bytes:
-    """The content of a .tqae file; of others, which may have no end, the first bytes alone."""
+    """Read a .tqae file; of any other file, which may be endless, only the first bytes."""
     with contextlib.nullcontext(sys.stdin.buffer) if file == STANDARD else open(file, "rb") as stream:
         start = stream.read(len(MAGIC))
         return start + stream.read() if start == MAGIC else start
@@ -353,7 +353,7 @@ def _count(number: int, noun: str) -> str:
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What is a wrong argument to the codec is a wrong file here, and a person gets one line about it."""
+    """Convert errors about the codec's arguments, which here come from files, to CodecError, shown in one line."""
     try:
         yield
     except (TypeError, ValueError) as error:

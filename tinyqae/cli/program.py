@@ -1,4 +1,4 @@
-"""What every program here shares, the examples and benchmarks as well: argument types, common options, how it ends."""
+"""Shared by all programs, including the examples and benchmarks: argument types, common options, exit handling."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 def _number(kind: Callable[[str], Number], accept: Callable[[Number], bool], wanted: str) -> Callable[[str], Number]:
-    """An argparse type: a number that `accept` accepts; wanted: what to say of others."""
+    """An argparse type: a number that `accept` accepts; wanted: describes such numbers in the error message."""
 
     def convert(text: str) -> Number:
         with contextlib.suppress(ValueError):
@@ -51,13 +51,13 @@ def widths(text: str) -> tuple[int, ...]:
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser whose errors are one line instead of the whole usage, and whose help keeps its line breaks."""
 
-    description: str  # Every one of them has one.
+    description: str  # Never None here.
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter, **options})
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        """As in argparse, but "" is no value: not for a path, nor for anything else; nor is "--", which argparse drops."""
+        """As in argparse, but reject "" as the value of any argument, and "--" as that of an option: argparse drops it."""
         name = "/".join(action.option_strings) or action.dest
         if action.nargs != argparse.PARSER and "" in arg_strings:
             self.error(f"argument {name}: '' is empty")
@@ -95,7 +95,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="where the data sets are or are downloaded to; default: $TINYQAE_DATA, else the user's cache",
+        help="where the data sets are stored or downloaded to; default: $TINYQAE_DATA, else the user's cache",
     )
     parser.add_argument(
         "--allow-modified-data",
@@ -105,21 +105,21 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def use_backend(which: str, say: bool = True) -> None:
-    """backend.use; where there was a choice, say on standard error what is used."""
+    """Call backend.use; if there was a choice, print the selected backend to standard error."""
     backend.use(which)
     if say and (backend.name == "cupy" or backend.why_not_cupy):
         print(backend.describe(), file=sys.stderr)
 
 
 def require_writable(directory: FilePath) -> None:
-    """OSError unless files can be written to the directory, which is made if it does not exist."""
+    """Raise OSError unless files can be written to the directory, which is created if it does not exist."""
     write_atomically(Path(directory) / ".writable", lambda file: None)
-    (Path(directory) / ".writable").unlink(missing_ok=True)  # Another process may be trying the same.
+    (Path(directory) / ".writable").unlink(missing_ok=True)  # Another process may do the same.
 
 
 @contextlib.contextmanager
 def only_run_in(directory: FilePath) -> Iterator[None]:
-    """CheckpointError where another process is inside this block for the directory; OSError as for require_writable."""
+    """Lock the directory. CheckpointError if another process has locked it; OSError as in require_writable."""
     require_writable(directory)
     with locked(directory, wait=False) as free:
         if not free:
@@ -129,9 +129,9 @@ def only_run_in(directory: FilePath) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_messages_of_c_libraries() -> Iterator[None]:
-    """Drop what C libraries write to standard error, as libtiff does for a damaged file, whose error is reported as ours.
+    """Suppress what C libraries write to standard error, as libtiff does for a corrupted file; we report our own error.
 
-    Python's own messages still arrive. For programs only: the stream is the whole process's.
+    Python's own messages still appear. For programs only: this affects the whole process.
     """
     try:
         if sys.stderr.fileno() != 2:
@@ -154,32 +154,32 @@ def without_messages_of_c_libraries() -> Iterator[None]:
 
 
 class Terminated(BaseException):
-    """SIGTERM, as an exception, so that what is half-written is removed on the way out."""
+    """SIGTERM as an exception, so that partially written files are removed on exit."""
 
 
 def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
     """Call main() as a program and return its result.
 
-    Expected failures are one line on standard error and exit code 1; wrong usage exits with 2; Ctrl-C and SIGTERM say
-    `stopped` and exit with 130 and 143. If nobody reads standard output any more (`| head`), the program ends silently.
+    Expected errors print one line to standard error and exit with code 1, usage errors exit with 2; Ctrl-C and SIGTERM print
+    `stopped` and exit with 130 and 143. If the reader of standard output closes it (`| head`), the program ends silently.
     """
-    # A closed stream is None. Standard output is opened for reading, so that nothing written to it is lost silently.
+    # A closed stream is None. Standard output is opened for reading, so that writing to it fails instead of being ignored.
     for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # Names that the console's encoding does not have are escaped.
+            stream.reconfigure(errors="backslashreplace")  # Escape what the console's encoding lacks.
     if threading.current_thread() is threading.main_thread():
 
         def stop(number: int, frame: object) -> NoReturn:
             raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-        # To the main thread, which may be waiting in a call of the system.
+        # Sent to the main thread, which may be blocked in a system call.
         again = functools.partial(signal.pthread_kill, threading.get_ident()) if os.name == "posix" else signal.raise_signal
 
         def stop_later(ignored: Any) -> None:
-            # Python ignores what is raised in callbacks, as of weak references, so that the signal has to come again.
+            # Python ignores exceptions in callbacks, such as those of weak references, so the signal has to be sent again.
             number = {Terminated: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(ignored.exc_type)
             if number is None:
                 sys.__unraisablehook__(ignored)
@@ -194,13 +194,13 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             result = main()
-        sys.stdout.flush()  # What is still buffered, so that a closed pipe shows here and not when Python ends.
+        sys.stdout.flush()  # So that a closed pipe is detected here and not when Python exits.
         return result
     except (KeyboardInterrupt, Terminated) as error:
         print(stopped, file=sys.stderr)
         interrupts.leave(143 if isinstance(error, Terminated) else 130)
     except BrokenPipeError:
-        # Python flushes once more at the end, which must not fail again. 141 is what the shell says of other programs.
+        # Python flushes again on exit, which must not fail. 141 is the shell's exit code for other programs in this case.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except MemoryError as error:

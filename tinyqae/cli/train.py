@@ -1,4 +1,4 @@
-"""`tinyqae train`: the report's three models by named recipes, resumable, on one's own images and text as well."""
+"""`tinyqae train`: train the report's three models with named recipes, also on your own images and text; resumable."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ from ..metrics.text import require_text_packages
 from . import program as shared
 
 CNN_BITS = {256: "small", 512: "medium", 768: "large"}
-"""Bits of the CNN's code -> --size."""
+"""{bits of the CNN's code: --size}."""
 RUN_FILES = ("model.npz", "checkpoint.npz")
 
 
@@ -41,15 +41,15 @@ class Program:
 
     Attributes:
         name: of the program and its runs.
-        model: in a word.
-        size, default_size: the option that says how large the code is.
-        kind: trains, measures and writes.
-        datasets: choices of --dataset, the first is the default.
-        add_arguments: a function of the parser, which adds the options of its own.
-        recipe: a function of (name, quant, size): the settings.
-        load: a function of args: the data.
+        model: its short name, such as "CNN".
+        size, default_size: the option that sets the code size, and its default.
+        kind: images or sentences; trains and measures the model and writes the results.
+        datasets: choices of --dataset; the first is the default.
+        add_arguments: a function that adds the program's own options to a parser.
+        recipe: a function of (name, quant, size) that returns the settings.
+        load: a function of args that returns the data.
         summary, example: for the help text.
-        train_items: how many items are used by default, None for all.
+        train_items: the number of items used for training by default, None for all.
     """
 
     name: str
@@ -84,7 +84,7 @@ def load_pictures(args: argparse.Namespace) -> ImageData:
 
 
 def load_sentences(args: argparse.Namespace) -> SentenceSplit:
-    """The sentences and their split; MissingPackage if they could not be measured later."""
+    """The sentences and their split; MissingPackage if the packages to measure them later are missing."""
     require_text_packages()
     if args.text is not None:
         data = load_text(args.text)
@@ -108,7 +108,7 @@ def _add_mlp_arguments(parser: argparse.ArgumentParser) -> None:
         dest="hidden",
         type=lambda text: (shared.positive_int(text),),
         metavar="N",
-        help="the code's size: --hidden N, no hidden layer",
+        help="the code size; the same as --hidden N, without a hidden layer",
     )
 
 
@@ -124,7 +124,7 @@ def _add_cnn_arguments(parser: argparse.ArgumentParser) -> None:
         dest="size",
         type=_one_of(CNN_BITS),
         metavar="N",
-        help="the code's size, in place of --size: 256, 512 or 768",
+        help="the code size, instead of --size: 256, 512 or 768",
     )
     parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
 
@@ -142,14 +142,14 @@ def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
         dest="hidden",
         type=_one_of({2 * units: units for units in recipes.HIDDEN_SIZES}),
         metavar="N",
-        help="the code's size, in place of --hidden: 64, 128, 256 or 512",
+        help="the code size, instead of --hidden: 64, 128, 256 or 512",
     )
     parser.add_argument(
         "--units",
         type=shared.positive_int,
         metavar="N",
-        help="units of each LSTM: 256 make a third to a half fewer errors and take five times as long; "
-        f"default: as many as --hidden, and {recipes.LEAST_UNITS} at least",
+        help="units of each LSTM; 256 units make a third to a half fewer errors and take five times as long; "
+        f"default: as many as --hidden, but {recipes.LEAST_UNITS} at least",
     )
     parser.add_argument(
         "--split",
@@ -180,21 +180,21 @@ def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _language(text: str) -> str:
-    """An argparse type: a code of three letters, in which upper case does not matter."""
+    """An argparse type: a code of three letters, case-insensitive."""
     if not re.fullmatch("[a-z]{3}", text.lower()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a code of three letters like fra or deu")
     return text.lower()
 
 
 def _one_of(values: Mapping[int, Any]) -> Callable[[str], Any]:
-    """An argparse type: one of some numbers, which stand for values."""
+    """An argparse type: a key of `values`, converted to its value."""
 
     def convert(text: str) -> Any:
         if not text.isdecimal() or int(text) not in values:
             raise ValueError
         return values[int(text)]
 
-    convert.__name__ = f"number of bits ({', '.join(map(str, values))})"  # What argparse says is invalid.
+    convert.__name__ = f"number of bits ({', '.join(map(str, values))})"  # For argparse's error message.
     return convert
 
 
@@ -268,7 +268,7 @@ Writes model.npz, metrics.json, history.csv, pictures and reconstructions of hel
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, program: Program) -> None:
-    """Add the options that all trainings have, and the program's own."""
+    """Add the options common to all models, and the program's own."""
     items = program.kind.items
     settings = {
         name: {quant: program.recipe(name, quant, program.default_size) for quant in kinds}
@@ -292,7 +292,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
         help="the bottleneck. vanilla, or none: no quantization; naive: threshold after training; fence: "
         "naive with a loss against values near 1/2; commit: threshold in training, straight-through "
         "estimator, commitment loss; clipped, stochastic, annealed, entropy: variants that the report "
-        "did not try, for the default recipe only; default: %(default)s",
+        "did not try, only with the default recipe; default: %(default)s",
     )
     parser.add_argument(
         "--recipe",
@@ -317,7 +317,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
         "--seed",
         type=shared.non_negative_int,
         default=0,
-        help="of the initial weights and the order of the data; default: %(default)s",
+        help="random seed of the initial weights and the order of the data; default: %(default)s",
     )
     program.add_arguments(parser)
     shared.add_backend_argument(parser, "auto")
@@ -326,7 +326,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
         "--dataset",
         choices=program.datasets,
         default=program.datasets[0],
-        help="synthetic: made-up data of the same shape, which needs no network; default: %(default)s",
+        help="synthetic: made-up data of the same shape, which needs no download; default: %(default)s",
     )
     shared.add_data_arguments(parser)
     parser.add_argument(
@@ -341,7 +341,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, program: Program) ->
     parser.add_argument("-f", "--force", action="store_true", help="replace an earlier run in --out")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars and no table, only errors")
-    parser.add_argument("--json", action="store_true", help="print the content of metrics.json, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print the contents of metrics.json, and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -366,7 +366,7 @@ def run(args: argparse.Namespace) -> int:
     require_new_run(directory, args)
     with shared.only_run_in(directory):
         data = program.load(args)
-        if not args.resume:  # An earlier run's model must not stand beside this run's checkpoint.
+        if not args.resume:  # An earlier run's model must not remain next to this run's checkpoint.
             for name in RUN_FILES:
                 (directory / name).unlink(missing_ok=True)
         started = time.perf_counter()
@@ -405,7 +405,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def require_new_run(directory: Path, args: argparse.Namespace) -> None:
-    """Usage error where --out holds an earlier run that the user has not said what to do with."""
+    """Raise a usage error if --out holds an earlier run and neither --resume nor --force is given."""
     earlier = [name for name in RUN_FILES if (directory / name).exists()]
     if earlier and not args.resume and not args.force:
         args.parser.error(

@@ -1,4 +1,4 @@
-"""Pictures and texts <-> .tqae files, by the codes of a trained model."""
+"""Compress pictures and texts to .tqae files with a trained model, and decompress them."""
 
 from .container import IMAGES, MODEL_ID_BYTES, TEXTS, Container, Field, describe, from_bytes, to_bytes
 from .files import Unpacked, compress, contents, decompress, unpack

@@ -1,4 +1,4 @@
-"""Small pieces of bytes that the parts of a file share: varints, checksums, deflated blocks and a reader."""
+"""Building blocks shared by the parts of a file: varints, checksums, deflated blocks and a reader."""
 
 import zlib
 
@@ -9,13 +9,13 @@ RAW, DEFLATED = b"\0", b"\1"
 
 
 def varint(number: int) -> bytes:
-    """A number from 0 on, below 2^63, as unsigned LEB128 (DWARF version 5, section 7.6)."""
+    """A number in [0, 2^63) as unsigned LEB128 (DWARF version 5, section 7.6)."""
     groups = [number >> shift & 0x7F for shift in range(0, max(number.bit_length(), 1), 7)]
     return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
 def checksum(*parts: bytes | memoryview) -> bytes:
-    """CRC-32 (that of zlib and PNG) of the parts, one after the other: 4 bytes, lowest first."""
+    """CRC-32 (as in zlib and PNG) of the concatenated parts: 4 bytes, little-endian."""
     crc = 0
     for part in parts:
         crc = zlib.crc32(part, crc)
@@ -23,13 +23,13 @@ def checksum(*parts: bytes | memoryview) -> bytes:
 
 
 def deflate(data: bytes) -> bytes:
-    """A byte that says how, then the bytes as they are or deflated (RFC 1951), whichever is shorter."""
+    """A byte for the method, then the data, raw or deflated (RFC 1951), whichever is shorter."""
     deflated = zlib.compress(data, 9, wbits=-zlib.MAX_WBITS)
     return DEFLATED + deflated if len(deflated) < len(data) else RAW + data
 
 
 def inflate(block: bytes, limit: int) -> bytes:
-    """What `deflate` was given; CodecError for other blocks, and for one that would grow beyond `limit` bytes."""
+    """The inverse of `deflate`; CodecError for invalid blocks, and for one that would expand beyond `limit` bytes."""
     how, data = block[:1], block[1:]
     if how == RAW and len(data) <= limit:
         return data
@@ -45,7 +45,7 @@ def inflate(block: bytes, limit: int) -> bytes:
 
 
 class Reader:
-    """Goes through bytes. CodecError where they end too early or too late; `what` is their name in messages."""
+    """Reads bytes in order. CodecError if there are too few or too many; `what` is their name in messages."""
 
     def __init__(self, data: bytes, what: str):
         self.data, self.what, self.offset = data, what, 0
@@ -69,13 +69,13 @@ class Reader:
         return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(self.take(name, length)))
 
     def text(self, name: str) -> str:
-        """The next varint, and as many bytes of UTF-8."""
+        """The next string: a varint, the number of bytes, and its bytes in UTF-8."""
         try:
             return self.take(name, self.varint(f"the length of {name}")).decode()
         except UnicodeDecodeError as error:
             raise CodecError(f"{self.what} is damaged: {name} is not UTF-8") from error
 
     def end(self) -> None:
-        """To be called when all has been read."""
+        """Check that all bytes have been read."""
         if self.offset != len(self.data):
             raise CodecError(f"{self.what} is damaged: it has {len(self.data) - self.offset} bytes too many")

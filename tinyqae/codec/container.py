@@ -1,25 +1,25 @@
-"""The .tqae file: a header, what the caller keeps beside the codes, and the codes.
+"""The .tqae file: a header, extra bytes of the caller, and the codes.
 
-Version 1, byte by byte. Numbers are little-endian; a varint is an unsigned LEB128 number: seven bits per byte, lowest
-first, the highest bit set in all bytes but the last, as few bytes as possible and at most 9.
+Version 1, byte by byte. Numbers are little-endian; a varint is an unsigned LEB128 number: seven bits per byte, least
+significant first, the highest bit set in all bytes but the last, in as few bytes as possible and at most 9.
 
-    bytes    what
+    bytes    content
     4        magic, "TQAE"
     1        version, 1
     1        flags: bit 0 method (0 packed, 1 entropy-coded; see payload.py), bit 1 kind (0 images, 1 texts),
              bit 2 layout (0 flat, 1 a map); the others are 0
-    8        model id: the first bytes of the SHA-256 that model.model_id() gives
+    8        model id: the first bytes of the SHA-256 returned by model.model_id()
     varint   count N of codes
     varint   size L of a code in bits; for a map three varints, its height, width and channels
     varint   length of the extra bytes
     varint   length of the payload
     4        CRC-32 of all bytes above
-    ...      extra bytes: the caller's, such as original image sizes or lines kept verbatim
+    ...      extra bytes of the caller, such as original image sizes or verbatim lines
     ...      payload: the codes
     4        CRC-32 of the extra bytes and the payload
 
 The header with both checksums takes 26 bytes for one image or text of fewer than 128 bits without extra bytes, and 28
-for a map whose sides are below 128. Lengths are those of the whole file: bytes after the last checksum are refused.
+for a map whose sides are below 128. The last checksum ends the file: trailing bytes are rejected.
 """
 
 import math
@@ -40,13 +40,13 @@ IMAGES, TEXTS = 0, 1
 
 @dataclass(frozen=True)
 class Container:
-    """What a .tqae file holds.
+    """The contents of a .tqae file.
 
     Attributes:
-        model_id: the first MODEL_ID_BYTES of that of the model that made the codes.
+        model_id: the first MODEL_ID_BYTES of the id of the model that made the codes.
         kind: IMAGES or TEXTS.
-        method, count, shape, payload: what payload.decode_bits needs.
-        extra: bytes that the caller needs beside the codes, to be understood by kind.
+        method, count, shape, payload: the arguments of payload.decode_bits.
+        extra: bytes that the caller needs besides the codes; their meaning depends on kind.
     """
 
     model_id: bytes
@@ -59,7 +59,7 @@ class Container:
 
 
 class Field(NamedTuple):
-    """`length` bytes of a file from `offset` on, and what they say: a number, or the bytes themselves."""
+    """`length` bytes of a file from `offset` on, and their value: a number, or the bytes themselves."""
 
     offset: int
     length: int
@@ -68,11 +68,11 @@ class Field(NamedTuple):
 
 
 def to_bytes(container: Container) -> bytes:
-    """The file that holds a Container, as bytes.
+    """Serialize a Container to the bytes of a file.
 
     Raises:
-        TypeError, ValueError: a field is not what Container says.
-        CodecError: the payload's length is not one of so many codes.
+        TypeError, ValueError: a field is not as described in Container.
+        CodecError: the payload's length does not fit the number of codes.
     """
     c = container
     if len(c.model_id) != MODEL_ID_BYTES:
@@ -87,7 +87,7 @@ def to_bytes(container: Container) -> bytes:
 
 
 def from_bytes(data: bytes) -> Container:
-    """The Container in the bytes of a file. CodecError says what is wrong with others, before memory is taken."""
+    """Parse the bytes of a file. CodecError says what is wrong with invalid ones, before memory is allocated."""
     reader = Reader(bytes(data), "this .tqae file")
     if reader.data[: len(MAGIC)] != MAGIC:
         raise CodecError(f"this is no .tqae file: it begins with {reader.data[: len(MAGIC)]!r}, not {MAGIC!r}")
@@ -103,7 +103,7 @@ def from_bytes(data: bytes) -> Container:
     computed = checksum(reader.data[: reader.offset])
     if reader.take("header checksum", 4) != computed:
         raise CodecError("the header of this .tqae file is damaged: its checksum does not fit")
-    # What follows guards against files that were made on purpose: an accident does not pass the checksum.
+    # The following guards against maliciously crafted files: accidental damage does not pass the checksum.
     if flags >> 3:
         raise CodecError(f"this .tqae file has flags {flags:#010b}; this version of tinyqae knows the lowest three bits")
     try:
@@ -121,9 +121,9 @@ def from_bytes(data: bytes) -> Container:
 
 
 def describe(data: bytes) -> list[Field]:
-    """The bytes of a file one after the other: a list of Field that covers them all. CodecError as in from_bytes."""
+    """List the fields of a file, which together cover all its bytes. CodecError as in from_bytes."""
     fields, offset = [], 0
-    for name, value, stored in _parts(from_bytes(data)):  # Whatever can be read has one form only.
+    for name, value, stored in _parts(from_bytes(data)):  # A valid file has only one encoding.
         fields.append(Field(offset, len(stored), name, value))
         offset += len(stored)
     return fields

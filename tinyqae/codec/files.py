@@ -1,4 +1,4 @@
-"""Pictures and texts <-> the bytes of a .tqae file, by a trained model."""
+"""Compress pictures and texts to the bytes of a .tqae file with a trained model, and decompress them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from .container import IMAGES, MODEL_ID_BYTES, TEXTS, Container, from_bytes, to_
 from .models import name_of, parents_of
 from .payload import CODED, decode_bits, encode_bits
 
-_PART = 2000  # examples between two steps of the progress bar
-_MANY = 5000  # codes from which the parents that a shipped model knows are as good as those that would be chosen now
-_MAX_BITS = 1 << 30  # in memory, where a code takes two bytes a bit while it is made
+_PART = 2000  # examples per update of the progress bar
+_MANY = 5000  # number of codes from which a shipped model's stored parents are as good as newly chosen ones
+_MAX_BITS = 1 << 30  # in memory, where encoding takes two bytes per bit
 
 Content = np.ndarray | Sequence[np.ndarray] | str
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What a .tqae file holds.
+    """The decompressed contents of a .tqae file.
 
     Attributes:
         content: uint8 (N, H, W, C) where every code is an image of the model's own size; a list of pictures, uint8
             (H, W, C), of any size; or a str.
         names: of the pictures, a tuple of str, or None.
-        verbatim: how many lines of a text are kept as they were, not coded.
-        matches: whether a text came out as on the machine that wrote the file; True for pictures.
+        verbatim: the number of lines of a text that are stored verbatim, not coded.
+        matches: whether a text is decoded exactly as on the machine that wrote the file; True for pictures.
     """
 
     content: Any
@@ -44,21 +44,21 @@ class Unpacked:
 
 
 def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | None = None, progress: bool = False) -> bytes:
-    """The bytes of a .tqae file that holds `content`.
+    """Compress `content` to the bytes of a .tqae file.
 
     Args:
         content: images, a uint8 array (N, H, W, C) or (N, H, W); or a list of pictures, uint8 arrays (H, W), (H, W, 1) or
-            (H, W, 3), each of its own size, to be cut into tiles of the model's size; or a text, a str, of which lines of
-            a to z, 0 to 9 and spaces are coded, with loss, and all others kept as they are.
-        model: a trained Autoencoder of bits (naive, fence or commit), for images or for sentences as content is.
+            (H, W, 3), of any sizes, which are cut into tiles of the model's size; or a text, a str, whose lines of
+            a to z, 0 to 9 and spaces are coded, lossily, while all others are stored verbatim.
+        model: a trained Autoencoder whose codes are bits (any bottleneck but vanilla), for images or sentences as in content.
         names: file names for the pictures, a list of str, or None.
-        progress: show a bar on standard error.
+        progress: show a progress bar on standard error.
 
     Raises:
-        TypeError, ValueError: content is none of these, or not for this model; or the model's codes are floats.
+        TypeError, ValueError: content is none of these or does not fit this model, or the model's codes are floats.
     """
     if not model.bottleneck.is_binary:
-        raise ValueError("the model is vanilla: its codes are floats; a .tqae file holds bits, of naive, fence or commit")
+        raise ValueError("the model is vanilla: its codes are floats, and a .tqae file holds bits, which every other bottleneck gives")
     lines, extra = None, b""
     examples: Any
     if isinstance(model, ImageAutoencoder):
@@ -79,14 +79,14 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
     if lines is not None:
         extra = text_lines.to_extra(lines, text_lines.put_together(lines, _decode(model, bits, progress)))
     kind, shape, identity = IMAGES if lines is None else TEXTS, code_shape(model), model_id(model)
-    # A list of parents has to be worth its room in the file: for few codes a shorter one is chosen.
+    # A list of parents must be worth the space it takes in the file: for few codes a shorter one is chosen.
     method, payload = encode_bits(bits, shape, parents_of(identity) if len(bits) >= _MANY else None)
     return to_bytes(Container(identity, kind, method, len(bits), shape, extra, payload))
 
 
 def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpacked:
-    """What the bytes of a .tqae file hold, by the model that made it. CodecError for a damaged file, one of another model,
-    or one that promises more than pictures.MAX_VALUES values.
+    """Decompress the bytes of a .tqae file with the model that made it. CodecError for a corrupted file, one made with
+    another model, or one that declares more than pictures.MAX_VALUES values.
     """
     container, own, shape = from_bytes(data), model_id(model), code_shape(model)
     kind, count, extra = container.kind, container.count, container.extra
@@ -99,7 +99,7 @@ def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpack
     if kind == TEXTS:
         lines, written = text_lines.from_extra(extra, count)
     else:
-        height, width, channels = model.input_shape  # type: ignore[attr-defined]  # The model is one of images.
+        height, width, channels = model.input_shape  # type: ignore[attr-defined]  # It is a model of images.
         values = count * height * width * channels
         if values > pictures.MAX_VALUES:
             raise CodecError(
@@ -119,11 +119,11 @@ def decompress(data: bytes, model: Autoencoder, *, progress: bool = False) -> An
 
 
 def contents(data: bytes) -> dict[str, Any]:
-    """What a .tqae file says of itself, without a model: a dict of plain values.
+    """The metadata of a .tqae file, read without a model: a dict of plain values.
 
     "kind" ("images" or "text"), "count" of codes, "bits" of each, "method" ("packed" or "coded"), "model_id" (hexadecimal),
-    "model" (the name of a shipped model, or None); for images "pictures", "sizes" of the first ten, "pixels" of all, none
-    and None where all have the model's size; for text "lines" and "verbatim_lines". CodecError for a damaged file.
+    "model" (the name of a shipped model, or None); for images "pictures", "sizes" of the first ten, "pixels" of all, [] and
+    None if all have the model's size; for text "lines" and "verbatim_lines". CodecError for a corrupted file.
     """
     container = from_bytes(data)
     found = {
@@ -149,13 +149,13 @@ def contents(data: bytes) -> dict[str, Any]:
 
 
 def code_shape(model: Autoencoder) -> Shape:
-    """The layout of a model's codes, as payload.py wants it: (h, w, c) of a map, or (L,)."""
+    """The layout of a model's codes, as payload.py expects it: (h, w, c) for a map, or (L,)."""
     shape = model.decoder.input_shape if isinstance(model, ImageAutoencoder) else ()
     return tuple(shape) if len(shape) == 3 else (model.latent_size,)
 
 
 def model_id(model: Autoencoder) -> bytes:
-    """The bytes by which a .tqae file names its model."""
+    """The bytes that identify the model in a .tqae file."""
     return bytes.fromhex(model.model_id())[:MODEL_ID_BYTES]
 
 
@@ -185,14 +185,14 @@ def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | No
 
 
 def _decode(model: Autoencoder, bits: np.ndarray, progress: bool) -> Any:
-    """model.decode of all codes: uint8 (N, h, w, C), or a list of str."""
+    """Decode all codes: uint8 (N, h, w, C), or a list of str."""
     if isinstance(model, ImageAutoencoder):
         return _in_parts(model.decode, bits, np.empty((len(bits), *model.input_shape), np.uint8), "decode", progress)
     return _in_parts(model.decode, bits, [""] * len(bits), "decode", progress)
 
 
 def _in_parts(function: Function, examples: Any, results: Any, what: str, progress: bool) -> Any:
-    """`results`, overwritten by function(examples), with a progress bar."""
+    """Overwrite `results` with function(examples), with a progress bar. Returns `results`."""
     with tqdm(total=len(examples), desc=what, unit=" codes", disable=not progress, leave=False) as bar:
         for start in range(0, len(examples), _PART):
             part = slice(start, start + _PART)

@@ -1,7 +1,7 @@
-"""From files to what the codec compresses: pictures, stacks of images, texts.
+"""Read the files that the codec compresses: pictures, stacks of images, texts.
 
-What a file is is found from its first bytes, not from its name. Sizes are checked before memory is taken for pixels, and
-whatever is wrong with a file is a DataError: one line that names the file and says what would be right.
+A file's format is detected from its first bytes, not from its name. Sizes are checked before memory is allocated for pixels,
+and any problem with a file raises a DataError: one line that names the file and says what is expected.
 """
 
 import gzip
@@ -27,10 +27,10 @@ from ..errors import DataError
 from .outputs import plain_names
 
 MAX_STACK_BYTES = 1 << 31
-"""The most bytes of one file of images, as it is and unpacked, and of all pictures together as arrays."""
+"""The largest size in bytes of one file of images, compressed or not, and of all pictures together as arrays."""
 
 MAX_TEXT_BYTES = 1 << 28
-"""The most bytes of a text."""
+"""The largest size of a text in bytes."""
 
 _IDX_IMAGES = b"\x00\x00\x08\x03"
 _IDX_HEADER_BYTES = 16
@@ -44,10 +44,10 @@ class Inputs:
     """Images to compress.
 
     Attributes:
-        images: a list of uint8 arrays (H, W) or (H, W, 3); or, of a stack, one uint8 array (N, H, W) or (N, H, W, 3).
-        names: the pictures' file names without ending, as outputs.plain_names gives them; None for a stack.
-        bytes: the size of all files in bytes, as they were given.
-        notes: what was done to the images beyond reading them, a line each.
+        images: a list of uint8 arrays (H, W) or (H, W, 3); or, for a stack, one uint8 array (N, H, W) or (N, H, W, 3).
+        names: the pictures' file names without suffix, as returned by outputs.plain_names; None for a stack.
+        bytes: the total size of the files in bytes, as given.
+        notes: conversions of the images and files that were skipped, one line each.
     """
 
     images: list[np.ndarray] | np.ndarray
@@ -58,26 +58,26 @@ class Inputs:
 
 @dataclass(frozen=True)
 class TextInput:
-    """A text to compress, and its size as a file in bytes; text.encode() is the file again, byte for byte."""
+    """A text to compress, and the size of its file in bytes; text.encode() reproduces the file byte for byte."""
 
     text: str
     bytes: int
 
 
 def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> Inputs:
-    """The images in files: any number of pictures, or one stack.
+    """Read images from files: any number of pictures, or one stack.
 
     A picture is a file that Pillow reads (see data.pictures.read_picture), or an .npy file (H, W) or (H, W, 3). A stack is
-    an .npy file (N, H, W), (N, H, W, 1) or (N, H, W, 3) or an IDX file (N, H, W), also packed with gzip. Whatever has three
-    axes, the last of 3, is one colour picture. Values are uint8, bool (0 and 255) or floating-point in [0, 1], which are
-    rounded to bytes.
+    an .npy file (N, H, W), (N, H, W, 1) or (N, H, W, 3) or an IDX file (N, H, W), which may be gzipped. An array with
+    three axes, the last of length 3, is one colour picture. Values are uint8, bool (0 and 255) or floating-point in [0, 1],
+    which are rounded to bytes.
 
     Args:
         paths: list of str or paths. A directory stands for the picture files in it and its sub-directories, as in
             data.pictures.read_folder, "-" for stdin, by default sys.stdin.buffer.
 
     Raises:
-        DataError: a file is missing, damaged, too large or of no form named above, or a stack is not alone.
+        DataError: a file is missing, corrupted, too large or in none of these formats, or a stack is not the only file.
     """
     if not paths:
         raise DataError("there is no input; give files, a directory, or - for standard input")
@@ -120,7 +120,7 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
 
 
 def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> TextInput:
-    """The text in a file in UTF-8: all its characters, the newlines and a byte order mark as they are.
+    """Read a text file in UTF-8, with newlines and a byte order mark unchanged.
 
     Args:
         paths: list of one str or path, "-" for stdin, default sys.stdin.buffer.
@@ -136,7 +136,7 @@ def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> Te
     except UnicodeDecodeError as error:
         raise DataError(
             f"{name} is not a text in UTF-8: byte {error.start} is 0x{data[error.start]:02x}; if it is a text, "
-            "say iconv -f LATIN1 -t UTF-8, or whichever encoding it has"
+            "convert it with iconv -f LATIN1 -t UTF-8, or whichever encoding it has"
         ) from None
 
 
@@ -155,7 +155,7 @@ def _read_image_file(path: str, stdin: BinaryIO | None, notes: dict[str, list[st
 
 
 def _read(path: str, stdin: BinaryIO | None, limit: int) -> tuple[bytes, str]:
-    """(bytes of a file, its name in messages), the bytes at least one and at most `limit`."""
+    """(bytes of a file, at least 1 and at most `limit`; its name in messages)."""
     name = _shown(path)
     try:
         data = _read_at_most(stdin or sys.stdin.buffer, limit + 1) if path == "-" else pictures.read_file(path, limit)
@@ -169,14 +169,14 @@ def _read(path: str, stdin: BinaryIO | None, limit: int) -> tuple[bytes, str]:
 
 
 def _read_at_most(stream: BinaryIO | gzip.GzipFile, limit: int) -> bytes:
-    """The next `limit` bytes, or fewer where the stream ends. Takes no more memory than it needs, whatever the limit."""
+    """Read the next `limit` bytes, or fewer if the stream ends. Allocates only the memory it needs, whatever the limit."""
     data = bytearray()
     while len(data) < limit and (chunk := stream.read(min(_CHUNK, limit - len(data)))):
         data += chunk
-    return data  # type: ignore[return-value]  # A bytearray does what bytes do, and 2 GiB need not be copied.
+    return data  # type: ignore[return-value]  # A bytearray behaves like bytes, and avoids copying 2 GiB.
 
 
-# ---- forms: each reader returns a uint8 array, with four axes if it is a stack, and what was done to it ---------------
+# ---- formats: each reader returns a uint8 array, with four axes if it is a stack, and notes on what was done to it -----
 
 
 def _zip(data: bytes, name: str) -> Images:
@@ -184,7 +184,7 @@ def _zip(data: bytes, name: str) -> Images:
 
 
 def _packed_idx(data: bytes, name: str) -> Images:
-    """Of an IDX file in a .gz file, of which no more is unpacked than it should have and a byte."""
+    """Read a gzipped IDX file. At most one byte more than its header declares is decompressed."""
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             header = _read_at_most(stream, _IDX_HEADER_BYTES)
@@ -219,10 +219,10 @@ def _npy(data: bytes, name: str) -> Images:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shape, column_major, dtype = readers[np.lib.format.read_magic(stream)](stream)
-    except Exception as error:  # a damaged header is parsed as Python, which has a dozen ways to fail
+    except Exception as error:  # a corrupted header is parsed as Python, which has a dozen ways to fail
         raise damaged(name, error) from error
-    shape = tuple(map(int, shape))  # NumPy lets True pass for 1.
-    # A number can have thousands of digits: it is shown below only if it is reasonable.
+    shape = tuple(map(int, shape))  # NumPy accepts True for 1.
+    # A number can have thousands of digits; only reasonable ones are shown below.
     promised, stored = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
     if max(map(abs, shape), default=0) > MAX_STACK_BYTES or promised > MAX_STACK_BYTES:
         raise DataError(f"{name} promises more than {MAX_STACK_BYTES >> 20} MiB of pixels, which is the most that is read")
@@ -269,7 +269,7 @@ def _npy(data: bytes, name: str) -> Images:
     return np.ascontiguousarray(values.reshape(full_shape, order="F" if column_major else "C")), notes
 
 
-# By a regular expression for the first bytes; whatever matches none is a picture.
+# Selected by a regular expression for the first bytes; a file that matches none is read as a picture.
 _READERS = (
     (rb"PK\x03\x04|PK\x05\x06", _zip),
     (rb"\x1f\x8b", _packed_idx),

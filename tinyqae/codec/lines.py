@@ -1,14 +1,14 @@
-"""A text as lines: those that a model's alphabet holds become codes, all others are kept as they are.
+"""A text as lines: those in a model's alphabet become codes, all others are stored verbatim.
 
 The extra bytes of a file of text, deflated by blocks.deflate:
 
     1        flags: bit 0: the text ends with a line feed, bit 1: every line feed follows a carriage return
-    4        CRC-32 of the text as the writer's machine decoded it, in UTF-8, little-endian
-    varint   number of lines kept verbatim
-    each     varint number of coded lines since the one before, varint length, and the line in UTF-8
+    4        CRC-32 of the text in UTF-8, as decoded on the writer's machine, little-endian
+    varint   number of verbatim lines
+    each     varint number of coded lines since the previous one, varint length, and the line in UTF-8
 
-The checksum tells a reader whose machine sums in another order, or runs another version, that a character came out
-differently: bits of codes are the same everywhere, what a network makes of them is so only almost always.
+The checksum lets the reader detect that a character was decoded differently, on a machine that sums in another order or
+runs another version: the bits of codes are the same everywhere, but a network's output may differ in rare cases.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from ..errors import CodecError
 from .blocks import Reader, checksum, deflate, inflate, varint
 
 MAX_VERBATIM_BYTES = 1 << 28
-"""The most bytes of lines that are kept as they are."""
+"""The largest total size of verbatim lines in bytes."""
 
 _ENDS, _RETURNS = 1, 2
 
 
 @dataclass(frozen=True)
 class Lines:
-    """A text taken apart.
+    """A text split into coded and verbatim lines.
 
     Attributes:
         coded: the lines that become codes.
@@ -40,8 +40,8 @@ class Lines:
 
 
 def take_apart(text: str, longest: int) -> Lines:
-    """The Lines of a text, of which those become codes that are not empty, in the alphabet of tinyqae.tokens, and of
-    `longest` characters at most. ValueError for a text with lone surrogates, which no UTF-8 holds.
+    """Split a text into Lines. Those that are not empty, in the alphabet of tinyqae.tokens and at most `longest` characters
+    long become codes. ValueError for a text with lone surrogates, which UTF-8 cannot encode.
     """
     try:
         text.encode()
@@ -53,7 +53,7 @@ def take_apart(text: str, longest: int) -> Lines:
     if ends:
         lines.pop()
     coded, verbatim = [], []
-    # An empty text is no line at all.
+    # An empty text has no lines.
     for line in lines if text else ():
         if 0 < len(line) <= longest and clean_sentence(line) == line:
             coded.append(line)
@@ -63,7 +63,7 @@ def take_apart(text: str, longest: int) -> Lines:
 
 
 def put_together(lines: Lines, decoded: list[str]) -> str:
-    """The text of Lines, with `decoded`, a list of str, in the place of the coded ones."""
+    """Join Lines to a text, with `decoded`, a list of str, in place of the coded ones."""
     parts: list[str] = []
     start = 0
     for before, line in lines.verbatim:
@@ -74,7 +74,7 @@ def put_together(lines: Lines, decoded: list[str]) -> str:
 
 
 def to_extra(lines: Lines, text: str) -> bytes:
-    """The extra bytes for Lines that are `text` after decoding."""
+    """The extra bytes for Lines, of which `text` is the decoded text."""
     encoded = [line.encode() for _, line in lines.verbatim]
     if (kept := sum(map(len, encoded))) > MAX_VERBATIM_BYTES:
         raise ValueError(
@@ -90,7 +90,7 @@ def to_extra(lines: Lines, text: str) -> bytes:
 
 
 def from_extra(extra: bytes, count: int) -> tuple[Lines, bytes]:
-    """(Lines, checksum) in the extra bytes of a file with `count` codes; `coded` is empty. CodecError for other bytes."""
+    """(Lines, checksum) from the extra bytes of a file with `count` codes; `coded` is empty. CodecError if invalid."""
     reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines of this .tqae file")
     flags, stored = reader.take("flags", 1)[0], reader.take("checksum", 4)
     verbatim, start = [], 0

@@ -1,7 +1,7 @@
-"""The trained models that come with the package, by name, so that `tinyqae compress` works at once.
+"""The trained models that come with the package, by name, so that `tinyqae compress` works out of the box.
 
-The files are float16 with weights of 8 significant bits, and deflated; benchmarks/shipped_models.py trained them and
-wrote models.json, which says of each how, on what data, and what it reaches.
+The files contain float16 weights with 8 significant bits, deflated. benchmarks/shipped_models.py trained the models and
+wrote models.json, which describes the training, the data and the results of each.
 """
 
 import functools
@@ -23,19 +23,19 @@ _SIGNIFICANT_BITS = 8
 
 @functools.cache
 def shipped_models() -> dict[str, dict[str, Any]]:
-    """{name: {"model_id", "file", "about", and what else models.json says}} of every model that comes with the package."""
+    """{name: {"model_id", "file", "about", and the rest of models.json}} for every model that comes with the package."""
     return json.loads((FOLDER / "models.json").read_text())
 
 
 def shipped(name: str, engine: str | None = None) -> Autoencoder:
-    """The shipped model of this name, new, on the backend in use. CheckpointError for another name."""
+    """A new instance of the shipped model `name`, on the current backend. CheckpointError for an unknown name."""
     if name not in shipped_models():
         raise CheckpointError(f"no model called {name!r} comes with tinyqae; there are {', '.join(shipped_models())}")
     return load(FOLDER / shipped_models()[name]["file"], engine)
 
 
 def find(name_or_path: FilePath, engine: str | None = None) -> Autoencoder:
-    """The shipped model of a name, or the one in a file. engine: see tinyqae.engine. CheckpointError where it is neither."""
+    """The shipped model of this name, or the one in this file. engine: see tinyqae.engine. CheckpointError if neither."""
     if str(name_or_path) in shipped_models():
         return shipped(str(name_or_path), engine)
     if not Path(name_or_path).is_file():
@@ -51,13 +51,13 @@ def name_of(model_id: bytes) -> str | None:
 
 
 def parents_of(model_id: bytes) -> Parents | None:
-    """The parents for payload.encode_bits that suit the codes of a shipped model, found in its training; None for others."""
+    """The parents for payload.encode_bits of a shipped model, chosen on its training data; None for other models."""
     name = name_of(model_id)
     return shipped_models()[name]["parents"] if name else None
 
 
 def round_weights(model: Autoencoder) -> None:
-    """Round a model's weights in place to 8 significant bits, which float16 holds and deflates well."""
+    """Round a model's weights in place to 8 significant bits, which fit in float16 and deflate well."""
     scale = 2**_SIGNIFICANT_BITS
     for array in model.parameters():
         mantissa, exponent = np.frexp(array)
@@ -65,7 +65,7 @@ def round_weights(model: Autoencoder) -> None:
 
 
 def save_small(model: Autoencoder, path: FilePath) -> None:
-    """As model.save, with weights as float16 and deflated. ValueError where rounding them has not been done before."""
+    """Like model.save, with deflated float16 weights. ValueError if the weights have not been rounded before."""
     arrays, meta = model.as_file()
     parameters = arrays["parameters"].astype(np.float16)
     if not np.array_equal(parameters, arrays["parameters"]):

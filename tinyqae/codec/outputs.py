@@ -1,7 +1,7 @@
-"""From what the codec decompressed to files: pictures, stacks of images, texts. Nothing half-written stays.
+"""Write what the codec decompressed to files: pictures, stacks of images, texts. No partial file is left behind.
 
-The names of pictures come out of a file that may be a stranger's. plain_name says which of them may be used as a file's
-name: those that mean a file in this very directory on every system.
+The names of pictures come from a file that may be untrusted. plain_name says which of them may be used as file names:
+those that refer to a file in this directory on every system.
 """
 
 import io
@@ -23,39 +23,39 @@ from ..data.pictures import one_line
 from ..errors import CodecError, DataError
 from .pictures import MAX_NAME_BYTES, check_picture
 
-# File systems allow 255 bytes, with the ending and a temporary file's additions.
+# File systems allow 255 bytes, including the suffix and what is added for a temporary file.
 LONGEST_NAME = MAX_NAME_BYTES
 
 _FORBIDDEN = frozenset('<>:"/\\|?*')  # in names on Windows, "/" everywhere
-# Devices on Windows, with any ending. Superscript digits count as digits there, and NFKC makes digits of them.
+# Devices on Windows, with any suffix. Superscript digits count as digits there, and NFKC converts them to digits.
 _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
 
 _PICTURES = {".png": "PNG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
 _LOSSY = (".avif", ".gif", ".jp2", ".jpeg", ".jpg", ".webp")
 
 TEMPORARY = ".tqae-"
-"""How the names of temporary directories begin."""
+"""The prefix of the names of temporary directories."""
 
 
 def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, names: Sequence[str] | None) -> None:
-    """Write images in the form that the path asks for; a file that exists is replaced.
+    """Write images in the format that the path selects; an existing file is overwritten.
 
     "-"                              standard output: the bytes of an .npy file for a stack, of a PNG for a single picture
     *.npy                            a stack (N, H, W) or (N, H, W, 3)
     *-ubyte, *.idx                   an IDX file (N, H, W), as MNIST's
     *.png, *.bmp, *.tif, *.tiff      exactly one picture
-    no ending, */, or a directory    a directory with a PNG for each image; it must be empty if it exists
+    no suffix, */, or a directory    a directory with a PNG for each image; it must be empty if it exists
 
     Args:
         path: str or path.
         images: a list of uint8 arrays (H, W), (H, W, 1) or (H, W, 3), or one uint8 array (N, H, W, 1) or (N, H, W, 3).
-        names: for the files of a directory, without ending, as plain_names gives them; or None, which numbers them:
+        names: for the files of a directory, without suffix, as returned by plain_names; or None, which numbers them:
             00000.png, 00001.png, ...
 
     Raises:
         TypeError, ValueError: images is not as described above. CodecError: names are not.
         DataError: there are no images, they do not fit the form, or the path cannot be written.
-        BrokenPipeError: whoever reads standard output has stopped.
+        BrokenPipeError: the reader of standard output has closed it.
     """
     path = os.fspath(path)
     if isinstance(images, np.ndarray) and images.ndim != 4:
@@ -94,9 +94,9 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
 
 
 def write_text(path: FilePath, text: str) -> None:
-    """Write a text in UTF-8, as it is; "-" is standard output, and a file that exists is replaced.
+    """Write a text in UTF-8, unchanged; "-" is standard output, and an existing file is overwritten.
 
-    UnicodeEncodeError for half a surrogate pair; DataError and BrokenPipeError as write_images.
+    UnicodeEncodeError for a lone surrogate; DataError and BrokenPipeError as in write_images.
     """
     path, data = os.fspath(path), text.encode()
     if _is_directory(path):
@@ -105,18 +105,18 @@ def write_text(path: FilePath, text: str) -> None:
 
 
 def plain_name(name: str) -> bool:
-    """Whether a picture may bear this name: it means a file in this very directory on every system, visible, in print.
+    """Whether a picture may have this name: it is printable, and on every system a visible file in this directory.
 
-    That leaves out whatever is empty, longer than LONGEST_NAME, holds a separator, a drive or a character that Windows
-    forbids or nobody can see, begins with a dot, ends with a dot or a space, or names a device on Windows.
+    This excludes names that are empty or longer than LONGEST_NAME, contain a separator, a drive or a character that Windows
+    forbids or that is not printable, begin with a dot, end with a dot or a space, or are devices on Windows.
     """
     return isinstance(name, str) and _cleaned(name) == name
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
-    """Plain names for files of these names (str, without ending), in the same order.
+    """Plain names for files with these names (str, without suffix), in the same order.
 
-    What may not be in a name becomes "_". Names that some system would take for the same one get -2, -3, ...
+    Characters that are not allowed become "_". Names that are the same on some system get -2, -3, ...
     """
     taken: dict[str, str] = {}
     numbers = Counter[str]()
@@ -141,12 +141,12 @@ def _check_names(names: Sequence[str], count: int) -> None:
 
 
 def _key(name: str) -> str:
-    """Equal for two names that some file system takes for the same one: by case, or by how an accent is spelt."""
+    """Equal for two names that are the same on some file system: up to case, or up to Unicode normalization."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _cleaned(name: str) -> str:
-    """A plain name like this one."""
+    """Convert a name to a plain one."""
     clean = "".join("_" if char in _FORBIDDEN or not char.isprintable() else char for char in name)
     if not clean or clean[0] == ".":
         clean = "_" + clean[1:]
@@ -157,7 +157,7 @@ def _cleaned(name: str) -> str:
 
 
 def _cut(name: str, length: int) -> str:
-    """The beginning of a name, at most so many bytes in UTF-8."""
+    """Truncate a name to at most `length` bytes in UTF-8."""
     return name.encode()[:length].decode(errors="ignore")
 
 
@@ -198,9 +198,9 @@ def _picture(picture: np.ndarray, form: str) -> memoryview:
 
 
 def write_parts(path: FilePath, parts: Sequence[bytes | memoryview]) -> None:
-    """Write bytes, one part after the other, to a file, whole or not at all, or, for "-", to standard output."""
+    """Write the parts, concatenated, to a file, atomically, or, for "-", to standard output."""
     if path != "-" and os.path.exists(path) and not os.path.isfile(path):
-        # A device, say: the finished file would be renamed to its name, which takes the device from the system.
+        # For example a device: renaming the finished file to its name would remove the device from the system.
         raise DataError(f"cannot write {one_line(path)}: it exists and is no file; for standard output give -")
     try:
         if path == "-":
@@ -224,7 +224,7 @@ def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str]
         digits = max(5, len(str(len(pictures) - 1)))
         names = [f"{number:0{digits}}" for number in range(len(pictures))]
     try:
-        # A directory that is there stays the same one: a shell may be in it, and its parent may not be writable.
+        # An existing directory is kept: a shell may be in it, and its parent may not be writable.
         exists = target.is_dir()
         sweep(target if exists else target.parent, f"{TEMPORARY}*")
         if exists and any(not path.name.startswith(TEMPORARY) for path in target.iterdir()):
@@ -233,7 +233,7 @@ def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str]
             raise DataError(f"cannot write {one_line(path)}: it exists and is no directory; give another name")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target if exists else target.parent, prefix=TEMPORARY) as temporary:
-            # One more level, since the temporary directory is private and the result is to be as any new directory.
+            # A subdirectory, since the temporary directory is private and the result should be like any new directory.
             whole = Path(temporary) / "whole"
             whole.mkdir()
             for name, picture in zip(names, pictures, strict=True):
@@ -247,13 +247,13 @@ def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str]
 
 
 def _move_all(files, directory):
-    """Move the files into the directory; if that cannot be done to the end, none is left there."""
+    """Move the files into the directory; if moving one fails, none is left there."""
     moved = []
     try:
         for file in files:
             moved.append(directory / file.name)
             os.rename(file, moved[-1])
-    except BaseException:  # An interruption too.
+    except BaseException:  # Including interruptions.
         for path in moved:
             path.unlink(missing_ok=True)
         raise

@@ -1,10 +1,10 @@
-"""Context modelling: the choice of the bits, the parents, on whose values the probabilities in payload.py depend.
+"""Context modelling: choosing the parents, the bits on whose values the probabilities in payload.py depend.
 
-Parents are added to a channel one after the other, each time the one that saves most, until it would save less than
-writing it down costs: the minimum description length. Fixed parents, such as the bits to the left and above in the same
-channel, save much less: most of what can be known about a bit of a latent map is in the other channels.
+Parents are added to a channel greedily, each time the one that saves most, until it would save less than storing it
+costs: the minimum description length principle. Fixed parents, such as the bits to the left and above in the same channel,
+save much less: most of the information about a bit of a latent map is in the other channels.
 
-Sums of logarithms decide here, which another machine may round otherwise. That is no harm: the file says what was chosen.
+Sums of logarithms decide, which another machine may round differently. This is harmless: the choice is stored in the file.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,28 +14,28 @@ import numpy as np
 PARENT_COUNT_BITS = 3
 MAX_PARENTS = (1 << PARENT_COUNT_BITS) - 1
 
-# Where a parent may be, as (rows down, columns right); a flat code has the first alone.
+# Where a parent may be, as (rows down, columns right); a flat code has only the first.
 NEIGHBOURS = ((0, 0), (0, -1), (-1, 0))
 
 Lengths = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Parents = Sequence[Sequence[tuple[int, int, int]]]
 _SAMPLED_BITS, _SAMPLED_ROWS = 1 << 20, 1 << 13
-_SHORT_LIST = 32  # candidates a channel that are looked at together, a multiple of 8; all of them are looked at alone
+_SHORT_LIST = 32  # candidates per channel that are compared jointly, a multiple of 8; all are first compared individually
 _MOST_CHANNELS_WITH_PARENTS = 1024
 
 
 def neighbours(places: int) -> int:
-    """How many of NEIGHBOURS a map of so many places has."""
+    """The number of NEIGHBOURS in a map with this many places."""
     return len(NEIGHBOURS) if places > 1 else 1
 
 
 def index_bits(channels: int, places: int) -> int:
-    """The number of bits that the index of a parent takes: its number among all candidates, neighbour by neighbour."""
+    """The number of bits of a parent's index, its position among all candidates, neighbour by neighbour."""
     return (neighbours(places) * channels - 1).bit_length()
 
 
 def choose_parents(maps: np.ndarray) -> Parents:
-    """For each channel a list of its parents (rows down, columns right, channel).
+    """Choose for each channel a list of parents (rows down, columns right, channel).
 
     Args:
         maps: codes, bool (N, h, w, c); N at least 1, and h = w = 1 for flat ones.
@@ -56,7 +56,7 @@ def choose_parents(maps: np.ndarray) -> Parents:
         axis=1,
     ).T.astype(np.uint8)
     description_length = _description_length(candidates.shape[1])
-    # How often two bits are 1 together: sums below 2^24 are exact in float32, and BLAS adds them.
+    # How often two bits are both 1: sums below 2^24 are exact in float32, and BLAS adds them.
     numbers = candidates.astype(np.float32)
     together = (numbers @ numbers[:channels].T).astype(np.intp)
     ones = candidates.sum(axis=1, dtype=np.intp)
@@ -75,15 +75,15 @@ def choose_parents(maps: np.ndarray) -> Parents:
 
 
 def _add_parents(target: np.ndarray, candidates: np.ndarray, price: int, description_length: Lengths) -> list[int]:
-    """Which candidates, best first, to make parents of a bit: one after the other, while it saves more than `price` bits.
+    """Choose the candidates, best first, that become parents of a bit, while each saves more than `price` bits.
 
     Args:
-        target: uint8 (R,), the bit in R sampled places.
+        target: uint8 (R,), the bit at R sampled places.
         candidates: uint8 (K, R).
     """
     chosen: list[int] = []
     context = np.zeros(len(target), np.uint8)
-    # Eight candidates side by side in the bytes of a number are counted by one addition, up to 255 ones.
+    # One addition counts eight candidates, which are the bytes of one number, up to 255 ones.
     bytes_of_row = np.zeros((len(target), -len(candidates) // 8 * -8), np.uint8)
     bytes_of_row[:, : len(candidates)] = candidates.T
     while len(candidates) and len(chosen) < MAX_PARENTS:
@@ -111,8 +111,8 @@ def _add_parents(target: np.ndarray, candidates: np.ndarray, price: int, descrip
 
 
 def _description_length(largest: int) -> Lengths:
-    """A function of the numbers of zeros and ones, arrays of whole numbers with sums up to `largest`: how many bits the
-    Krichevsky-Trofimov code takes for them, to Stirling's approximation.
+    """A function of the numbers of zeros and ones, integer arrays with sums up to `largest`: the number of bits that the
+    Krichevsky-Trofimov code takes for them, by Stirling's approximation.
     """
     count = np.arange(largest + 1)
     logarithm = np.log2(np.maximum(count, 1))

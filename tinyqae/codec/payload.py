@@ -1,29 +1,29 @@
-"""Bits of codes <-> bytes: packed, or entropy-coded with probabilities that adapt to the stream.
+"""Convert the bits of codes to bytes and back: packed, or entropy-coded with adaptive probabilities.
 
-PACKED is np.packbits over all bits of all items, one after the other, first bit highest, filled up with zeros.
+PACKED is np.packbits over all bits of all items, the first bit in the highest position, padded with zeros.
 
 CODED is binary range coding (Martin 1979; here `constriction`, Bamler 2022, arXiv:2201.01741). The probability that a
-bit is 1 comes from counts of bits coded before, as p = (2 n1 + 1) / (2 n + 2) (Krichevsky and Trofimov 1981, IEEE
-Trans. Inf. Theory 27:199): n bits seen in the same context, n1 of them 1. It is one IEEE division of integers, so every
+bit is 1 follows from counts of bits coded before, as p = (2 n1 + 1) / (2 n + 2) (Krichevsky and Trofimov 1981, IEEE
+Trans. Inf. Theory 27:199), for n bits seen in the same context, n1 of them 1. It is one IEEE division of integers, so every
 machine and backend computes the same probabilities.
 
 A context is the bit's channel and the values of a few bits coded before, its parents. A flat code (L,) is a map with
-h = w = 1 and L channels. Bits of a map (h, w, c) are coded place by place in raster order, channel by channel at a
+h = w = 1 and L channels. Bits of a map (h, w, c) are coded place by place in raster order, channel by channel at each
 place. A parent of channel k is a channel below k at the same place, or any channel at the place to the left or above
 (0 beyond the border). Each channel has its own parents, up to MAX_PARENTS, the same ones at all places, which the encoder
 chooses (parents.py).
 
-Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK; in a block a bit of all its items, then the next bit.
-Counts change between two places of a block: the first items teach them quickly, and later ones are coded at the speed of
-NumPy.
+Items are coded in blocks of 1, 1, 2, 4, ... up to LARGEST_BLOCK; within a block, one bit of all its items at a time.
+Counts are updated between the places of a block: small first blocks let them adapt quickly, and large ones are coded at the
+speed of NumPy.
 
-Byte by byte: the CRC-32 of the packed bits, 4 bytes, lowest first; then the range coder's 32-bit words, each lowest byte
-first, as many as it takes. In the coder's stream, at one bit a bit: for each channel the number of its parents,
-PARENT_COUNT_BITS wide, highest bit first; for each parent its index, the neighbour's place in NEIGHBOURS times the number
+Byte by byte: the CRC-32 of the packed bits, 4 bytes, little-endian; then the range coder's 32-bit words, little-endian, to
+the end. The coder's stream, first with probability 1/2 for every bit: for each channel the number of its parents,
+PARENT_COUNT_BITS wide, highest bit first; for each parent its index, the neighbour's index in NEIGHBOURS times the number
 of channels plus its channel, as wide as the largest index. Then the blocks.
 
-A range decoder makes bits of anything, without an end. The checksum is over what comes out of it, so that neither a damaged
-payload nor a machine that computes other probabilities gives out what did not go in.
+A range decoder accepts any bytes and does not detect their end. The checksum is that of the decoded bits, so that neither a
+corrupted payload nor a machine that computes other probabilities yields wrong codes unnoticed.
 """
 
 import math
@@ -40,29 +40,29 @@ from .blocks import checksum
 from .parents import NEIGHBOURS, PARENT_COUNT_BITS, Parents, choose_parents, index_bits, neighbours
 
 PACKED, CODED = 0, 1
-"""The methods, as the container stores them. What they mean never changes: a new scheme takes a new number."""
+"""The methods, as the container stores them. Their meaning never changes: a new scheme gets a new number."""
 
 LARGEST_BLOCK = 1024
 CHECKSUM_BYTES = 4
 MAX_CODE_SIZE = 1 << 16  # L, in bits; codes of models have tens to thousands
-# N L of a CODED payload. Its length does not bound it: a channel that never changes takes about log2(N h w) / 2 + 4 bits.
+# N L of a CODED payload, whose length does not bound it: a channel that never changes takes about log2(N h w) / 2 + 4 bits.
 MAX_CODED_BITS = 1 << 29
 
-# How much is coded in one step; the format does not depend on it.
+# Bits coded in one step; the format does not depend on it.
 _STEP_BITS = 1 << 16
 
-# Models of a bit: with probabilities to be given, and of 1/2. perfect=False rounds a probability to 24 bits by a
-# multiplication, the same in constriction 0.4 and 0.5. Of two values, Categorical is Bernoulli in half the time.
+# Models of a bit: with given probabilities, and with 1/2. perfect=False rounds a probability to 24 bits by a
+# multiplication, the same in constriction 0.4 and 0.5. For two values, Categorical equals Bernoulli in half the time.
 _BIT, _EVEN = stream.model.Categorical(perfect=False), stream.model.Bernoulli(0.5, perfect=False)
 
 
 def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) -> tuple[int, bytes]:
-    """The bytes of codes, by the method that makes fewer.
+    """Encode codes to bytes, with the method that takes fewer.
 
     Args:
         bits: bool array (N, L), N codes of L bits, N may be 0.
         shape: the layout of a code, (L,) or (h, w, c) with h w c = L.
-        parents: as choose_parents found them for like codes; None: it is asked now, which takes most of the time.
+        parents: as returned by choose_parents for similar codes; None to call it here, which takes most of the time.
 
     Returns:
         (method, payload): PACKED or CODED, and at most ceil(N L / 8) bytes. PACKED if the codes exceed MAX_CODED_BITS.
@@ -90,11 +90,11 @@ def encode_bits(bits: np.ndarray, shape: Shape, parents: Parents | None = None) 
 
 
 def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.ndarray:
-    """The codes, bool (N, L), that encode_bits made these bytes of; count: N, 0 or more.
+    """Decode the codes, bool (N, L), from the bytes of encode_bits; count: N, 0 or more.
 
     Raises:
-        CodecError: the payload is damaged, or not one of so many codes; or the method is unknown. Damage to packed bits
-            shows only in their number; the container has a checksum for them.
+        CodecError: the payload is corrupted, or not that of `count` codes; or the method is unknown. Of packed bits, only
+            a wrong number and nonzero padding are detected; the container has a checksum for them.
         TypeError, ValueError: shape is not what encode_bits takes.
     """
     height, width, channels = map_shape(shape)
@@ -107,12 +107,12 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
         return bits[: count * size].reshape(count, size)
     decoder = stream.queue.RangeDecoder(np.frombuffer(payload, "<u4", offset=CHECKSUM_BYTES).astype(np.uint32))
     bits = np.empty((count, size), np.bool_)
-    # What the words can tell, and as much again for what the coder's rounding of small probabilities may hide.
+    # The information that the words can hold, doubled to allow for the coder's rounding of small probabilities.
     most_bits = 2 * 8 * (len(payload) - CHECKSUM_BYTES) + 128
     try:
         parents = _read_parents(decoder, channels, height * width)
         _code_items(decoder, parents, bits.reshape(-1, height, width, channels), most_bits)
-    except AssertionError as error:  # constriction's answer to words that no encoder writes
+    except AssertionError as error:  # constriction raises it for words that no encoder writes
         raise CodecError("the payload is damaged: the range decoder cannot read it") from error
     if not decoder.maybe_exhausted() or checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
         raise CodecError("the payload is damaged: its checksum is not that of its bits")
@@ -120,7 +120,7 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
 
 
 def check_size(method: int, count: int, size: int, payload_bytes: int) -> None:
-    """CodecError unless `payload_bytes` bytes may hold `count` codes of `size` bits. To be asked before memory is."""
+    """CodecError unless `payload_bytes` bytes can hold `count` codes of `size` bits; checked before memory is allocated."""
     bits = count * size
     packed = -(-bits // 8)
     if method == PACKED:
@@ -143,7 +143,7 @@ def check_size(method: int, count: int, size: int, payload_bytes: int) -> None:
 
 
 def map_shape(shape: Shape) -> tuple[int, int, int]:
-    """(h, w, c) of a code's layout; a flat code is one place with L channels. TypeError or ValueError for other things."""
+    """(h, w, c) of a code's layout; a flat code is one place with L channels. TypeError or ValueError if invalid."""
     try:
         sides = tuple(operator.index(side) for side in shape)
     except TypeError as error:
@@ -156,9 +156,9 @@ def map_shape(shape: Shape) -> tuple[int, int, int]:
 
 
 def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float = math.inf) -> None:
-    """Send maps (N, h, w, c) through an encoder, or overwrite them by what a decoder gives.
+    """Encode maps (N, h, w, c), or overwrite them with what a decoder returns.
 
-    CodecError where a decoder has given more than most_bits bits of information.
+    CodecError if a decoder has returned more than most_bits bits of information.
     """
     count, height, width, channels = maps.shape
     size, depth = height * width * channels, max(map(len, parents))
@@ -167,7 +167,7 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
     # [channel and context, the bit's value]
     counts = np.zeros((channels << depth, 2), np.int64)
     for items in _blocks(count):
-        # Items last, so that the bits of one call lie side by side; the last row is what parents beyond the border are.
+        # Items last, so that the bits of one call are contiguous; the last row stands for parents beyond the border.
         rows = np.zeros((size + 1, items.stop - items.start), np.uint8)
         if not decodes:
             rows[:size] = codes[items].T
@@ -178,7 +178,7 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
             probabilities = np.stack([1 - one, one], axis=1)
             if decodes:
                 _decode_step(coder, rows, step, sources, probabilities)
-            # For each bit twice the number of its context, counted on from bit to bit of the step, and 1 more where it is 1.
+            # For each bit twice the index of its context, consecutive over the bits of the step, plus the bit itself.
             outcomes = 2 * _contexts(rows, sources[:, step]) + rows[step]
             outcomes = (outcomes + (np.arange(len(outcomes)) << depth + 1)[:, np.newaxis]).ravel()
             if not decodes:
@@ -188,7 +188,7 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
             tally = np.bincount(outcomes, minlength=probabilities.size).reshape(-1, 2)
             known += tally
             if decodes:
-                # Beyond its end a stream goes on as zeros: a few bytes of garbage would cost the minute of a full payload.
+                # Beyond its end a stream reads as zeros: a few bytes of garbage would take the minute of a full payload.
                 most_bits += (tally * np.log2(probabilities)).sum()
                 if most_bits < 0:
                     raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
@@ -199,7 +199,7 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
 def _decode_step(decoder: Any, rows: np.ndarray, step: slice, sources: np.ndarray, probabilities: np.ndarray) -> None:
     """Overwrite rows[step] of uint8 rows (K, n), c bits of n items.
 
-    sources (D, K): as _sources gives them. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the bits.
+    sources (D, K): as returned by _sources. probabilities (c 2^D, 2): of a 0 and of a 1 in each context of each of the bits.
     """
     first_cells = np.arange(step.stop - step.start)[:, np.newaxis] << len(sources)
     for run in _runs(step, sources, len(rows) - 1):
@@ -208,11 +208,11 @@ def _decode_step(decoder: Any, rows: np.ndarray, step: slice, sources: np.ndarra
 
 
 def _sources(parents: Parents, shape: Shape) -> np.ndarray:
-    """(D, h w c): the numbers of the bits of a code that are a bit's parents, D the most that a channel has; h w c, the
-    number of a zero, beyond the border and behind the parents of channels with fewer.
+    """(D, h w c): the indices in a code of each bit's parents, with D the most that a channel has. The index h w c, of a
+    zero, stands for parents beyond the border, and pads those of channels with fewer.
     """
     size = math.prod(shape)
-    # A border above, to the left and behind the last channel, where missing parents are.
+    # A border above, to the left and after the last channel, for missing parents.
     numbers = np.pad(np.arange(size).reshape(shape), ((1, 0), (1, 0), (0, 1)), constant_values=size)
     chosen = np.full((max(map(len, parents)), 1, 1, shape[2], 3), (0, 0, shape[2]))
     for channel, of_channel in enumerate(parents):
@@ -224,8 +224,8 @@ def _sources(parents: Parents, shape: Shape) -> np.ndarray:
 
 
 def _contexts(rows: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """The values of parents as one number, the first parent's its lowest bit. rows: uint8 (K, n), zeros and ones; sources:
-    numbers of rows, (D, ...), D below 8. Returns uint8 (..., n).
+    """The values of parents as the bits of one number, the first parent's lowest. rows: uint8 (K, n), zeros and ones;
+    sources: indices of rows, (D, ...), D below 8. Returns uint8 (..., n).
     """
     if not len(sources):
         return np.zeros((*sources.shape[1:], rows.shape[1]), np.uint8)
@@ -247,7 +247,7 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def _steps(size: int, channels: int, items: int, depth: int) -> Iterator[slice]:
-    """Slices of a code's bits, one after the other, each of one place and about _STEP_BITS bits (or contexts)."""
+    """Consecutive slices of a code's bits, each within one place and of about _STEP_BITS bits (or contexts)."""
     most = max(1, _STEP_BITS // max(items, 1 << depth))
     for place in range(0, size, channels):
         for start in range(place, place + channels, most):
@@ -255,8 +255,8 @@ def _steps(size: int, channels: int, items: int, depth: int) -> Iterator[slice]:
 
 
 def _runs(step: slice, sources: np.ndarray, border: int) -> Iterator[slice]:
-    """Slices of the bits of a step, as long as they can be decoded together: no bit is another one's parent. border: the
-    number in `sources` of a parent that is always 0.
+    """Slices of the bits of a step, as long as can be decoded together: no bit is a parent of another. border: the index
+    in `sources` of a parent that is always 0.
     """
     parents, start = sources[:, step], step.start
     latest = np.where(parents < border, parents, -1).max(axis=0, initial=-1)
@@ -268,7 +268,7 @@ def _runs(step: slice, sources: np.ndarray, border: int) -> Iterator[slice]:
 
 
 def _write_parents(encoder: Any, parents: Parents, places: int) -> None:
-    """For each channel the number of its parents, then the index of each among all candidates."""
+    """Encode for each channel the number of its parents, then the index of each among all candidates."""
     channels = len(parents)
     indices = [NEIGHBOURS.index((down, right)) * channels + other for chosen in parents for down, right, other in chosen]
     for numbers, width in ([*map(len, parents)], PARENT_COUNT_BITS), (indices, index_bits(channels, places)):
@@ -277,7 +277,7 @@ def _write_parents(encoder: Any, parents: Parents, places: int) -> None:
 
 
 def _read_parents(decoder: Any, channels: int, places: int) -> Parents:
-    """What _write_parents wrote: for each channel a list of (rows down, columns right, channel)."""
+    """Decode what _write_parents encoded: for each channel a list of (rows down, columns right, channel)."""
 
     def read(count: int, width: int) -> list[int]:
         return (decoder.decode(_EVEN, count * width).reshape(count, width) @ (1 << np.arange(width)[::-1])).tolist()

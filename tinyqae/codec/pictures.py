@@ -1,6 +1,6 @@
-"""Pictures of any size <-> stacks of tiles of a model's size, and the extra bytes that say how they belong together.
+"""Cut pictures of any size into tiles of a model's size and join them again, by the sizes in the extra bytes.
 
-The extra bytes of a file of images are empty when every code is an image of the model's own size, without a name. Else,
+The extra bytes of a file of images are empty if every code is an image of the model's own size, without a name. Otherwise,
 deflated by blocks.deflate:
 
     varint   number of pictures P
@@ -8,8 +8,8 @@ deflated by blocks.deflate:
     1        1 if names follow, else 0
     P times  varint length, and a name in UTF-8
 
-A picture is cut into tiles from its upper left corner on, row by row; what is missing at the right and lower edges is
-filled up with the picture's last column and row, which cost the fewest bits in most models.
+A picture is cut into tiles from its upper left corner, row by row; at the right and lower edges it is padded with its
+last column and row, which cost the fewest bits in most models.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from ..errors import CodecError
 from .blocks import Reader, deflate, inflate, varint
 
 MAX_VALUES = 1 << 31
-"""The most values that a file of pictures decodes to, one byte each: 2 GiB. Compressing more is refused too."""
+"""The most values that a file of pictures decodes to, one byte each: 2 GiB. Compressing more is also refused."""
 
 MAX_NAME_BYTES = 200
 
@@ -31,16 +31,16 @@ Names = tuple[str, ...] | None
 
 
 def count_tiles(sizes: Sizes, tile: Size) -> int:
-    """How many tiles (height, width) pictures of these sizes take."""
+    """The number of tiles (height, width) that pictures of these sizes take."""
     return sum(-(-height // tile[0]) * -(-width // tile[1]) for height, width in sizes)
 
 
 def cut(pictures: Sequence[np.ndarray], input_shape: Shape, names: Sequence[str] | None = None) -> np.ndarray:
-    """uint8 (N, h, w, C): the tiles of pictures, uint8 arrays (H, W), (H, W, 1) or (H, W, 3), for a model of input_shape
-    (h, w, C).
+    """Cut pictures, uint8 arrays (H, W), (H, W, 1) or (H, W, 3), into tiles, uint8 (N, h, w, C), for a model of
+    input_shape (h, w, C).
 
-    A grey picture becomes one of three equal channels where the model has three; a colour picture is not made grey.
-    TypeError or ValueError names the picture that does not fit, by its number where there are no names.
+    A grey picture gets three equal channels if the model has three; a colour picture is not converted to grey.
+    TypeError or ValueError names the picture that does not fit, by its number if there are no names.
     """
     height, width, channels = input_shape
     for i, picture in enumerate(pictures):
@@ -68,7 +68,7 @@ def cut(pictures: Sequence[np.ndarray], input_shape: Shape, names: Sequence[str]
 
 
 def join(tiles: np.ndarray, sizes: Sizes) -> list[np.ndarray]:
-    """The pictures, a list of uint8 arrays (H, W, C), from the tiles (N, h, w, C) that `cut` made, by their sizes."""
+    """Join the tiles (N, h, w, C) from `cut` to pictures of these sizes, a list of uint8 arrays (H, W, C)."""
     height, width, channels = tiles.shape[1:]
     pictures, start = [], 0
     for rows, columns in sizes:
@@ -94,8 +94,8 @@ def to_extra(sizes: Sizes, names: Sequence[str] | None) -> bytes:
 
 
 def from_extra(extra: bytes, count: int, tile: Size | None = None) -> tuple[Sizes, Names]:
-    """(sizes, names) in extra bytes of a file with `count` codes; CodecError for other bytes and, where the size of a tile
-    (height, width) is known, unless they make so many tiles.
+    """(sizes, names) from the extra bytes of a file with `count` codes. CodecError if they are invalid or, if the size of
+    a tile (height, width) is given, unless the pictures take `count` tiles.
     """
     # A picture has at least one tile.
     data = inflate(extra, limit=count * (2 * 9 + 9 + MAX_NAME_BYTES) + 16)
@@ -113,7 +113,7 @@ def from_extra(extra: bytes, count: int, tile: Size | None = None) -> tuple[Size
 
 
 def check_picture(picture: np.ndarray, what: str) -> None:
-    """TypeError or ValueError, which calls it `what`, unless it is a uint8 array (H, W), (H, W, 1) or (H, W, 3)."""
+    """TypeError or ValueError, which names it `what`, unless it is a uint8 array (H, W), (H, W, 1) or (H, W, 3)."""
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
         raise TypeError(f"{what} is {getattr(picture, 'dtype', type(picture).__name__)}, expected a uint8 array")
     if picture.ndim < 2 or picture.shape[2:] not in ((), (1,), (3,)) or 0 in picture.shape:

@@ -1,13 +1,13 @@
 """The fast engine: the reference engine's parts with preallocated buffers, fused kernels, multithreading and CUDA graphs.
 
-Nobody needs to read it to understand the method. Each part has the interface of its reference implementation, where its
-formulas are, and is tested against it. A function writes its results to arrays it is given, its last arguments (or those a
-docstring calls written), and returns the main one, `out` or `dx`.
+Nobody needs to read it to understand the method. Each part has the interface of its reference implementation, which has
+the formulas, and is tested against it. A function writes its results to its last arguments (or those that a docstring calls
+written), and returns the main one, `out` or `dx`.
 
     layers, recurrent, losses, bottlenecks, optim, batches   the parts, with their buffers
     ops, norm_relu_pool, lstm      small operations; batch norm fused with ReLU and pooling; the LSTM's loop over time
     conv, conv_upsampled, windows  im2col, Winograd, upsampling folded into the convolution's weights
-    kernels, numba/, cuda/         fused kernels and which of them are in use; GEMM that CUDA graphs can capture
+    kernels, numba/, cuda/         fused kernels and their selection; GEMM that CUDA graphs can capture
     cuda_graphs                    a whole training step as one CUDA graph
 """
 
@@ -46,7 +46,7 @@ class Fast(Reference):
 
     @contextlib.contextmanager
     def working(self, model, batch_size):
-        """Lets one thread at a time use the model's buffers, and limits BLAS to one thread if the layers are multithreaded
+        """Let one thread at a time use the model's buffers, and limit BLAS to one thread if the layers are multithreaded
         themselves or the matmuls are small.
         """
         single = self.multithreaded or batch_size * self.largest < THREADING_THRESHOLD

@@ -11,7 +11,7 @@ from .losses import binarize_and_commit, commitment_loss, entropy_loss, fence_lo
 
 
 class Buffered:
-    """What the kinds share: a mixin for a bottleneck of the reference engine."""
+    """Shared by all kinds: a mixin for a bottleneck of the reference engine."""
 
     capacity = 0
     _loss = 0.0

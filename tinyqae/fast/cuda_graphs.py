@@ -30,7 +30,7 @@ class TrainingStep(train.TrainingStep):
     Attributes:
         graphs: {shapes of a batch: Graph}; empty on the CPU.
         capturing: set to False to compute eagerly on a GPU as well.
-        sums: on a GPU 0-dimensional arrays, so that reading them is left to the caller.
+        sums: on a GPU 0-dimensional arrays, so that the caller decides when to read them.
     """
 
     capturing = True

@@ -38,19 +38,19 @@ def kernels():
     reason = _why_not_numba() if available == "numba" else ""
     if reason and requested == "numba":
         raise BackendError(f"TINYQAE_KERNELS=numba, but {reason}: pip install numba")
-    if reason and importlib.util.find_spec("numba"):  # Somebody wanted it.
+    if reason and importlib.util.find_spec("numba"):  # Installed, so it was wanted.
         warnings.warn(f"{reason}; training goes on with NumPy", stacklevel=1)
     return "numpy" if reason else available
 
 
 @functools.cache
 def _why_not_numba():
-    """Why Numba is of no use here, or "" where it is of use."""
+    """Why Numba cannot be used, or "" if it can."""
     if importlib.util.find_spec("numba") is None:
         return "Numba is not installed"
     try:
         importlib.import_module("numba")
-    except Exception as error:  # As with a NumPy that is newer than it knows.
+    except Exception as error:  # For example with a NumPy that is too new for it.
         return f"Numba cannot be imported ({' '.join(str(error).split())})"
     return ""
 

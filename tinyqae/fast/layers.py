@@ -1,7 +1,7 @@
 """The fast engine's layers: those of tinyqae.layers with preallocated buffers and fused kernels.
 
 `forward` and `backward` return the layer's own buffers, which the next call overwrites. Buffers are allocated for the first
-batch, and again for a larger one; what does not depend on its size in `prepare`, which the engine's `build` calls.
+batch, and again for a larger one; those of a fixed size are allocated in `prepare`, which the engine's `build` calls.
 """
 
 import math
@@ -220,7 +220,7 @@ class ConvBlock(Buffered, layers.ConvBlock):
         return out
 
     def _fold_batch_norm(self):
-        """The weights and bias of convolution and normalization in one: gamma rstd w and beta - gamma rstd mean."""
+        """Weights and bias of the convolution with the normalization folded in: gamma rstd w and beta - gamma rstd mean."""
         xp, scale = backend.xp, self._scale
         xp.sqrt(xp.add(self.state["variance"], self.eps, out=scale), out=scale)
         xp.divide(self.params["gamma"], scale, out=scale)

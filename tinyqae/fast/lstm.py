@@ -91,7 +91,7 @@ def lstm_forward(x, wx, wh, b, lengths, plan, gates, c, tanh_c, h, context=None)
     a gather of rows of wx + b. Only h' wh and the gates remain in the loop. These need the exponentials of -a_i, -a_f,
     -2 a_g and -a_o, so the weights are multiplied by -1 and -2 once, in advance.
 
-    wx (F, 4U), wh (U, 4U), b (4U,). gates, tanh_c, c and h are written, but for c[0] and h[0]. T and N are up to those of
+    wx (F, 4U), wh (U, 4U), b (4U,). gates, tanh_c, c and h are written, except c[0] and h[0]. T and N are up to those of
     the plan, an LSTMPlan. ValueError for tokens that are out of range.
     """
     xp = backend.xp

@@ -29,7 +29,7 @@ from .. import backend
 from .conv import ChannelOps
 from .ops import reciprocal_root, relu_backward, window_extrema, window_views
 
-# Bytes per step of the variance: on the CPU what fits in the cache, on a GPU a few large operations.
+# Bytes per step of the variance: on the CPU few enough for the cache, on a GPU enough for a few large operations.
 STATISTICS_BYTES = {"numpy": 2**18, "cupy": 2**24}
 # The number of thread blocks among which a GPU divides the rows of a sum over pixels.
 GPU_BLOCKS = 128

@@ -1,5 +1,5 @@
 """The small operations, written to preallocated arrays: dense layer, embedding, activations, threshold and straight-through
-estimator, batch norm of arrays (M, C), max-pooling at inference. The files of the same functions in tinyqae/ops have the
+estimator, batch norm of arrays (M, C), max-pooling at inference. The functions of the same names in tinyqae/ops have the
 formulas. The backward of an activation takes the forward's output, in terms of which the derivative is simpler.
 """
 
@@ -23,7 +23,7 @@ def dense_backward(dout, x, w, dx, dw, db):
 
 
 def require_tokens(tokens, vocabulary):
-    """ValueError unless tokens are integers in [0, vocabulary). On a GPU, which it would synchronize, only dtypes matter."""
+    """ValueError unless tokens are integers in [0, vocabulary). On a GPU only dtypes are checked, which avoids a sync."""
     if tokens.dtype.kind not in "iu":
         raise ValueError(f"tokens have dtype {tokens.dtype}; they must be integers")
     if backend.name == "numpy" and tokens.size and not (tokens.min() >= 0 and tokens.max() < vocabulary):
@@ -106,7 +106,7 @@ def straight_through_backward(dout, a, window, da):
 
 def batch_norm_forward(x, gamma, beta, eps, mean, variance, rstd, xhat, out):
     """xhat = (x - mean) rstd, out = gamma xhat + beta, with the mean and the (biased) variance of this batch and
-    rstd = 1 / sqrt(variance + eps). All from mean on are written.
+    rstd = 1 / sqrt(variance + eps). The arguments from mean on are written.
     """
     xp = backend.xp
     xp.mean(x, axis=0, out=mean)

@@ -1,7 +1,7 @@
 """The fast engine's optimizers: one flat vector of parameters (P,), updated in place.
 
 The plain functions work in chunks small enough for the CPU's cache. On a GPU the step counter, the learning rate and what
-depends on them are arrays of one value, updated by the device, so that a replayed CUDA graph counts its steps.
+depends on them are one-element arrays, updated on the device, so that a replayed CUDA graph counts its steps.
 """
 
 import math
@@ -36,7 +36,7 @@ class InPlaceOptimizer:
             self._lr, self._lr_on_host = xp.zeros(1, parameters.dtype), None
 
     def set_lr(self, lr):
-        """Set the learning rate of the following steps. On a GPU it is an argument of a launch, not a copy."""
+        """Set the learning rate of the following steps. On a GPU it is passed as a kernel argument, not copied."""
         if backend.name == "numpy":
             self._lr = lr
         elif lr != self._lr_on_host:

@@ -20,7 +20,7 @@ class LSTM(Buffered, recurrent.LSTM):
     capacity: tuple[int, int] = 0, 0
 
     def prepare(self):
-        # Importing the compiled kernels loads a BLAS of their own, which must happen before its threads are limited.
+        # Importing the compiled kernels loads their own BLAS, which must happen before its threads are limited.
         kernels.choose(lstm_forward, self.dtype)
 
     def allocate(self, batch_shape):
@@ -92,8 +92,8 @@ class LSTM(Buffered, recurrent.LSTM):
 
 
 class DataParallel:
-    """A mixin that splits a batch of sentences among threads, each with a replica of the layer: the parameters are shared,
-    gradients and buffers are its own. The first one is the layer itself.
+    """A mixin that splits a batch of sentences among threads, each with a replica of the layer, which shares the parameters
+    and has its own gradients and buffers. The first replica is the layer itself.
     """
 
     def prepare(self):

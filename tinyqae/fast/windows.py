@@ -20,7 +20,7 @@ SHORT_ROW = 32
 
 
 class Windows:
-    """What both classes share: per_chunk, the number of images in a chunk, and gradient, the sum over chunks."""
+    """The base of both classes: per_chunk, the number of images in a chunk, and gradient, the sum over chunks."""
 
     def chunks(self, images):
         """Slices of at most per_chunk images."""

@@ -1,4 +1,4 @@
-"""What the CUDA kernels share: compilation, launches and sums."""
+"""Shared by the CUDA kernels: compilation, launches and sums."""
 
 import functools
 

@@ -2,8 +2,8 @@
 which documents what is computed, and is tested against it: on the CPU, for which the same source is compiled as C++, and on
 a GPU if there is one.
 
-A loss takes two launches: every block writes a partial sum, then one block adds them. What changes from step to step (the
-learning rate and what depends on it) is read from arrays of one value, so that a CUDA graph can be replayed.
+A loss takes two launches: every block writes a partial sum, then one block adds them. Values that change from step to step
+(the learning rate and what depends on it) are read from one-element arrays, so that a CUDA graph can be replayed.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """Numba kernels for float32 arrays on the CPU. Each replaces the plain function of the same name, which documents what is
 computed, and is tested against it.
 
-What lets the compiler vectorize: `error_model="numpy"` (no branch for a division by zero), loops over contiguous slices, an
-exponential without a function call, and permission to reorder sums. `nogil` releases the GIL, `cache` keeps the compiled
+The compiler can vectorize thanks to `error_model="numpy"` (no branch for a division by zero), loops over contiguous slices,
+an exponential without a function call, and permission to reorder sums. `nogil` releases the GIL, `cache` stores the compiled
 code for the next process.
 """
 
@@ -17,14 +17,14 @@ from ..kernels import replacements_in
 
 
 def compiled(function):
-    """The function compiled, and kept for the next process where there is a directory to keep it in."""
+    """Compile a function, and cache it for the next process if a cache directory is writable."""
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:
         warnings.warn(
-            "Numba compiles its kernels anew in every process: no directory to keep them in can be written, "
-            "NUMBA_CACHE_DIR names another one",
+            "Numba compiles its kernels anew in every process: no cache directory is writable; set "
+            "NUMBA_CACHE_DIR to one that is",
             stacklevel=1,
         )
         return numba.njit(**options)(function)

@@ -4,7 +4,7 @@ The loop over time is compiled as well, matmuls included; otherwise threads woul
 short calls. Numba uses SciPy's BLAS.
 
 See elementwise.py for what the kernels have in common. The gates are computed row by row, and within a row, which is in the
-cache, in one short loop per result: LLVM proves that arrays do not overlap only for a few arrays at a time.
+cache, in one short loop per result: LLVM can prove only for a few arrays at a time that they do not overlap.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ def _tanh_of_sum(x, out):
 
 @compiled
 def _gates_forward(inputs, rows, c_prev, h_prev, finished, gates, c, tanh_c, h):
-    # As the plain lstm_gates_forward, but with inputs (4, M, U), of which example n uses row rows[n].
+    # Like the plain lstm_gates_forward, but with inputs (4, M, U), of which example n uses row rows[n].
     examples, units = c.shape
     for n in range(examples):
         i, f, g, o = gates[0, n], gates[1, n], gates[2, n], gates[3, n]
