@@ -50,7 +50,7 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
         content: images, a uint8 array (N, H, W, C) or (N, H, W); or a list of pictures, uint8 arrays (H, W), (H, W, 1) or
             (H, W, 3), of any sizes, which are cut into tiles of the model's size; or a text, a str, whose lines of
             a to z, 0 to 9 and spaces are coded, lossily, while all others are stored verbatim.
-        model: a trained Autoencoder whose codes are bits (any bottleneck but vanilla), for images or sentences as in content.
+        model: a trained Autoencoder whose codes are bits (any bottleneck but vanilla), of images or sentences.
         names: file names for the pictures, a list of str, or None.
         progress: show a progress bar on standard error.
 
@@ -58,7 +58,7 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
         TypeError, ValueError: content is none of these or does not fit this model, or the model's codes are floats.
     """
     if not model.bottleneck.is_binary:
-        raise ValueError("the model is vanilla: its codes are floats, and a .tqae file holds bits, which every other bottleneck gives")
+        raise ValueError("the model is vanilla: its codes are floats; a .tqae file holds bits, of any other bottleneck")
     lines, extra = None, b""
     examples: Any
     if isinstance(model, ImageAutoencoder):
