@@ -1,12 +1,12 @@
 """tinyqae: quantized autoencoders with every derivative written by hand.
 
-Public are the names here and the `__all__` of these modules; anything else may change without notice.
+The public API is the names here and the `__all__` of these modules; anything else may change without notice.
 
     models  bottlenecks  layers  losses  optim  schedules  callbacks  history  recipes  gradcheck  gradients  errors
     data  codec  metrics.image  metrics.text  metrics.rate  plots  estimator  onnx_export
 """
 
-from . import interrupts  # isort: skip  # noqa: F401  # First, since all else takes a while to import.
+from . import interrupts  # isort: skip  # noqa: F401  # First, since everything else takes a while to import.
 from . import backend
 from .annotations import Array
 from .bottlenecks import Bottleneck, Commit, Fence, Naive, Vanilla, make_bottleneck

@@ -1,4 +1,4 @@
-"""`python -m tinyqae` is the command `tinyqae`."""
+"""Run the command `tinyqae` as `python -m tinyqae`."""
 
 import sys
 

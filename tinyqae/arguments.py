@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises an error that names the argument, its value and what would be right."""
+"""Argument checks: each raises an error that names the argument, its value and what is expected."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from .schedules import SCHEDULES, Schedule
 
 
 def require_common(bottleneck: Bottleneck, seed: int, dtype: DType) -> None:
-    """TypeError or ValueError unless these arguments of every autoencoder are what they should be."""
+    """TypeError or ValueError unless these arguments, common to all autoencoders, are valid."""
     if not isinstance(bottleneck, Bottleneck):
         raise TypeError(f"bottleneck={bottleneck!r} must be a bottleneck object, such as Commit(weight=1.0)")
     if np.dtype(dtype) not in (np.float32, np.float64):
@@ -32,7 +32,7 @@ def positive_integers(argument: str, values: Sizes) -> Shape:
 
 
 def require_images(input_shape: Sequence[int], mean_image: np.ndarray | None = None) -> Shape:
-    """`input_shape` as a tuple of three numbers above 0; ValueError unless it and a `mean_image` of this shape fit."""
+    """`input_shape` as a tuple of three numbers above 0; ValueError unless it and `mean_image`, of this shape, are valid."""
     shape = positive_integers("input_shape", input_shape)
     if len(shape) != 3:
         raise ValueError(f"input_shape={input_shape!r} must be (H, W, C)")
@@ -55,11 +55,11 @@ def require_levels(input_shape: Sequence[int], widths: Shape, decoder_widths: Sh
 
 
 def as_images(images: Any, input_shape: Shape) -> np.ndarray:
-    """`images` as an array (N, H, W, C) on the host, (H, W, C) being input_shape, which tells these apart: (N, H, W, C); one
-    image (H, W, C), for N = 1; and, where C = 1, (N, H, W) and (H, W).
+    """`images` as an array (N, H, W, C) on the host, (H, W, C) being input_shape. Accepted shapes: (N, H, W, C);
+    one image (H, W, C), as N = 1; and, if C = 1, (N, H, W) and (H, W).
 
     Args:
-        images: a NumPy array, what np.asarray takes, or anything with __dlpack__, such as a torch.Tensor.
+        images: a NumPy array, anything np.asarray takes, or anything with __dlpack__, such as a torch.Tensor.
 
     Raises:
         TypeError: images are in GPU memory, and the backend is NumPy.
@@ -94,7 +94,7 @@ def require_training(
     schedule: str | Schedule,
     clip_norm: float | None,
 ) -> None:
-    """TypeError or ValueError unless these arguments of `fit` are what they should be."""
+    """TypeError or ValueError unless these arguments of `fit` are valid."""
     if isinstance(optimizer, type) or not hasattr(optimizer, "step"):
         raise TypeError(f"optimizer={optimizer!r} must be an optimizer object, such as Adam(1e-3)")
     require_positive("epochs", epochs)
@@ -114,7 +114,7 @@ def unpacked_code(code: np.ndarray, size: int, low: float, high: float) -> np.nd
     values outside [low, high].
     """
     code, packed = np.asarray(code), -(-size // 8)
-    # One bit as a byte is 0 or 1, and packed 0 or 128.
+    # A single bit is 0 or 1 as a byte, and 0 or 128 when packed.
     bits_as_bytes = size == 1 and code.size and code.max() == 1
     if code.dtype == np.uint8 and code.shape[1:] == (packed,) and not bits_as_bytes:
         code = np.unpackbits(code, axis=1, count=size)

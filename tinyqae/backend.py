@@ -27,7 +27,7 @@ BACKENDS = ("auto", "numpy", "cupy")
 # The fraction of the GPU's free memory that a data set may occupy; the rest is left for the model.
 DATA_MEMORY_FRACTION = 0.5
 OUT_OF_MEMORY = "the GPU is out of memory; nvidia-smi shows which processes use it"
-# What an error of CUDA or CuPy means, by a word in its message.
+# Hints for errors of CUDA or CuPy, by a word in the message.
 CUDA_ERROR_HINTS = {
     "cudaErrorInsufficientDriver": "the NVIDIA driver is missing, or too old for this CuPy's CUDA version; check nvidia-smi",
     "cudaErrorNoDevice": "no CUDA device is visible; check nvidia-smi -L and CUDA_VISIBLE_DEVICES",
@@ -39,14 +39,14 @@ why_not_cupy = ""
 
 
 def usable_cores(groups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
-    """How many cores this process may use: those of its CPU affinity, but no more than the quota of its cgroup (version 2)
-    and of those around it, by which containers are limited, nor than OMP_NUM_THREADS. groups, own: where Linux shows them.
+    """The number of cores this process may use: those of its CPU affinity, limited by OMP_NUM_THREADS and the quotas of its
+    cgroup (version 2) and the enclosing ones, which limit containers. groups, own: where Linux lists cgroups.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, StopIteration):
         group = groups / next(line for line in own.read_text().splitlines() if line.startswith("0::"))[len("0::/") :]
         for folder in (group, *group.parents):
-            with contextlib.suppress(OSError, ValueError):  # The outermost has no such file, and "max" is no number.
+            with contextlib.suppress(OSError, ValueError):  # The outermost has no such file, and "max" is not a number.
                 quota, period = map(int, (folder / "cpu.max").read_text().split())
                 cores = min(cores, math.ceil(quota / period))
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
@@ -54,7 +54,7 @@ def usable_cores(groups=Path("/sys/fs/cgroup"), own=Path("/proc/self/cgroup")):
 
 
 threads = usable_cores()
-# BLAS knows nothing of quotas. A setting of the user's below is left alone.
+# BLAS ignores quotas. A lower setting by the user is kept.
 if threads < (os.cpu_count() or 1) and any(
     library["num_threads"] > threads for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
 ):
@@ -62,9 +62,9 @@ if threads < (os.cpu_count() or 1) and any(
 
 
 def _new_threads():
-    """Start anew, as a forked process must: it has the pool, but none of its threads, and locks as they happened to be."""
+    """Create the pool and lock; again after a fork, which copies the pool without its threads, and locks in any state."""
     global _thread_pool, _blas_lock, _blas_users, _blas_limits
-    # Its threads start when they are needed.
+    # Its threads start on demand.
     _thread_pool = concurrent.futures.ThreadPoolExecutor(max_workers=64, thread_name_prefix="tinyqae")
     _blas_lock, _blas_users, _blas_limits = threading.Lock(), 0, None
 
@@ -122,7 +122,7 @@ def _import_cupy():
         ) from None
     try:
         if cupy.cuda.runtime.getDeviceCount() > 0:
-            # Tries what a training step needs: memory, a kernel compiled at run time, and a matmul.
+            # Try what a training step needs: memory, a kernel compiled at run time, and a matmul.
             ones = cupy.ones((2, 2), cupy.float32)
             float(cupy.matmul(ones, ones).sum())
             return cupy
@@ -190,7 +190,7 @@ def generator(*seed):
 
 
 def _release_blas():
-    """Let any thread set BLAS's number of threads: since threadpoolctl 3.7 only the first one can that has set it."""
+    """Let any thread set BLAS's number of threads: since threadpoolctl 3.7, only the thread that set it first can."""
     release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
     if release:
         release(force=True)

@@ -1,6 +1,6 @@
-"""Batches for training, drawn in a random order each epoch: of images, and of sentences of all lengths.
+"""Training batches, in a new random order each epoch: of images, and of sentences of all lengths.
 
-Batch norm can do nothing with one example. So a last batch of one is left out: another one each epoch.
+Batch norm needs more than one example, so a last batch of one is dropped: a different example each epoch.
 """
 
 import zlib
@@ -28,7 +28,7 @@ def as_floats(images: np.ndarray, dtype: DType = np.float32) -> np.ndarray:
 
 
 class Batches:
-    """The batches of n examples. `epoch(random)` yields one epoch's, len() of them."""
+    """Batches of n examples. `epoch(random)` yields the batches of one epoch, len(self) of them."""
 
     epoch: Function
     checksum: Function
@@ -40,7 +40,7 @@ class Batches:
         return max(1, -(-self.n // self.batch_size) - (self.n % self.batch_size == 1))
 
     def indices(self, order: np.ndarray) -> list[np.ndarray]:
-        """The numbers of the examples of each batch, in this order."""
+        """The indices of the examples in each batch, in this order."""
         return [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
 
 
@@ -52,7 +52,7 @@ class ImageBatches(Batches):
         self.images, self.dtype = images if images.dtype == np.uint8 else as_floats(images, dtype), dtype
 
     def checksum(self) -> int:
-        """A number that other images would hardly have."""
+        """A CRC-32, which other images are very unlikely to have."""
         return zlib.crc32(np.ascontiguousarray(self.images).data)
 
     def epoch(self, random: np.random.Generator) -> Iterator[Array]:
@@ -63,9 +63,9 @@ class ImageBatches(Batches):
 
 @dataclass
 class SentenceBatch:
-    """Some sentences, time first, on the device. tokens (T, n) and lengths (n,), or None where all have T tokens: the
+    """A batch of sentences, time first, on the device. tokens (T, n) and lengths (n,), or None where all have T tokens: the
     encoder's input. inputs, targets (T', n): the decoder's, one step apart. weights (T', n): of the targets in the loss, 0
-    for padding, 1/characters elsewhere. characters: how many targets count.
+    for padding, 1/characters elsewhere. characters: the number of targets that count.
     """
 
     tokens: Array
@@ -80,15 +80,15 @@ class SentenceBatch:
 
 
 class SentenceBatches(Batches):
-    """Batches of sentences, each padded to the longest of its batch. The tokens live on the device, and batches are gathered
-    there; with splicing they are other ones each epoch, and sent anew.
+    """Batches of sentences, each padded to the longest in its batch. The tokens are stored on the device, where batches are
+    gathered; with splicing, they change each epoch and are sent again.
 
     Batches of similar length would save a quarter of the steps, but batch norm would then see the statistics of one length
-    at a time, which is not how codes are made later: a model trained that way made twice as many errors.
+    at a time, unlike at inference: a model trained that way made twice as many errors.
 
     Args:
         pad_to, reverse: as in `tokenize`.
-        splice: the share of an epoch's sentences that are spliced from two.
+        splice: the fraction of an epoch's sentences that are spliced from two.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SentenceBatches(Batches):
         self.places = backend.xp.arange(targets.shape[1])[:, None]
 
     def checksum(self) -> int:
-        """A number that other sentences would hardly have."""
+        """A CRC-32, which other sentences are very unlikely to have."""
         return zlib.crc32("\n".join(self.sentences).encode())
 
     def epoch(self, random: np.random.Generator) -> Iterator[SentenceBatch]:
@@ -126,7 +126,7 @@ class SentenceBatches(Batches):
         return self._gather(order[1:] if self.n % self.batch_size == 1 < self.n else order)
 
     def in_order(self) -> Iterator[SentenceBatch]:
-        """All sentences in batches, as they stand."""
+        """All sentences in batches, in their original order."""
         return self._gather(np.arange(self.n))
 
     def _gather(self, order: np.ndarray) -> Iterator[SentenceBatch]:
@@ -157,7 +157,7 @@ def tokenize(
     """(tokens (N, T) as the encoder reads them, lengths (N,), targets (N, T') of the decoder), NumPy arrays.
 
     Args:
-        pad_to: None: a sentence ends where it ends. A number: every sentence is filled up to this many characters with
+        pad_to: None to keep each sentence's length. A number: every sentence is padded to this many characters with
             spaces, which count as characters, as in the report's code.
         reverse: the encoder reads from the end.
 

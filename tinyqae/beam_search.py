@@ -1,4 +1,4 @@
-"""Beam search: the most likely sentence that a decoder can write from its initial state."""
+"""Beam search for the most likely sentence that a decoder can write from its initial state."""
 
 from . import backend
 from .annotations import Array
@@ -7,10 +7,10 @@ from .tokens import END, START
 
 
 def beam_search(decoder: SentenceDecoder, state: Array, context: Array | None, beam: int, max_length: int) -> Array:
-    """Tokens (N, max_length), with end tokens from a sentence's end on. Graves 2012, arXiv:1211.3711.
+    """Tokens (N, max_length), with end tokens from the end of each sentence onwards. Graves 2012, arXiv:1211.3711.
 
-    The `beam` candidates of each code stand in rows one after another; one that has ended goes on with end tokens at no
-    cost. With one candidate each this is greedy decoding.
+    The `beam` candidates of each code are in consecutive rows; one that has ended continues with end tokens at no cost.
+    With beam = 1 this is greedy decoding.
 
     Args:
         decoder: a SentenceDecoder.
@@ -21,7 +21,7 @@ def beam_search(decoder: SentenceDecoder, state: Array, context: Array | None, b
     rows, n, units = len(state), len(state) // beam, state.shape[1] // 2
     h, c = state[:, :units], state[:, units:]
     written, last = xp.full((rows, max_length), END), xp.full(rows, START)
-    # At first all candidates of a code are one and the same.
+    # At first all candidates of a code are the same.
     score = xp.full((n, beam), -xp.inf, state.dtype)
     score[:, 0] = 0
     for t in range(max_length):

@@ -1,5 +1,5 @@
 """Callbacks for train.fit: functions callback(model, history), called before each epoch and after the last one. The training
-ends when one returns True. These look at the History alone, so that a resumed run goes on as if it had never stopped.
+ends when one returns True. These depend only on the History, so that a resumed run continues as if it had never stopped.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def stop_early(patience: int = 5, figure: str = "val_psnr", largest: bool = True
 def save_best(path: FilePath, figure: str = "val_psnr", largest: bool = True) -> Callback:
     """A callback that saves the model to `path` after each epoch that is better than all before. Arguments as in stop_early.
 
-    model = tinyqae.load(path) after the training is the best model.
+    After the training, tinyqae.load(path) is the best model.
     """
 
     def callback(model: Autoencoder, history: History) -> None:
@@ -40,7 +40,7 @@ def save_best(path: FilePath, figure: str = "val_psnr", largest: bool = True) ->
 
 
 def best_epoch(history: History, figure: str = "val_psnr", largest: bool = True) -> int:
-    """The first epoch, counted from 1, in which a column of the History is best. ValueError where it has no such column."""
+    """The first epoch, counted from 1, in which a column of the History is best. ValueError if it has no such column."""
     if figure not in history.rows[0]:
         raise ValueError(
             f"figure={figure!r} is not measured in this training; choose one of {', '.join(history.rows[0])}, "

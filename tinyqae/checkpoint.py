@@ -1,6 +1,6 @@
-"""Arrays and a JSON description in one .npz file: no pickle, whole or not at all, corruption detected.
+"""Arrays and a JSON description in one .npz file: no pickle, written atomically, with corruption detected.
 
-An .npz is a zip archive, and zip keeps a CRC-32 of every entry, which reading verifies.
+An .npz is a zip archive, and zip stores a CRC-32 of every entry, which is verified on reading.
 """
 
 import contextlib
@@ -34,48 +34,48 @@ if TYPE_CHECKING:  # They import this module.
 META = "meta.json"
 SECONDS_UNTIL_STALE = 600
 MOST_SHRUNK = 64
-"""No file of weights unpacks to more times its size, which those do that were made to fill memory."""
+"""No file of weights unpacks to more than this many times its size; files made to exhaust memory do."""
 
 
 def write_atomically(path: FilePath, write: Callable[[BinaryIO], object]) -> None:
     """Call write(binary_file) on a temporary file beside `path`, then rename it to `path`.
 
-    Whatever goes wrong, `path` is either the old file or the whole new one, and no temporary file stays. A symbolic link
+    Whatever fails, `path` is either the old file or the complete new one, and no temporary file is left. A symbolic link
     stays one, and a file that is replaced keeps its permissions.
     """
     given, path = path, Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, f".{glob.escape(path.name)}.????????")
-    # Not by tempfile, whose files are private: a result is as readable as any other new file.
+    # Not with tempfile, whose files are private: a result should be as readable as any other new file.
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with open(temporary, "xb") as file:
-            with contextlib.suppress(FileNotFoundError):  # None was there, or another process was as fast.
+            with contextlib.suppress(FileNotFoundError):  # There was none, or another process was faster.
                 os.chmod(temporary, path.stat().st_mode & 0o777)
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # A person wants to read which result could not be written, not the temporary file's name or none.
+        # Name the result that could not be written, not the temporary file.
         raise OSError(error.errno, error.strerror, str(given)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def sweep(directory: Path, pattern: str) -> None:
-    """Remove the temporary files and directories of this name that a killed process left, ten minutes ago or earlier."""
+    """Remove temporary files and directories that match, left by a killed process at least ten minutes ago."""
     for path in directory.glob(pattern):
-        with contextlib.suppress(OSError):  # Another process may be as fast.
+        with contextlib.suppress(OSError):  # Another process may be faster.
             if time.time() - path.stat().st_mtime > SECONDS_UNTIL_STALE:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager
 def locked(directory: FilePath, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of a directory that exists. The system releases it when the process ends, however it does.
+    """Hold the lock of an existing directory. The system releases it when the process ends, however that happens.
 
-    Yields whether the lock was free; with `wait` the block begins when it is. A file system without locks has them free.
+    Yields whether the lock was free; with `wait`, waits until it is. On a file system without locks it always is.
     """
     if fcntl is None:
         yield True
@@ -96,7 +96,7 @@ def locked(directory: FilePath, wait: bool = True) -> Iterator[bool]:
 
 def write_arrays(path: FilePath, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], deflated: bool = False) -> None:
     """Write NumPy arrays by name and a JSON-able description to `path` (.npz), deflated or as they are."""
-    # A damaged zip directory can hide an entry, so the names are written down as well.
+    # A damaged zip directory can hide an entry, so the names are stored as well.
     text = np.frombuffer(json.dumps({**meta, "arrays": sorted(arrays)}).encode(), np.uint8)
     savez: Function = np.savez_compressed if deflated else np.savez
     write_atomically(path, lambda file: savez(file, **{META: text}, **arrays))
@@ -133,8 +133,8 @@ def read_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def describe(
     model: "Autoencoder", optimizer: "Optimizer", schedule: "str | Schedule", checksum: int, **settings: Any
 ) -> dict[str, Any]:
-    """What a run depends on, as plain data by name: what the files of `write_training` are told apart by."""
-    # A function's str() holds its address, which no other process has.
+    """What a run depends on, as plain data by name: it identifies the run that a file of `write_training` belongs to."""
+    # A function's str() contains its address, which differs in every process.
     name = schedule if isinstance(schedule, str) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
     return {
         "model": model.class_name(),
@@ -152,7 +152,7 @@ def describe(
 def write_training(
     path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any], history: "History"
 ) -> None:
-    """Write the state of a training after an epoch, for `read_training`. run: what `describe` says of it."""
+    """Write the state of a training after an epoch, for `read_training`. run: what `describe` returned."""
     arrays = {f"model.{name}": array for name, array in model.state_arrays().items()}
     arrays |= {f"optimizer.{name}": array for name, array in optimizer.state_arrays().items()}
     write_arrays(path, arrays, {"format": "tinyqae checkpoint", "version": 1, "run": run, **vars(history)})
@@ -161,7 +161,7 @@ def write_training(
 def read_training(
     path: FilePath, model: "Autoencoder", optimizer: "Optimizer", run: dict[str, Any]
 ) -> tuple[list[dict[str, float]], list[tuple[int, list[int]]]]:
-    """Take up model and optimizer from the file; returns (rows, latents) of its History. CheckpointError when the file is
+    """Restore model and optimizer from the file; returns (rows, latents) of its History. CheckpointError if the file is
     corrupt or belongs to another run.
     """
     arrays, meta = read_arrays(path)
@@ -196,7 +196,7 @@ def read_training(
 
 
 def _checked_history(rows: Any, latents: Any) -> tuple[list[dict[str, float]], list[tuple[int, list[int]]]]:
-    """(rows, latents) of a History out of JSON; ValueError or TypeError for what cannot be one's."""
+    """(rows, latents) of a History read from JSON; ValueError or TypeError if they cannot be a History's."""
     if [row["epoch"] for row in rows] != [*range(1, len(rows) + 1)] or len(latents) != len(rows) + 1:
         raise ValueError("its rows do not count the epochs")
     if not all(row.keys() == rows[0].keys() and all(type(value) in (int, float) for value in row.values()) for row in rows):

@@ -1,10 +1,10 @@
 """The one switch between the two engines.
 
-    reference   the textbook: ops, layers, bottlenecks, losses and optimizers as one reads them, on NumPy or CuPy
+    reference   the textbook: ops, layers, bottlenecks, losses and optimizers exactly as written, on NumPy or CuPy
     fast        tinyqae/fast: the same contracts with preallocated buffers, fused kernels, threads and CUDA graphs
 
 A model builds itself from reference parts and passes each to its engine's `build`, which returns a part with the same
-contract. Whoever asks for no engine gets the one in the environment variable TINYQAE_ENGINE, or else the fast one.
+contract. The default engine is that in the environment variable TINYQAE_ENGINE, or else the fast one.
 """
 
 import copy
@@ -29,7 +29,7 @@ DEFAULT = "fast"
 
 def choose(name: str | None = None) -> "Reference":
     """The engine called `name`: "reference", "fast", or None for the default. ValueError for another name, BackendError for
-    another one in the environment.
+    another name in the environment.
     """
     error, source = (ValueError, "engine") if name else (BackendError, "TINYQAE_ENGINE")
     name = name or os.environ.get("TINYQAE_ENGINE") or DEFAULT
@@ -37,18 +37,18 @@ def choose(name: str | None = None) -> "Reference":
         raise error(f"{source}={name!r} is unknown; choose one of {', '.join(ENGINES)}")
     if name == "reference":
         return Reference()
-    from .fast import Fast  # Not above: the reference engine does without it.
+    from .fast import Fast  # Not at the top: the reference engine does not need it.
 
     return Fast()
 
 
 def environment(engine: "Reference") -> dict[str, Any]:
-    """What the weights of a run depend on beside its arguments, by name."""
+    """What the weights of a run depend on besides its arguments, by name."""
     return {"engine": engine.name, "backend": backend.name, "kernels": engine.kernels(), "threads": backend.threads}
 
 
 class Reference:
-    """The reference engine: everything is used as it is."""
+    """The reference engine: every part is used as it is."""
 
     name = "reference"
 
@@ -56,7 +56,7 @@ class Reference:
         self._lock = threading.RLock()
 
     def build(self, part: Part) -> Part:
-        """What takes the place of `part` (a layer, a bottleneck, a loss, batches) in this engine."""
+        """Return this engine's version of `part` (a layer, a bottleneck, a loss, batches)."""
         return copy.copy(part)
 
     def register_layers(self, layers: Sequence[Any]) -> None:
@@ -71,9 +71,9 @@ class Reference:
         optimizer.update_all(model.parameters(), model.gradients(), lr)
 
     def working(self, model: "Autoencoder", batch_size: int) -> AbstractContextManager:
-        """The context to train and infer in with batches of this size: one thread at a time, since layers have state."""
+        """A context for training and inference with batches of this size: one thread at a time, since layers have state."""
         return self._lock
 
     def kernels(self) -> str:
-        """Which kernels it computes with."""
+        """The kernels that it computes with."""
         return "numpy"

@@ -1,6 +1,6 @@
-"""What can go wrong, by kind, so that a program can catch it and a person can read it.
+"""The exceptions, by kind of failure, for programs to catch and for users to read.
 
-Every message names the thing, its value and what would be right. Wrong arguments raise ValueError or TypeError.
+Every message names the thing, its value and what is expected. Invalid arguments raise ValueError or TypeError.
 """
 
 import math
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class TinyqaeError(Exception):
-    """The parent of every error below: a condition of the outside world, not a mistake in the code."""
+    """The base class of every error below: a condition of the outside world, not a mistake in the code."""
 
 
 class DataError(TinyqaeError):
@@ -38,11 +38,11 @@ class CheckpointError(TinyqaeError):
 
 
 class CodecError(TinyqaeError):
-    """A compressed file is damaged, cut short, or not one that this version reads."""
+    """A compressed file is damaged, truncated, or not supported by this version."""
 
 
 class BackendError(TinyqaeError):
-    """The array backend asked for is not there (no CuPy, no driver, no device, no memory)."""
+    """The requested array backend is unavailable (no CuPy, no driver, no device, no memory)."""
 
 
 class MissingPackage(TinyqaeError, ImportError):
@@ -54,15 +54,15 @@ class TrainingDiverged(TinyqaeError):
 
 
 class TooFewExamples(TinyqaeError, ValueError):
-    """A batch or a data set has too few examples for what is asked of it."""
+    """A batch or a data set has too few examples for the operation."""
 
 
 class TooLong(TinyqaeError, ValueError):
-    """A sentence is longer than the model takes."""
+    """A sentence is longer than the model accepts."""
 
 
 def require_positive(argument: str, value: Any) -> int:
-    """`value`; ValueError unless it is a whole number above 0 that an array can have as its size."""
+    """`value`; ValueError unless it is a whole number above 0 that can be the size of an array."""
     if not (isinstance(value, numbers.Integral) and 0 < int(value) < 2**31):
         raise ValueError(
             f"{argument}={value!r} must be a whole number above 0"
@@ -78,7 +78,7 @@ def require_range(argument: str, value: float, low: float, high: float) -> None:
 
 
 def require_two_values(x: np.ndarray) -> int:
-    """How many values a channel of x (..., C) has; TooFewExamples for one, which has no variance."""
+    """The number of values per channel of x (..., C); TooFewExamples for a single one, which has no variance."""
     m = x.size // x.shape[-1]
     if m < 2:
         raise TooFewExamples(f"batch norm in training needs at least 2 values of each channel, got {m}: use a larger batch")
@@ -86,7 +86,7 @@ def require_two_values(x: np.ndarray) -> int:
 
 
 def stop_if_diverged(values: Mapping[str, float], epoch: int, lr: float, checkpoint: FilePath | None = None) -> None:
-    """TrainingDiverged unless all of these numbers, by name, are finite. epoch: how many were finished before."""
+    """TrainingDiverged unless all of these numbers, by name, are finite. epoch: the number of epochs finished before."""
     kept = (
         f"The weights after epoch {epoch} are kept in {checkpoint}."
         if checkpoint is not None and epoch > 0

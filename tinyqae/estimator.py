@@ -35,13 +35,13 @@ class TinyQAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     in the training data. Later values outside the range are clipped to it.
 
     Args:
-        bits: of a code.
-        hidden: widths of the encoder's layers before the code, the decoder's in reverse order; (): none.
+        bits: number of bits of a code.
+        hidden: widths of the encoder's layers before the code, the decoder's in reverse order; () for none.
         quant: the bottleneck, of any kind but "vanilla", whose codes are floats.
-        quant_weight: of the added loss; None: the recipe's.
-        epochs: None: 20, or for small data as many as 1000 steps take.
-        batch_size: at most; one batch has all samples where they are fewer. 2 or more, for batch norm.
-        lr: Adam's learning rate at the start of its cosine schedule; None: the recipe's.
+        quant_weight: of the added loss; None for the recipe's.
+        epochs: None for 20, or for small data as many as 1000 steps take.
+        batch_size: at most; if there are fewer samples, one batch has them all. 2 or more, for batch norm.
+        lr: Adam's learning rate at the start of its cosine schedule; None for the recipe's.
         random_state: an integer, a RandomState or None, as everywhere in scikit-learn.
         verbose: above 0 shows a progress bar.
 

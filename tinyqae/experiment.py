@@ -1,4 +1,4 @@
-"""One run from data to files, by a recipe: what examples, the command and benchmarks share.
+"""One run of a recipe, from data to files: shared by the examples, the command and the benchmarks.
 
 `images` and `sentences`, at the end of this file, train, measure and write; they differ in what they measure and show.
 """
@@ -22,17 +22,17 @@ from .metrics import image, rate, text
 from .train import fit
 
 ROUNDED_AFTERWARDS = ("naive", "fence", "annealed")
-"""The bottlenecks whose training sees values that storage rounds: for these it is shown what the threshold costs."""
+"""The bottlenecks trained on values that are rounded for storage: for these, results show what the threshold costs."""
 LOSS_UNITS = {"bce": "nats per pixel", "mse": "mean squared error", None: "nats per character"}
 MUCH_MEMORY = 256  # MiB
 GRADIENTS_SHOWN = 128
-"""Training images whose gradients are compared."""
+"""The number of training images whose gradients are compared."""
 
 
 @dataclass
 class Run:
-    """A trained model, its history, its figures (the content of metrics.json), and the model after its first epoch, for the
-    picture of its gradients; None where there is no such picture, or the run was resumed later.
+    """A trained model, its history, its metrics (the content of metrics.json), and the model after its first epoch, for the
+    plot of its gradients; None if there is no such plot, or if the run was resumed later.
     """
 
     model: object
@@ -42,23 +42,23 @@ class Run:
 
 
 class Experiment:
-    """What runs on images and on sentences share; `data` is an ImageData or a SentenceSplit.
+    """The base class of runs on images and on sentences; `data` is an ImageData or a SentenceSplit.
 
     Attributes:
-        items: what the data consist of, in a word.
-        test_items: the same, held out.
-        measured: how many training examples are measured, None for all.
-        columns: of the results' table: (name in metrics.json, heading, width, format).
+        items: what the data consist of, as a plural noun.
+        test_items: the same for the held-out part.
+        measured: the number of training examples to evaluate, None for all.
+        columns: of the results table: (name in metrics.json, heading, width, format).
     """
 
     def train_and_measure(
         self, recipe, data, *, seed=0, train_items=None, directory=None, resume=False, progress=True, engine=None
     ):
-        """Train as `recipe` says on the first `train_items` training examples, but for those that it keeps for validation,
-        and measure on them and on the held-out ones.
+        """Train by `recipe` on the first `train_items` training examples, except those that it keeps for validation, and
+        evaluate on them and on the held-out ones.
 
         Args:
-            directory: where the checkpoint goes; None writes nothing.
+            directory: where to write the checkpoint; None writes nothing.
             engine: see tinyqae.engine.
 
         Returns:
@@ -95,11 +95,11 @@ class Experiment:
         return Run(model, history, metrics, early[0] if early else None)
 
     def say_what_it_takes(self, model, optimizer, training, say):
-        """Print how large the model is, in training and when so many training examples are measured, if it is large and
-        `say`. MemoryError where this machine is too small.
+        """Print the memory that the model needs for training and evaluation on `training` examples, if it is large and
+        `say` is true. MemoryError if this machine has too little.
         """
         parameters = sum(array.size for array in model.parameters())
-        arrays = 2 + len(optimizer.state_names)  # Weights, gradients, and what the optimizer keeps of each.
+        arrays = 2 + len(optimizer.state_names)  # Weights, gradients, and the optimizer's state for each.
         codes = (training if self.measured is None else min(training, self.measured)) * model.latent_size
         needed = f"{type(model).__name__} of {parameters:,} parameters and {model.latent_size:,} values in a code"
         mebibytes = model.dtype.itemsize * (arrays * parameters + codes) / 2**20
@@ -109,15 +109,15 @@ class Experiment:
             print(f"{needed}: at least {mebibytes:,.0f} MiB of memory", file=sys.stderr)
 
     def title(self, data):
-        """The data in words."""
+        """The name of the data."""
         return data.name
 
     def split(self, data):
-        """What metrics.json says of how the held-out examples were chosen, where there is a choice."""
+        """The entries of metrics.json on how the held-out examples were chosen, if there is a choice."""
         return {}
 
     def describe(self, data, training, validation):
-        """What metrics.json says of the data, of which so many items were trained and validated on."""
+        """The entries of metrics.json on the data. training, validation: the numbers of items used for each."""
         return {
             "name": data.name,
             "sha256": data.sha256,
@@ -129,10 +129,10 @@ class Experiment:
         }
 
     def measure(self, model, training, test):
-        """{"test", "train", "rate", "code"} and, where training saw values that storage rounds,
-        "test_before_threshold": the same figures as if these values were stored.
+        """{"test", "train", "rate", "code"} and, if training saw values that are rounded for storage,
+        "test_before_threshold": the same metrics as if these values were stored.
 
-        The code's state is that of the test examples. training: None leaves "train" out.
+        "code" is measured on the test examples. training: None leaves "train" out.
         """
         latent, code = model.latent(test), model.encode(test)
         bits = rate.bits_per_item(model.latent_size, "binary" if model.bottleneck.is_binary else "float32")
@@ -149,7 +149,7 @@ class Experiment:
         return metrics
 
     def results_table(self, metrics):
-        """The figures of metrics.json as lines of text."""
+        """The metrics of metrics.json as lines of text."""
         names = {
             "test": self.test_items,
             "test_before_threshold": "  before the threshold",
@@ -186,15 +186,15 @@ class Images(Experiment):
         return data.test_images
 
     def rate(self, images, bits):
-        """What `bits` per image save."""
+        """The compression ratio at `bits` per image."""
         return {"cr": rate.compression_ratio(rate.image_bits(images.shape[1:]), bits)}
 
     def rate_in_words(self, found):
-        """Lines of text."""
+        """The rate as lines of text."""
         return [f"{found['bits_per_item']} bits per image, compression ratio {found['cr']:.2f}"]
 
     def write(self, run, data, directory, what):
-        """Write the run's files: model.npz, metrics.json, history.csv and the pictures. what: the model in words, "MLP"."""
+        """Write the run's files: model.npz, metrics.json, history.csv and the plots. what: the model's name, "MLP"."""
         model = run.model
         title = (
             f"{data.name}: {what}, {model.bottleneck.kind}, {run.metrics['rate']['bits_per_item']} bits per image, "
@@ -220,14 +220,14 @@ class Images(Experiment):
             )
 
     def untrained(self, model, seed):
-        """The model as it was before training, built again from the same arguments and seed: but for the last digits of a
-        bias that starts at the mean image, which is kept as float32.
+        """The model before training, rebuilt from the same arguments and seed; exact except for the last digits of a bias
+        that starts at the mean image, which is kept as float32.
         """
         bottleneck = make_bottleneck(model.bottleneck.kind, **model.bottleneck.config())
         return type(model)(bottleneck, **model.constants(), **model.config(), seed=seed, engine=model.engine.name)
 
     def one_of_each(self, images, labels):
-        """The first image of each label, in the order of the labels, of which the first ten count."""
+        """The first image of each of the first ten labels, in the order of the labels."""
         return images[[int(np.argmax(labels == label)) for label in np.unique(labels)[:10]]]
 
 
@@ -253,7 +253,7 @@ class Sentences(Experiment):
         return list(data.test)
 
     def title(self, data):
-        """The data and their split in words."""
+        """The name of the data and of their split."""
         return f"{data.name}, split {data.how}"
 
     def split(self, data):
@@ -261,12 +261,12 @@ class Sentences(Experiment):
         return {"split": data.how}
 
     def rate(self, sentences, bits):
-        """What `bits` per sentence save."""
+        """The compression ratio, and the bits per character of the code and of compressors, at `bits` per sentence."""
         compression = text.text_compression(sentences, bits)
         return {"cr": compression["compression_ratio"], "bits_per_character": compression["bits_per_character"]}
 
     def rate_in_words(self, found):
-        """Lines of text."""
+        """The rate as lines of text."""
         per_character = found["bits_per_character"]
         lines = [
             f"{found['bits_per_item']} bits per sentence, compression ratio {found['cr']:.2f}; bits per character: "
@@ -280,8 +280,8 @@ class Sentences(Experiment):
         return lines
 
     def write(self, run, data, directory, what, beam=None):
-        """Write the run's files: model.npz, metrics.json, history.csv, reconstructions.txt and two pictures. Returns the
-        lines of reconstructions. what: the model in words, "LSTM 64".
+        """Write the run's files: model.npz, metrics.json, history.csv, reconstructions.txt and two plots. Returns the
+        lines of reconstructions. what: the model's name, "LSTM 64".
         """
         metrics = run.metrics
         title = (
@@ -300,7 +300,7 @@ class Sentences(Experiment):
         return [sentences[i * len(sentences) // count] for i in range(min(count, len(sentences)))]
 
     def said(self, model, sentence, beam):
-        """A user's own sentence, its code and its reconstruction."""
+        """A sentence, its code and its reconstruction as lines of text."""
         cleaned, _ = clean_text(sentence)
         code = model.encode([cleaned])
         written = "".join(map(str, code[0].astype(int))) if model.bottleneck.is_binary else f"{code.shape[1]} numbers"
@@ -308,7 +308,7 @@ class Sentences(Experiment):
 
 
 def write_files(run, directory, title):
-    """model.npz, metrics.json, history.csv and two pictures, each whole or not at all."""
+    """Write model.npz, metrics.json, history.csv and two plots, each atomically."""
     run.model.save(directory / "model.npz")
     content = json.dumps(run.metrics, indent=2) + "\n"
     write_atomically(directory / "metrics.json", lambda file: file.write(content.encode()))
@@ -319,7 +319,7 @@ def write_files(run, directory, title):
 
 
 def settings_of(model, history, seed, **more):
-    """What metrics.json says of how a model was trained. more: what else there is to say."""
+    """The entries of metrics.json on how a model was trained. more: further entries."""
     return {
         **more,
         "seed": seed,
@@ -333,7 +333,7 @@ def settings_of(model, history, seed, **more):
 
 
 def versions():
-    """The versions of Python and of the packages that shape the numbers, of those that are installed."""
+    """The versions of Python and of those installed packages that affect the results."""
     found = {"python": platform.python_version()}
     for package in ("tinyqae", "numpy", "numba", "scikit-image"):
         try:

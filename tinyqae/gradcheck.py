@@ -1,9 +1,9 @@
-"""Numeric checks of hand-written derivatives, in float64.
+"""Numerical checks of hand-written derivatives, in float64.
 
 The central difference (f(x + h) - f(x - h)) / 2h has an error of order h^2 f''' plus rounding of order eps f / h; with
-h = 1e-5 both are near 1e-10 for functions of order 1. check_coordinates uses it for every coordinate by itself,
-check_directions along random directions, which takes two evaluations whatever the size (Chainer's idea).
-A central difference is wrong across a kink (ReLU at 0, a tie of max-pool): there both raise KinkFound instead of judging.
+h = 1e-5 both are near 1e-10 for functions of order 1. check_coordinates uses it for each coordinate separately,
+check_directions along random directions, which takes two evaluations whatever the size (an idea from Chainer).
+A central difference is wrong across a kink (ReLU at 0, a tie of max-pool): there, both raise KinkFound instead.
 """
 import numpy as np
 
@@ -14,11 +14,11 @@ STEP, TOLERANCE = 1e-5, 1e-6
 
 
 class KinkFound(Exception):
-    """The function is not differentiable where the check looked, so a difference says nothing."""
+    """The function is not differentiable near the checked point, so a finite difference says nothing."""
 
 
 def relative_error(numeric: Array | float, analytic: Array | float, scale: float = 1e-8) -> Array:
-    """|numeric - analytic| / max(|numeric|, |analytic|, scale); `scale` keeps two near-zeros from comparing as noise."""
+    """|numeric - analytic| / max(|numeric|, |analytic|, scale); `scale` keeps noise from counting when both are near 0."""
     numeric, analytic = np.asarray(numeric), np.asarray(analytic)
     return np.abs(numeric - analytic) / np.maximum(np.maximum(np.abs(numeric), np.abs(analytic)), scale)
 
@@ -28,16 +28,16 @@ def check_coordinates(function: Function, x: Array, gradient: Array, tolerance: 
     """Check dfunction/dx coordinate by coordinate; return the largest relative error.
 
     Errors are relative to the larger of the coordinate and a thousandth of the gradient's largest magnitude, since a
-    coordinate far smaller than its neighbours carries their rounding.
+    coordinate far smaller than the others carries their rounding error.
 
     Args:
-        function: no arguments, reads `x` and returns a scalar.
+        function: takes no arguments, reads `x` and returns a scalar.
         x: float64, changed in place and restored.
-        gradient: what the hand-written backward claims, of x's shape.
+        gradient: the result of the hand-written backward pass, of x's shape.
 
     Raises:
         AssertionError: the error is above `tolerance` at the worst coordinate, which it names.
-        KinkFound, TypeError, ValueError: at a kink; another dtype; another shape.
+        KinkFound, TypeError, ValueError: at a kink; wrong dtype; wrong shape.
     """
     _require_float64([x], [gradient])
     numeric, axes = np.zeros_like(x), np.eye(x.size).reshape(x.size, *x.shape)
@@ -56,8 +56,8 @@ def check_directions(function: Function, x: Array | list[Array], gradient: Array
                      seed: int = 0, tolerance: float = TOLERANCE, step: float = STEP) -> float:
     """Check <gradient, u> against the numeric derivative along random unit directions u; return the largest error.
 
-    Arguments as for check_coordinates; x and gradient may be lists of arrays, which count as one vector. A direction that
-    crosses a kink is replaced by another, up to three draws for each one wanted. The error is relative to the norm of the
+    Arguments as for check_coordinates; x and gradient may be lists of arrays, treated as one vector. A direction that
+    crosses a kink is replaced by another, with up to three draws per direction. The error is relative to the norm of the
     gradient over the square root of its size, the size of a typical <gradient, u>.
     """
     xs, gradients = (part if isinstance(part, list) else [part] for part in (x, gradient))
@@ -86,9 +86,9 @@ def check_directions(function: Function, x: Array | list[Array], gradient: Array
 def _central_difference(function, xs, direction, step, claimed, name):
     """The central difference of function() along `direction`, arrays of the shapes of xs; xs are restored.
 
-    Where it is not what is `claimed`, or the one-sided slopes disagree, s(h) = f(x + h) - 2 f(x) + f(x - h) tells why: it is
-    about h^2 f'' for a smooth f, so that s(h) = 4 s(h/2), and not so at h or at h/2 for a kink between x - h and x + h, by
-    at least 0.4 h times the kink's part in the central difference. Raises KinkFound then.
+    Where it differs from `claimed`, or the one-sided slopes disagree, s(h) = f(x + h) - 2 f(x) + f(x - h) tells why. For a
+    smooth f it is about h^2 f'', so that s(h) = 4 s(h/2). A kink between x - h and x + h violates this at h or at h/2, by
+    at least 0.4 h times the kink's part in the central difference: then KinkFound is raised.
     """
     starts, kink = [x.copy() for x in xs], False
 

@@ -1,17 +1,17 @@
-"""What the encoder is told by the threshold's true derivative, by the straight-through estimator, and without a threshold.
+"""The encoder's gradient with the threshold's true derivative, with the straight-through estimator, and without a threshold.
 
 One batch, one set of weights, and the gradient of the reconstruction loss L with respect to the encoder's weights in four
-ways. They differ in what they use as dL/da, the derivative with respect to the activations a, of which b = 1[a > 1/2] are
-the bits:
+ways. They differ in what they use as dL/da, the derivative with respect to the activations a, whose bits are
+b = 1[a > 1/2]:
 
     threshold           0                               the true derivative, wherever it exists
     straight-through    dL/db, at the bits b            as if the threshold were the identity
-    flips               L(bit on) - L(bit off)          what each bit is worth while the others stay, computed exactly
+    flips               L(bit on) - L(bit off)          the exact effect of each bit, with the others held fixed
     no threshold        dL/da of L(decoder(a))          the vanilla model with the same weights
 
-`flips`, the exact flip differences, are the reference for straight-through: a bit can only jump, and straight-through takes
-the slope of L at the bit for the height of that jump. They are the derivative of a mean, too: if bit nf alone were drawn, on
-with probability a_nf, the loss would have the mean a_nf L(on) + (1 - a_nf) L(off), whose derivative with respect to a_nf is
+`flips`, the exact flip differences, are the reference for straight-through: a bit can only jump, and straight-through
+approximates the height of that jump by the slope of L at the bit. They are also the derivative of an expectation: if bit nf
+alone were sampled, on with probability a_nf, the expected loss would be a_nf L(on) + (1 - a_nf) L(off), with the derivative
 L(on) - L(off) (local expectation gradients, Titsias and Lazaro-Gredilla 2015). Nobody trains with them: they cost two passes
 through the decoder for every bit.
 """
@@ -29,25 +29,25 @@ __all__ = ["EncoderGradients", "encoder_gradients", "flip_differences", "has_enc
 
 WAYS = ("threshold", "straight-through", "flips", "no threshold")
 STEPS = tuple(np.geomspace(1e-6, 1, 25).tolist())
-"""How far the encoder's weights are moved along a gradient, as a share of their own norm."""
+"""How far the encoder's weights are moved along a gradient, as a fraction of their norm."""
 
 MOST_BITS = 512
 
 
 @dataclass(frozen=True)
 class EncoderGradients:
-    """The gradients of one batch, compared; dicts are by the names of WAYS.
+    """A comparison of the gradients of one batch; dicts are keyed by the names in WAYS.
 
     Attributes:
-        layers: names of the encoder's layers that have weights, from the input on.
+        layers: names of the encoder's layers that have weights, starting at the input.
         norms: {way: the norm of each layer's part}.
         cosines: {way: {way: cosine between the whole gradients, None where one of them is 0}}.
-        loss: with the threshold, of `images` images of `bits` bits each, at the weights as they are.
+        loss: with the threshold, of `images` images of `bits` bits each, at the current weights.
         steps: STEPS.
-        changes, turned: {way: what is added to the loss, and the share of all bits that turn, when the weights move so far
-            downhill along the gradient}, lists; none for a gradient of 0.
+        changes, turned: {way: list of the change of the loss, and of the share of all bits that flip, for each of the steps
+            downhill along the gradient}; no entry for a gradient of 0.
         wrong_signs: {way: share of all bits for which dL/da and the flip difference have opposite signs}, for the two that
-            have signs; empty in results from before it was counted.
+            have signs; empty in older results, which lack it.
     """
 
     layers: list[str]
@@ -63,18 +63,18 @@ class EncoderGradients:
 
 
 def has_encoder_gradients(model: Autoencoder) -> bool:
-    """Whether encoder_gradients knows the model: an MLP whose decoder sees bits in training, by straight-through; and not so
-    many of them that flipping each one would take minutes.
+    """Whether encoder_gradients supports the model: an MLP whose decoder sees straight-through bits in training, few enough
+    of them that flipping each one does not take minutes.
     """
     return isinstance(model, MLPAutoencoder) and isinstance(model.bottleneck, Commit) and model.latent_size <= MOST_BITS
 
 
 def encoder_gradients(model: MLPAutoencoder, images: np.ndarray) -> EncoderGradients:
-    """EncoderGradients of an MLP with the bottleneck Commit, at its present weights, for one batch.
+    """EncoderGradients of an MLP with the bottleneck Commit, at its current weights, for one batch.
 
     The commit loss is left out: it reaches the encoder without passing the threshold. The model is unchanged afterwards.
-    images (N, H, W, C), bytes, N at least 2. TypeError for other models: through a decoder with batch norm, say, a bit
-    would change the loss of other examples too.
+    images (N, H, W, C), bytes, N at least 2. TypeError for other models: through a decoder with batch norm,
+    for example, a bit would also change the loss of other examples.
     """
     if not has_encoder_gradients(model):
         raise TypeError(
@@ -93,10 +93,10 @@ def encoder_gradients(model: MLPAutoencoder, images: np.ndarray) -> EncoderGradi
 
 
 def flip_differences(model: MLPAutoencoder, x: Array, bits: Array | None = None) -> Array:
-    """L(bit on) - L(bit off) for each bit of each example, the others left as they are: (N, K), on the device.
+    """L(bit on) - L(bit off) for each bit of each example, with the others held fixed: (N, K), on the device.
 
-    x (N, H, W, C), floats on the device; bits (N, K) bool, or None for those that the threshold makes in training. L is the
-    mean over the batch, of which one example is 1/N; the decoder is as it is at inference.
+    x (N, H, W, C), floats on the device; bits (N, K) bool, or None for the bits of the training forward pass. L is the mean
+    over the batch, to which each example contributes 1/N; the decoder runs as at inference.
     """
     code = (_bits(model, x) if bits is None else bits).astype(model.dtype)
     differences = backend.xp.empty_like(code)
@@ -120,7 +120,7 @@ def _losses(logits: Array, target: Array, reconstruction: str) -> Array:
 
 
 class _OneWay(Commit):
-    """Commit with the dL/da of one of WAYS, which can be read afterwards. differences (N, F): for `flips`."""
+    """Commit with the dL/da of one of WAYS, kept in `da`. differences (N, F): for `flips`."""
 
     way: str
     differences: Array
@@ -173,7 +173,7 @@ def _loss(model: MLPAutoencoder, x: Array) -> float:
 
 
 def _bits(model: MLPAutoencoder, x: Array) -> Array:
-    """Bool (N, F), by the batch's own statistics, as in training."""
+    """Bool (N, F), with the batch's own statistics, as in training."""
     return model.bottleneck.latent(model.encoder_output(x, training=True)) > 0.5
 
 
@@ -194,7 +194,7 @@ def _encoder_layers(model: MLPAutoencoder) -> dict[str, slice]:
 
 
 def _downhill(model: MLPAutoencoder, x: Array, gradient: np.ndarray, loss: float, bits: Array) -> list[tuple[float, float]]:
-    """(change of the loss, share of the bits turned) at each of STEPS along a gradient."""
+    """(change of the loss, share of the bits flipped) at each of STEPS down a gradient."""
     weights = _encoder_arrays(model, "params")
     starts = [array.copy() for array in weights]
     norm = np.sqrt(sum(float(backend.to_host(backend.xp.vdot(array, array))) for array in starts))

@@ -14,9 +14,9 @@ LATENT_BINS = 40
 
 @dataclass(repr=False)
 class History:
-    """What a run recorded: `rows`, a dict of numbers for each epoch (loss terms, rate, seconds, validation); and `latents`,
-    pairs (epoch, counts): how many of the values before the threshold fell in each of LATENT_BINS bins over [0, 1] (values
-    outside are counted in the end bins). Epoch 0 is before training.
+    """What a run recorded: `rows`, a dict of numbers per epoch (loss terms, learning rate, seconds, validation); and
+    `latents`, pairs (epoch, counts): how many of the values before the threshold fell in each of LATENT_BINS bins over
+    [0, 1] (values outside are counted in the end bins). Epoch 0 is before training.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)

@@ -11,13 +11,13 @@ import numpy as np
 from .annotations import Shape
 
 MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else math.inf
-"""What this machine has."""
+"""The physical memory of this machine."""
 _left: ContextVar[int | None] = ContextVar("how many parameters may still be drawn", default=None)
 
 
 @contextlib.contextmanager
 def at_most(count: int) -> Iterator[None]:
-    """MemoryError inside where more than `count` parameters are drawn in all, before memory is taken for them."""
+    """A context in which drawing more than `count` parameters in total raises MemoryError, before memory is allocated."""
     token = _left.set(count)
     try:
         yield
@@ -27,7 +27,7 @@ def at_most(count: int) -> Iterator[None]:
 
 def _require_room(count: int) -> None:
     left = _left.get()
-    # Drawn as float64, and in training there are gradients and more besides.
+    # Parameters are drawn as float64, and training needs memory for gradients and more.
     room = MEMORY_BYTES / 32 if left is None else left
     if count > room:
         raise MemoryError(f"its sizes ask for an array of {count:,} parameters where there is room for {room:,.0f}")
@@ -43,14 +43,14 @@ def glorot(random: np.random.Generator, shape: Shape, fan_in: int, fan_out: int)
 
 
 def filled(random: np.random.Generator, value: float, n: int) -> np.ndarray:
-    """n equal numbers. They are drawn all the same: a seed means the same weights as when biases were drawn."""
+    """n equal numbers, still drawn, so that a seed gives the same weights as when biases were random."""
     _require_room(n)
     return random.uniform(value, value, n)
 
 
 def orthogonal(random: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """A random matrix (rows, columns), rows <= columns, with orthonormal rows: it neither stretches nor shrinks what it
-    multiplies from the left. Saxe, McClelland and Ganguli 2014, arXiv:1312.6120.
+    """A random matrix w (rows, columns), rows <= columns, with orthonormal rows, so that x w has the norm of x.
+    Saxe, McClelland and Ganguli 2014, arXiv:1312.6120.
     """
     _require_room(rows * columns)
     q, r = np.linalg.qr(random.standard_normal((columns, rows)))

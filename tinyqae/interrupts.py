@@ -1,5 +1,5 @@
-"""Ctrl-C and SIGTERM before the command `tinyqae`, or one of the examples beside the package, begins its work and after its
-end: one line, as in between.
+"""Ctrl-C and SIGTERM while the command `tinyqae`, or one of the examples beside the package, starts up or exits: one line of
+output, as while it works.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ IS_COMMAND = (
 
 
 def stop_at_once() -> None:
-    """Let Ctrl-C and SIGTERM end the command's process, which has nothing half-written while it imports or ends."""
+    """Let Ctrl-C and SIGTERM end the command's process at once: it has nothing half-written while it imports or exits."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if IS_COMMAND and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
 
 
 def leave(code: int) -> NoReturn:
-    """Exit after an interrupt. Python's own way out of the command now and then ends with the signal, not with the code."""
+    """Exit after an interrupt. Python's own exit from the command sometimes ends with the signal, not with the code."""
     if IS_COMMAND:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -1,10 +1,10 @@
-"""Layers: an op with its parameters. What a backward pass needs is kept from the forward pass, and nothing else.
+"""Layers: each an op with its parameters. The forward pass keeps what the backward pass needs, and nothing else.
 
-    setup(input_shape, random, dtype)   draw the parameters, given the shape without the batch axis; returns that of y
+    setup(input_shape, random, dtype)   draw the parameters, given the shape of x without the batch axis; return that of y
     y = forward(x, training=True)
-    dx = backward(dy)                   and the gradients of the parameters in `grads`
+    dx = backward(dy)                   and store the gradients of the parameters in `grads`
 
-`params`, `grads` and `state` are dicts of arrays; `state` holds what inference needs beside the parameters. Parameters are
+`params`, `grads` and `state` are dicts of arrays; `state` holds what inference needs besides the parameters. Parameters are
 drawn with NumPy's generator on the host, so a seed gives the same weights on every backend and in both engines.
 """
 import numpy as np
@@ -23,7 +23,7 @@ __all__ = ["BatchNorm", "Centre", "Conv2d", "ConvBlock", "Dense", "Layer", "MaxP
 
 
 class Layer:
-    """A layer without parameters. needs_dx: False for a first layer, whose dx nobody reads; the fast engine skips it."""
+    """A layer without parameters. needs_dx: False for a first layer, whose dx is never used; the fast engine skips it."""
 
     needs_dx = True
     forward: Function
@@ -41,7 +41,7 @@ class Layer:
         return self.output_shape
 
     def draw(self, random: np.random.Generator) -> Shape:
-        """Draw the parameters; the shapes that `setup` was given are attributes. Returns the shape of the output."""
+        """Draw the parameters for `self.input_shape`, which `setup` has set. Returns the shape of the output."""
         return self.input_shape
 
     def _parameter(self, name: str, values: np.ndarray) -> None:
@@ -83,9 +83,9 @@ class ReLU(Layer):
 
 
 class BatchNorm(Layer):
-    """Batch normalization of the last axis. In training by the batch's statistics, which also update the running ones,
-    running = momentum running + (1 - momentum) batch; at inference by those. As in PyTorch the running variance takes the
-    unbiased estimate, v M / (M - 1) of M values.
+    """Batch normalization of each channel (last axis). Training uses the batch statistics and updates the running ones,
+    running = momentum running + (1 - momentum) batch; inference uses the running ones. As in PyTorch, the running variance
+    takes the unbiased estimate, v M / (M - 1) for M values.
     """
 
     def __init__(self, momentum: float = 0.9, eps: float = 1e-5):
@@ -182,7 +182,7 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer):
         super().__init__()
-        # A Sequential inside is taken apart: a model looks for parameters in the layers, not below.
+        # A nested Sequential is flattened: a model looks for parameters in these layers, not below them.
         self.layers: list[Layer] = [part for layer in layers
                                     for part in (layer.layers if type(layer) is Sequential else [layer])]
 
@@ -204,8 +204,8 @@ class Sequential(Layer):
 
 
 class ConvBlock(Sequential):
-    """[Upsample2d] -> Conv2d -> [BatchNorm] -> [ReLU] -> [MaxPool2d], one layer to the outside: its `params`, `grads` and
-    `state` are those of its parts. With batch norm the convolution has no bias beside beta.
+    """[Upsample2d] -> Conv2d -> [BatchNorm] -> [ReLU] -> [MaxPool2d], seen from outside as one layer: its `params`, `grads`
+    and `state` are those of its parts. With batch norm, the convolution has no bias besides beta.
     """
 
     def __init__(self, filters: int, kernel: int = 3, *, upsample: bool = False, norm: bool = True, relu: bool = True,
@@ -219,13 +219,13 @@ class ConvBlock(Sequential):
         shape = super().draw(random)
         for kind in ("params", "grads", "state"):
             shared = {name: array for part in self.layers for name, array in getattr(part, kind).items()}
-            for part in (self, *self.layers):  # One dict for all, so that an array replaced here is replaced there too.
+            for part in (self, *self.layers):  # One shared dict, so that replacing an array here replaces it there too.
                 setattr(part, kind, shared)
         return shape
 
 
 class Centre(Layer):
-    """x minus a constant of its shape without the batch axis."""
+    """y = x - constant; the constant has the shape of x without the batch axis."""
 
     def __init__(self, constant: Array):
         super().__init__()

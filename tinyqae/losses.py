@@ -1,7 +1,7 @@
-"""Loss functions, each a value (a scalar) and its gradient, side by side.
+"""Loss functions: for each, its value (a scalar) and its gradient, side by side.
 
 Reconstruction losses take the decoder's logits l, the output before the final sigmoid p = sigma(l) or softmax, where the
-gradient is simplest. Means run over every element. Source: Bishop, Pattern Recognition and Machine Learning, section 4.3.
+gradient is simplest. Means are over all elements. Source: Bishop, Pattern Recognition and Machine Learning, section 4.3.
 """
 import numpy as np
 
@@ -68,11 +68,11 @@ def fence_loss_backward(z: Array) -> Array:
 
 
 def commitment_loss(a: Array, b: Array) -> Scalar:
-    """The mean of (sg[b] - a)^2: what the values a before the threshold pay for their distance to the bits b = 1[a > 1/2].
+    """The mean of (sg[b] - a)^2: penalizes the distance of the values a before the threshold to the bits b = 1[a > 1/2].
 
-    It pulls a towards the bit that it already is. That is the counterweight to the straight-through estimator, which
-    leans towards flipping every bit (ops/binarize.py): too small a weight and bits oscillate around the threshold, too
-    large a weight and wrong bits are as stable as right ones, so that learning freezes.
+    It pulls each a towards its current bit. This is the counterweight to the straight-through estimator, which leans
+    towards flipping every bit (ops/binarize.py). With too small a weight, bits oscillate around the threshold; with too
+    large a weight, wrong bits are as stable as right ones and learning freezes.
 
     The report calls it commit loss (section 2.4). It is VQ-VAE's commitment term (van den Oord, Vinyals and Kavukcuoglu
     2017, arXiv:1711.00937) for the fixed codebook {0, 1}, for which no codebook loss is needed.
@@ -81,17 +81,17 @@ def commitment_loss(a: Array, b: Array) -> Scalar:
 
 
 def commitment_loss_backward(a: Array, b: Array) -> Array:
-    """da = 2 (a - b) / size. The stop-gradient holds b constant."""
+    """da = 2 (a - b) / size. The stop-gradient keeps b constant."""
     return 2 * (a - b) / a.size
 
 
 def entropy_loss(a: Array) -> Scalar:
-    """How undecided bits are, less how evenly they are used: the mean over n and k of H(a_nk), minus the mean over k of
+    """How undecided bits are, minus how evenly they are used: the mean over n and k of H(a_nk), minus the mean over k of
     H(m_k), with m_k = (1/N) sum_n a_nk and H(p) = -p log p - (1 - p) log(1 - p) = -log(1 - p) - p logit(p), in nats.
 
     a (N, K) holds the probability that bit k of example n is on. H is concave, so the loss is at most 0 (Jensen): 0 where a
     bit has one value for all examples, -log 2 where every bit is decided and on for half the batch. Lookup-free quantization
-    (Yu et al. 2024, arXiv:2310.05737) has the entropy of whole codes in the second place, of which this is an upper bound.
+    (Yu et al. 2024, arXiv:2310.05737) uses the entropy of whole codes as the second term, of which this is an upper bound.
     """
     means = [(-backend.xp.log(1 - p) - p * logit(p)).mean() for p in map(_inside, (a, a.mean(axis=0)))]
     return means[0] - means[1]
@@ -108,7 +108,7 @@ def logit(p: Array) -> Array:
 
 
 def _inside(p: Array) -> Array:
-    """p moved from 0 and 1 by the dtype's eps, for finite logarithms."""
+    """p clipped to [eps, 1 - eps], with the dtype's eps, so that logarithms are finite."""
     eps = float(np.finfo(p.dtype).eps)
     return backend.xp.clip(p, eps, 1 - eps)
 

@@ -1,4 +1,4 @@
-"""Models as files, copies and names: all that training changes, as arrays, and what it takes to build the model again."""
+"""Models as files, copies and IDs: everything that training changes, as arrays, and what is needed to rebuild the model."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Stored:
     """What a model needs to be saved, loaded, copied and pickled; models.base.Autoencoder inherits it."""
 
     registry: dict[str, type[Any]] = {}
-    engine: Reference  # Or one with its methods.
+    engine: Reference  # Or an engine with the same methods.
     bottleneck: Bottleneck
     layers: list[Layer]  # In the order of their parameters.
     dtype: np.dtype
@@ -34,7 +34,7 @@ class Stored:
 
     @classmethod
     def class_name(cls) -> str:
-        """What files call this class: ours by its name; a user's with its module, so that it never stands for ours."""
+        """The name of this class in files: a user's class has its module in it, so that it is never taken for ours."""
         ours = cls.__module__.partition(".")[0] == __package__
         return cls.__name__ if ours else f"{cls.__module__}.{cls.__name__}"
 
@@ -43,8 +43,8 @@ class Stored:
         return {}
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data; each is an attribute of the same name. Not among them: the bottleneck,
-        the engine, the seed, and arrays, which are in `constants`.
+        """The constructor's arguments, as plain data; each is an attribute of the same name. Excludes the bottleneck, the
+        engine, the seed, and arrays, which are in `constants`.
         """
         names = sorted(signature(type(self)).parameters.keys() - {"bottleneck", "engine", "seed", "mean_image"})
         missing = [name for name in names if not hasattr(self, name)]
@@ -57,7 +57,7 @@ class Stored:
 
     def summary(self) -> str:
         """The layers with their output shapes and numbers of parameters, the bottleneck and the size of a code, as text."""
-        # The fast engine wraps a layer of which it has no version.
+        # The fast engine wraps a layer that it has no version of.
         rows = [
             (
                 type(getattr(layer, "layer", layer)).__name__,
@@ -81,7 +81,7 @@ class Stored:
     __str__ = summary
 
     def _arrays(self) -> tuple[list[Array], dict[str, Array]]:
-        """Every array that training changes by its name in a file: the parameters of all layers, and each one's state."""
+        """Every array that training changes: the parameters of all layers, and the layers' state by name in a file."""
         parameters = [layer.params[name] for layer in self.layers for name in layer.params]
         return parameters, {
             f"state.{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.state.items()
@@ -94,7 +94,7 @@ class Stored:
         return {"parameters": vector, **{name: backend.to_host(array).copy() for name, array in state.items()}}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take up what state_arrays gave, of either engine. CheckpointError for arrays that are not this model's."""
+        """Restore what state_arrays returned, from either engine. CheckpointError for arrays that are not this model's."""
         parameters, state = self._arrays()
         shapes = {"parameters": (sum(array.size for array in parameters),), **{n: a.shape for n, a in state.items()}}
         for name, shape in shapes.items():
@@ -109,19 +109,19 @@ class Stored:
             array[...] = backend.to_device(arrays[name])
 
     def model_id(self) -> str:
-        """The SHA-256 of the parameters and state, in hexadecimal: the name of exactly these weights."""
+        """The SHA-256 of the parameters and state, in hexadecimal, which identifies exactly these weights."""
         digest = hashlib.sha256()
         for name, array in sorted(self.state_arrays().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def save(self, path: FilePath) -> None:
-        """Write the model to one .npz file, whole or not at all."""
+        """Write the model to one .npz file, atomically."""
         write_arrays(path, *self.as_file())
 
     def __reduce__(self) -> tuple:
-        """Copies and pickles are models of their own, built anew with these weights."""
-        # A user's own bottleneck is copied as it is; ours without the fast engine's buffers.
+        """Copies and pickles are independent models, rebuilt with these weights."""
+        # A user-defined bottleneck is copied as it is; tinyqae's own without the fast engine's buffers.
         bottleneck = self.bottleneck
         if self._has_known_bottleneck():
             bottleneck = KINDS[bottleneck.kind](**self.bottleneck.config())
@@ -134,7 +134,7 @@ class Stored:
         require_finite(self.state_arrays())
         arrays = self.state_arrays() | {f"constant.{name}": array for name, array in self.constants().items()}
         kind = self.bottleneck.kind
-        if kind in KINDS and not self._has_known_bottleneck():  # A user's change of one of ours must not be read as ours.
+        if kind in KINDS and not self._has_known_bottleneck():  # A user's subclass must not be loaded as ours.
             kind = f"own {type(self.bottleneck).__name__}"
         return arrays, {
             "format": "tinyqae model",
@@ -151,7 +151,7 @@ class Stored:
 
 
 def require_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    """CheckpointError unless all weights are finite: a model of others would decode every code to the same nothing."""
+    """CheckpointError unless all weights are finite: with NaN, a model would decode every code to the same garbage."""
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise CheckpointError(
@@ -171,8 +171,8 @@ def _rebuilt(model_class: type[Any], arguments: dict[str, Any], arrays: Mapping[
 
 
 def _class_of(name: str) -> type[Any] | None:
-    """The class that a file calls by this name. The module of a user's may have another name than when it was saved, as that
-    of a script has once it is imported: then the only one of that class name will do.
+    """The class that a file calls by this name. A user's module may have another name than on saving, for example a script
+    that is now imported: then a class with a unique match of the class name is taken.
     """
     if name in Stored.registry or "." not in name:
         return Stored.registry.get(name)
@@ -182,10 +182,10 @@ def _class_of(name: str) -> type[Any] | None:
 
 
 def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
-    """The model that Autoencoder.save wrote to `path`, on the backend in use; engine: see tinyqae.engine. CheckpointError
-    when the file is missing, corrupt, or not a model of this library, or when the user's class that it is of is not defined.
+    """Load the model that Autoencoder.save wrote to `path`, on the backend in use. engine: see tinyqae.engine.
+    CheckpointError if the file is missing, corrupt or not a model of this library, or its user-defined class is undefined.
     """
-    choose(engine)  # Here, so that a wrong name is not taken for something wrong with the file.
+    choose(engine)  # Here, so that a wrong name is not reported as a fault of the file.
     arrays, meta = read_arrays(path)
     if meta.get("format") != "tinyqae model" or not isinstance(meta.get("model"), str):
         raise CheckpointError(
@@ -202,7 +202,7 @@ def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
         for name, value in meta["config"].items():
             if isinstance(value, bool) is not isinstance(signature(model_class).parameters[name].default, bool):
                 raise TypeError(f"its {name} is {value!r}")
-        with at_most(arrays["parameters"].size):  # Sizes that do not belong to the file could be of any amount.
+        with at_most(arrays["parameters"].size):  # Sizes in a corrupt file could be arbitrarily large.
             model = model_class(make_bottleneck(**meta["bottleneck"]), engine=engine, **constants, **meta["config"])
         model.restore(arrays)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""Trained models as ONNX files, which other runtimes, such as onnxruntime, compute without this library.
+"""Trained models as ONNX files, which other runtimes, such as onnxruntime, run without this library.
 
     of images     encoder.onnx        images uint8 (N, H, W, C) -> code (N, K)
                   decoder.onnx        code (N, K) -> images uint8 (N, H, W, C)
@@ -6,7 +6,7 @@
                   decoder_start.onnx  code (N, K) -> state (N, 2U), context (N, 4U)
                   decoder_step.onnx   token int64 (N,), state (N, 2U), context (N, 4U) -> logits (N, V), next_state (N, 2U)
 
-A code is bits, uint8 0 or 1, or float32 for the vanilla bottleneck; what has no dtype here is float32. A state is h and c
+A code is bits, uint8 0 or 1, or float32 for the vanilla bottleneck; all other tensors are float32. A state is h and c
 side by side; context exists with code_every_step only; START is never written. https://onnx.ai/onnx/operators, opset 17.
 """
 
@@ -34,10 +34,10 @@ ACTIVATIONS = {"sigmoid": ("Sigmoid",), "relu": ("Relu",), "linear": (), "relu-s
 
 
 def export_onnx(model: Autoencoder, directory: FilePath) -> list[Path]:
-    """Write the model's ONNX files to the directory, each whole or not at all, in place of those there. Returns their paths.
+    """Write the model's ONNX files to the directory, each atomically, replacing existing ones. Returns their paths.
 
-    Their metadata have the model_id, the bottleneck's kind and tinyqae's version, and for sentences what the tokens are.
-    float64 becomes float32. MissingPackage without `onnx`; TypeError for a user's own kind of model or bottleneck;
+    Their metadata has the model_id, the bottleneck's kind, tinyqae's version and, for sentences, the meaning of the tokens.
+    float64 becomes float32. MissingPackage without `onnx`; TypeError for a user-defined model or bottleneck;
     CheckpointError for weights that are NaN or infinite.
     """
     require_finite(model.state_arrays())
@@ -60,7 +60,7 @@ def export_onnx(model: Autoencoder, directory: FilePath) -> list[Path]:
 
 
 class _Graph:
-    """An ONNX graph to which operators are added one by one. A tensor goes by its name, a string."""
+    """An ONNX graph to which operators are added one by one. A tensor is identified by its name, a string."""
 
     def __init__(self, name: str):
         try:
@@ -80,14 +80,14 @@ class _Graph:
         self.proto.output.append(self.helper.make_tensor_value_info(name, dtype, ("N", *shape)))
 
     def add(self, operator: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-        """One more operator. Returns its output, or a list of several. inputs: tensors; arrays and numbers as constants."""
+        """Add an operator. Returns its output, or a list of several. inputs: tensors; arrays and numbers as constants."""
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
         results = [f"{operator}_{len(self.proto.node)}_{i}" for i in range(outputs)]
         self.proto.node.append(self.helper.make_node(operator, names, results, **attributes))
         return results if outputs > 1 else results[0]
 
     def write(self, directory: Path, metadata: dict[str, str]) -> Path:
-        """Write the graph to a file of its name."""
+        """Write the graph to a file named after it."""
         opsets, path = [self.helper.make_opsetid("", OPSET)], directory / f"{self.proto.name}.onnx"
         model = self.helper.make_model(self.proto, opset_imports=opsets, ir_version=IR_VERSION)
         self.helper.set_model_props(model, metadata)
@@ -123,7 +123,7 @@ def _sentence_encoder(model: Seq2SeqAutoencoder) -> _Graph:
         backend.to_host(lstm.params[name]).reshape(-1, 4, u)[:, [0, 3, 1, 2]].reshape(-1, 4 * u).T[None]
         for name in ("wx", "wh", "b")
     )
-    # In reverse it begins at each sentence's own end, not at that of the padding.
+    # In reverse, it starts at the end of each sentence, not of the padding.
     _, h, c = graph.add(
         "LSTM",
         onehot,
@@ -144,7 +144,7 @@ def _sentence_encoder(model: Seq2SeqAutoencoder) -> _Graph:
 
 
 def _sentence_decoder(model: Seq2SeqAutoencoder) -> list[_Graph]:
-    """The start, and a step by the formulas of ops/lstm.py, since ONNX's LSTM has no place for the context."""
+    """The start, and a step with the formulas of ops/lstm.py, since ONNX's LSTM has no input for the context."""
     (lstm, dense), u, start, step = model.decoder.layers, model.units, _Graph("decoder_start"), _Graph("decoder_step")
     code = _input_code(start, model)
     start.output("state", _layer(start, model.to_state, code) if model.to_state else code, FLOAT, 2 * u)
@@ -174,14 +174,14 @@ def _output_code(graph: _Graph, model: Autoencoder, h: str) -> None:
 
 
 def _input_code(graph: _Graph, model: Autoencoder) -> str:
-    """What the decoder sees (N, K), from the input `code`."""
+    """The decoder's input (N, K), from the graph's input `code`."""
     code = graph.input("code", UINT8 if model.bottleneck.is_binary else FLOAT, model.latent_size)
     code = graph.add("Cast", code, to=FLOAT)
     return graph.add("Sub", graph.add("Mul", code, 2.0), 1.0) if model.bottleneck.signed else code
 
 
 def _sequential(graph: _Graph, part: Sequential, x: str) -> str:
-    """A stack of layers. Ours take NHWC, ONNX's NCHW."""
+    """A stack of layers. tinyqae's take NHWC, ONNX's NCHW."""
     is_image = len(part.input_shape) == 3
     x = graph.add("Reshape", x, np.array((0, *part.input_shape)))  # 0: N.
     x = graph.add("Transpose", x, perm=(0, 3, 1, 2)) if is_image else x

@@ -1,4 +1,4 @@
-"""Optimizers as in their papers: loss = model.loss(batch), model.backward(), optimizer.step(model)."""
+"""Optimizers, as in their papers. Usage: loss = model.loss(batch), model.backward(), optimizer.step(model)."""
 import numpy as np
 
 from . import backend
@@ -12,7 +12,7 @@ __all__ = ["OPTIMIZERS", "SGD", "Adam", "Optimizer", "RMSprop", "clip_by_norm"]
 class Optimizer:
     """A rule that updates a parameter p from its gradient g, `update(p, g, lr, *state)`, written as in its paper."""
 
-    state_names: tuple[str, ...] = ()  # The arrays of p's shape that the rule keeps from step to step, zero at first.
+    state_names: tuple[str, ...] = ()  # The arrays of p's shape that the rule keeps between steps, initially zero.
     update: Function
 
     def __init__(self, lr: float):
@@ -22,14 +22,14 @@ class Optimizer:
         self.state: dict[str, Array] = {}
 
     def step(self, model: Autoencoder, lr: float | None = None) -> None:
-        """Update the parameters of `model` in place. lr: this step's learning rate, where a schedule sets one."""
+        """Update the parameters of `model` in place. lr: this step's learning rate, if a schedule sets one."""
         if self.state and self.model not in (None, model):
             raise ValueError("this optimizer has the state of another model's training: make a new one")
         self.model = model
         model.engine.step(self, model, self.lr if lr is None else lr)
 
     def update_all(self, parameters: list[Array], gradients: list[Array], lr: float) -> None:
-        """One step for all of these arrays, two lists of equal length."""
+        """Update all parameters by one step. parameters, gradients: lists of equal length."""
         self.steps += 1
         for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
             names = [f"{name}.{i}" for name in self.state_names]
@@ -44,7 +44,7 @@ class Optimizer:
         return {"steps": steps, **{name: backend.to_host(array) for name, array in self.state.items()}}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take up what state_arrays gave."""
+        """Restore what state_arrays returned."""
         self.steps, self.tuned = int(arrays["steps"]), None
         self.state = {name: backend.to_device(array.copy()) for name, array in arrays.items() if name != "steps"}
 
@@ -70,7 +70,7 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Steps in units of the gradient's running root mean square. Tieleman and Hinton 2012, lecture 6.5."""
+    """Gradients divided by their running root mean square. Tieleman and Hinton 2012, lecture 6.5."""
 
     state_names = ("v",)
 
@@ -99,7 +99,7 @@ class Adam(Optimizer):
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
 
     def update(self, p: Array, g: Array, lr: float, m: Array, v: Array) -> None:
-        """m and v are the running means of g and g^2; the hats undo their start at zero."""
+        """m and v are the running means of g and g^2; the hats correct their bias towards zero."""
         m[...] = self.beta1 * m + (1 - self.beta1) * g
         v[...] = self.beta2 * v + (1 - self.beta2) * g**2
         m_hat = m / (1 - self.beta1**self.steps)
@@ -111,9 +111,9 @@ OPTIMIZERS = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
 
 
 def clip_by_norm(gradients: list[Array], max_norm: float) -> None:
-    """Scale the gradients, a list of arrays, in place by min(1, max_norm / norm), norm the length of them all as one vector.
+    """Scale the gradients, a list of arrays, in place by min(1, max_norm / norm), with the norm of all as one vector.
 
-    One steep place cannot then throw the weights far away. Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063.
+    A single steep region then cannot throw the weights far away. Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063.
     """
     norm = backend.xp.sqrt(sum(backend.xp.vdot(g, g) for g in gradients))
     for g in gradients:

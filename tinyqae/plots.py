@@ -1,6 +1,6 @@
-"""The pictures that runs, examples, benchmarks and notebooks show. Each function returns one as a matplotlib Figure,
-which a notebook displays after `%matplotlib inline`. Given a `path`, it writes the picture as well: a PNG file, whole or not
-at all, or an open binary file.
+"""The plots that runs, examples, benchmarks and notebooks show. Each function returns one as a matplotlib Figure, which a
+notebook displays after `%matplotlib inline`. Given a `path`, it also writes the plot as PNG: to a file, atomically, or to an
+open binary file.
 """
 
 import math
@@ -34,7 +34,7 @@ WAYS = {
     "flips": ("reference: exact flip differences", "#4c72b0"),
     "no threshold": ("no threshold (decoder sees a)", "#b5b5b5"),
 }
-"""Words and color of each of gradients.WAYS."""
+"""Label and color of each of gradients.WAYS."""
 LABELS = {
     "reconstruction": ("reconstruction loss", None),
     "fence": ("fence loss, unweighted", "mean of min(a, 1 - a)"),
@@ -49,15 +49,15 @@ HIGHER_IS_BETTER = ("val_psnr", "val_exact")
 
 
 def subplots(lines, columns, width, height, sharey=False):
-    """(figure of so many inches, its axes (lines, columns))."""
-    # Not by pyplot, which takes as long to load as all else here, and keeps figures for windows that nobody opens.
+    """(figure of width x height inches, its axes (lines, columns))."""
+    # Not with pyplot, which takes as long to load as everything else here, and keeps figures for windows that never open.
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(lines, columns, sharey=sharey, squeeze=False)
 
 
 def save(figure, path, title=None, trim=True):
-    """Return the figure; write it too unless path is None, as PNG without a creation date or version, so that equal
-    pictures are equal files. title: put above all panels first. Trimming its margins means to draw it twice.
+    """Return the figure; also write it unless path is None, as PNG without a creation date or version, so that equal
+    plots are equal files. title: put above all panels first. trim: cut its margins, which draws it twice.
     """
 
     def draw(file):
@@ -81,7 +81,7 @@ def save(figure, path, title=None, trim=True):
 
 
 def plain(axes):
-    """No frame; a faint grid."""
+    """Remove the frame and add a faint grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(which="both", labelsize=8)
     axes.grid(alpha=0.25)
@@ -127,7 +127,7 @@ def reconstructions(title, labelled_rows, codes=None, path=None):
 
 
 def code_bitmap(code):
-    """Bits (K,) as an image of bytes (height, width, 1), as square as K allows, its cells apart: 1 black, 0 light gray."""
+    """Bits (K,) as an image of bytes (height, width, 1), as square as K allows, with gaps: 1 black, 0 light gray."""
     height = max(d for d in range(1, math.isqrt(len(code)) + 1) if len(code) % d == 0)
     if 4 * height * height < len(code):  # Long and thin, as for a prime: leave some cells empty.
         height = math.isqrt(len(code))
@@ -170,7 +170,7 @@ def latent_histograms(title, latents, panels=5, path=None):
 
 
 def training_curves(title, rows, unit, path=None):
-    """Every loss term and validation figure by epoch, a panel each. rows: History.rows; unit: of the reconstruction loss."""
+    """Every loss term and validation metric by epoch, a panel each. rows: History.rows; unit: of the reconstruction loss."""
     names = [name for name in rows[0] if name not in ("epoch", "lr", "seconds")]
     figure, all_axes = subplots(1, len(names), 3.6 * len(names), 3.3)
     epochs = [row["epoch"] for row in rows]
@@ -192,7 +192,7 @@ def training_curves(title, rows, unit, path=None):
 
 
 def sheet(title, count, width, height, ylabel):
-    """(figure, axes of `count` small panels by epoch, the outer ones with the names of the axes)."""
+    """(figure, axes of `count` small panels by epoch, the outer ones with axis labels)."""
     lines = -(-count // PER_LINE)
     total = height * lines + 0.4
     figure, all_axes = subplots(lines, PER_LINE, width * PER_LINE, total)
@@ -218,7 +218,7 @@ def latent_strips(labelled, path=None):
     )
     for axes, (label, latents) in zip(all_axes, labelled, strict=True):
         counts = np.array([counts for _, counts in latents], float)
-        # The root, since a few bins hold most values once the bits are decided.
+        # The square root, since a few bins hold most values once the bits are decided.
         axes.imshow(
             np.sqrt(counts / counts.sum(axis=1, keepdims=True)).T,
             aspect="auto",
@@ -238,8 +238,8 @@ def latent_strips(labelled, path=None):
 
 
 def encoder_gradients(labelled, path=None):
-    """What the encoder learns from at several moments of training, one below the other: how large each gradient is, how well
-    it agrees with the reference, and what a step along it does. labelled: list of (label, gradients.EncoderGradients).
+    """The encoder's gradients at several points in training, one row each: the size of each gradient, its agreement with the
+    reference, and the effect of a step along it. labelled: list of (label, gradients.EncoderGradients).
     """
     figure, lines = subplots(len(labelled), 3, 13, 3 * len(labelled) + 0.7)
     for (norms, agreement, steps), (label, found) in zip(lines, labelled, strict=True):
@@ -255,7 +255,7 @@ def encoder_gradients(labelled, path=None):
             )
         steps.axhline(0, color=INK, linewidth=1)
         deepest = min(min(changes) for changes in found.changes.values()) if found.changes else -1
-        steps.set_ylim(1.2 * deepest, -0.8 * deepest)  # Far steps ruin the model, which would flatten all else.
+        steps.set_ylim(1.2 * deepest, -0.8 * deepest)  # Large steps ruin the model, which would flatten the rest.
         steps.set_xscale("log")
         steps.set_xlim(1e-5, 1)
         steps.set_xlabel("length of the step / norm of the weights", fontsize=9)
@@ -317,12 +317,12 @@ def _agreement(axes, found):
 
 
 def commit_weights(weights, panels, naive=None, path=None):
-    """Figures against the weight of the commitment loss, on a logarithmic axis with 0 at its left end.
+    """Metrics against the weight of the commitment loss, on a logarithmic axis with 0 at its left end.
 
     Args:
         weights: ascending.
-        panels: list of (title, means, standard deviations or None), one of each for a weight.
-        naive: its figure in each panel.
+        panels: list of (title, means, standard deviations or None), with one value per weight.
+        naive: its value in each panel.
     """
     smallest = min(weight for weight in weights if weight > 0)
     positions = [np.log10(weight) if weight else np.log10(smallest) - 1 for weight in weights]

@@ -1,4 +1,4 @@
-"""What a training shows and checks as it goes on: the mean losses of an epoch so far, a bar, whether they are finite."""
+"""What is shown and checked during training: the mean losses of the epoch so far, a bar, whether they are finite."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # In a notebook without ipywidgets, where the bar is text then.
+    warnings.simplefilter("ignore")  # In a notebook without ipywidgets, where the bar is text.
     from tqdm.auto import tqdm
 
 from . import backend
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from .train import TrainingStep
 
 SECONDS_BETWEEN_READS = 0.25
-"""Reading the loss makes a GPU wait, so it is read now and then only."""
+"""Reading the loss stalls a GPU, so it is not read more often."""
 
 
 class _Lines:
-    """Standard error, with a line for each state of a bar."""
+    """Standard error, with a new line for each update of a bar."""
 
     def write(self, text: str) -> None:
         if text.strip():
@@ -38,7 +38,7 @@ class Monitor:
 
     Args:
         training_step: has the sums of the loss terms, and the model.
-        steps: of an epoch. epochs: of the training. finished: epochs that were done before.
+        steps: per epoch. epochs: in all. finished: epochs that were done before.
         progress, description, checkpoint: as in train.fit.
     """
 
@@ -80,7 +80,7 @@ class Monitor:
         self.epoch, self.done, self.seen, self.last_read, self.started = epoch, 0, 0, -np.inf, time.perf_counter()
 
     def after_step(self, examples: int, lr: float) -> None:
-        """Count a step on so many examples at this learning rate. TrainingDiverged where a loss is no longer finite."""
+        """Count a step on this many examples at this learning rate. TrainingDiverged if a loss is no longer finite."""
         self.done, self.seen, self.lr = self.done + 1, self.seen + examples, lr
         if time.perf_counter() - self.last_read > SECONDS_BETWEEN_READS or self.done == self.steps:
             self.last_read = time.perf_counter()
@@ -97,8 +97,8 @@ class Monitor:
             self.report(self.epoch * self.steps + self.done, self.epochs * self.steps, self.means)
 
     def finish(self) -> dict[str, float]:
-        """The finished epoch's row of the History. TrainingDiverged where its last step left infinite weights."""
-        # The last step's weights have not met a loss yet.
+        """The finished epoch's row of the History. TrainingDiverged if its last step left infinite weights."""
+        # No loss has been computed with the last step's weights yet.
         squares = sum(backend.xp.vdot(p, p) for p in self.training_step.model.parameters())
         self._require_finite({"sum of the squared weights": float(backend.to_host(squares))})
         return {"epoch": self.epoch + 1, "lr": self.lr, **self.means, "seconds": time.perf_counter() - self.started}

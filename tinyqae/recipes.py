@@ -1,7 +1,7 @@
-"""Named settings: for each model and quantizer, everything that makes a training run, as plain data.
+"""Named settings: for each model and quantizer, everything that defines a training run, as plain data.
 
-report     the settings behind the report's tables (its authors' code, where its text is silent)
-default    what trained best on a validation split of the training data
+report     the settings behind the report's tables (from its authors' code where its text is silent)
+default    those that did best on a validation split of the training data
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ LEAST_UNITS = 96
 @dataclass(frozen=True)
 class Recipe:
     """One training run as plain data. `bottleneck` and `model` hold constructor arguments; `validation` is the number of
-    training examples (the last ones) kept out of training to measure on; `start_at_mean` centres inputs on the mean
-    training image and starts the output there; `clip_norm` is the largest norm of a step's gradients.
+    training examples (the last ones) held out for validation; `start_at_mean` centres inputs on the mean
+    training image and starts the output there; `clip_norm` is the maximum norm of a step's gradients.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Recipe:
         """(training examples, validation examples or None)."""
         if not self.validation:
             return examples, None
-        # A small data set keeps a tenth of itself.
+        # A small data set holds out a tenth.
         kept = min(self.validation, len(examples) // 10)
         return examples[: len(examples) - kept], examples[len(examples) - kept :] if kept else None
 
@@ -73,7 +73,7 @@ class Recipe:
         )
 
     def make_optimizer(self) -> Optimizer:
-        """The optimizer, new."""
+        """A new optimizer."""
         return OPTIMIZERS[self.optimizer](self.lr, **self.optimizer_arguments)
 
     def fit_arguments(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def cifar_cnn(name: str, quant: str, size: str) -> Recipe:
 
 def anki_lstm(name: str, quant: str, hidden: int, units: int | None = None) -> Recipe:
     """The recipe `name` for the LSTM on sentences with quantizer `quant`; hidden: half a code's size, and in the recipe
-    `report` the units of each LSTM. units: other ones, in the recipe `default`.
+    `report` the units of each LSTM. units: those of each LSTM in the recipe `default`.
     """
     quant = _checked(name, quant)
     if name == "report" and units is not None:
@@ -117,7 +117,7 @@ def _checked(name: str, quant: str) -> str:
 
 def _report_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     """Keras 2.3 defaults, batch 16, 10 epochs, all 60,000 images. The report has no fence row for the MLP: ours takes
-    the text's sigmoid (behind the ReLU of the other rows no value is below 1/2) and the weight of its CNN, 1e-4.
+    the text's sigmoid (after the ReLU of the other rows, no value is below 1/2) and the weight of its CNN, 1e-4.
     """
     pixels = 28 * 28
     bottlenecks: dict[str, dict] = {
@@ -143,11 +143,11 @@ def _report_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
 def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     """The same tricks for all: inputs centred and outputs started at the mean image, codes as -1 and +1, batch norm
     before the sigmoid. Naive does without batch norm and with a fortieth of the learning rate: the better it learns to
-    use the values between 0 and 1, the more the threshold takes away. Annealed does without batch norm as well, which
+    use the values between 0 and 1, the more the threshold costs. Annealed does without batch norm as well, which
     would keep the values near the flat middle of the sigmoid while that grows steep.
 
-    With hidden layers, batch norm before each ReLU, and for each layer after the first half the learning rate; for each half
-    the weight of the added loss. Without them deep encoders' bits die; heavier, the loss freezes bits that are still wrong.
+    With hidden layers: batch norm before each ReLU; half the learning rate for each layer after the first; half the weight
+    of the added loss for each. Without these, deep encoders' bits die; a larger weight freezes bits that are still wrong.
     """
     deeper = len(hidden) - 1
     tricks: dict[str, Any] = {
@@ -184,8 +184,8 @@ def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
 
 
 def naive_with_noise(vanilla: Recipe) -> Recipe:
-    """Beside the report: train as the default recipe `vanilla` does, but with Gaussian noise on the code, and threshold
-    afterwards. What is robust against noise is robust against rounding, so this is the rival that commit has to beat.
+    """Not in the report: train as the default recipe `vanilla` does, but with Gaussian noise on the code, and threshold
+    afterwards. A code robust to noise is robust to rounding, so this is the baseline that commit has to beat.
     """
     return replace(
         vanilla,
@@ -232,10 +232,10 @@ def _report_cnn(quant: str, size: str) -> Recipe:
 
 
 def _default_cnn(quant: str, size: str) -> Recipe:
-    """The MLP's tricks, and squared error in place of cross-entropy, which colour pictures gain a decibel by; the added
+    """The MLP's tricks, and squared error instead of cross-entropy, for a decibel more on colour images. The added
     losses weigh less, since the squared error is a tenth of the cross-entropy. Levels get wider inwards, where width costs
-    little, and not narrower: behind 16 channels with a ReLU a 4x4x16 code has hardly anything left to say. What the report
-    did not try is set as for the MLP, entropy's weight in the same proportion to commit's.
+    little, not narrower: after 16 channels with a ReLU, a 4x4x16 code can carry little. What the report did not try is set
+    as for the MLP, with entropy's weight in the same proportion to commit's.
     """
     _, latent_channels = report_widths(size)
     widths = (64, 64, 128 * SIZES[size])
@@ -267,7 +267,7 @@ def _default_cnn(quant: str, size: str) -> Recipe:
 
 def _report_lstm(quant: str, hidden: int) -> Recipe:
     """RMSprop, batch 64, 50 epochs, sentences padded with spaces to the longest of all, 24 characters; at most 25 are
-    written. Vanilla hands the states over as they are, fence weighs the mean of each state.
+    written. Vanilla passes the states on unchanged, fence weighs the mean of each state.
     """
     bottlenecks: dict[str, dict] = {
         "vanilla": {"activation": "linear"},
@@ -292,9 +292,9 @@ def _report_lstm(quant: str, hidden: int) -> Recipe:
 
 def _default_lstm(quant: str, hidden: int, units: int | None) -> Recipe:
     """The input read backwards, gradients clipped, codes as -1 and +1; half of the training sentences spliced from two, or
-    the model memorizes them; decoded by beam search. Narrow LSTMs, not the bits, would limit a small code, so that
-    they have 96 units at least. Batch norm before the bottleneck and the code in the decoder's sight at every step, but for
-    naive and annealed, which the threshold then takes more away from.
+    the model memorizes them; decoded by beam search. Narrow LSTMs, not the bits, would limit a small code, so they have at
+    least 96 units. Batch norm before the bottleneck and the code passed to the decoder at every step, except for naive and
+    annealed, for which the threshold then costs more.
     """
     own = {
         "fence": {"weight": 3.0},

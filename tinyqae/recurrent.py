@@ -1,4 +1,4 @@
-"""The LSTM as a layer, and the two that are made of it: one reads a sentence, one writes it."""
+"""The LSTM as a layer, and two layers built on it: the sentence encoder and the sentence decoder."""
 
 import numpy as np
 
@@ -16,11 +16,11 @@ from .ops.lstm import lstm_backward, lstm_forward
 class LSTM(Layer):
     """A sequence x and an initial state -> the outputs (T, N, units); see ops/lstm.py for the formulas.
 
-    The weights start as in Keras: Glorot-uniform input weights and orthogonal recurrent ones, each as one matrix for the
-    four gates; biases 0, but 1 at the forget gate, so that the cell starts out keeping its state.
+    Weights are initialized as in Keras: Glorot-uniform input weights and orthogonal recurrent ones, each as one matrix for
+    the four gates; biases 0, but 1 for the forget gate, so that the cell initially keeps its state.
 
     Args:
-        tokens: True for x (T, N) of integers, which stand for one-hot rows; False for x (T, N, F).
+        tokens: True for x (T, N) of integers, which represent one-hot rows; False for x (T, N, F).
     """
 
     def __init__(self, units: int, tokens: bool = False):
@@ -45,8 +45,8 @@ class LSTM(Layer):
         """x (T, N) or (T, N, F) -> outputs (T, N, units). Afterwards h_last and c_last (N, units) are the state at each
         sequence's end.
 
-        lengths (N,): integers, where each sequence ends, or None: all at T. h0, c0 (N, units): the initial state, None for
-        zeros. context (N, 4 units): a bias of each example's own at every step, or None.
+        lengths (N,): integers, where each sequence ends; None for all at T. h0, c0 (N, units): the initial state, None for
+        zeros. context (N, 4 units): a bias per example, added at every step, or None.
         """
         self.x, self.lengths, zeros = x, lengths, backend.xp.zeros((x.shape[1], self.units), self.dtype)
         inputs = (embedding_forward(x, self.params["wx"]) if self.tokens else x @ self.params["wx"]) + self.params["b"]
@@ -58,8 +58,8 @@ class LSTM(Layer):
         return backend.xp.stack(self.hs[1:])
 
     def backward(self, dy: Array | None = None, dh_last: Array | None = None, dc_last: Array | None = None) -> Array | None:
-        """The gradients of the outputs (T, N, units) and of the last state (N, units), None for zeros -> dx, None for
-        tokens. Afterwards dh0, dc0 (N, units) and dcontext (N, 4 units) are those of the initial state and the context.
+        """dy (T, N, units), dh_last and dc_last (N, units), None for zeros -> dx, or None for tokens. Afterwards dh0, dc0
+        (N, units) and dcontext (N, 4 units) are the gradients of the initial state and the context.
         """
         zeros = backend.xp.zeros_like(self.h_last)
         dinputs, self.grads["wh"], self.dh0, self.dc0 = lstm_backward(
@@ -103,7 +103,7 @@ class SentenceEncoder(Layer):
 
 
 class SideBySide(Layer):
-    """h, c (N, U) -> (N, 2 U), the two side by side."""
+    """h, c (N, U) -> (N, 2 U), concatenated."""
 
     def forward(self, h: Array, c: Array) -> Array:
         self.units = h.shape[1]
@@ -114,7 +114,7 @@ class SideBySide(Layer):
 
 
 class SentenceDecoder(Layer):
-    """An LSTM that writes tokens, with a dense layer to the logits of the next one, and the cross-entropy loss."""
+    """An LSTM that writes tokens, with a dense layer to the logits of the next token, and the cross-entropy loss."""
 
     def __init__(self, lstm: LSTM, output: Dense):
         super().__init__()
@@ -125,7 +125,7 @@ class SentenceDecoder(Layer):
         return self.output.setup(self.lstm.setup(self.input_shape, random, self.dtype), random, self.dtype)
 
     def forward(self, inputs: Array, targets: Array, weights: Array, start: Array, context: Array | None = None) -> Scalar:
-        """The loss by teacher forcing. inputs, targets, weights (T, N); start (N, 2 units): the initial h and c side by
+        """The loss with teacher forcing. inputs, targets, weights (T, N); start (N, 2 units): the initial h and c side by
         side; context (N, 4 units) or None.
         """
         u = self.lstm.units
@@ -134,13 +134,13 @@ class SentenceDecoder(Layer):
         return self.criterion.forward(logits, targets.reshape(-1), weights.reshape(-1))
 
     def backward(self) -> tuple[Array, Array]:
-        """(dstart, dcontext), the latter of no use without a context."""
+        """(dstart, dcontext), the latter meaningless without a context."""
         dhs = self.output.backward(self.criterion.backward())
         self.lstm.backward(dhs.reshape(self.hs.shape))
         return backend.xp.concatenate([self.lstm.dh0, self.lstm.dc0], axis=1), self.lstm.dcontext
 
     def step(self, tokens: Array, h: Array, c: Array, context: Array | None = None) -> tuple[Array, Array, Array]:
-        """(log-probabilities of the next token (N, V), h, c) after one more token each. tokens (N,); h, c (N, units)."""
+        """(log-probabilities of the next token (N, V), h, c) after one more token of each. tokens (N,); h, c (N, units)."""
         self.lstm.forward(tokens[None], None, h, c, context)
         log_p = log_softmax(self.output.forward(self.lstm.h_last, training=False))
         return log_p, self.lstm.h_last, self.lstm.c_last

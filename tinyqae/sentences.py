@@ -1,4 +1,4 @@
-"""Which sentences to train on and which to hold out; and new ones, so that a model learns to copy, not to memorize."""
+"""Splitting sentences into training and held-out ones, and splicing new ones to make a model copy, not memorize."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from .data.anki import TextData
 from .errors import DataError
 
 TRAINING_SHARE = {"random": 0.9, "length": 0.8, "report": 0.8}
-# The report measured its vanilla models on other sentences than the quantized ones.
+# The report measured its vanilla models on different sentences from the quantized ones.
 REPORT_SENTENCES = {"vanilla": slice(40_001, 40_101), "quantized": slice(45_100, 45_200)}
-# How often a pair is drawn anew whose splice has no suitable length, before the old sentence stays.
+# How often a pair is drawn until its splice has a suitable length, before the original sentence is kept.
 ATTEMPTS = 10
 
 
 @dataclass(frozen=True, repr=False)
 class SentenceSplit:
-    """Sentences to train on, and held-out ones, none of which is among them.
+    """Training sentences and held-out ones, without overlap.
 
     Attributes:
-        train, test: tuples of str, the test sentences all different.
-        report: the two times 100 sentences that the report measured on, {"vanilla", "quantized"}, empty for data that is too
+        train, test: tuples of str, the test sentences distinct.
+        report: the two sets of 100 sentences the report measured on, {"vanilla", "quantized"}, empty for data that is too
             short for them.
         how: as in `split_sentences`.
         name, sha256, source: of the data, as in TextData.
@@ -45,12 +45,12 @@ def split_sentences(data: TextData, how: str = "random", seed: int = 0) -> Sente
     Args:
         how: one of
             "random"  nine tenths of the different sentences are trained on, one tenth is held out. A split by line would
-                      leak: an Anki sentence stands once for each of its translations.
-            "length"  the report's border: the first 80% of the lines are trained on, each sentence once, and what follows
+                      leak: an Anki sentence occurs once for each of its translations.
+            "length"  the report's boundary: the first 80% of the lines are trained on, each sentence once, and the rest
                       is held out. Anki's lines are sorted by length, so these are the longest.
-            "report"  the same border, trained on line by line, repetitions included, as the report did. The sentences of
-                      REPORT_SENTENCES are cut out of all lines.
-        seed: of the random order, in which the training sentences of the first two also stand.
+            "report"  the same boundary, training on every line, repetitions included, as the report did. The sentences of
+                      REPORT_SENTENCES are slices of all lines.
+        seed: of the random order, also that of the training sentences in the first two.
 
     Raises:
         ValueError: `how` is none of these.
@@ -79,10 +79,10 @@ def split_sentences(data: TextData, how: str = "random", seed: int = 0) -> Sente
 
 
 def splice_sentences(sentences: Sequence[str], share: float, random: np.random.Generator) -> list[str]:
-    """The sentences, but each with probability `share` replaced by the head of one of them and the tail of another.
+    """Return the sentences, each replaced with probability `share` by the head of one of them and the tail of another.
 
-    One half of the new sentences is cut between words, the other anywhere. None is longer than the longest of
-    `sentences` or shorter than the median one: long sentences are what is hard to copy.
+    Half of the new sentences are cut between words, the others anywhere. None is longer than the longest of
+    `sentences` or shorter than the median one: long sentences are the hard ones to copy.
     """
     spliced, count = list(sentences), len(sentences)
     lengths = [len(sentence) for sentence in sentences]

@@ -1,4 +1,4 @@
-"""Sentences as tokens: an integer per character, and two more that start and end what a decoder writes.
+"""Sentences as tokens: one integer per character, and two more that mark the start and end of a decoder's output.
 
 0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
 """
@@ -28,7 +28,7 @@ def to_tokens(sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """
     if not isinstance(sentences, list | tuple) or not all(isinstance(sentence, str) for sentence in sentences):
         raise TypeError("sentences must be a list of str")
-    # One byte per character: whatever is outside Latin-1 becomes a question mark, which is no token either.
+    # One byte per character: characters outside Latin-1 become question marks, which are not tokens either.
     encoded = [sentence.encode("latin-1", "replace") for sentence in sentences]
     lengths = np.array([len(row) for row in encoded], np.intp)
     steps = max(1, int(lengths.max(initial=0)))

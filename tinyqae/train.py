@@ -1,8 +1,8 @@
-"""The training loop. One step is forward, backward and update (TrainingStep.__call__); the rest is what goes around it:
+"""The training loop. One step is forward, backward and update (TrainingStep.__call__); the rest is the loop around it:
 batches, progress, validation, checkpoints, resume.
 
 A run is a function of its arguments and seed. The order of the data (and any noise) in an epoch comes from a generator
-seeded with (seed, epoch), so a run that is resumed at an epoch's start goes on exactly as if it had never stopped.
+seeded with (seed, epoch), so a run that is resumed at the start of an epoch continues as if it had never stopped.
 """
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ LATENT_SAMPLE = 1000
 
 
 class TrainingStep:
-    """Training steps, in a `with` block. clip_norm: as in fit. sums: of each loss term over the examples since `restart`."""
+    """Runs training steps in a `with` block. clip_norm: as in fit. sums: of each loss term over examples since `restart`."""
 
     def __init__(self, model: Autoencoder, optimizer: Optimizer, batch_size: int, clip_norm: float | None = None):
         self.model, self.optimizer, self.batch_size, self.clip_norm = model, optimizer, batch_size, clip_norm
@@ -37,7 +37,7 @@ class TrainingStep:
     def __exit__(self, *exception: object) -> None: ...
 
     def restart(self) -> None:
-        """Begin new sums."""
+        """Reset the sums."""
         self.sums.clear()
 
     def __call__(self, batch: Batch, lr: float) -> None:
@@ -60,22 +60,22 @@ def fit(model: Autoencoder, examples: Examples, optimizer: Optimizer, *, epochs:
         seed: int = 0, checkpoint: FilePath | None = None, resume: bool = False,
         progress: bool | Progress = True, description: str = "",
         callbacks: Sequence[Callable[[Autoencoder, History], object]] = ()) -> History:
-    """Train `model` on `examples` in place and return the History, which is model.history too, after an interrupt as well.
+    """Train `model` on `examples` in place and return the History, which is also model.history, even after an interrupt.
 
     Args:
         examples: images (N, H, W, C), bytes 0..255 or floats in [0, 1], a NumPy array; or a list of sentences.
-        schedule: "constant", "cosine" (down to 0 at the end), or a function from the step to a factor of the rate.
-        clip_norm: the largest norm of a step's gradients; longer ones are scaled down to it. None for no limit.
-        validation: examples to measure after each epoch, by their stored codes, or None.
-        checkpoint: a path, written whole after each epoch.
-        resume: go on from the checkpoint if it exists.
-        progress: show a bar with the loss terms; or a function, called at times with (steps done, all steps, {term: mean}).
+        schedule: "constant", "cosine" (down to 0 at the end), or a function from the step to a factor of the learning rate.
+        clip_norm: the maximum norm of a step's gradients; larger ones are scaled down to it. None for no clipping.
+        validation: examples to evaluate after each epoch, from their stored codes, or None.
+        checkpoint: a path, written atomically after each epoch.
+        resume: resume from the checkpoint if it exists.
+        progress: show a bar with the loss terms; or a function, called regularly with (steps done, all steps, {term: mean}).
         callbacks: functions of (model, history), called before each epoch and after the last one; True ends the training.
 
     Raises:
         TrainingDiverged: the loss is no longer finite.
         CheckpointError: the checkpoint is corrupt or belongs to another run.
-        ValueError, TypeError: an argument is out of range, or of another type.
+        ValueError, TypeError: an argument is out of range or of the wrong type.
     """
     require_training(examples, validation, optimizer, epochs, batch_size, schedule, clip_norm)
     batches = model.batches(examples, batch_size)

@@ -1,4 +1,4 @@
-"""Bottlenecks: how numbers become bits, and what gradient goes back. report.py has the report's four, variants.py others."""
+"""Bottlenecks: how values become bits, and what gradient flows back. report.py has the report's four, variants.py others."""
 from .base import Bottleneck
 from .report import Commit, Fence, Naive, Vanilla
 from .variants import Annealed, Clipped, Entropy, Stochastic

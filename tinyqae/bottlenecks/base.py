@@ -1,12 +1,12 @@
-"""What the bottlenecks share: the activation before the threshold, codes as -1 and +1, noise.
+"""The base class of all bottlenecks: the activation before the threshold, codes as -1 and +1, noise.
 
 A bottleneck maps h, the encoder's output, to the code, and defines the gradient of the backward pass:
 
-    code = forward(h, training)    for the decoder, (N, K); outside training the code as it is read from storage
-    loss()                         the added loss term of the last forward pass, without its weight
-    dh = backward(dcode)           the gradient of the whole objective, weight * loss() included
+    code = forward(h, training)    the decoder's input, (N, K); outside training, the code as read from storage
+    loss()                         the added loss term of the last forward pass, unweighted
+    dh = backward(dcode)           the gradient of the whole objective, including weight * loss()
 
-A kind has three methods: `quantize`, the code from the activation a in training, `loss`, and `gradient`, from code to a.
+A kind defines three methods: `quantize`, from the activation a to the training code; `loss`; `gradient`, from dcode to da.
 """
 from inspect import signature
 
@@ -25,13 +25,13 @@ ACTIVATIONS: dict[str, tuple[Function, Function]] = {  # name: (a from h, dh fro
 
 
 class Bottleneck:
-    """What all bottlenecks share: from the encoder's h to a, from a to the code, and the added loss term.
+    """Base class: from the encoder's output h to a, from a to the code, and the added loss term.
 
     Args:
-        weight: factor of the added loss term, 0 or more; None: the kind's default.
-        activation: from h to a: "sigmoid"; "relu-sigmoid" (the report's MLP); for some kinds "relu" or "linear".
-        signed: the decoder sees 2 code - 1, so -1 and +1 in place of 0 and 1, and off bits move its weights too.
-        noise: standard deviation of Gaussian noise on a in training, which asks for the same robustness as the threshold.
+        weight: factor of the added loss term, 0 or more; None for the kind's default.
+        activation: the map from h to a: "sigmoid"; "relu-sigmoid" (the report's MLP); for some kinds "relu" or "linear".
+        signed: the decoder sees 2 code - 1, -1 and +1 instead of 0 and 1, so that 0 bits also update its weights.
+        noise: standard deviation of Gaussian noise on a in training, which requires the same robustness as the threshold.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Bottleneck:
         return self.noise > 0
 
     def set_progress(self, progress: float) -> None:
-        """Called before each training step with the share of the training that is done, 0 to 1."""
+        """Called before each training step with the fraction of the training that is done, 0 to 1."""
 
     def latent(self, h: Array) -> Array:
         """a (N, K), the values before the threshold."""
@@ -96,11 +96,11 @@ class Bottleneck:
         return a + self.noise * self.draw(self.random.standard_normal, a) if self.noise else a
 
     def draw(self, distribution: Function, a: Array) -> Array:
-        """Random numbers of a's shape and dtype, from a method of `random`; drawn on the host like all that is random."""
+        """Random numbers of a's shape and dtype, from a method of `random`; drawn on the host, like all random numbers."""
         return backend.to_device(distribution(a.shape, a.dtype))
 
     def for_decoder(self, code: Array) -> Array:
-        """A stored code as the decoder sees it: itself, or 2 code - 1 when signed."""
+        """A stored code as the decoder sees it: unchanged, or 2 code - 1 if signed."""
         return 2 * code - 1 if self.signed else code
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ from .base import ACTIVATIONS, Bottleneck
 
 
 class Vanilla(Bottleneck):
-    """No quantization: the code is a, stored as 32-bit floats. Report, section 2.1; its LSTM has activation "linear"."""
+    """No quantization: the code is a, stored as 32-bit floats. Report, section 2.1; its LSTM uses "linear"."""
 
     kind = "vanilla"
     is_binary = False
@@ -50,10 +50,10 @@ class Fence(Bottleneck):
 
 class Commit(Bottleneck):
     """Threshold in training too, with the straight-through estimator for its gradient, and a commitment loss that pulls a
-    to the bit it became. Report, section 2.4; after VQ-VAE (arXiv:1711.00937). Why: ops/binarize.py, losses.py.
+    towards its bit. Report, section 2.4; after VQ-VAE (arXiv:1711.00937). For the reasons see ops/binarize.py, losses.py.
 
     Args:
-        window: None, the identity STE; or a number: the gradient passes only where |a - 1/2| <= window (clipped STE).
+        window: None for the identity STE; a number for the clipped STE: the gradient passes only where |a - 1/2| <= window.
     """
 
     kind = "commit"

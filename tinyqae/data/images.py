@@ -1,4 +1,4 @@
-"""What every set of images is here: arrays in a training and a test part, a name and a hash."""
+"""The common form of all image data sets: training and test arrays, a name and a hash."""
 
 import hashlib
 import io
@@ -19,9 +19,9 @@ class ImageData:
     Attributes:
         train_images, test_images: uint8 (N, H, W, C) with 1 channel (grey) or 3 (red, green, blue).
         train_labels, test_labels: uint8 (N,).
-        name: what to call the data in front of people.
-        source: where it came from, in words.
-        sha256: hash of the whole content; which layout of it was hashed stands with the function that made the data.
+        name: the name of the data for display.
+        source: a description of where it came from.
+        sha256: hash of the whole content, in the layout documented by the function that made the data.
     """
 
     train_images: np.ndarray
@@ -71,10 +71,10 @@ def draw_both_parts(
     sha256: Callable[..., str],
     what: str,
 ) -> ImageData:
-    """ImageData of what draw(count, random) draws, images and labels; the test part depends on `test` and `seed` alone.
+    """ImageData of the images and labels drawn by draw(count, random); the test part depends only on `test` and `seed`.
 
     sha256: a function of the four arrays. ValueError for fewer than 1 picture or a negative seed, TypeError for numbers
-    that are not whole.
+    that are not integers.
     """
     train, test, seed = map(operator.index, (train, test, seed))
     if min(train, test) < 1 or seed < 0:
@@ -87,7 +87,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """An unpickler that can rebuild NumPy arrays and refuses every other class or function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # The function's module was renamed in NumPy 2; an array names the present one itself.
+        # The function's module was renamed in NumPy 2; an array's own __reduce__ gives the current one.
         allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
         if name not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in this file")
@@ -95,11 +95,11 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def unpickle_arrays(content: bytes) -> Any:
-    """What a pickle of Python 2 holds: arrays, strings, numbers, lists and dicts. UnpicklingError for anything else."""
-    # A pickle of a few bytes may put a value at the place 10^9 of the memo, or announce a string as long, and have that much
-    # memory set aside. genops refuses the string.
+    """The content of a Python 2 pickle: arrays, strings, numbers, lists and dicts. UnpicklingError for anything else."""
+    # A pickle of a few bytes may put a value at index 10^9 of the memo, or declare a string of that length, so that as much
+    # memory is allocated. genops rejects the string.
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError(f"the memo has no place {argument}")
-    # Python 2 wrote arrays and text as one kind of strings; latin1 turns each byte into the character of this number.
+    # Python 2 wrote arrays and text as the same type of string; latin1 maps each byte to the character with its number.
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()

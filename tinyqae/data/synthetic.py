@@ -1,7 +1,7 @@
-"""Drawn digits in MNIST's format, for demonstrations and tests on machines that cannot get MNIST.
+"""Synthetic digits in MNIST's format, for demonstrations and tests on machines that cannot download MNIST.
 
-A digit is a few strokes through control points. Each picture moves the control points a little, turns, shears and
-scales the whole, and draws it with a pen of its own width.
+A digit is a few strokes through control points. Each picture moves the control points a little, rotates, shears and
+scales the whole, and draws it with a pen of random width.
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from tinyqae.data.images import ImageData, draw_both_parts
 from tinyqae.data.mnist import content_sha256
 
 SIDE = 28
-# MNIST fits each digit into 20 x 20 pixels and puts its centre of mass into the middle of 28 x 28.
+# MNIST fits each digit into 20 x 20 pixels and puts its centre of mass at the centre of 28 x 28.
 DIGIT_SIDE = 20
 BLOCK = 128
 POINT_SPACING = 0.028
 
 # Ways to write a digit: the digit; its control points "x,y" in hundredths of a square, y downwards; and its strokes, each a
-# curve or a line through the points of these numbers. Strokes that share a point stay joined, however the points move.
+# curve or a line through the points with these indices. Strokes that share a point stay joined, however the points move.
 GLYPHS = (
     (0, "50,0 25,13 15,50 26,88 50,100 74,87 85,50 74,12", "curve 0 1 2 3 4 5 6 7 0"),
     (1, "50,0 50,50 50,100", "line 0 1 2"),
@@ -38,7 +38,7 @@ GLYPHS = (
 def synthetic_digits(train: int = 20_000, test: int = 4_000, seed: int = 0) -> ImageData:
     """`train` and `test` drawn digits with their labels, in the shapes and dtypes of MNIST (see ImageData).
 
-    The same numbers give the same pictures on the same machine and NumPy; elsewhere a pixel may differ by one level. For
+    The same arguments give the same pictures on the same machine and NumPy; elsewhere a pixel may differ by one level. For
     the arguments see `draw_both_parts`.
     """
     return draw_both_parts(_draw, train, test, seed, "SYNTHETIC, NOT MNIST", content_sha256, "digits")
@@ -64,7 +64,7 @@ def _draw(count: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 def _stroke_weights(control: np.ndarray, kind: str, *numbers: str) -> np.ndarray:
     """float64 (P, K): P pen positions, evenly spaced along a stroke, as mixtures of the K control points (K, 2)."""
     every = np.eye(len(control))[list(map(int, numbers))]
-    # A Catmull-Rom spline. A closed stroke takes its neighbours from around the corner, an open one repeats its end.
+    # A Catmull-Rom spline. A closed stroke takes its neighbours from the other end, an open one repeats its end points.
     before, after = (every[-2], every[1]) if numbers[0] == numbers[-1] else (every[0], every[-1])
     around = [before, *every, after]
     rows = []

@@ -1,8 +1,8 @@
-"""Drawn coloured shapes in CIFAR-10's format, for demonstrations and tests on machines that cannot get it.
+"""Synthetic coloured shapes in CIFAR-10's format, for demonstrations and tests on machines that cannot download it.
 
-A picture is a background that passes from one colour to another, a faint shape to distract and the shape that the label
-names, shaded, turned and scaled, with a little noise. Each shape is a function of the plane that is about the distance
-to its outline, negative inside, so that the outline can be drawn smoothly.
+A picture is a background that fades from one colour to another, a faint distractor shape and the shape that the label
+names, shaded, rotated and scaled, with a little noise. Each shape is a function of the plane, roughly the distance to
+its outline, negative inside, so that the outline can be drawn smoothly.
 """
 
 import math
@@ -45,7 +45,7 @@ SHAPES = {
 def synthetic_shapes(train: int = 20_000, test: int = 4_000, seed: int = 0) -> ImageData:
     """`train` and `test` drawn shapes, images uint8 (N, 32, 32, 3) and labels uint8 (N,) from 0 to 9.
 
-    The same numbers give the same pictures on the same machine and NumPy; elsewhere a value may differ by one level. The
+    The same arguments give the same pictures on the same machine and NumPy; elsewhere a value may differ by one level. The
     hash is that of the records (see `records_sha256`); for the arguments see `draw_both_parts`.
     """
     return draw_both_parts(_draw, train, test, seed, "SYNTHETIC, NOT CIFAR-10", records_sha256, "shapes")
@@ -74,7 +74,7 @@ def _colours(count: int, random: np.random.Generator) -> np.ndarray:
 
 
 def _gradients(start: np.ndarray, end: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """float32 (N, 32, 32, 3): from the colours `start` to the colours `end`, both (N, 3), in any direction."""
+    """float32 (N, 32, 32, 3): from the colours `start` to the colours `end`, both (N, 3), in a random direction."""
     direction = random.uniform(0, 2 * np.pi, (len(start), 1, 1)).astype(np.float32)
     place = (np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE - 0.5
     along = np.cos(direction) * place + np.sin(direction) * place[:, np.newaxis]
@@ -97,7 +97,7 @@ def _paint(canvas: np.ndarray, kinds: np.ndarray, radius: np.ndarray, opacity: f
         chosen = kinds == kind
         distance[chosen] = shape(x[chosen], y[chosen])
     cover = opacity * np.clip(0.5 - distance * scale, 0, 1)[..., np.newaxis]
-    # Of four colours, that one is taken which is farthest from the middle of the canvas.
+    # Of four colours, take the one farthest from that of the middle of the canvas.
     middle = canvas[:, SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4].mean(axis=(1, 2))
     choices = np.stack([_colours(count, random) for _ in range(4)])
     paint = choices[np.abs(choices - middle).sum(axis=-1).argmax(axis=0), np.arange(count)]

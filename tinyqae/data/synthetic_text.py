@@ -1,4 +1,4 @@
-"""Sentences from a small grammar, in the manner of the Anki pairs, for machines that cannot get these."""
+"""Synthetic sentences from a small grammar, in the style of the Anki pairs, for machines that cannot download those."""
 
 import functools
 import hashlib
@@ -12,7 +12,7 @@ from tinyqae.data.anki import TextData
 # The first 50,000 Anki sentences have at most 24 characters (in the edition of 76,036 pairs).
 LONGEST = 24
 
-# Words, or groups of words, by what they are.
+# Words, or groups of words, by category.
 WORDS = {
     "name": "tom, mary, john",
     "person": "tom, mary, john, she, he",
@@ -34,7 +34,7 @@ WORDS = {
     "when": "now, today, again, soon, tonight, early, alone, here, there, daily",
 }
 
-# Each word in braces stands for all the words above that are such.
+# Each category in braces stands for all its words above.
 TEMPLATES = """
 {person} {did} {owner} {thing} | {people} {did} {owner} {thing} | i {did} {owner} {thing} |
 i {did} {pointing} {quality} {thing} | {person} {did} {pointing} {quality} {thing} | {owner} {thing} is {quality} |
@@ -51,8 +51,8 @@ this {food} is {quality} | {person} went to {place} | {people} went to {place}
 def synthetic_sentences(n: int = 20_000, seed: int = 0) -> TextData:
     """`n` different English-like sentences of at most 24 characters, in lower case, shortest first.
 
-    The same numbers give the same sentences with the same NumPy. ValueError for less than 1 sentence or more than the
-    grammar has, or for a negative seed, TypeError for numbers that are not whole.
+    The same arguments give the same sentences with the same NumPy. ValueError for fewer than 1 sentence or more than the
+    grammar has, or for a negative seed, TypeError for numbers that are not integers.
     """
     n, seed = operator.index(n), operator.index(seed)
     every = _every_sentence()

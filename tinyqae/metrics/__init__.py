@@ -1,1 +1,1 @@
-"""Measures of what a codec loses and what it saves: image.py, text.py, rate.py, each imported by name."""
+"""Metrics of distortion and rate: image.py, text.py, rate.py, each imported by name."""

@@ -34,7 +34,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
         raise TypeError(f"images has dtype {images.dtype}; to_uint8 takes floating-point images in [0, 1]")
     if not np.isfinite(images).all():
         raise ValueError("images holds NaN or infinite values; to_uint8 takes finite values, meant to lie in [0, 1]")
-    # The float32 factor lifts float16, whose 11 bits would misround, and leaves float64 as it is.
+    # The float32 factor promotes float16, whose 11 bits would misround, and leaves float64 as it is.
     return np.rint(np.clip(images, 0, 1) * np.float32(PEAK)).astype(np.uint8)
 
 
@@ -86,10 +86,10 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     `skimage.metrics.structural_similarity(a[i], b[i], channel_axis=-1, data_range=255)` for every i.
 
     That call costs more in overhead than in arithmetic on a small image, so images are stacked into one tall mosaic per
-    call. The windows that straddle two images are centred within 3 pixels of a border: just those that a call per image
-    leaves out too. Arguments as for `mse`; ValueError also for images smaller than 7x7.
+    call. The windows that straddle two images are centred within 3 pixels of a border: exactly those that a call per image
+    also leaves out. Arguments as for `mse`; ValueError also for images smaller than 7x7.
     """
-    from skimage.metrics import structural_similarity  # Its import takes a third of a second, which few commands need.
+    from skimage.metrics import structural_similarity  # Importing it takes a third of a second; few commands need it.
 
     check_image_pair(a, b)
     check_window_fits(a.shape)
@@ -109,8 +109,8 @@ def image_metrics(original: np.ndarray, reconstruction: np.ndarray) -> dict[str,
 
     psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly.
     ssim, mse, mae      mean SSIM, mean squared error, mean absolute error
-    psnr_of_mean_mse    PSNR of the mean MSE, dB, the figure to hold against bounds from rate-distortion theory, which
-                        are on the mean MSE. It never exceeds psnr (Jensen's inequality).
+    psnr_of_mean_mse    PSNR of the mean MSE, dB, the figure to compare with bounds from rate-distortion theory,
+                        which are on the mean MSE. It never exceeds psnr (Jensen's inequality).
     """
     squared_error = mse(original, reconstruction)
     means = {
@@ -124,7 +124,7 @@ def image_metrics(original: np.ndarray, reconstruction: np.ndarray) -> dict[str,
 
 
 def check_image_pair(a: np.ndarray, b: np.ndarray) -> None:
-    """Raise TypeError or ValueError unless a and b are uint8 NHWC stacks of one shape that is not empty."""
+    """Raise TypeError or ValueError unless a and b are uint8 NHWC stacks of the same, non-empty shape."""
     for name, images in (("first", a), ("second", b)):
         _check_numpy(f"the {name} stack of images", images)
         if images.dtype != np.uint8:
@@ -145,7 +145,7 @@ def check_window_fits(shape: Shape) -> None:
 
 
 def images_per_chunk(height: int, width: int) -> int:
-    """How many images of a size to treat at once, so that memory stays bounded and the work stays in cache."""
+    """The number of images of this size to process at once, so that memory stays bounded and the work stays in cache."""
     return max(1, _PIXELS_PER_CHUNK // (height * width))
 
 

@@ -44,7 +44,7 @@ def bit_activity(bits: np.ndarray) -> np.ndarray:
 def bit_entropy(bits: np.ndarray) -> np.ndarray:
     """Entropy of each bit over the items, in bits: -p log2 p - (1 - p) log2(1 - p), p the bit's activity.
 
-    Dependence between the bits of a code is not seen, so the sum over N bounds the code's entropy from above.
+    Dependence between the bits of a code is ignored, so the sum over N bounds the code's entropy from above.
     bits: bool (M, N) -> float64 (N,), in [0, 1].
     """
     activity = bit_activity(bits)

@@ -1,11 +1,11 @@
-"""Distances between sentences and their reconstructions, and what a text weighs as it is, coded and compressed.
+"""Distances between sentences and their reconstructions, and the size of a text as it is, coded and compressed.
 
 The functions on pairs take two lists of str of equal length, the originals and their reconstructions, and return one
 float64 value per pair; `text_metrics` averages them. The definitions are those of the report's text, section 6.2.2.
 Its tables follow other, flawed definitions: see benchmarks/report/text_metrics.py.
 
 A word is what `str.split` separates; upper and lower case differ. **Sentences without words** (empty or blank) have no
-angle, set or precision, so their distances are set: 0 if neither sentence of the pair has words, 1 if just one has.
+angle, set or precision, so their distances are defined as 0 if neither sentence of the pair has words, 1 if only one has.
 
 The packages behind the distances (RapidFuzz, NLTK, simplemma) are the optional extra `text`; none of them downloads data.
 They are imported when first needed, and MissingPackage says how to install one that is missing.
@@ -45,7 +45,7 @@ Distance = Callable[[list[str], list[str]], float]
 
 
 def levenshtein(original: Sequence[str], reconstruction: Sequence[str]) -> np.ndarray:
-    """Levenshtein distance of each pair: the least number of characters to insert, delete or substitute.
+    """Levenshtein distance of each pair: the minimum number of characters to insert, delete or substitute.
 
     Args:
         original, reconstruction: lists (or tuples) of N str, N at least 1.
@@ -64,7 +64,7 @@ def cosine_distance(original: Sequence[str], reconstruction: Sequence[str]) -> n
     """Cosine distance of each pair's lemma counts: 1 - a.b / (|a| |b|), a and b how often each lemma occurs.
 
     A lemma is a word's dictionary form, so that "houses" and "house" are the same; words that simplemma does not know
-    stay as they are. The order of the words is not seen. Arguments and errors as for `levenshtein`, of simplemma.
+    stay as they are. The order of the words is ignored. Arguments and errors as for `levenshtein`, with simplemma.
     """
     return on_tokens(cosine_of_tokens, _english_lemmas(), original, reconstruction)
 
@@ -80,28 +80,28 @@ def bleu_distance(original: Sequence[str], reconstruction: Sequence[str]) -> np.
     """1 - BLEU of each pair, on words, with n-grams up to n = 4 and NLTK's smoothing method 4.
 
     BLEU = exp(min(0, 1 - r/L)) (p1 p2 p3 p4)^(1/4), for a reconstruction of L words of an original of r; pn is the
-    share of the reconstruction's n-grams that the original has too (Papineni et al. 2002). Where no n-gram matches,
+    share of the reconstruction's n-grams that are also in the original (Papineni et al. 2002). Where no n-gram matches,
     method 4 (Chen and Cherry 2014, as NLTK 3.9 has it) puts pn = ln L / (5 * 2^k * m), for the k-th such n of a
-    sentence that has m n-grams (m = 1 if it has none). BLEU is 0 where no word matches. It is not symmetric.
+    sentence with m n-grams (m = 1 if it has none). BLEU is 0 where no word matches. It is not symmetric.
 
     **Sentences of under four words are scored wrongly.** They have no 4-grams, which counts as having matched none, so
-    that even perfect reconstructions of two and three words are at 0.7786 and 0.4243, and losing a word can help: "stop" as
-    the reconstruction of "stop it" is at 0.6321. Look at this figure beside what `bleu_distance(original, original)` gives.
-    Arguments and errors as for `levenshtein`, of NLTK.
+    that even perfect reconstructions of two and three words get 0.7786 and 0.4243, and losing a word can help: "stop" as
+    the reconstruction of "stop it" gets 0.6321. Compare this figure with that of `bleu_distance(original, original)`.
+    Arguments and errors as for `levenshtein`, with NLTK.
     """
     smoothing = _text_package(NLTK).SmoothingFunction().method4
     return on_tokens(one_minus_bleu(smoothing), str.split, original, reconstruction)
 
 
 def require_text_packages() -> None:
-    """MissingPackage unless every package of the text metrics is installed: ask before a long run, not after it."""
+    """MissingPackage unless every package of the text metrics is installed: call it before a long run, not after it."""
     for module in (RAPIDFUZZ, NLTK, SIMPLEMMA):
         _text_package(module)
 
 
 def text_metrics(original: Sequence[str], reconstruction: Sequence[str]) -> dict[str, float]:
     """Means of the four distances over all pairs, and "exact_match_rate", the share of the pairs that are equal, character
-    by character: a dict of floats. Arguments and errors as for `levenshtein`, of any of the three packages.
+    by character: a dict of floats. Arguments and errors as for `levenshtein`, with any of the three packages.
     """
     distances = (levenshtein, cosine_distance, jaccard_distance, bleu_distance)
     means = {distance.__name__: float(distance(original, reconstruction).mean()) for distance in distances}
@@ -109,12 +109,12 @@ def text_metrics(original: Sequence[str], reconstruction: Sequence[str]) -> dict
 
 
 def text_compression(sentences: Sequence[str], bits_per_sentence: int) -> dict[str, Any]:
-    """What a code of fixed size saves on a text, beside what general-purpose compressors save on it without loss.
+    """What a code of fixed size saves on a text, compared with lossless general-purpose compressors.
 
-    A code of 2H bits per sentence is often no compression at all: 22 characters are 176 bits as they are, and H = 128 makes
-    256 bits of them. What the code has instead is that each sentence can be decoded alone. The compressors get all sentences
-    at once, each followed by a line feed that is charged to them and not counted as a character. Repeated and sorted
-    sentences help them much, and the headers hinder them on a short text.
+    A code of 2H bits per sentence is often no compression at all: 22 characters are 176 bits as they are, and 256 bits with
+    H = 128. Its advantage is that each sentence can be decoded alone. The compressors get all sentences at once, each
+    followed by a line feed, which counts towards their size but not as a character. Repeated and sorted sentences help
+    them a lot, and their headers cost them on a short text.
 
     Args:
         sentences: list (or tuple) of str with at least one character in all.
@@ -122,7 +122,7 @@ def text_compression(sentences: Sequence[str], bits_per_sentence: int) -> dict[s
     Returns:
         A dict: "compression_ratio", 8 times the sentences' bytes in UTF-8 over the bits of all their codes; and
         "bits_per_character", a dict: "code"; "text", the sentences as they are, in UTF-8; "gzip", "bz2" and "xz" at their
-        highest levels; "zstd" at level 19, where Python has it (3.14) or zstandard is installed.
+        highest levels; "zstd" at level 19, if Python has it (3.14) or zstandard is installed.
     """
     _check_sentences("sentences", sentences)
     characters = sum(map(len, sentences))
@@ -168,7 +168,7 @@ def jaccard_of_tokens(a: list[str], b: list[str]) -> float:
 
 
 def one_minus_bleu(smoothing: Callable) -> Distance:
-    """The function of two lists of words that is 1 - BLEU with NLTK's or another smoothing function."""
+    """Return a function of two lists of words: 1 - BLEU with NLTK's or another smoothing function."""
     sentence_bleu = _text_package(NLTK).sentence_bleu
     return lambda a, b: 1 - sentence_bleu([a], b, smoothing_function=smoothing)
 

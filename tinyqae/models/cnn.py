@@ -9,16 +9,16 @@ from .images import ImageAutoencoder
 
 
 class CNNAutoencoder(ImageAutoencoder):
-    """(conv3x3, BN, ReLU, pool) for each width, conv1x1 to the latent map; back by (conv3x3, BN, ReLU), then (upsample,
+    """(conv3x3, BN, ReLU, pool) for each width, conv1x1 to the latent map; decoder: (conv3x3, BN, ReLU), then (upsample,
     conv3x3, BN, ReLU) for each width, and an upsampling conv3x3 to the image, with a sigmoid at the end.
 
     Args:
         widths: channels of the encoder's levels, outermost first; each level halves the image.
-        latent_channels: of the latent map, (H / 2^levels, W / 2^levels, latent_channels) numbers or bits.
-        decoder_widths: channels of the decoder's levels, outermost first; the encoder's when None.
+        latent_channels: channels of the latent map, (H / 2^levels, W / 2^levels, latent_channels) numbers or bits.
+        decoder_widths: channels of the decoder's levels, outermost first; None for the encoder's.
         input_shape: (H, W, C) of the images, H and W divisible by 2^levels.
         normalize_output: batch norm on the output layer too, as in the report's code.
-        norm_momentum, norm_eps: of every batch norm; Keras has 0.99 and 1e-3.
+        norm_momentum, norm_eps: of every batch norm; Keras uses 0.99 and 1e-3.
         bottleneck, normalize_latent, reconstruction, mean_image, seed, dtype, engine: as in MLPAutoencoder.
     """
 

@@ -1,4 +1,4 @@
-"""What the autoencoders of images share: the forward and the backward pass, encode and decode."""
+"""The base class of image autoencoders: the forward and the backward pass, encode and decode."""
 import numpy as np
 
 from .. import backend, losses
@@ -16,8 +16,8 @@ from .base import Autoencoder
 class ImageAutoencoder(Autoencoder):
     """encoder -> bottleneck -> decoder, on images (N, H, W, C) with values in [0, 1].
 
-    A subclass makes the encoder and the decoder, both Sequential, and calls build, as in examples/own_autoencoder.py;
-    flatten: the encoder takes (N, pixels). mean_image (H, W, C) or None: inputs are centred on it, the output starts at it.
+    A subclass creates the encoder and the decoder, both Sequential, and calls build, as in examples/own_autoencoder.py.
+    flatten: the encoder takes (N, pixels). mean_image (H, W, C) or None: subtracted from the inputs; the initial output.
     """
 
     def build(self, encoder: Sequential, bottleneck: Bottleneck, decoder: Sequential, *, input_shape: Shape,
@@ -41,7 +41,7 @@ class ImageAutoencoder(Autoencoder):
         if mean_image is not None:
             self.mean_image = mean_image.astype(self.dtype)
             self.centre = self.engine.build(Centre(backend.to_device(self.mean_image)))
-            # The output's bias, one for each pixel or channel, starts at the logit of its mean.
+            # The output bias, one per pixel or channel, is initialized to the logit of its mean.
             output = self.decoder.layers[-1].params
             bias = output["beta" if "beta" in output else "b"]
             p = np.clip(mean_image, 1e-3, 1 - 1e-3).reshape(-1, bias.size).mean(axis=0)
@@ -78,7 +78,7 @@ class ImageAutoencoder(Autoencoder):
         return h.reshape(len(h), -1)
 
     def decode_logits(self, code: Array, training: bool = False) -> Array:
-        """A code as the bottleneck gives it to the decoder, (N, latent_size), -> logits (N, pixels)."""
+        """A code as the bottleneck passes it to the decoder, (N, latent_size) -> logits (N, pixels)."""
         return self.decoder.forward(code.reshape(-1, *self.decoder.input_shape), training).reshape(len(code), -1)
 
     def batches(self, images: np.ndarray, batch_size: int) -> ImageBatches:
@@ -102,11 +102,11 @@ class ImageAutoencoder(Autoencoder):
         return a
 
     def decode(self, code: np.ndarray) -> np.ndarray:
-        """Images uint8 (N, H, W, C) from what encode gave: bits, packed bits, or any code values in [0, 1]."""
+        """Images uint8 (N, H, W, C) from what encode returned: bits, packed bits, or any code values in [0, 1]."""
         return self._decode(code, np.uint8, lambda pixels: np.rint(pixels * 255))
 
     def decode_floats(self, code: np.ndarray) -> np.ndarray:
-        """As decode, but pixels as floats in [0, 1] before they are rounded to bytes."""
+        """Like decode, but with pixels as floats in [0, 1], not rounded to bytes."""
         return self._decode(code, self.dtype, lambda pixels: pixels)
 
     def _decode(self, code, dtype, finish):

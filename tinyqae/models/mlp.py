@@ -16,7 +16,7 @@ class MLPAutoencoder(ImageAutoencoder):
         hidden: widths of the encoder, the last one the latent size; the decoder mirrors the others.
             50 or (50,) is the report's 784-50-784; (256, 50) is 784-256-50-256-784.
         input_shape: (H, W, C) of the images.
-        normalize_hidden: batch norm before each ReLU, without which the bits of deep encoders die.
+        normalize_hidden: batch norm before each ReLU; without it, the bits of deep encoders die.
         normalize_latent: batch norm as the encoder's last layer, so that every latent unit starts out on both sides of the
             threshold and none can drift to one side and die; its learned scale lets the losses drive the values apart.
         reconstruction: "bce" (binary cross-entropy, as in the report) or "mse".

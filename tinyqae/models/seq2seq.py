@@ -1,4 +1,4 @@
-"""The report's second model: an LSTM reads a sentence into bits, another one writes it again from them (section 3.2)."""
+"""The report's second model: one LSTM encodes a sentence as bits, another decodes it from them (section 3.2)."""
 import numpy as np
 
 from .. import backend
@@ -19,20 +19,20 @@ class Seq2SeqAutoencoder(Autoencoder):
     """characters -> encoder LSTM -> its last (h, c) -> [dense each] -> [batch norm] -> bottleneck of 2 hidden values ->
     [dense] -> initial (h, c) of the decoder LSTM -> dense -> softmax over the next character.
 
-    In training the decoder is given the sentence itself, one step late (teacher forcing), and the loss is the mean
-    cross-entropy of all characters and of the end token. In use it is given what it wrote.
+    In training, the decoder's input is the sentence itself, one step late (teacher forcing), and the loss is the mean
+    cross-entropy over all characters and the end token. At inference, its input is its own output.
 
     Args:
         hidden: the code of a sentence has 2 hidden values or bits, half of them for each of the two states.
-        units: of each LSTM; None: hidden, and the code is the decoder's initial state. Another number takes dense_states,
-            and a dense layer behind the bottleneck as well.
+        units: of each LSTM; None for hidden, so that the code is the decoder's initial state. Any other number requires
+            dense_states, and adds a dense layer after the bottleneck.
         dense_states: a dense layer on each of the two states before the bottleneck.
-        code_every_step: the decoder sees the code, through a dense layer, as a bias of its gates at every step.
-        reverse: the encoder reads from the end: what is written first was read last (Sutskever 2014, arXiv:1409.3215).
-        splice: the share of an epoch's training sentences that are replaced by the head of one and the tail of another
-            (tinyqae.data.splice_sentences), against memorizing.
-        pad_to: None, or the length to which sentences are filled up with spaces, which count as characters (see tokenize).
-        max_length: the most characters that decode writes.
+        code_every_step: the decoder gets the code, through a dense layer, as a bias of its gates at every step.
+        reverse: the encoder reads from the end, so that it reads the first character last (Sutskever 2014, arXiv:1409.3215).
+        splice: the fraction of an epoch's training sentences that are replaced by the head of one and the tail of another
+            (tinyqae.data.splice_sentences), to prevent memorization.
+        pad_to: None, or the length to which sentences are padded with spaces, which count as characters (see tokenize).
+        max_length: the maximum number of characters that decode writes.
         beam: the default beam width of decode; 1 is greedy.
         bottleneck, normalize_latent, seed, dtype, engine: as in MLPAutoencoder.
     """
@@ -77,7 +77,7 @@ class Seq2SeqAutoencoder(Autoencoder):
         return self.decoder.forward(batch.inputs, batch.targets, batch.weights, start, context)
 
     def encoder_output(self, tokens: Array, lengths: Array | None, training: bool = False) -> Array:
-        """The bottleneck's input (N, 2 hidden): both last states of the encoder, through their layers."""
+        """The bottleneck's input (N, 2 hidden): the encoder's last h and c, each through its layers."""
         h, c = self.encoder.forward(tokens, lengths)
         if self.dense_states:
             h, c = self.dense_h.forward(h, training), self.dense_c.forward(c, training)
@@ -110,7 +110,7 @@ class Seq2SeqAutoencoder(Autoencoder):
                                splice=self.splice)
 
     def validate(self, sentences: Sentences) -> dict[str, float]:
-        """{"val_loss": nats per character with the stored code, "val_exact": share exactly right by greedy decoding}."""
+        """{"val_loss": nats per character with the stored code, "val_exact": share exactly right with greedy decoding}."""
         with self.engine.working(self, self.inference_batch):
             found = [(self.reconstruction_loss(batch, training=False), batch.characters)
                      for batch in self.batches(sentences, self.inference_batch).in_order()]
@@ -131,15 +131,15 @@ class Seq2SeqAutoencoder(Autoencoder):
         return values
 
     def decode(self, code: np.ndarray, beam: int | None = None) -> list[str]:
-        """The sentences, a list of str, from what encode gave: bits, packed bits, or any code values of the bottleneck.
+        """The sentences, a list of str, from what encode returned: bits, packed bits, or any code values of the bottleneck.
 
         Args:
-            beam: how many candidates beam search keeps for a code, 1 is greedy; None: the model's own `beam`.
+            beam: the beam width, 1 for greedy decoding; None for the model's own `beam`.
         """
         return to_sentences(self.decode_tokens(code, beam))
 
     def decode_tokens(self, code: np.ndarray, beam: int | None = None) -> np.ndarray:
-        """As decode, but the tokens: (N, max_length), with end tokens from the sentence's end on."""
+        """Like decode, but as tokens (N, max_length), with end tokens from the end of each sentence onwards."""
         beam, code = self.beam if beam is None else require_positive("beam", beam), self.unpack(code)
         tokens, step = np.empty((len(code), self.max_length), np.intp), max(1, self.inference_batch // beam)
         with self.engine.working(self, self.inference_batch):

@@ -1,6 +1,6 @@
-"""Activations, element by element, and softmax over the last axis.
+"""Elementwise activations, and softmax over the last axis.
 
-Each backward function takes the forward's output y, in terms of which the derivative is simplest.
+Each backward function takes the forward output y, since the derivative is simplest in terms of y.
 Source: Goodfellow, Bengio and Courville, Deep Learning, sections 3.10 and 6.3.
 """
 from .. import backend
@@ -13,7 +13,7 @@ def relu_forward(x: Array) -> Array:
 
 
 def relu_backward(dy: Array, y: Array) -> Array:
-    """dx = dy where the unit was on (y > 0), else 0. At the kink x = 0 the derivative is taken as 0."""
+    """dx = dy where the unit was active (y > 0), else 0. At the kink x = 0 the derivative is taken as 0."""
     return dy * (y > 0)
 
 
@@ -38,6 +38,6 @@ def tanh_backward(dy: Array, y: Array) -> Array:
 
 
 def softmax_forward(x: Array) -> Array:
-    """y_v = e^(x_v) / sum_u e^(x_u), x (..., V). The maximum, subtracted first, cancels and keeps every e^x at most 1."""
+    """y_v = e^(x_v) / sum_u e^(x_u), x (..., V). Subtracting the maximum leaves y unchanged and keeps every e^x <= 1."""
     e = backend.xp.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)

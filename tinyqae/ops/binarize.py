@@ -3,12 +3,12 @@
 The threshold is flat: db/da = 0 wherever it exists, so backpropagation through it would teach the encoder nothing. The
 straight-through estimator (STE; Hinton's lectures of 2012; Bengio, Leonard and Courville 2013, arXiv:1308.3432) uses the
 gradient of another function, a + sg[b - a] with the stop-gradient sg: its value is b, its derivative with respect to a
-is 1. In PyTorch: `b = a + ((a > 0.5).float() - a).detach()`. The clipped form takes clip(a, 1/2 - window, 1/2 + window)
-for the surrogate (Courbariaux et al. 2016, arXiv:1602.02830) and leaves values far from the threshold alone.
+is 1. In PyTorch: `b = a + ((a > 0.5).float() - a).detach()`. The clipped form uses clip(a, 1/2 - window, 1/2 + window)
+as the surrogate (Courbariaux et al. 2016, arXiv:1602.02830): values far from the threshold get no gradient.
 
 The STE is biased, and no gradient check can validate it: the true derivative is 0. What the encoder needs to know about a
-bit is the flip difference D = L(b=1) - L(b=0), everything else held fixed. The STE passes on the slope dL/db at the bit
-in use, and helps where the two have the same sign. Where L is convex in the bit, as with cross-entropy behind a linear
+bit is the flip difference D = L(b=1) - L(b=0), everything else held fixed. The STE passes on the slope dL/db at the
+current bit, and helps where the two have the same sign. Where L is convex in the bit, as with cross-entropy behind a linear
 decoder,
 
     dL/db at b=0  <=  D  <=  dL/db at b=1

@@ -1,9 +1,9 @@
-"""Two-dimensional convolution, NHWC, stride 1, 'same' padding. As in all of deep learning the kernel is not flipped:
+"""Two-dimensional convolution, NHWC, stride 1, 'same' padding. As usual in deep learning, the kernel is not flipped:
 
     y[n, i, j, f] = b[f] + sum over u, v, c of  pad(x)[n, i + u, j + v, c] w[u, v, c, f]
 
-where pad(x) is x between (KH - 1)/2 rows and (KW - 1)/2 columns of zeros on each side, so that y is as high and wide as
-x. For one tap (u, v) of the kernel this is a dense layer, C -> F, on every pixel of the image shifted by (u, v): a
+where pad(x) is x between (KH - 1)/2 rows and (KW - 1)/2 columns of zeros on each side, so that y has the height and
+width of x. For one tap (u, v) of the kernel this is a dense layer, C -> F, on every pixel of the image shifted by (u, v): a
 convolution is a sum of KH KW matmuls. Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
 """
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ def conv2d_forward(x: Array, w: Array, b: Array | None = None) -> Array:
 
 
 def conv2d_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]:
-    """(dx, dw, db) for conv2d_forward. dy (N, H, W, F), x and w as there.
+    """(dx, dw, db) for conv2d_forward with the same x and w. dy (N, H, W, F).
 
     Each tap is a dense layer, so dw[u, v] = sum over image rows of shifted(x)^T dy, and db sums dy over n, i, j. A pixel
-    x[k, l] has a part in the outputs y[k + p - u, l + q - v], (p, q) the padding, with weight w[u, v], so
+    x[k, l] contributes to the outputs y[k + p - u, l + q - v] with weight w[u, v], where (p, q) is the padding, so
 
         dx[n, k, l, c] = sum over u, v, f of  dy[n, k + p - u, l + q - v, f] w[u, v, c, f]
 
-    which is itself a convolution of dy, with the kernel rotated by 180 degrees and its channels and filters exchanged.
+    which is itself a convolution of dy, with the kernel rotated by 180 degrees and its channel and filter axes swapped.
     """
     dw = backend.xp.empty_like(w)
     for (u, v), shifted in shifts(x, w.shape):
@@ -38,7 +38,7 @@ def conv2d_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]
 
 
 def shifts(x: Array, w_shape: Shape) -> Iterator[tuple[Shape, Array]]:
-    """For each tap (u, v) of the kernel: ((u, v), pad(x) shifted by it, (N, H, W, C))."""
+    """Yield ((u, v), pad(x) shifted by (u, v), of shape (N, H, W, C)) for each tap (u, v) of the kernel."""
     (height, width), (kh, kw) = x.shape[1:3], w_shape[:2]
     padded = backend.xp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
     for u, v in product(range(kh), range(kw)):

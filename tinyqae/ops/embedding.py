@@ -1,4 +1,4 @@
-"""Rows of a table chosen by integers: a matmul whose input is one-hot, without the zeros."""
+"""Embedding lookup: rows of a table selected by integers, a matmul with a one-hot input that skips the zeros."""
 from .. import backend
 from ..annotations import Array
 
@@ -9,6 +9,6 @@ def embedding_forward(tokens: Array, w: Array) -> Array:
 
 
 def embedding_backward(dy: Array, tokens: Array, vocabulary: int) -> Array:
-    """dw = onehot(tokens)^T dy: dw_v sums dy where token v stands. dy (*S, M), tokens (*S), V tokens in all -> dw (V, M)."""
+    """dw = onehot(tokens)^T dy: dw_v sums dy where the token is v. dy (*S, M), tokens (*S), vocabulary V -> dw (V, M)."""
     onehot = tokens.reshape(-1, 1) == backend.xp.arange(vocabulary)
     return onehot.astype(dy.dtype).T @ dy.reshape(tokens.size, dy.shape[-1])

@@ -1,15 +1,15 @@
 """The LSTM: one step and a whole sequence, forward and backward through time.
 
-For an input x, the previous output h' and the previous cell state c', each a row for every example,
+For an input x, the previous output h' and the previous cell state c', each with one row per example,
 
     p = x wx + h' wh + b                               pre-activations, four blocks of U columns: p_i, p_f, p_g, p_o
     i = sigma(p_i)   f = sigma(p_f)   g = tanh(p_g)   o = sigma(p_o)
-    c = f c' + i g                                     products of gates and states are element by element
+    c = f c' + i g                                     products of gates and states are elementwise
     h = o tanh(c)
 
-The blocks stand in PyTorch's order: input gate, forget gate, candidate, output gate. PyTorch's weights are ours
-transposed, and its two biases act as their sum, the one b here. Sequences of different lengths share a batch, padded at
-the end: after its end a sequence's state does not change.
+The blocks are in PyTorch's order: input gate, forget gate, candidate, output gate. PyTorch's weights are the transposes
+of these, and the sum of its two biases is the single b here. Sequences of different lengths share a batch, padded at the
+end: after its end, a sequence's state no longer changes.
 
 Sources: Hochreiter and Schmidhuber 1997; with the forget gate, Gers, Schmidhuber and Cummins 2000. Backward through time:
 Goodfellow, Bengio and Courville, Deep Learning, sections 10.2.2, 10.10.
@@ -29,14 +29,14 @@ def lstm_step_forward(p: Array, c_prev: Array) -> tuple[Array, Array, tuple[Arra
 
 
 def lstm_step_backward(dh: Array, dc: Array, c_prev: Array, c: Array, gates: tuple[Array, ...]) -> tuple[Array, Array]:
-    """(dp, dc_prev) of one step, from dh and dc, the gradients of its h and c; all (N, U), but dp (N, 4U).
+    """(dp, dc_prev) of one step, from dh and dc, the gradients of its h and c; all (N, U) except dp (N, 4U).
 
-    dc is what reaches c through the next step. The output depends on c as well, by h = o tanh(c), so that the whole
+    dc is the gradient that reaches c from the next step. The output also depends on c, through h = o tanh(c), so the full
     gradient of c is dc + dh o tanh'(c). From c = f c' + i g, and from h = o tanh(c) for the output gate,
 
         di = dc g        df = dc c'        dg = dc i        do = dh tanh(c)        dc' = dc f
 
-    and each gate's nonlinearity takes its gradient to the pre-activations.
+    and the derivatives of the gates' nonlinearities give the gradients of the pre-activations.
     """
     i, f, g, o = gates
     tanh_c = tanh_forward(c)
@@ -47,9 +47,9 @@ def lstm_step_backward(dh: Array, dc: Array, c_prev: Array, c: Array, gates: tup
 
 
 def lstm_forward(inputs: Array, wh: Array, h: Array, c: Array, lengths: Array | None = None) -> tuple[list, list, list]:
-    """A whole sequence from the initial state h, c (N, U).
+    """Run a whole sequence from the initial state h, c (N, U).
 
-    inputs (T, N, 4U): x wx + b of every step; wh (U, 4U); lengths (N,): integers, where each sequence ends, or None where
+    inputs (T, N, 4U): x wx + b of every step; wh (U, 4U); lengths (N,): integers, where each sequence ends, or None if
     all have T steps. Returns (h, c, gates), lists over time: the states of steps 0 to T, the gates of steps 1 to T.
     """
     hs, cs, all_gates = [h], [c], []
@@ -66,12 +66,12 @@ def lstm_backward(dhs: Array | None, dh: Array, dc: Array, wh: Array, hs: list[A
                   all_gates: list[tuple[Array, ...]], lengths: Array | None = None) -> tuple[Array, Array, Array, Array]:
     """(dinputs, dwh, dh0, dc0) for lstm_forward, from the last step to the first.
 
-    dhs (T, N, U): the gradients of the outputs, hs[1:], or None for zeros; dh and dc (N, U): those of the last state that
-    come on top. A state's gradient is the sum of the one of its output and of the one that the step after it hands back:
+    dhs (T, N, U): the gradients of the outputs, hs[1:], or None for zeros; dh and dc (N, U): additional gradients of the
+    last state. A state's gradient is the sum of its output's gradient and the one backpropagated from the next step:
 
         dh' = dp wh^T        dwh = sum over t of h'^T dp        dinputs[t] = dp, since inputs are added to p
 
-    Where a sequence has ended, dp = 0 and the state's gradient passes unchanged.
+    Where a sequence has ended, dp = 0 and the state's gradient passes through unchanged.
     """
     dps = [dh] * len(all_gates)
     for t in reversed(range(len(all_gates))):
@@ -86,7 +86,7 @@ def lstm_backward(dhs: Array | None, dh: Array, dc: Array, wh: Array, hs: list[A
 
 
 def _where_running(t, lengths, running, ended):
-    """The first arrays (N, .) in the rows whose sequence has more than t steps, the second ones in the others."""
+    """Return `running`, arrays (N, .), in the rows whose sequence has more than t steps, and `ended` in the others."""
     if lengths is None:
         return running
     more = (t < lengths)[:, None]

@@ -19,7 +19,7 @@ def batch_norm_forward(x: Array, gamma: Array, beta: Array, eps: float) -> tuple
 
 
 def batch_norm_backward(dy: Array, xhat: Array, gamma: Array, variance: Array, eps: float) -> tuple[Array, Array, Array]:
-    """(dx, dgamma, dbeta) for batch_norm_forward, through the batch statistics as well.
+    """(dx, dgamma, dbeta) for batch_norm_forward, including the gradient through the batch statistics.
 
     mu and v depend on every x of the channel. With g = dy gamma, dmu/dx = 1/M, dv/dx = 2 (x - mu)/M and the chain rule,
 
@@ -33,5 +33,5 @@ def batch_norm_backward(dy: Array, xhat: Array, gamma: Array, variance: Array, e
 
 
 def batch_norm_inference(x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, eps: float) -> Array:
-    """y by the running statistics of training: an affine map of each channel."""
+    """y with the running statistics of training: an affine map per channel."""
     return gamma * (x - mean) / backend.xp.sqrt(variance + eps) + beta

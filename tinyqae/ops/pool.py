@@ -12,9 +12,9 @@ def max_pool_forward(x: Array, k: int = 2) -> Array:
 
 
 def max_pool_backward(dy: Array, x: Array, y: Array, k: int = 2) -> Array:
-    """dx for y = max_pool_forward(x): dy at the place of each window's maximum, 0 elsewhere.
+    """dx for y = max_pool_forward(x): dy at the position of each window's maximum, 0 elsewhere.
 
-    The maximum has derivative 1 with respect to the value that attains it and 0 with respect to the others. At a tie all
+    The maximum has derivative 1 with respect to the value that attains it and 0 with respect to the others. In a tie, all
     of dy goes to the first maximum in row-major order, as in PyTorch. dy, y (N, H/k, W/k, C), x (N, H, W, C).
     """
     dx = backend.xp.zeros_like(x)
@@ -25,7 +25,7 @@ def max_pool_backward(dy: Array, x: Array, y: Array, k: int = 2) -> Array:
 
 
 def upsample_forward(x: Array, k: int = 2) -> Array:
-    """y[n, i, j, c] = x[n, i // k, j // k, c]: each pixel becomes k x k equal ones. x (N, H, W, C) -> y (N, kH, kW, C)."""
+    """y[n, i, j, c] = x[n, i // k, j // k, c]: each pixel becomes a k x k block. x (N, H, W, C) -> y (N, kH, kW, C)."""
     return x.repeat(k, axis=1).repeat(k, axis=2)
 
 
