@@ -2,8 +2,8 @@
 
 The central difference (f(x + h) - f(x - h)) / 2h has an error of order h^2 f''' plus rounding of order eps f / h; with
 h = 1e-5 both are near 1e-10 for functions of order 1. check_coordinates uses it for each coordinate separately,
-check_directions along random directions, which takes two evaluations whatever the size (an idea from Chainer).
-A central difference is wrong across a kink (ReLU at 0, a tie of max-pool): there, both raise KinkFound instead.
+check_directions along random directions, which takes a few evaluations whatever the size (an idea from Chainer).
+A central difference is wrong across a kink (ReLU at 0, a tie of max-pool): there, both raise KinkFound in the end.
 """
 import numpy as np
 

@@ -91,7 +91,7 @@ def entropy_loss(a: Array) -> Scalar:
 
     a (N, K) holds the probability that bit k of example n is on. H is concave, so the loss is at most 0 (Jensen): 0 where a
     bit has one value for all examples, -log 2 where every bit is decided and on for half the batch. Lookup-free quantization
-    (Yu et al. 2024, arXiv:2310.05737) uses the entropy of whole codes as the second term, of which this is an upper bound.
+    (Yu et al. 2024, arXiv:2310.05737) has the entropy of whole codes as the second term; K times ours is an upper bound.
     """
     means = [(-backend.xp.log(1 - p) - p * logit(p)).mean() for p in map(_inside, (a, a.mean(axis=0)))]
     return means[0] - means[1]

@@ -144,7 +144,7 @@ def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     """The same tricks for all: inputs centred and outputs started at the mean image, codes as -1 and +1, batch norm
     before the sigmoid. Naive does without batch norm and with a fortieth of the learning rate: the better it learns to
     use the values between 0 and 1, the more the threshold costs. Annealed does without batch norm as well, which
-    would keep the values near the flat middle of the sigmoid while that grows steep.
+    would keep the values near 0, where the sigmoid is undecided, while that grows steep.
 
     With hidden layers: batch norm before each ReLU; half the learning rate for each layer after the first; half the weight
     of the added loss for each. Without these, deep encoders' bits die; a larger weight freezes bits that are still wrong.

@@ -1,4 +1,4 @@
-"""Data sets as arrays and sentences: MNIST, CIFAR-10 and Anki checked by hash, a user's own, and synthetic stand-ins.
+"""Data sets as arrays and sentences: MNIST and CIFAR-10 checked by hash, Anki, a user's own, and synthetic stand-ins.
 
 load_mnist, load_cifar10 and load_anki look in the data directory (see `cache.data_directory`). With `download`, missing
 files are downloaded; with `progress`, standard error shows the source and the progress. Existing files are never changed.

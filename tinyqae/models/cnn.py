@@ -10,7 +10,7 @@ from .images import ImageAutoencoder
 
 class CNNAutoencoder(ImageAutoencoder):
     """(conv3x3, BN, ReLU, pool) for each width, conv1x1 to the latent map; decoder: (conv3x3, BN, ReLU), then (upsample,
-    conv3x3, BN, ReLU) for each width, and an upsampling conv3x3 to the image, with a sigmoid at the end.
+    conv3x3, BN, ReLU) for each width but the innermost, and an upsampling conv3x3 to the image, with a sigmoid at the end.
 
     Args:
         widths: channels of the encoder's levels, outermost first; each level halves the image.
