@@ -1,1 +1,1 @@
-"""What is measured: see README.md beside this file."""
+"""The benchmarks; see README.md in this folder."""

@@ -1,10 +1,10 @@
-"""The searches behind recipe `default`: trials on the part of the training data that is kept for validation.
+"""The hyperparameter searches behind recipe `default`, on the validation split of the training data.
 
     python benchmarks/recipe_search.py mlp      MLPs with hidden layers, on MNIST; twenty minutes on one core
     python benchmarks/recipe_search.py lstm     the LSTM of 128 bits, on Anki sentences; half an hour on one core
 
-A trial trains commit with one seed for fewer epochs than the recipe does, and measures what was not trained on; the held-out
-data are not looked at. Goes on where it was stopped. Writes benchmarks/results/recipe_search.json and .md.
+A trial trains commit with one seed for fewer epochs than the recipe does, and measures on the validation split; the held-out
+data are not used. An interrupted search resumes. Writes benchmarks/results/recipe_search.json and .md.
 """
 
 import argparse
@@ -65,7 +65,7 @@ class MLPSearch:
         self.training, self.validation = data.train_images[: -self.held_back], data.train_images[-self.held_back :]
 
     def trial(self, hidden, normalized, lr, weight):
-        """The figures of one training."""
+        """Train with these settings and return the figures."""
         model = MLPAutoencoder(
             Commit(weight=weight, signed=True),
             hidden,
@@ -122,7 +122,7 @@ class LSTMSearch:
         self.data = f"{data.name}, measured on {len(self.validation):,} of the training sentences"
 
     def trial(self, units, lr, weight, splice, noise):
-        """The figures of one training."""
+        """Train with these settings and return the figures."""
         recipe = replace(
             self.recipe,
             lr=lr,
@@ -150,7 +150,7 @@ SEARCHES = {"mlp": MLPSearch, "lstm": LSTMSearch}
 
 
 def table(name, found):
-    """The trials of a search as Markdown."""
+    """Return the trials of a search as Markdown."""
     search = SEARCHES[name]
     lines = [
         f"## {search.title}",
@@ -166,7 +166,7 @@ def table(name, found):
 
 
 def main(argv=None):
-    """Run the trials that are not there yet; returns the exit code."""
+    """Run the missing trials; returns the exit code."""
     parser = program.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=SEARCHES)
     program.add_data_arguments(parser)

@@ -1,10 +1,10 @@
 """Train the small models that come with the package, and write them to tinyqae/codec/shipped/.
 
     python benchmarks/shipped_models.py                        half an hour on one core
-    python benchmarks/shipped_models.py --only mlp-50          one of them again
+    python benchmarks/shipped_models.py --only mlp-50          only one of them
 
-Each is trained by a recipe, its weights are rounded to what a small file holds, and models.json says what it is: recipe,
-data, seed, what it reaches on held-out data before and after rounding, and its size.
+Each is trained with a recipe, and its weights are rounded to fit a small file. models.json records its recipe, data, seed,
+metrics on held-out data before and after rounding, and size.
 """
 
 import argparse
@@ -33,7 +33,7 @@ RECIPES = {
 
 
 def train(recipe, data_dir):
-    """(trained and rounded model, training examples, its figures before, its figures after), as `measure` gives them."""
+    """Return (trained and rounded model, training examples, metrics before rounding, metrics after it), see `measure`."""
     if recipe.architecture == "lstm":
         data, kind = split_sentences(load_anki(data_dir), "random"), sentences
         training, test = list(data.train), list(data.test)
@@ -47,7 +47,7 @@ def train(recipe, data_dir):
 
 
 def entry(about, file, model, training, before, after):
-    """What models.json says of a model."""
+    """Return a model's entry in models.json."""
     settings = before["settings"]
     parents = choose_parents(model.encode(training[:MOST_CODES]).reshape(-1, *map_shape(code_shape(model))))
     return {

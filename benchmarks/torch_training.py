@@ -1,11 +1,11 @@
-"""The same three trainings by hand-written gradients and by PyTorch's autograd: nothing is lost, and nothing gained.
+"""The same three training runs with hand-written gradients and with PyTorch's autograd: nothing is lost, nothing is gained.
 
     python benchmarks/torch_training.py            ten minutes on one core; needs torch; --only mlp cnn lstm
 
-Both start from the same weights (one seed), see the same batches in the same order, and take Adam's steps at the same rates.
-PyTorch computes the loss with its own operations from our parameters, in our layout, so that its trained weights go back
-into our model, which measures both. The objective is that of commit by the default recipe; CNN and LSTM train as long as
-in a reduced run of the report. Writes benchmarks/results/torch_training.json and .md.
+Both start from the same weights (one seed), see the same batches in the same order, and use Adam with the same learning
+rates. PyTorch computes the loss with its own operations from our parameters, in our layout, so that its trained weights can
+be copied back into our model, which evaluates both. The objective is that of commit in the default recipe; CNN and LSTM
+train as long as in a reduced run of the report. Writes benchmarks/results/torch_training.json and .md.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class TorchModel:
         }
 
     def parameters(self):
-        """All tensors that are trained, a list."""
+        """Return a list of all trained tensors."""
         return [tensor for params in self.params.values() for tensor in params.values()]
 
     def copy_back(self):
@@ -58,7 +58,7 @@ class TorchModel:
                     ours[name][...] = tensor.detach().numpy()
 
     def apply(self, layer, x):
-        """One layer. x (N, D) or (N, H, W, C)."""
+        """Apply one layer to x (N, D) or (N, H, W, C)."""
         p, state = self.params.get(layer, {}), self.state.get(layer, {})
         if isinstance(layer, Dense):
             return x @ p["w"] + p["b"]
@@ -77,7 +77,7 @@ class TorchModel:
 
     @staticmethod
     def normalize(layer, p, state, x):
-        """Batch normalization in training; channels are axis 1. PyTorch's momentum weighs the new value, ours the old."""
+        """Batch normalization in training; channels are axis 1. PyTorch's momentum weights the new value, ours the old."""
         return F.batch_norm(
             x,
             state["mean"],
@@ -98,7 +98,7 @@ class TorchModel:
         return 2 * code - 1 if bottleneck.signed else code, bottleneck.weight * F.mse_loss(a, b)
 
     def loss(self, batch):
-        """The objective of a batch as our `batches` make it."""
+        """The objective of a batch from the model's `batches`."""
         return self.images(batch) if isinstance(self.model, ImageAutoencoder) else self.sentences(batch)
 
     def images(self, batch):
@@ -131,7 +131,7 @@ class TorchModel:
         return (errors * torch.from_numpy(batch.weights.reshape(-1))).sum() + commit
 
     def lstm(self, layer, tokens, h, c, context=0.0, lengths=None):
-        """(the outputs, a list, and the last h and c) of tokens (T, N)."""
+        """Run an LSTM on tokens (T, N); return (list of outputs, last h, last c)."""
         p, hs = self.params[layer], []
         for t, token in enumerate(torch.from_numpy(tokens)):
             i, f, g, o = (p["wx"][token] + h @ p["wh"] + p["b"] + context).chunk(4, dim=1)
@@ -146,7 +146,7 @@ class TorchModel:
 
 
 def train_with_torch(model, examples, recipe, seed, description=""):
-    """Train `model`, built by the reference engine, by PyTorch as `fit` does by itself with this recipe and seed."""
+    """Train `model`, built by the reference engine, with PyTorch, as `fit` does with this recipe and seed."""
     torch_model, batches = TorchModel(model), model.batches(examples, recipe.batch_size)
     optimizer = torch.optim.Adam(torch_model.parameters(), lr=recipe.lr)
     steps = len(batches)
@@ -163,7 +163,7 @@ def train_with_torch(model, examples, recipe, seed, description=""):
 
 
 def cases(data_dir, only):
-    """{name: (recipe, training examples, held-out examples, what measures them, the data in words)}."""
+    """{name: (recipe, training examples, held-out examples, module that measures them, name of the data)}."""
     found = {}
     if "mlp" in only:
         mnist = load_mnist(data_dir)
@@ -182,7 +182,7 @@ def cases(data_dir, only):
 
 
 def race(name, recipe, examples, test, experiment, data, seed=0):
-    """The held-out figure after both trainings, as plain data."""
+    """Train both ways and return the held-out figures as plain data."""
     figure, unit = FIGURES[name]
     training, _ = recipe.split(examples)
     found = {"model": name, "data": data, "examples": len(training), "epochs": recipe.epochs, "unit": unit}
@@ -205,7 +205,7 @@ def race(name, recipe, examples, test, experiment, data, seed=0):
 
 
 def table(results):
-    """The races as Markdown."""
+    """Return the results as Markdown."""
     lines = [
         "# The same trainings by hand-written gradients and by autograd",
         "",

@@ -2,8 +2,8 @@
 
     python examples/anki_lstm.py --quant commit --say "where is your daughter"
 
-Writes model.npz, metrics.json, history.csv, reconstructions.txt and two pictures to --out. For one's own text, resuming, the
-report's settings and more bottlenecks: `tinyqae train anki-lstm --help`.
+Writes model.npz, metrics.json, history.csv, reconstructions.txt and two pictures to --out. For your own text, resuming, the
+report's settings and more bottlenecks, see `tinyqae train anki-lstm --help`.
 """
 
 import sys
@@ -27,7 +27,7 @@ def parse_arguments():
     parser = program.OneLineParser(description=__doc__)
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
-    add("--hidden", type=int, choices=(32, 64, 128, 256), default=128, help="half the bits of a code; default: 128")
+    add("--hidden", type=int, choices=(32, 64, 128, 256), default=128, help="half the number of bits; default: 128")
     add(
         "--quant-weight",
         type=program.non_negative_float,
@@ -42,11 +42,11 @@ def parse_arguments():
     )
     add("--epochs", type=program.positive_int, default=24, help="default: 24")
     add("--batch-size", type=program.positive_int, default=128, help="default: 128")
-    add("--lr", type=program.positive_float, help="Adam's learning rate; default: 0.005, for hidden below 128 0.01")
+    add("--lr", type=program.positive_float, help="Adam's learning rate; default: 0.005, or 0.01 for hidden below 128")
     add("--seed", type=program.non_negative_int, default=0, help="default: 0")
     add("--dataset", choices=("anki", "synthetic"), default="anki", help="synthetic needs no download; default: anki")
     add("--train-sentences", type=program.positive_int, metavar="N", help="train on the first N; default: all")
-    add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
+    add("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
     add("--say", action="append", default=[], metavar="SENTENCE", help="a sentence to encode and decode; may be repeated")
     program.add_backend_argument(parser, "auto")
     program.add_engine_argument(parser)
@@ -60,13 +60,13 @@ def main():
     require_text_packages()
     program.require_writable(directory)
     program.use_backend(args.backend)
-    # The data: sentences of a to z, 0 to 9 and spaces; a tenth is held out, 1,000 (or a tenth) of the others validate.
+    # The data: sentences of a to z, 0 to 9 and spaces; a tenth is held out, 1,000 (or a tenth) of the rest for validation.
     data = split_sentences(synthetic_sentences() if args.dataset == "synthetic" else load_anki(args.data_dir), "random")
     train = list(data.train[: args.train_sentences])
     held_back = min(1000, len(train) // 10)
     train, validation = train[:-held_back], train[-held_back:]
 
-    # The model: an LSTM reads the sentence (backwards), its last state becomes the code, another LSTM writes it again.
+    # The model: an LSTM reads the sentence (backwards), its last state becomes the code, another LSTM reconstructs it.
     options = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2, "window": 0.4 if args.ste == "clipped" else None}}
     options = options.get(args.quant, {}) | ({} if args.quant_weight is None else {"weight": args.quant_weight})
     model = Seq2SeqAutoencoder(
@@ -112,7 +112,7 @@ def main():
             )
             history.latents.append((epoch, latent_counts(model.latent(validation))))
 
-    # The evaluation: encode to bits, decode, compare; on sentences that the model has never seen.
+    # The evaluation: encode to bits, decode, compare, on sentences that the model has never seen.
     metrics = sentences.measure(model, train, list(data.test))
     metrics["settings"] = settings_of(
         model,

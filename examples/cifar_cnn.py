@@ -1,11 +1,11 @@
-"""Compress small colour pictures to 256 bits each: a convolutional autoencoder on CIFAR-10, from the data to the pictures.
+"""Compress small color pictures to 256 bits each: a convolutional autoencoder on CIFAR-10, from the data to the pictures.
 
     python examples/cifar_cnn.py --quant commit              256 bits for a picture of 32x32 pixels
     python examples/cifar_cnn.py --size large                768 bits
     python examples/cifar_cnn.py --train-images 45000        on everything but the validation split (minutes per epoch)
 
-Writes model.npz, metrics.json, history.csv and three pictures to --out. To train on a folder of one's own images, to resume
-runs, for the report's settings and more bottlenecks: `tinyqae train cifar-cnn --help`.
+Writes model.npz, metrics.json, history.csv and three pictures to --out. To train on a folder of your own images or resume
+runs, and for the report's settings and more bottlenecks, see `tinyqae train cifar-cnn --help`.
 """
 
 import sys
@@ -50,7 +50,7 @@ def parse_arguments():
         help="synthetic: made-up shapes that need no download; default: cifar10",
     )
     add("--train-images", type=program.positive_int, metavar="N", default=9000, help="the first N; default: 9000")
-    add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
+    add("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
     add("--allow-modified-data", action="store_true", help="accept files that are not CIFAR-10's originals, and say so")
     program.add_backend_argument(parser, "auto")
     program.add_engine_argument(parser)
@@ -64,7 +64,7 @@ def main():
     program.require_writable(directory)
     program.use_backend(args.backend)
 
-    # The data: 50,000 training images, bytes (N, 32, 32, 3), the last 5,000 of which (or a tenth) validate.
+    # The data: 50,000 training images, uint8 (N, 32, 32, 3), the last 5,000 (or a tenth) of them for validation.
     data = (
         synthetic_shapes(seed=0)
         if args.dataset == "synthetic"
@@ -73,7 +73,7 @@ def main():
     held_back = min(5000, len(data.train_images) // 10)
     train, validation = data.train_images[:-held_back][: args.train_images], data.train_images[-held_back:]
 
-    # The model: three times convolution, batch norm, ReLU and max-pooling, down to a map of 4x4 codes; and up again.
+    # The model: three blocks of convolution, batch norm, ReLU and max-pooling, down to a 4x4 map of codes, and back up.
     multiple = {"small": 1, "medium": 2, "large": 3}[args.size]
     options = {"fence": {"weight": 0.05}, "commit": {"weight": 0.03, "window": 0.4 if args.ste == "clipped" else None}}
     options = options.get(args.quant, {}) | ({} if args.quant_weight is None else {"weight": args.quant_weight})
@@ -117,7 +117,7 @@ def main():
             )
             history.latents.append((epoch, latent_counts(model.latent(validation[:1000]))))
 
-    # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
+    # The evaluation: encode to bits, decode, compare, on images that the model has never seen.
     metrics = images.measure(model, train, data.test_images)
     metrics["settings"] = settings_of(
         model, history, args.seed, command=" ".join(["python", *sys.argv]), data=images.describe(data, len(train), held_back)

@@ -1,11 +1,11 @@
-"""What the weight of the commitment loss does: the same autoencoder of digits, trained with one weight after the other, and
-beside them with naive, which meets the threshold only after training.
+"""The effect of the commitment loss's weight: the same autoencoder of digits, trained once with each weight and, for
+comparison, with naive, which applies the threshold only after training.
 
-    python examples/commit_weight.py                          0 (the STE alone) to 10: eight trainings, some minutes
+    python examples/commit_weight.py                          0 (the STE alone) to 10: eight runs, a few minutes
     python examples/commit_weight.py --weights 0 1 10 --epochs 5
 
-Writes weights.png, quality and state of the bits against the weight, and latents.png, the activations over the epochs for
-naive and each weight, to --out.
+Writes weights.png (quality and state of the bits against the weight) and latents.png (the activations over the epochs for
+naive and each weight) to --out.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def main():
         metavar="W",
         help="at least one above 0",
     )
-    parser.add_argument("--bits", type=program.positive_int, default=50, help="of a code; default: %(default)s")
+    parser.add_argument("--bits", type=program.positive_int, default=50, help="per code; default: %(default)s")
     parser.add_argument("--epochs", type=program.positive_int, help="default: the recipe's, 20")
     parser.add_argument("--dataset", choices=("mnist", "synthetic"), default="mnist")
     parser.add_argument("--train-images", type=program.positive_int, metavar="N", help="the first N only; default: all")
@@ -37,7 +37,7 @@ def main():
         parser.error("--weights: at least one must be above 0")
     data = load_mnist() if args.dataset == "mnist" else synthetic_digits(seed=0)
 
-    # One recipe (tinyqae/recipes.py), in which only the bottleneck changes. Naive is better with settings of its own.
+    # One recipe (tinyqae/recipes.py), in which only the bottleneck changes. Naive does better with its own settings.
     recipe = recipes.mnist_mlp("default", "commit", (args.bits,)).override(epochs=args.epochs)
     trainings = {"naive": recipe.override(quant="naive", bottleneck={"signed": True})}
     trainings |= {weight: recipe.override(quant_weight=weight) for weight in sorted(set(args.weights))}
@@ -72,7 +72,7 @@ def main():
 
 
 def in_words(figures, bits):
-    """What the weight does. figures: {weight: PSNR, distance to the nearest bit, undecided activations, dead bits}."""
+    """Summarize the effect. figures: {weight: PSNR, distance to the nearest bit, undecided activations, dead bits}."""
     best = max(figures, key=lambda weight: figures[weight][0])
     collapsed = ", ".join(f"{weight:g}" for weight, (*_, dead) in figures.items() if dead > bits / 2)
     first, last = min(figures), max(figures)

@@ -1,9 +1,9 @@
-"""Compress images to a file and get them back, by the library: what `tinyqae compress` and `decompress` do.
+"""Compress images to a file and decompress them with the library, as `tinyqae compress` and `decompress` do.
 
-    python examples/compress.py                                           drawn digits, model mlp-50
+    python examples/compress.py                                           made-up digits, model mlp-50
     python examples/compress.py --images photos/*.jpg --model cnn-small   your own pictures of any size
 
-Writes compressed.tqae, and originals above what came back as there-and-back.png, to --out.
+Writes compressed.tqae, and there-and-back.png with originals above reconstructions, to --out.
 """
 
 from pathlib import Path
@@ -19,11 +19,11 @@ from tinyqae.codec.outputs import write_images
 
 def main():
     parser = program.OneLineParser(description=__doc__)
-    parser.add_argument("--images", nargs="+", metavar="FILE", help="pictures of any size; default: drawn digits")
+    parser.add_argument("--images", nargs="+", metavar="FILE", help="pictures of any size; default: made-up digits")
     parser.add_argument(
         "--model",
         default="mlp-50",
-        help="a model.npz that an example wrote, or one that comes with tinyqae: "
+        help="a model.npz written by an example, or a model that comes with tinyqae: "
         f"{', '.join(codec.shipped_models())}; default: %(default)s",
     )
     parser.add_argument("--out", metavar="DIR", default="runs/compress", help="default: %(default)s")
@@ -33,11 +33,11 @@ def main():
     images = read_images(args.images).images if args.images else synthetic_digits(train=100, test=1000).test_images
     model, file = codec.find(args.model), Path(args.out) / "compressed.tqae"
 
-    # There: uint8 images -> bytes.
+    # Compress: uint8 images -> bytes.
     data = codec.compress(images, model, progress=True)
     write_atomically(file, lambda out: out.write(data))
 
-    # And back: the file and the model are all that is needed.
+    # Decompress: needs only the file and the model.
     back = codec.decompress(file.read_bytes(), model, progress=True)
 
     raw = sum(image.size for image in images)

@@ -23,17 +23,17 @@ PASSED, WRONG, BLANK = "passed", "not right yet", "not done yet"
 
 
 class WrongAnswer(Exception):
-    """An answer is refused; the message says why."""
+    """Raised for a wrong answer; the message says why."""
 
 
 class NotDone(Exception):
-    """The answer is still the blank."""
+    """Raised if the function has not been filled in yet."""
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """name: of the function. arguments: its signature. task: a line for the list. grader(answer): raises WrongAnswer or
-    NotDone. start: where to begin. hint: more than the docstring says. learned: what to keep from it, once it is solved.
+    """name: of the function. arguments: its signature. task: one line for the list. grader(answer): raises WrongAnswer or
+    NotDone. start: where to begin. hint: goes beyond the docstring. learned: the takeaway, shown once it is solved.
     """
 
     name: str
@@ -74,13 +74,13 @@ def grade(number, functions):
 
 
 class Answer:
-    """The student's function. What goes wrong while it runs is raised as WrongAnswer, in plain words."""
+    """The student's function. Any error while it runs is raised as WrongAnswer, with a plain explanation."""
 
     def __init__(self, function):
         self.function = function
 
     def __call__(self, **arguments):
-        """What it returns; the arguments are passed by position, their names are for messages."""
+        """Call the function and return its result; arguments are passed by position, their names are for messages."""
         kept = {name: value.copy() for name, value in arguments.items() if isinstance(value, np.ndarray)}
         try:
             result = self.function(*arguments.values())
@@ -97,7 +97,7 @@ class Answer:
         return result
 
     def array(self, **arguments):
-        """What it returns, which must be an array of the first argument's shape."""
+        """Call the function and return its result, which must be an array of the first argument's shape."""
         result = self(**arguments)
         name, first = next(iter(arguments.items()))
         wanted = f"return one array of the shape of {name}, here {first.shape}"
@@ -112,7 +112,7 @@ class Answer:
         return result
 
     def _in_words(self, error, arguments):
-        """NotDone or WrongAnswer for an exception, with the line of the student's file that raised it."""
+        """Convert an exception to NotDone or WrongAnswer, with the line of the student's file that raised it."""
         lines = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
@@ -133,13 +133,13 @@ class Answer:
 
 
 def _meaning(error):
-    """What an exception usually means, a sentence."""
+    """Return a sentence on what an exception usually means."""
     if isinstance(error, NameError):
         return "It uses a name that is not defined: a typing error, or an argument under another name?"
     if "broadcast" in str(error) or "matmul" in str(error):
         return "The shapes of two arrays do not fit together."
     if isinstance(error, TypeError):
-        return "An operation got something of a kind that it cannot take."
+        return "An operation got an operand of a type that it does not support."
     if isinstance(error, RecursionError):
         return "The function keeps calling itself."
     return "The line failed."
@@ -154,9 +154,9 @@ def _normal(*shape, seed):
 
 
 def _check_gradient(value, x, claimed, mistakes):
-    """WrongAnswer unless `claimed` is the numeric gradient of value() with respect to x.
+    """Raise WrongAnswer unless `claimed` is the numeric gradient of value() with respect to x.
 
-    mistakes: pairs (what a typical mistake gives, the message for it).
+    mistakes: pairs (the result of a typical mistake, the message for it).
     """
     try:
         check_coordinates(value, x, claimed)
@@ -183,7 +183,7 @@ def grade_sigmoid_backward(answer):
         h,
         answer.array(da=da, a=a),
         [
-            (a * (1 - a), "That is sigma' alone. The chain rule multiplies it by da, the gradient that arrives from above."),
+            (a * (1 - a), "That is sigma' alone. The chain rule multiplies it by da, the upstream gradient."),
             (da * again * (1 - again), "It applies sigma a second time: a is sigma(h) already. Write sigma' in terms of a."),
             (-da * a * (1 - a), "The sign is wrong: sigma rises everywhere, so dh has the sign of da."),
             (da * a, "A factor is missing: d/dh (1 + e^-h)^-1 = e^-h (1 + e^-h)^-2, which is a times something else."),
@@ -210,7 +210,7 @@ def grade_bce_with_logits_backward(answer):
             (
                 right * p * (1 - p),
                 "It multiplies by sigma' = p (1 - p) once more. The p (1 - p) in the denominator of dL/dp has "
-                "cancelled it already; that is why one works with logits.",
+                "cancelled it already; that is the advantage of working with logits.",
             ),
             (right / (p * (1 - p)), "That is dL/dp. For the logits, multiply by dp/dl = sigma'(l) as well."),
             ((l - t) / l.size, "It compares the logits with the targets. The targets are compared with p = sigma(l)."),
@@ -255,7 +255,7 @@ def grade_binarize(answer):
             ],
         )
         wrong = tuple(np.argwhere(b != wanted)[0])
-        raise WrongAnswer(f"For a = {float(a[wrong])!r} it gives {b[wrong]:g}, and right is {wanted[wrong]:g}.")
+        raise WrongAnswer(f"For a = {float(a[wrong])!r} it gives {b[wrong]:g} instead of {wanted[wrong]:g}.")
 
 
 FLAT = (
@@ -284,7 +284,7 @@ def grade_straight_through(answer):
         (db * a, "It multiplies by a. The surrogate a + sg[b - a] has slope 1 whatever a is."),
     ]
     blocked = (claimed == 0) & (db != 0)
-    if blocked.any():  # Whatever else it is.
+    if blocked.any():  # Whatever else is wrong.
         mistakes.append(
             (claimed, f"With window None the gradient passes everywhere, and yours is 0 at a = {a[blocked][0]:.2f}. {FLAT}")
         )
@@ -307,7 +307,7 @@ def grade_straight_through(answer):
             (db * ~inside, "The window is inside out: clip has slope 1 near 1/2 and is flat far from it."),
             (
                 db.clip(-window, window),
-                "It clips the gradient. The window is about a: the gradient passes where a is near 1/2.",
+                "It clips the gradient. The window applies to a: the gradient passes where a is near 1/2.",
             ),
             (
                 db * (np.abs(a - 0.5) <= window / 2),
@@ -342,7 +342,7 @@ def grade_commitment_loss_backward(answer):
             (np.zeros_like(a), "It returned zeros. The stop-gradient holds b constant, not a: the loss still depends on a."),
             (
                 2 * (a - own) / a.size,
-                "It computes the bits again. Use the argument b, which noise may have made another one.",
+                "It computes the bits again. Use the argument b, which may differ because of noise.",
             ),
         ],
     )
@@ -363,7 +363,7 @@ def grade_commit_backward(answer):
         h,
         answer.array(db=db, a=a, b=b, weight=weight),
         [
-            (db + weight * commitment, "That is da. To h there is one step more: a = sigma(h), so multiply by sigma'."),
+            (db + weight * commitment, "That is da. One step is missing to dh: a = sigma(h), so multiply by sigma'."),
             ((db + commitment) * derivative, "The weight is missing: the objective is L + weight * C."),
             (
                 weight * (db + commitment) * derivative,
@@ -383,8 +383,8 @@ def grade_commit_backward(answer):
             ),
             (
                 np.zeros_like(h),
-                "It returned zeros. If sigma' was taken at b: b (1 - b) is 0 for every bit; take it at a. If the "
-                "derivative of the threshold was taken: that is what the STE replaces.",
+                "It returned zeros. If you took sigma' at b: b (1 - b) is 0 for every bit; take it at a. If you "
+                "used the derivative of the threshold: that is what the STE replaces.",
             ),
         ],
     )
@@ -427,22 +427,22 @@ def grade_flip_differences(answer):
         [
             (
                 right * (1 - 2 * b),
-                "It flips each bit from its present value: loss after minus loss before. D_k is on minus off, "
+                "It flips each bit from its current value: loss after minus loss before. D_k is on minus off, "
                 "whatever the bit is now; only then can it be compared with the slope dL/db_k.",
             ),
             (-right, "The sign is wrong: D_k is the loss with the bit on minus the loss with the bit off."),
             (
                 right * (1 - b),
-                "Where the bit is on it gives 0: the second loss is the present one. Set the bit to 0 for it.",
+                "Where the bit is on it gives 0: the second loss is the current one. Set the bit to 0 for it.",
             ),
-            (right * b, "Where the bit is off it gives 0: the first loss is the present one. Set the bit to 1 for it."),
+            (right * b, "Where the bit is off it gives 0: the first loss is the current one. Set the bit to 1 for it."),
             (left_at(0), "Bits stay off once their turn is over. Everything else is held fixed: start from b for each k."),
             (left_at(1), "Bits stay on once their turn is over. Everything else is held fixed: start from b for each k."),
             (differences(lambda k: 0 * b), "It switches the other bits off. They stay as they are in b."),
         ],
     )
     k = int(np.argmax(~np.isclose(got, right)))
-    raise WrongAnswer(f"For b = {b.astype(int)} it gives D_{k} = {got[k]:.6g} (k from 0), and right is {right[k]:.6g}.")
+    raise WrongAnswer(f"For b = {b.astype(int)} it gives D_{k} = {got[k]:.6g} (k from 0) instead of {right[k]:.6g}.")
 
 
 # slope_off, slope_on, difference, interval. One bit, cross-entropy; the last row is a loss that is not convex.
@@ -477,17 +477,17 @@ def grade_stable_interval(answer):
             except (TypeError, ValueError):
                 got = np.array(np.nan)
             if got.shape != (2,) or not np.isfinite(got).all():
-                raise WrongAnswer(f"{given} must return a pair of numbers (low, high), or None where no weight does it.")
+                raise WrongAnswer(f"{given} must return a pair of numbers (low, high), or None if there is no such weight.")
         if got is None and right is None or got is not None and right is not None and np.allclose(got, right, atol=1e-9):
             continue
         raise WrongAnswer(_why_not(got, right, slope_off, slope_on, difference, given))
 
 
 def _why_not(got, right, slope_off, slope_on, difference, given):
-    """Why the interval `got` is refused."""
+    """Return the message that explains why the interval `got` is wrong."""
 
     def seen(weight):
-        """What is stable at this weight, as gradient steps show."""
+        """Return a sentence on which states gradient steps show to be stable at this weight."""
         off, on = (
             "stable" if is_stable(bit, slope, weight) else "not stable" for bit, slope in enumerate((slope_off, slope_on))
         )
@@ -589,7 +589,7 @@ EXERCISES = (
         "write down da = (the STE's part) + weight * (the commitment loss's part).",
         "Three of your functions, in this order: straight_through(db, a), commitment_loss_backward(a, b), and for the "
         "sum of the two terms sigmoid_backward(..., a).",
-        "This is the method: tinyqae/bottlenecks/report.py, class Commit, is the same in its own words.",
+        "This is the whole method: class Commit in tinyqae/bottlenecks/report.py does the same.",
     ),
     Exercise(
         "flip_differences",
@@ -598,16 +598,16 @@ EXERCISES = (
         grade_flip_differences,
         "a loop over k; in it two copies of b, one with b[k] = 1 and one with b[k] = 0.",
         "on = b.copy(); on[k] = 1; off = b.copy(); off[k] = 0. D[k] is the difference of two losses, in this order.",
-        "The STE uses the slope dL/db at the present bit in place of D. It helps where the two have the same sign.",
+        "The STE uses the slope dL/db at the current bit in place of D. It helps where the two have the same sign.",
     ),
     Exercise(
         "stable_interval",
         "slope_off, slope_on, difference",
-        "the commitment weights that keep the right bit only",
+        "the commitment weights that keep only the right bit",
         grade_stable_interval,
         "find the a at which the gradient of the off state is 0. For which w is it below 1/2?",
         "Off: slope_off + 2 w a = 0 at a = -slope_off/(2w), below 1/2 if w > -slope_off; for a slope_off of 0 or more, "
-        "every w will do. Work out the on state in the same way. Then `difference` says which of the two thresholds "
+        "every w works. Work out the on state in the same way. Then `difference` says which of the two thresholds "
         "is low and which is high, and low must be less than high.",
         "Below both thresholds a bit oscillates, above both it freezes. Training sees the slopes only, and there are "
         "losses for which no weight selects the right state. If L is a convex quadratic in b, one always does: D is "
@@ -620,7 +620,7 @@ EXERCISES = (
 
 
 def main(functions):
-    """Run the command line for the functions of the student's file, a dict by name."""
+    """Run the command line. functions: the names defined in the student's file, a dict."""
     sys.exit(run_main(lambda: _run(_parse_arguments(), functions)))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 
 def sigmoid(x):
-    """sigma(x) = 1 / (1 + e^-x), given; written with tanh it does not overflow."""
+    """sigma(x) = 1 / (1 + e^-x), already written, with tanh so that it does not overflow."""
     return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
@@ -71,7 +71,7 @@ def straight_through(db, a, window=None):
         window None:     a + sg[b - a]                                           value b
         a number, c:     s + sg[b - s] with s = clip(a, 1/2 - c, 1/2 + c)        value b; the clipped STE
 
-    db, a (N, K) -> da (N, K). Hint: sg[.] is a constant, so only what stands before it has a derivative.
+    db, a (N, K) -> da (N, K). Hint: sg[.] is a constant, so only the term before it has a derivative.
     Graded against the numeric gradient of the surrogate. Finite differences of the threshold itself would be 0 here: they
     cannot tell a right STE from a wrong one.
     """
@@ -93,12 +93,12 @@ def commitment_loss_backward(a, b):
 
 
 def commit_backward(db, a, b, weight):
-    """The whole way back through the bottleneck: from the decoder's gradient to the encoder's.
+    """The complete backward pass of the bottleneck: from the decoder's gradient to the encoder's.
 
     Objective: L(b) + weight * C, with C the commitment loss. db = dL/db, a = sigma(h) and b = 1[a > 1/2], each (N, K), and
     weight a number -> dh (N, K), the gradient of the objective. L reaches a through the STE of exercise 4, without a window;
     C depends on a directly.
-    Hint: first da, a sum of two terms; then to h. Use your answers to exercises 1, 4 and 5.
+    Hint: first da, a sum of two terms; then dh. Use your answers to exercises 1, 4 and 5.
     """
     raise NotImplementedError
 
@@ -113,7 +113,7 @@ def flip_differences(b, loss):
 
         D_k = loss(b with b_k = 1) - loss(b with b_k = 0),     the other bits as they are in b.
 
-    D_k > 0: off is right. Exact, no derivative is involved; it costs 2K evaluations, which is why nobody trains with it.
+    D_k > 0: off is right. Exact, without any derivative; it takes 2K evaluations, which is why nobody trains with it.
     Hint: b.copy().
     """
     raise NotImplementedError
@@ -123,26 +123,26 @@ def flip_differences(b, loss):
 
 
 def stable_interval(slope_off, slope_on, difference):
-    """The commitment weights with which one bit can settle in its right state and in no other.
+    """The commitment weights for which one bit can settle in its right state and in no other.
 
     slope_off = dL/db at b = 0, slope_on = dL/db at b = 1, difference = L(b=1) - L(b=0), not 0: its sign says which state is
     right. Training takes small plain gradient steps on a with the STE and the commitment loss w (sg[b] - a)^2, so while the
-    bit is b the gradient of a is
+    bit is b the gradient with respect to a is
 
         slope + 2 w (a - b),     slope_off for b = 0, slope_on for b = 1.
 
     A state is stable if steps that start at a = b never carry a across 1/2.
     -> (low, high): for low < w < high the right state is stable and the wrong one is not; low = 0 where the right state is
-    stable with no commitment loss at all. None where no weight does it. L need not be convex.
+    stable with no commitment loss at all. None if there is no such weight. L need not be convex.
 
     Example: logit 4b - 2, target 0.4, cross-entropy. stable_interval(-1.123, 1.923, 0.400) -> (1.123, 1.923). With w = 0 the
     bit oscillates; above 1.923 both states are stable and learning freezes.
-    Hint: set the gradient to 0 and ask on which side of 1/2 that point lies. Do it for each state by itself.
+    Hint: set the gradient to 0 and ask on which side of 1/2 that point lies. Do this for each state separately.
     """
     raise NotImplementedError
 
 
 if __name__ == "__main__":
-    import exercise_graders  # The file beside this one; try yourself before you read it.
+    import exercise_graders  # The file next to this one; try the exercises before you read it.
 
     exercise_graders.main(globals())

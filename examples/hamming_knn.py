@@ -4,8 +4,8 @@ a test digit in Hamming distance between 50-bit codes, one XOR and one popcount 
     python examples/hamming_knn.py                           three seeds
     python examples/hamming_knn.py --seeds 0 --epochs 20     one seed, the recipe's full training
 
-The codes are commit's, naive's, and signs of random projections; beside them the pixels themselves, in Euclidean distance.
-Prints a table and writes it to --out as results.md, with all figures in results.json, and neighbors.png, accuracy against k.
+The codes are those of commit and naive, and the signs of random projections, compared with raw pixels in Euclidean distance.
+Prints a table and writes it to --out as results.md, all figures to results.json, and accuracy against k to neighbors.png.
 """
 
 import json
@@ -31,7 +31,7 @@ def main():
     parser = program.OneLineParser(description=__doc__)
     add = parser.add_argument
     add("--dataset", choices=("mnist", "synthetic"), default="mnist", help="synthetic: made-up digits; default: mnist")
-    add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
+    add("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
     add("--seeds", type=program.non_negative_int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     add("--epochs", type=program.positive_int, default=5, help="of each training; default: %(default)s")
     add("--out", metavar="DIR", type=Path, default=Path("runs/hamming-knn"), help="default: %(default)s")
@@ -85,7 +85,7 @@ def main():
 
 
 def learned_codes(quant, data, seed, epochs):
-    """Packed bits (N, 7) of the training and of the test images, by an MLP that is trained without their labels."""
+    """Packed bits (N, 7) of the training and test images, from an MLP trained without labels."""
     recipe = recipes.mnist_mlp("default", quant, (BITS,)).override(epochs=epochs)
     model = recipe.make_model(data.train_images, seed)
     fit(model, data.train_images, recipe.make_optimizer(), seed=seed, description=quant, **recipe.fit_arguments())
@@ -93,7 +93,7 @@ def learned_codes(quant, data, seed, epochs):
 
 
 def projection_codes(train, test, seed):
-    """Packed signs of projections on random directions (Charikar 2002): nothing is learned but the mean image."""
+    """Packed signs of projections on random directions (Charikar 2002): only the mean image is learned."""
     directions = np.random.default_rng(seed).standard_normal((train.shape[1], BITS), np.float32)
     return [np.packbits((vectors - train.mean(axis=0)) @ directions > 0, axis=1) for vectors in (train, test)]
 
@@ -112,12 +112,12 @@ def search(train, test, data, nearest):
 
 def nearest_codes(queries, database, k):
     """The k codes nearest to each query in Hamming distance, nearest first: uint8 (Q, 7), (N, 7) -> indices (Q, k)."""
-    # Each code as one 64-bit word, the rest of which is 0.
+    # Each code as one 64-bit word, padded with zeros.
     queries, database = (np.pad(codes, ((0, 0), (0, 8 - codes.shape[1]))).view(np.uint64) for codes in (queries, database))
     distances = np.bitwise_count(queries ^ database.T)
     found = []
     for row in distances:
-        # Distances are small integers, so that counting finds the radius within which there are k codes.
+        # Distances are small integers, so counting finds the radius that contains at least k codes.
         radius = np.searchsorted(np.bincount(row).cumsum(), k)
         within = np.flatnonzero(row <= radius)
         found.append(within[row[within].argsort(kind="stable")][:k])
@@ -138,7 +138,7 @@ def write_text(path, text):
 
 
 def draw(results, title, path):
-    """Accuracy against k, a line for each method, bars of one standard deviation."""
+    """Plot accuracy against k, a line for each method, with error bars of one standard deviation."""
     figure, ((axes,),) = plots.subplots(1, 1, 7, 4)
     plots.plain(axes)
     for method, runs in results.items():

@@ -4,7 +4,7 @@
     python examples/mnist_mlp.py --quant naive       the same network, thresholded only after training
     python examples/mnist_mlp.py --hidden 256,50     with a hidden layer of 256 on each side
 
-Writes the model, its figures and pictures to --out. To resume, and for more bottlenecks: `tinyqae train mnist-mlp --help`.
+Writes the model, metrics and pictures to --out. To resume, and for more bottlenecks, see `tinyqae train mnist-mlp --help`.
 """
 
 import copy
@@ -37,7 +37,7 @@ def parse_arguments():
         "--quant-weight",
         type=program.non_negative_float,
         metavar="W",
-        help="weight of the commitment loss (default: 1, half for each hidden layer) or the fence loss (half of that)",
+        help="weight of the commitment loss (default: 1, halved for each hidden layer) or the fence loss (half of that)",
     )
     add(
         "--ste",
@@ -50,11 +50,11 @@ def parse_arguments():
     add(
         "--lr",
         type=program.positive_float,
-        help="Adam's learning rate; default: 0.01, half for each hidden layer after the first; for naive 0.00025",
+        help="Adam's learning rate; default: 0.01, halved for each hidden layer after the first; 0.00025 for naive",
     )
     add("--seed", type=program.non_negative_int, default=0, help="default: 0")
     add("--dataset", choices=("mnist", "synthetic"), default="mnist", help="synthetic needs no download; default: mnist")
-    add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
+    add("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
     program.add_backend_argument(parser, "auto")
     program.add_engine_argument(parser)
     add("--out", metavar="DIR", type=Path, help="default: runs/mnist-mlp-QUANT-HIDDEN")
@@ -68,7 +68,7 @@ def main():
     program.require_writable(directory)
     program.use_backend(args.backend)
 
-    # The data: 60,000 training images, bytes (N, 28, 28, 1), the last 5,000 of which (or a tenth) validate.
+    # The data: 60,000 training images, uint8 (N, 28, 28, 1), the last 5,000 (or a tenth) of them for validation.
     data = synthetic_digits(seed=0) if args.dataset == "synthetic" else load_mnist(args.data_dir)
     held_back = min(5000, len(data.train_images) // 10)
     train, validation = data.train_images[:-held_back], data.train_images[-held_back:]
@@ -120,7 +120,7 @@ def main():
             if epoch == 1:
                 early = copy.deepcopy(model)
 
-    # The evaluation: encode to bits, decode, compare; on images that the model has never seen.
+    # The evaluation: encode to bits, decode, compare, on images that the model has never seen.
     metrics = images.measure(model, train, data.test_images)
     metrics["settings"] = settings_of(
         model, history, args.seed, command=" ".join(["python", *sys.argv]), data=images.describe(data, len(train), held_back)

@@ -3,8 +3,8 @@
     python examples/own_autoencoder.py                       MNIST: a minute
     python examples/own_autoencoder.py --dataset synthetic   made-up digits, no download
 
-A convolution and a dense layer to 32 bits, and back the same way. Prints the PSNR and writes model.npz to --out. To load
-such a file, another program imports the class first: from own_autoencoder import ConvDense.
+The encoder is a convolution and a dense layer to 32 bits, the decoder the reverse. Prints the PSNR and writes model.npz to
+--out. To load such a file, another program has to import the class first: from own_autoencoder import ConvDense.
 """
 
 from math import prod
@@ -19,7 +19,7 @@ from tinyqae.layers import BatchNorm, ConvBlock, Dense, Layer, ReLU, Sequential
 
 
 class Reshape(Layer):
-    """(N, any shape) -> (N, *shape) of as many values."""
+    """Reshape (N, ...) to (N, *shape)."""
 
     def __init__(self, *shape):
         super().__init__()
@@ -36,8 +36,8 @@ class Reshape(Layer):
 
 
 class ConvDense(ImageAutoencoder):
-    """What `save` writes are the constructor's arguments, so each is kept as an attribute of its name (`build` keeps
-    input_shape and dtype). `bottleneck` and `engine` are what `load` passes.
+    """`save` writes the constructor's arguments, so each is kept as an attribute of the same name (`build` keeps input_shape
+    and dtype). `load` passes `bottleneck` and `engine`.
     """
 
     def __init__(self, bottleneck, filters=8, bits=32, input_shape=(28, 28, 1), *, seed=0, dtype=np.float32, engine=None):
@@ -56,8 +56,8 @@ class ConvDense(ImageAutoencoder):
 
 
 def check_gradients():
-    """The backward pass against numeric differences, in float64; of naive, since those of a threshold are 0. Returns the
-    largest relative error; AssertionError above 1e-6.
+    """Check the backward pass against finite differences in float64, with naive, since those of a threshold are 0. Returns
+    the largest relative error; raises AssertionError above 1e-6.
     """
     model = ConvDense(Naive(), filters=2, bits=5, input_shape=(6, 6, 1), dtype=np.float64, engine="reference")
     images = np.random.default_rng(0).random((16, 6, 6, 1))
@@ -70,7 +70,7 @@ def main():
     parser = program.OneLineParser(description=__doc__)
     add = parser.add_argument
     add("--dataset", choices=("mnist", "synthetic"), default="mnist", help="default: %(default)s")
-    add("--data-dir", metavar="DIR", help="where the data is or goes; default: $TINYQAE_DATA, else the user's cache")
+    add("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
     add("--epochs", type=program.positive_int, default=2, help="default: %(default)s")
     add("--out", metavar="DIR", type=Path, default=Path("runs/own-autoencoder"), help="default: %(default)s")
     args = parser.parse_args()

@@ -7,15 +7,15 @@ An autoencoder 784-50-784 stores a digit in 50 bits:
 
     h = x w1 + b1       a = sigma(h)       b = 1[a > 1/2]       l = b w2 + b2       image = sigma(l)
 
-with x an image less the mean image. Three ways to train it, the same in everything else:
+with x an image minus the mean image. Three ways to train it, the same in everything else:
 
-    naive     no threshold in training, the decoder sees a; afterwards it gets b all the same
-    ste       the threshold in training, and the straight-through estimator: backward, the gradient of b is passed to a
+    naive     no threshold in training: the decoder sees a, and after training b instead
+    ste       the threshold in training, with the straight-through estimator: backward, the gradient of b is passed to a
               as if the threshold were not there. Its true derivative is 0, from which the encoder would learn nothing.
-    commit    as ste, and a commitment loss, the mean of (sg[b] - a)^2, which pulls a to the bit that it already is.
+    commit    as ste, plus a commitment loss, the mean of (sg[b] - a)^2, which pulls a towards its current bit b.
               sg[.] is the stop-gradient: b counts as a constant.
 
-What commit gains over ste is small here; the lesson's page shows other weights and a CNN. A smaller learning rate helps
+The gain of commit over ste is small here; the lesson's page shows other weights and a CNN. A smaller learning rate helps
 naive.
 """
 import time
@@ -103,7 +103,7 @@ def train(images, method, weight, seed, epochs=EPOCHS):
 
 
 def psnr(parameters, mean, images):
-    """The mean over images (N, 784) of the PSNR in dB of what 50 stored bits give back, rounded to bytes."""
+    """The mean PSNR in dB over images (N, 784) of their reconstructions from 50 bits, rounded to integers."""
     bits = threshold(encode(parameters, images - mean))
     decoded = np.rint(255 * sigma(bits @ parameters["w2"] + parameters["b2"]))
     return np.mean(10 * np.log10(255 ** 2 / np.mean((decoded - 255 * images) ** 2, axis=1)))
@@ -112,7 +112,7 @@ def psnr(parameters, mean, images):
 def main():
     parser = OneLineParser(description=__doc__)
     parser.add_argument("--dataset", choices=("mnist", "synthetic"), default="mnist", help="default: %(default)s")
-    parser.add_argument("--data-dir", metavar="DIR", help="where MNIST is or goes; default: $TINYQAE_DATA, else a cache")
+    parser.add_argument("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
     args = parser.parse_args()
     data = load_mnist(args.data_dir) if args.dataset == "mnist" else synthetic_digits(seed=0)
     images, held_out = (x.reshape(len(x), -1) / np.float32(255) for x in (data.train_images, data.test_images))

@@ -2,18 +2,18 @@
 
     python -m benchmarks.report all --recipe default --reduced && python -m benchmarks.rate_distortion --reduced
     python -m benchmarks.rate_distortion --limit 1000 --sets mnist
-    python -m benchmarks.rate_distortion --quick --limit 20              a trial: models of a moment, to see that all works
+    python -m benchmarks.rate_distortion --quick --limit 20              a smoke test with briefly trained models
 
 On held-out images of MNIST and CIFAR-10: the MLP and the CNN at every size with every bottleneck (recipe default) beside
 JPEG, JPEG 2000, WebP, AVIF and PNG, each as whole files, as payload (codecs.py says what that is) and as one file
-of all images on a sheet. On held-out sentences: the LSTM beside gzip, bz2, xz and zstd. Our rates are those of real bytes
-too: packed and entropy-coded payload and the .tqae file of all held-out examples, and the .tqae file of a single one.
+with all images on a sheet. On held-out sentences: the LSTM beside gzip, bz2, xz and zstd. Our rates are also those of actual
+bytes: packed and entropy-coded payload and the .tqae file of all held-out examples, and the .tqae file of a single one.
 
-The models are those that `python -m benchmarks.report` trained and kept in --rows. Each model and each setting of a codec is
-measured in a process with one thread: about half an hour of one core for all held-out images, two thirds of it for the
-codecs. The figures are kept in --work, and what is there already is not made again, so an interrupted run goes on.
+The models are those that `python -m benchmarks.report` trained and saved in --rows. Each model and each codec setting is
+measured in a process with one thread: about half an hour on one core for all held-out images, two thirds of it for the
+codecs. The figures are saved in --work and not computed again, so an interrupted run resumes.
 
-Writes benchmarks/results/rate_distortion.md, .json and .png; report/readme.py puts the short form into results/README.md.
+Writes benchmarks/results/rate_distortion.md, .json and .png; report/readme.py puts a summary into results/README.md.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main(argv=None):
         dest="amount",
         action="store_const",
         const=QUICK,
-        help="the rows of the report's --quick runs, whose figures mean nothing: a trial, written to --work "
+        help="the rows of the report's --quick runs, whose figures mean nothing: a smoke test, written to --work "
         "unless --out says otherwise",
     )
     parser.add_argument(
@@ -68,19 +68,19 @@ def main(argv=None):
         type=Path,
         default=Path("runs/reproduce"),
         metavar="DIR",
-        help="the --out of `python -m benchmarks.report`, which keeps the trained rows; what is missing is "
-        "trained and kept there. Default: %(default)s, that command's own",
+        help="the --out of `python -m benchmarks.report`, which holds the trained rows; missing ones are "
+        "trained and saved there. Default: %(default)s, as for that command",
     )
     parser.add_argument(
         "--limit", type=program.positive_int, metavar="N", help="measure on the first N held-out images only (default: all)"
     )
-    parser.add_argument("--seed", type=program.non_negative_int, default=0, help="of the rows; default: %(default)s")
-    parser.add_argument("--jobs", type=program.positive_int, default=2, help="processes at the same time")
+    parser.add_argument("--seed", type=program.non_negative_int, default=0, help="seed of the rows; default: %(default)s")
+    parser.add_argument("--jobs", type=program.positive_int, default=2, help="number of parallel processes")
     parser.add_argument("--data-dir", metavar="DIR")
     parser.add_argument(
         "--work", type=Path, default=Path("runs/rate-distortion"), metavar="DIR", help="the figures; default: %(default)s"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the page goes; default: results/")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the page is written; default: results/")
     args = parser.parse_args(argv)
     out = args.out or (args.work if args.amount == QUICK else RESULTS)
     data = {name: load_data(type(SETS[name]), args.data_dir, True) for name in args.sets}

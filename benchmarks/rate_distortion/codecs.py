@@ -1,16 +1,16 @@
-"""The rivals: image codecs by Pillow, text compressors by Python, and what of their files is payload.
+"""The baselines: image codecs of Pillow, text compressors of Python, and which part of their files is payload.
 
-Small images are mostly header: 28x28 pixels make a JPEG of which nine tenths are tables. So each codec counts twice: whole
-files, and the *payload*, what is left of a file without the bytes that are the same for every image of that size and
-setting, and without lengths and checksums, as an archive of many images could store it:
+Files of small images are mostly header: nine tenths of a JPEG of 28x28 pixels are tables. So each codec is measured twice:
+by whole files, and by the *payload*, a file without the bytes that are the same for every image of that size and setting,
+and without lengths and checksums, as an archive of many images could store it:
 
-    JPEG        the entropy-coded scan behind SOS, without EOI, of the same picture with the standard Huffman tables. The
+    JPEG        the entropy-coded scan after SOS, without EOI, of the same picture with the standard Huffman tables. The
                 whole file has tables optimized for its image, which is smaller; those tables belong to the image, so
                 leaving them out would be cheating. Both decode to the same pixels.
     JPEG 2000   the packets of the tile, between SOD and EOC, of the bare codestream (.j2k, smaller than .jp2)
     WebP        the VP8 frame without its start code and size, 7 bytes; no RIFF and chunk headers
     AVIF        the frame's OBUs in the mdat box, without their headers and without the sequence header
-    PNG         the deflate stream in the IDAT chunks, without zlib's 2 bytes before and 4 behind
+    PNG         the deflate stream in the IDAT chunks, without zlib's 2 bytes before and 4 after it
 
 and for texts
 
@@ -35,7 +35,7 @@ AVIF_FRAME_OBUS = (3, 4, 6)
 
 ZSTD_LEVEL = 19
 ZSTD_DICTIONARY_BYTES = 112_640
-"""What `zstd --train` makes unless told otherwise."""
+"""The default size of `zstd --train`."""
 
 
 # ---- images -----------------------------------------------------------------------------------------------------------
@@ -45,9 +45,9 @@ ZSTD_DICTIONARY_BYTES = 112_640
 class ImageCodec:
     """One codec and the settings that are measured, coarse to fine.
 
-    word: what a setting is. options(setting, shape): arguments of Pillow's save. payload: file -> its payload.
-    feature: what Pillow calls the library behind it. payload_options: of the file that the payload is taken from, where it
-    is another one.
+    word: the name of a setting. options(setting, shape): arguments of Pillow's save. payload: file -> its payload.
+    feature: Pillow's name for the underlying library. payload_options: of the file that the payload is taken from, if it is
+    a different one.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ImageCodec:
 
 
 def decode(file, shape):
-    """The image in the bytes of a file, uint8 of this shape (H, W, C)."""
+    """Decode the bytes of a file to an image, uint8 of this shape (H, W, C)."""
     with Image.open(io.BytesIO(file)) as picture:
         return np.asarray(picture.convert("L" if shape[-1] == 1 else "RGB")).reshape(shape)
 
@@ -85,7 +85,7 @@ def _save(image, kind, options):
 
 def jpeg_payload(file):
     """The entropy-coded data of a JPEG with one scan."""
-    at = 2  # behind SOI; every segment but the scan's data says how long it is
+    at = 2  # after SOI; every segment but the scan's data has its length
     while file[at : at + 2] != b"\xff\xda":
         at += 2 + int.from_bytes(file[at + 2 : at + 4])
     start = at + 2 + int.from_bytes(file[at + 2 : at + 4])
@@ -95,7 +95,7 @@ def jpeg_payload(file):
 
 def jpeg2000_payload(file):
     """The packets of a JPEG 2000 codestream with one tile-part."""
-    at = 2  # behind SOC
+    at = 2  # after SOC
     while file[at : at + 2] != b"\xff\x90":
         at += 2 + int.from_bytes(file[at + 2 : at + 4])
     end = at + int.from_bytes(file[at + 6 : at + 10])
@@ -122,7 +122,7 @@ def avif_payload(file):
     while at < end:
         kind, has_extension, has_size = file[at] >> 3 & 15, file[at] >> 2 & 1, file[at] >> 1 & 1
         at += 1 + has_extension
-        size = end - at  # an OBU that does not say its size goes to the end
+        size = end - at  # an OBU without a size extends to the end
         if has_size:
             size, at = _leb128(file, at)
         if kind in AVIF_FRAME_OBUS:
@@ -143,7 +143,7 @@ def png_payload(file):
 
 
 def _leb128(data, at):
-    """(number, offset behind it)."""
+    """(number, offset after it)."""
     number = shift = 0
     while True:
         byte, at = data[at], at + 1
@@ -171,8 +171,8 @@ CODECS = {
             jpeg_payload,
             {"optimize": False},
         ),
-        # By quality: a rate, as OpenJPEG understands it, would include headers that are larger than all of the picture. Two
-        # wavelet levels for a small image: the five that are the default cost it more than they save.
+        # By quality: a rate, as OpenJPEG defines it, would include headers that are larger than the whole picture. Two
+        # wavelet levels for a small image: the default of five costs more than it saves.
         ImageCodec(
             "JPEG 2000",
             "JPEG2000",
@@ -228,7 +228,7 @@ class TextCompressor:
 
 
 def text_compressors(training_sentences):
-    """(list of TextCompressor, bytes of zstd's dictionary); without the package zstandard no zstd, and None.
+    """Return (list of TextCompressor, bytes of zstd's dictionary); without the package zstandard, no zstd and None.
 
     training_sentences: what the dictionary is trained on.
     """
@@ -259,7 +259,7 @@ def _raw_deflate(data):
 
 
 def _lzma(data):
-    # As `xz -9e`, but for memory: a dictionary larger than the text only takes time.
+    # As `xz -9e`, except for memory: a dictionary larger than the text only costs time.
     return [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": max(4096, len(data))}]
 
 

@@ -1,6 +1,6 @@
-"""How codecs and models are compared: curves of codecs, at equal rate and at equal quality, and what a decoder costs.
+"""How codecs and models are compared: curves of codecs, at equal rate and at equal quality, and the cost of a decoder.
 
-PSNR means that of the mean squared error over all held-out images: unlike the mean of the images' PSNRs it stays finite when
+PSNR is that of the mean squared error over all held-out images: unlike the mean of the images' PSNRs, it stays finite when
 a codec reproduces one of them exactly.
 """
 
@@ -12,7 +12,7 @@ WAYS = {"payload": ("coded", "points", "payload"), "file": ("single", "points", 
 
 SLACK = 1.05
 """A codec whose smallest output is up to this many times ours is compared with us as if it were as small: its lowest quality
-setting is not a limit of nature.
+setting is not a fundamental limit.
 """
 
 
@@ -22,23 +22,23 @@ def is_image_set(part):
 
 
 def pixels(part):
-    """How many a picture of the set has."""
+    """Return the number of pixels of an image of the set."""
     return part["shape"][0] * part["shape"][1]
 
 
 def measured(part):
-    """The codecs that could be measured: {name: what was}."""
+    """Return the codecs that could be measured: {name: results}."""
     return {name: codec for name, codec in part["codecs"].items() if not codec["missing"]}
 
 
 def rate_words(bits):
-    """Bits per pixel in three digits."""
+    """Format bits per pixel with three digits."""
     return f"{bits:.3f}" if bits < 1 else f"{bits:.2f}"
 
 
 def frontier(points, rate, quality=QUALITY):
-    """[(rate, quality)] from the smallest rate on, without points that a cheaper one matches or beats. points: those of
-    one codec; exact reproductions, of infinite quality, are left out.
+    """[(rate, quality)] by ascending rate, without points that a cheaper one matches or beats. points: those of one codec;
+    exact reproductions, of infinite quality, are left out.
     """
     found = []
     for r, q in sorted((point["rates"][rate], point[quality]) for point in points if point[quality] is not None):
@@ -48,8 +48,8 @@ def frontier(points, rate, quality=QUALITY):
 
 
 def quality_at(curve, rate):
-    """The quality of a frontier at a rate: interpolated, linear in the logarithm of the rate. None where the rate is below
-    the smallest that the codec has (but for SLACK); beyond the last point, that point's.
+    """The quality of a frontier at a rate, interpolated linearly in the logarithm of the rate. None if the rate is below the
+    smallest that the codec has (up to SLACK); beyond the last point, that point's.
     """
     if not curve or rate * SLACK < curve[0][0]:
         return None
@@ -61,8 +61,8 @@ def quality_at(curve, rate):
 
 
 def rate_at(curve, quality):
-    """The rate that a frontier needs for a quality, by the same interpolation; the smallest rate that the codec has where
-    that is better already; None where it never gets there.
+    """The rate that a frontier needs for a quality, by the same interpolation; the smallest rate that the codec has if that
+    is already better; None if it never reaches the quality.
     """
     if not curve or quality > curve[-1][1]:
         return None
@@ -75,10 +75,10 @@ def rate_at(curve, quality):
 
 
 def compare(model, codecs, way, quality=QUALITY):
-    """One of our models against every codec at the same rate; None for vanilla, which has no such rate.
+    """Compare one of our models with every codec at the same rate; None for vanilla, which has no such rate.
 
-    Returns {"rate", "ours": our quality, "theirs": {codec: its quality, or None where no file of it is so small}, "best":
-    the best codec or None, "gain": ours less its quality, or None, "smallest": (codec, rate, quality) of the smallest of
+    Returns {"rate", "ours": our quality, "theirs": {codec: its quality, or None if none of its files is as small}, "best":
+    the best codec or None, "gain": ours minus its quality, or None, "smallest": (codec, rate, quality) of the smallest of
     all, "needed": (codec, rate) of the one that reaches our quality at the smallest rate, or None}.
     """
     our_rate, points, their_rate = WAYS[way]
@@ -105,8 +105,8 @@ def compare(model, codecs, way, quality=QUALITY):
 
 
 def images_until_paid(model, compared, pixels):
-    """How many images the decoder, as float16, must decode until the bits saved against the codec that needs the fewest
-    for the same PSNR have paid for it; None for never, as where a codec is better at our rate.
+    """How many images the decoder, as float16, must decode until it is paid for by the bits saved against the codec that
+    needs the fewest for the same PSNR; None for never, as where a codec is better at our rate.
     """
     if compared["needed"] is None or (compared["best"] and compared["gain"] < 0):
         return None
@@ -115,7 +115,7 @@ def images_until_paid(model, compared, pixels):
 
 
 def outcomes(part, way, quant="commit"):
-    """{"alone": labels where no codec is so small, "wins": {label: comparison} where we are better at the same rate,
+    """{"alone": labels where no codec is as small, "wins": {label: comparison} where we are better at the same rate,
     "loses": likewise}, of the models of one bottleneck.
     """
     found = {"alone": {}, "wins": {}, "loses": {}}

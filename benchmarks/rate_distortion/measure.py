@@ -1,4 +1,4 @@
-"""What is measured, and how: models, settings of codecs and text compressors, each a task in a process of its own."""
+"""What is measured, and how: models, settings of codecs and text compressors, each a task in its own process."""
 
 import hashlib
 import importlib.metadata
@@ -35,7 +35,7 @@ PACKAGES = ("tinyqae", "numpy", "pillow", "scikit-image", "constriction", "zstan
 
 
 def measure_image_model(model, images):
-    """Rates in bits per pixel, PSNR and SSIM, and what the decoder weighs. images: uint8 (N, H, W, C)."""
+    """Rates in bits per pixel, PSNR and SSIM, and the size of the decoder. images: uint8 (N, H, W, C)."""
     code, pixels = model.encode(images), images[..., 0].size
     shape = model.decoder.input_shape
     figures = {
@@ -49,7 +49,7 @@ def measure_image_model(model, images):
 
 
 def measure_text_model(model, sentences):
-    """Rates in bits per character, exact matches and edits, and what the decoder weighs. sentences: a list of str."""
+    """Rates in bits per character, exact matches and edits, and the size of the decoder. sentences: a list of str."""
     code, characters = model.encode(sentences), sum(map(len, sentences))
     decoded = model.decode(code)
     decoder = [layer for layer in (model.to_state, model.to_context, model.decoder, model.output) if layer]
@@ -63,8 +63,8 @@ def measure_text_model(model, sentences):
 
 
 def sizes(model, code, shape, kind):
-    """Bytes of all codes: "packed" and "coded" payload, "file" with both kinds of overhead, "single" if each is a file of
-    its own. Floats (vanilla) are stored as they are, and there is no file format for them.
+    """Bytes of all codes: "packed" and "coded" payload, "file" with both kinds of overhead, "single" with one file for each.
+    Floats (vanilla) are stored as they are, and there is no file format for them.
     """
     if code.dtype != bool:
         return {"packed": code.nbytes}
@@ -76,13 +76,13 @@ def sizes(model, code, shape, kind):
 
 
 def weight(layers):
-    """How many numbers the layers hold, and their bytes as float32 and float16."""
+    """The number of values that the layers hold, and their bytes as float32 and float16."""
     numbers = sum(array.size for layer in layers for array in (*layer.params.values(), *layer.state.values()))
     return {"numbers": numbers, "float32": 4 * numbers, "float16": 2 * numbers}
 
 
 def round_to_float16(layers):
-    """Round everything that the layers hold, in place."""
+    """Round all values of the layers in place."""
     for layer in layers:
         for array in (*layer.params.values(), *layer.state.values()):
             array[...] = array.astype(np.float16)
@@ -91,7 +91,7 @@ def round_to_float16(layers):
 def measure_setting(codec, setting, images):
     """One classical codec at one setting on images, uint8 (N, H, W, C): rates in bits per pixel, PSNR and SSIM.
 
-    "point": every image by itself. "sheet": as many of them as fill a square, side by side as one large picture in one file,
+    "point": each image separately. "sheet": as many of them as fill a square, side by side as one large picture in one file,
     which shares headers and lets the codec learn from one image for the next, as our entropy coder does.
     """
     name = f"{codec.word} {setting}".strip()
@@ -123,7 +123,7 @@ def measure_setting(codec, setting, images):
 
 
 def finite(figures):
-    """None in place of the infinite PSNR of exact images: JSON has no infinity."""
+    """Replace the infinite PSNR of exact images with None: JSON has no infinity."""
     return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
@@ -132,7 +132,7 @@ def measure_compressors(training, sentences):
     compressors, dictionary_bytes = text_compressors(training)
     characters = sum(map(len, sentences))
     alone = [sentence.encode() for sentence in sentences]
-    # The line feeds between sentences are charged, and not counted as characters.
+    # The line feeds between sentences add to the size, but are not counted as characters.
     whole = b"".join(sentence + b"\n" for sentence in alone)
     measured = {
         c.name: {
@@ -158,25 +158,25 @@ def measure_compressors(training, sentences):
 
 @dataclass(frozen=True)
 class Task:
-    """Something to be measured on one of SETS, on the first `limit` held-out images; `work` keeps the figures."""
+    """A measurement on the first `limit` held-out images of one of SETS; the figures are saved in `work`."""
 
     set: str
     limit: int | None
     work: Path
 
     def path(self, data):
-        """Where the figures go: a file whose name changes with all that they depend on."""
+        """The file for the figures, whose name changes with everything they depend on."""
         digest = hashlib.sha256(json.dumps([self.identity(), self.limit, data.sha256, versions()]).encode()).hexdigest()
         return self.work / (re.sub(r"\W+", "-", f"{self.set} {self.label}") + f"-{digest[:10]}.json")
 
     def held_out(self, data):
-        """The images or sentences to be measured on."""
+        """The images or sentences to measure on."""
         return list(split_sentences(data, "random").test) if self.set == "text" else data.test_images[: self.limit]
 
 
 @dataclass(frozen=True)
 class ModelTask(Task):
-    """A trained model: job is the row's, which keeps it and has been done."""
+    """A trained model. job: the finished job of its row, which saved it."""
 
     job: Job
 
@@ -185,11 +185,11 @@ class ModelTask(Task):
         return self.job.row.label.replace(", random split", "")
 
     def identity(self):
-        # Trained anew, as after a change of the code, a row has other weights under the same name.
+        # Retrained, for example after a change of the code, a row has different weights under the same name.
         return [self.job.identity, hashlib.sha256(self.job.model_path.read_bytes()).hexdigest()]
 
     def measure(self, data):
-        """The figures as plain data."""
+        """Return the figures as plain data."""
         row, model = self.job.row, load(self.job.model_path)
         measure = measure_text_model if self.set == "text" else measure_image_model
         return {
@@ -216,7 +216,7 @@ class CodecTask(Task):
         return self.label
 
     def measure(self, data):
-        """The figures as plain data."""
+        """Return the figures as plain data."""
         return measure_setting(CODECS[self.codec], self.setting, self.held_out(data))
 
 
@@ -230,14 +230,14 @@ class CompressorsTask(Task):
         return self.label
 
     def measure(self, data):
-        """The figures as plain data."""
+        """Return the figures as plain data."""
         return measure_compressors(list(split_sentences(data, "random").train), self.held_out(data))
 
 
 def is_compared(table, row):
-    """Whether a row of the tables is one that is measured: one of the report's bottlenecks at a size, or what else commit
-    has but for other weights of its loss. Of the sentences commit with the random split, by the LSTMs of the recipe, and no
-    codes that have more bits than the sentences.
+    """Whether a row of the tables is measured: each of the report's bottlenecks at each size, those on all images, and
+    commit's other rows except those with other loss weights. For sentences, commit with the random split, with the LSTMs of the recipe, without codes
+    that have more bits than the sentences.
     """
     if table is SETS["text"]:
         return (
@@ -256,7 +256,7 @@ def is_compared(table, row):
 
 
 def tasks(data, limit, work, *, amount, seed, rows, data_dir):
-    """All that is to be measured, codecs first. data: {name of a set: its data}; amount: of the rows, FULL, REDUCED or
+    """Return all tasks, codecs first. data: {name of a set: its data}; amount: of the rows, FULL, REDUCED or
     QUICK; the others as the command's arguments.
     """
     found = []
@@ -279,7 +279,7 @@ def tasks(data, limit, work, *, amount, seed, rows, data_dir):
 
 
 def train_missing(jobs, processes):
-    """Train the rows whose models are not there, as `python -m benchmarks.report` does, which finds them there then."""
+    """Train the rows whose models are missing, as `python -m benchmarks.report` does, which can then use them."""
     jobs = [job for job in jobs if job.result() is None or not job.model_path.exists()]
     if not jobs:
         return
@@ -293,7 +293,7 @@ def train_missing(jobs, processes):
 
 
 def carry_out(task, data_dir):
-    """Measure one task in a process of its own and write its figures."""
+    """Run one task in its own process and write its figures."""
     backend.use("numpy")
     backend.use_threads(1)
     data = load_data(type(SETS[task.set]), data_dir, True)

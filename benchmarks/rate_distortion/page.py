@@ -1,4 +1,4 @@
-"""What the command says: the page, and the README's part. Everything is computed from the measured figures."""
+"""The command's output: the page, and the README's section. Everything is computed from the measured figures."""
 
 from .curves import (
     QUALITY,
@@ -34,7 +34,7 @@ def _list(words):
 
 
 def verdict(compared):
-    """The words "+1.2 dB against WebP", or that nothing else is so small."""
+    """Return text such as "+1.2 dB against WebP", or that no codec is as small."""
     if compared["best"] is None:
         name, rate, quality = compared["smallest"]
         return f"no codec is so small: the smallest, {name}, takes {rate_words(rate)} for {quality:.2f} dB"
@@ -42,7 +42,7 @@ def verdict(compared):
 
 
 def crossover(part):
-    """A sentence on at which rates commit is ahead of every codec on one set, in each way of counting."""
+    """Return a sentence on the rates at which commit is ahead of every codec on one set, for each way of counting."""
     said = []
     for way, words in WAY_WORDS.items():
         found = outcomes(part, way)
@@ -65,7 +65,7 @@ def crossover(part):
 
 
 def bottlenecks(part):
-    """A sentence on which bottleneck of bits is the best at each size that several have."""
+    """Return a sentence on the best binary bottleneck at each size that several of them have."""
     sizes = {}
     for model in part["models"]:
         if model["quant"] != "vanilla":
@@ -83,7 +83,7 @@ def bottlenecks(part):
 
 
 def win_and_lose(part, way):
-    """A sentence on where commit wins and loses on one set, in one way of counting."""
+    """Return a sentence on where commit wins and loses on one set, for one way of counting."""
     found, said = outcomes(part, way), []
     if found["alone"]:
         rates = [compared["rate"] for compared in found["alone"].values()]
@@ -106,7 +106,7 @@ def win_and_lose(part, way):
 
 
 def lossless_beats_vanilla(part):
-    """A sentence on the vanilla models whose floats take more bits than PNG takes for the exact image, or None."""
+    """Return a sentence on the vanilla models whose floats take more bits than PNG takes for the exact image, or None."""
     exact = part["codecs"]["PNG"]["points"]
     worse = [
         model
@@ -124,7 +124,7 @@ def lossless_beats_vanilla(part):
 
 
 def paid_back(part):
-    """A sentence on after how many images each commit decoder has paid for itself."""
+    """Return a sentence on the number of images after which each commit decoder has paid for itself."""
     said = []
     for model in part["models"]:
         if model["quant"] == "commit":
@@ -142,7 +142,7 @@ def _paid(model, part, separator=" / "):
 
 
 def proxy_caveat(part):
-    """What a proxy's figures cannot say, or None."""
+    """Return a sentence on the limits of a proxy's figures, or None."""
     if "proxy" not in part["name"]:
         return None
     exact = [
@@ -158,7 +158,7 @@ def proxy_caveat(part):
 
 
 def text_sentences(part):
-    """Where the LSTM wins and loses, in sentences."""
+    """Return sentences on where the LSTM wins and loses."""
     lossless, models = part["compressors"], [model for model in part["models"] if model["quant"] == "commit"]
     whole = min(lossless, key=lambda name: lossless[name]["whole"]["file"])
     alone = min(lossless, key=lambda name: lossless[name]["alone"]["payload"])
@@ -188,7 +188,7 @@ def text_sentences(part):
 
 
 def as_markdown(results):
-    """The whole results page."""
+    """Return the whole results page."""
     packages = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines = [
         "# Rate and distortion: our codes and the classical codecs",
@@ -211,7 +211,7 @@ def as_markdown(results):
 
 
 def image_part(part):
-    """Lines on one set of images."""
+    """Return the lines on one set of images."""
     codecs, commits = measured(part), [m for m in part["models"] if m["quant"] != "vanilla"]
     lines = [
         f"## {part['name']}: {part['held_out']} held-out images of {part['shape'][1]}x{part['shape'][0]} pixels",
@@ -336,7 +336,7 @@ def _same_rate_row(model, codecs, way, rivals, rate):
 
 
 def text_part(part):
-    """Lines on the sentences."""
+    """Return the lines on the sentences."""
     lines = [
         f"## {part['name']}: {part['sentences']} held-out sentences, {part['characters']} characters",
         "",
@@ -388,7 +388,7 @@ def text_part(part):
 
 
 def readme_section(results):
-    """The short form: at most twelve rows of commit in all ways of counting, and where we win and lose."""
+    """Return the summary: at most twelve rows of commit in all ways of counting, and where we win and lose."""
     lines = [
         "| data | model | PSNR / SSIM | payload | a file each | all in one file | decoder, float16 | paid back after "
         "so many images |",

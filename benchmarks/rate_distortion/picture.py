@@ -1,4 +1,4 @@
-"""The picture of the figures: held-out PSNR against bits per pixel, ours beside the codecs'."""
+"""The plot of the results: held-out PSNR against bits per pixel, ours beside the codecs'."""
 
 from benchmarks.report.plots import OUTLINE, label_lines
 from tinyqae.plots import ACCENT, plain, save, subplots
@@ -9,13 +9,13 @@ CODEC_COLORS = {"JPEG": "#4c72b0", "JPEG 2000": "#8172b3", "WebP": "#2a9d8f", "A
 OUR_RATE, POINTS, THEIR_RATE = WAYS["sheet"]
 """All images in one file: of the ways of counting, the one that suits the codecs best."""
 BEYOND = 4.5
-"""By which factor the codecs' lines go beyond our largest rate."""
+"""Factor by which the codecs' lines extend beyond our largest rate."""
 ROOM = 12
-"""By which factor the axis goes beyond our smallest rate, for the names of our lines."""
+"""Factor by which the axis extends beyond our smallest rate, for the names of our lines."""
 
 
 def draw(path, results):
-    """A panel for each set of images: the codecs as thin lines, commit as points, those of one architecture joined."""
+    """Plot a panel for each set of images: the codecs as thin lines, commit as points, connected by architecture."""
     parts = [part for part in results["sets"].values() if is_image_set(part)]
     figure, (all_axes,) = subplots(1, len(parts), 6.2 * len(parts), 4.8)
     figure.suptitle(
@@ -58,7 +58,7 @@ def commit_lines(part):
 
 
 def _draw_codecs(axes, part):
-    """Their labels, for label_lines, at the right edge or where the line ends."""
+    """Draw the codecs' lines; return their labels for label_lines, at the right edge or where the line ends."""
     labels, left = [], axes.get_xlim()[0]
     right = BEYOND * max(rate for points in commit_lines(part).values() for rate, *_ in points)
     for name, codec in measured(part).items():
@@ -73,7 +73,7 @@ def _draw_codecs(axes, part):
 
 
 def _draw_ours(axes, part):
-    """Their labels, at the lines' left ends; below or above each point the bits of an image."""
+    """Draw our lines, with the bits per image below or above each point; return their labels, at the left ends."""
     labels = []
     for i, (name, points) in enumerate(commit_lines(part).items()):
         rates, qualities, bits = zip(*points, strict=True)

@@ -1,19 +1,19 @@
 """Train and check the tables and figures of the report.
 
-    python -m benchmarks.report all --quick                          every row on parts of the data, to see that all works
+    python -m benchmarks.report all --quick                          every row on part of the data, as a smoke test
     python -m benchmarks.report table1 --seeds 0-4
     python -m benchmarks.report all --seeds 0-4 --out DIR            the whole study: a day and a half on two cores
     python -m benchmarks.report all --seeds 0-4 --reduced default    the report's recipe in full: half a day
-    python -m benchmarks.report all --seeds 0-4 --reduced            three hours
+    python -m benchmarks.report all --seeds 0-4 --reduced            four hours
     python -m benchmarks.report all --shard 1/3 --out DIR            one of three machines that share DIR
     python -m benchmarks.report figures --reduced --out DIR          the figures alone
 
-Trains every row of the report's tables anew, measures it by the report's definitions and by correct ones, and writes to
---out: report.html (all of it on one page), results.csv, results.json, tables.md and the figures. `figures` trains one size
-of each model, and draws the figures from these rows and from whatever others are there.
+Retrains every row of the report's tables, measures it by the report's definitions and by correct ones, and writes to --out:
+report.html (everything on one page), results.csv, results.json, tables.md and the figures. `figures` trains one size of each
+model, and draws the figures from these rows and any others that are already trained.
 
-What is in --out already is not trained again, and what was cut off goes on from its last whole epoch: give the same command
-again. Rows are trained anew when the configuration, the data or the version of tinyqae is another one.
+Rows already in --out are not trained again, and interrupted ones resume from their last complete epoch: run the same command
+again. Rows are retrained when the configuration, the data or the version of tinyqae has changed.
 """
 
 import argparse
@@ -53,30 +53,30 @@ def shard(text):
 
 
 def add_reduced_argument(parser):
-    """Add --reduced, which gives a list of recipes, empty for both, or None."""
+    """Add --reduced, whose value is a list of recipes, empty for both, or None."""
     parser.add_argument(
         "--reduced",
         nargs="*",
         choices=RECIPES,
         metavar="RECIPE",
-        help="fewer examples, epochs and seeds where a row would take hours, as every row says: in these "
-        "recipes, or in both where none is named",
+        help="use fewer examples, epochs and seeds where a row would take hours (each row says so), in these "
+        "recipes, or in both if none is named",
     )
 
 
 def amounts(reduced, recipe_names=RECIPES[::-1]):
-    """{recipe's name: rows.FULL or REDUCED}. reduced: what --reduced gives."""
+    """{recipe's name: rows.FULL or REDUCED}. reduced: the value of --reduced."""
     named = () if reduced is None else reduced or RECIPES
     return {name: REDUCED if name in named else FULL for name in recipe_names}
 
 
 def main(argv=None):
-    """Run the command with these arguments (None: those it was started with); returns the exit code: 0, or 1 when rows could
-    not be trained.
+    """Run the command with these arguments (None: those of the process); returns the exit code: 0, or 1 if rows could not be
+    trained.
     """
     argv = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(argv)
-    if not args.dask:  # A GPU that is not there is told now, and not by every row.
+    if not args.dask:  # So that a missing GPU is reported now, and not by every row.
         use_backend(args.backend)
     recipe_names = (args.recipe,) if args.recipe else RECIPES[::-1]
     outcome = reproduce(
@@ -116,12 +116,12 @@ def _parser():
     )
     parser.add_argument("what", choices=WHAT, help="which rows")
     parser.add_argument("--recipe", choices=RECIPES, help="default: both")
-    parser.add_argument("--seeds", type=seeds, metavar="SEEDS", help="as 0-4 or 0,1,2; default: 0-2, with --quick 0")
+    parser.add_argument("--seeds", type=seeds, metavar="SEEDS", help="such as 0-4 or 0,1,2; default: 0-2, or 0 with --quick")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument(
         "--quick",
         action="store_true",
-        help="a trial: every row on a small part of the data, within 15 minutes on two cores; marked so",
+        help="smoke test: every row on a small part of the data, within 15 minutes on two cores; marked as such",
     )
     add_reduced_argument(amount)
     where = parser.add_mutually_exclusive_group()
@@ -130,20 +130,20 @@ def _parser():
         type=positive_int,
         default=backend.usable_cores(),
         metavar="N",
-        help="rows trained at the same time, one core each; default: as many as there are cores to use",
+        help="rows trained in parallel, one core each; default: the number of usable cores",
     )
     where.add_argument(
         "--dask",
         metavar="ADDRESS",
-        help="train on this Dask cluster, whose workers are started in a clone, have one thread each and the "
-        "data, and see the folder --out; needs the extra dask",
+        help="train on this Dask cluster, whose workers must be started in a clone, have one thread each, and have "
+        "access to the data and the folder --out; needs the extra dask",
     )
     parser.add_argument(
         "--shard",
         type=shard,
         default=(1, 1),
         metavar="I/N",
-        help="train the I-th of N parts only; who finds all rows done writes the report",
+        help="train only the I-th of N parts; whichever run finds all rows done writes the report",
     )
     add_backend_argument(parser, "numpy")
     parser.add_argument("--out", default="runs/reproduce", metavar="DIR", help="default: %(default)s")

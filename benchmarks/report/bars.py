@@ -1,4 +1,4 @@
-"""What a person sees while rows are trained: a bar for each row at work and one for all; plain lines without a terminal."""
+"""Progress while rows are trained: a bar for each running row and one for all of them; plain lines without a terminal."""
 
 import sys
 import time
@@ -13,27 +13,27 @@ ROW = "  {desc}: {percentage:3.0f}%|{bar:20}|{postfix}"
 
 
 def watch(jobs):
-    """What to tell of the work on these jobs: `started(job)`, `progress(job, share done, loss terms)`, `ended(job, how)`,
-    `close()`.
+    """Return a display of the progress of these jobs, with `started(job)`, `progress(job, share done, loss terms)`,
+    `ended(job, how)` and `close()`.
     """
     return Bars(jobs) if sys.stderr.isatty() else Lines(jobs)
 
 
 class Lines:
-    """A line for each row that ends, with the time left. A share of the work is one of its expected time."""
+    """Print a line for each row that ends, with the remaining time. Shares of the work are shares of its expected time."""
 
     def __init__(self, jobs):
         self.expected, self.done, self.count = sum(job.seconds for job in jobs), 0.0, 0
         self.jobs, self.began = len(jobs), time.monotonic()
 
     def started(self, job):
-        """A row begins; nothing is said."""
+        """Print nothing when a row starts."""
 
     def progress(self, job, share, terms):
-        """A row is trained; nothing is said."""
+        """Print nothing while a row is trained."""
 
     def ended(self, job, how):
-        """Say that a row ended, and how."""
+        """Print that a row ended, and how."""
         left = ""
         if how != DIED:
             self.done += job.seconds
@@ -43,28 +43,28 @@ class Lines:
         print(f"[{self.count}/{self.jobs}] {job.name}: {WORDS[how]}{left}", file=sys.stderr, flush=True)
 
     def close(self):
-        """Nothing is left to be said."""
+        """Print nothing at the end."""
 
 
 class Bars(Lines):
-    """The same as bars."""
+    """The same, as progress bars."""
 
     def __init__(self, jobs):
         super().__init__(jobs)
-        # smoothing 0: the time left from the mean speed, since rows differ.
+        # smoothing 0: compute the remaining time from the mean speed, since rows differ.
         self.overall = tqdm(total=self.expected, bar_format=OVERALL, smoothing=0, position=0, dynamic_ncols=True)
         self.rows, self.shares = {}, {}
         self._show()
 
     def started(self, job):
-        """A bar for the row, in the first line that is free."""
+        """Add a bar for the row in the first free line."""
         position = next(i for i in range(1, len(self.rows) + 2) if i not in {-bar.pos for bar in self.rows.values()})
         self.rows[job.name] = tqdm(
             total=1, bar_format=ROW, desc=job.name, position=position, leave=False, dynamic_ncols=True
         )
 
     def progress(self, job, share, terms):
-        """Move the row's bar and the whole."""
+        """Update the row's bar and the overall one."""
         bar = self.rows[job.name]
         bar.set_postfix({name: f"{value:.4f}" for name, value in terms.items()}, refresh=False)
         bar.n = share
@@ -73,7 +73,7 @@ class Bars(Lines):
         self._show()
 
     def ended(self, job, how):
-        """Take the row's bar away."""
+        """Remove the row's bar."""
         bar = self.rows.pop(job.name, None)  # On a cluster rows have none.
         if bar:
             bar.close()
@@ -90,6 +90,6 @@ class Bars(Lines):
         self.overall.set_description_str(f"{self.count} of {self.jobs} rows", refresh=True)
 
     def close(self):
-        """Leave the terminal as it was."""
+        """Close all bars, to leave the terminal as it was."""
         for bar in [*self.rows.values(), self.overall]:
             bar.close()

@@ -1,10 +1,10 @@
-"""What a critic would try first, at the same bits: vector quantization of digits, the nearest training sentence.
+"""Simple baselines at the same number of bits or fewer: vector quantization of digits, the nearest training sentence.
 
     python -m benchmarks.report.baselines     ten minutes on one core; writes benchmarks/results/baselines.json and .md
 
 MNIST: the index of the nearest of 2^bits centroids of k-means on the training images, and greedy residual vector
-quantization (Gersho and Gray, Vector Quantization and Signal Compression, section 12.11): each stage quantizes what the
-stages before it left over with 2^10 centroids of its own. Anki: the index of the nearest of 2^15 training sentences.
+quantization (Gersho and Gray, Vector Quantization and Signal Compression, section 12.11): each stage quantizes the residual
+of the stages before it with its own 2^10 centroids. Anki: the index of the nearest of 2^15 training sentences.
 """
 
 import argparse
@@ -32,7 +32,7 @@ STAGES = {10: 1, 50: 5, 100: 10}
 SENTENCE_BITS = 15
 CHUNK = 2000
 LEAST_GAIN = 5e-4
-"""k-means ends when an iteration takes less than this share off the distortion."""
+"""k-means ends when an iteration reduces the distortion by less than this share."""
 
 
 def nearest(x, centroids):
@@ -41,7 +41,7 @@ def nearest(x, centroids):
     squares = (centroids**2).sum(axis=1)
     for start in range(0, len(x), CHUNK):
         part = x[start : start + CHUNK]
-        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, of which the first term is the same for all c.
+        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, where the first term is the same for all c.
         scores = squares - 2 * (part @ centroids.T)
         best = scores.argmin(axis=1)
         index[start : start + CHUNK] = best
@@ -51,7 +51,7 @@ def nearest(x, centroids):
 
 def k_means(x, k, seed, most_iterations=100, description=""):
     """Lloyd's algorithm from k random rows of x (N, D): centroids (k, D), each the mean of the rows nearest to it. A
-    centroid that no row is nearest to moves to one of the rows farthest from theirs.
+    centroid without any rows is moved to one of the rows farthest from their centroids.
     """
     random = np.random.default_rng(seed)
     centroids, distortion = x[random.choice(len(x), k, replace=False)].copy(), math.inf
@@ -70,7 +70,7 @@ def k_means(x, k, seed, most_iterations=100, description=""):
 
 
 def residual_quantization(train, test, stages, seed):
-    """Reconstructions of `test` (N, D) after each of so many stages fitted to `train`, a list of float32 (N, D)."""
+    """Reconstructions of `test` (N, D) after each of the `stages` fitted to `train`, a list of float32 (N, D)."""
     train, residual, reconstructions = train.copy(), test.copy(), []
     for stage in range(stages):
         centroids = k_means(train, 2**STAGE_BITS, (seed, stage), description=f"stage {stage + 1} of {stages}")
@@ -102,8 +102,8 @@ def mnist_rows(data, seed):
 
 
 def sentence_row(data, split, seed):
-    """The mean number of edits from each held-out sentence to the nearest of 2^15 training sentences (fewer where there are
-    not so many).
+    """The mean number of edits from each held-out sentence to the nearest of 2^15 training sentences (fewer if there
+    are not as many).
     """
     from rapidfuzz import process
     from rapidfuzz.distance import Levenshtein
@@ -155,7 +155,7 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="so many runs of k-means, with the seeds 0 to N - 1; default: 3"
+        "--seeds", type=int, default=3, metavar="N", help="number of k-means runs, with the seeds 0 to N - 1; default: 3"
     )
     add_data_arguments(parser)
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What theory allows at a number of bits or floats, to stand beside measured rows."""
+"""Theoretical limits at a given number of bits or floats, for comparison with measured rows."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tinyqae.metrics.image import psnr_of_mse
 
 
 def gaussian_bound(images, bits):
-    """PSNR in dB that a Gaussian source with the covariance of `images` needs `bits` bits per image for.
+    """PSNR in dB that can be reached with `bits` bits per image for a Gaussian source with the covariance of `images`.
 
     Reverse water-filling (Cover and Thomas, Elements of Information Theory, theorem 10.3.3): with eigenvalues v_i of
     the covariance and a water level w, distortion D = sum min(w, v_i) at rate R = sum max(0, log2(v_i / w) / 2). Among
@@ -17,15 +17,15 @@ def gaussian_bound(images, bits):
 
 
 def pca_psnr(train_images, test_images, floats):
-    """PSNR in dB (of the mean MSE) of `test_images` kept as their `floats` first principal components, the components
-    taken from `train_images`: the best linear code. Images: bytes (N, H, W, C).
+    """PSNR in dB (of the mean MSE) of `test_images` reduced to their first `floats` principal components, which are computed
+    from `train_images`: the best linear code. Images: bytes (N, H, W, C).
     """
     return _projected(_principal_components(train_images), test_images, floats)
 
 
 def limits(train_images, test_images, sizes):
-    """{size: {"gaussian": gaussian_bound of the test images at so many bits, "pca": pca_psnr with so many floats}}. Large
-    images take long to decompose, and this does so once for all sizes.
+    """{size: {"gaussian": gaussian_bound of the test images at `size` bits, "pca": pca_psnr with `size` floats}}. Large
+    images take long to decompose; this does it only once for all sizes.
     """
     of_test, of_train = _principal_components(test_images), _principal_components(train_images)
     return {

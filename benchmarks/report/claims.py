@@ -189,7 +189,7 @@ def bounded(quant, metric, limit, above):
 
 
 def both(*rules):
-    """All of several rules, as one family of tests."""
+    """Combine several rules, as one family of tests."""
     return Rule(lambda view: [comparison for rule in rules for comparison in rule.comparisons(view)])
 
 
@@ -312,8 +312,8 @@ CLAIMS = [
 
 
 def views(table, tables):
-    """{"own", "correct", "default": View} of a table. tables: {recipe's name: built rows}. A row of the report's recipe that
-    was trained on all images too is that one.
+    """{"own", "correct", "default": View} of a table. tables: {recipe's name: built rows}. If a row of the report's
+    recipe was also trained on all images, that version is used.
     """
 
     def plain(name):
@@ -336,7 +336,7 @@ def views(table, tables):
 
 
 def verdict(own, correct):
-    """What the checks by the report's own metrics (None: it has none for this) and by correct ones say; None: nothing."""
+    """The verdict of the checks by the report's own metrics (None: it has none) and by correct ones; None without checks."""
     if not correct:
         return None
     outcomes = [check.holds for check in correct]

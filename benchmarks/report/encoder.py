@@ -1,4 +1,4 @@
-"""The encoder's gradients with and without straight-through, of a model that is trained here for a moment."""
+"""The encoder's gradients with and without straight-through, for a model trained here for one epoch."""
 
 from dataclasses import asdict
 
@@ -19,7 +19,7 @@ def before_and_after(images):
     recipe = recipes.mnist_mlp("default", "commit", HIDDEN)
     batch, training = images[-BATCH:], images[:-BATCH][:IMAGES]
     model = recipe.make_model(training, SEED)
-    # One thread, as the rows: the same figures wherever this is computed.
+    # One thread, as for the rows: the same figures wherever this is computed.
     with backend.one_blas_thread():
         found = [("before training", encoder_gradients(model, batch))]
         fit(model, training, recipe.make_optimizer(), epochs=1, batch_size=BATCH, seed=SEED, progress=False)
@@ -28,12 +28,12 @@ def before_and_after(images):
 
 
 def labelled(content):
-    """[(label, EncoderGradients)] of what before_and_after gave, or of that as it comes back from JSON."""
+    """Return [(label, EncoderGradients)] from the result of before_and_after, also if it was read back from JSON."""
     return [(one["label"], EncoderGradients(**one["gradients"])) for one in content]
 
 
 def words(label, gradients):
-    """What the comparison says, in sentences."""
+    """Describe the comparison in sentences."""
     straight, flips, without = (
         gradients.cosines[a][b]
         for a, b in (("straight-through", "flips"), ("no threshold", "flips"), ("straight-through", "no threshold"))

@@ -1,4 +1,4 @@
-"""What is wrong with the report's figures, each demonstrated by figures that are computed here and now."""
+"""What is wrong with the report's figures, each mistake demonstrated by figures computed in this run."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ PRINTED_CNN_CR = {"small": 3, "medium": 2, "large": 1}
 
 @dataclass(frozen=True)
 class Erratum:
-    """One mistake: in words, and a table of figures that shows it (headings, rows)."""
+    """One mistake: a description, and a table of figures that shows it (headings, rows)."""
 
     title: str
     words: str
@@ -30,7 +30,7 @@ class Erratum:
 
 
 def errata(tables, published, data):
-    """The errata that the tables at hand can show. published: {table's number: its results}; data: {number: its data}."""
+    """Return the errata that these tables can show. published: {table's number: its results}; data: {number: its data}."""
     found = []
     if 1 in published or 2 in published:
         found.append(_wrapping(published, data))
@@ -77,7 +77,7 @@ def _wrapping(published, data):
 
 
 def _pooling(tables, published):
-    """Which pooling comes nearer to the published figures."""
+    """Show which pooling comes closer to the published figures."""
     rows = []
     for number in (1, 2):
         compared = [row for row in published.get(number, {}).get("tables", {}).get("report", ()) if row["published"]]

@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the report: the rows, how one is trained and measured, and the figures and Markdown made of them."""
+"""Tables 1 and 2 of the report: the rows, how they are trained and measured, and the figures and Markdown made from them."""
 
 from dataclasses import replace
 
@@ -17,12 +17,12 @@ from .rows import ALL_IMAGES, FULL, QUANTS, QUICK, Row, effort, from_png, plus_m
 
 METRICS = ("psnr", "ssim", "mse", "mae")
 OTHER_WEIGHTS = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
-"""Of the commit loss, beside the default recipe's own."""
+"""Weights of the commit loss in addition to the default recipe's own."""
 
 
 class ImageTable:
-    """What Tables 1 and 2 share. `pooling`: how the report pooled its images. `quick`: of how many training and test
-    images a quick run makes use.
+    """The base class of Tables 1 and 2. `pooling`: how the report pooled its images. `quick`: how many training and test
+    images a quick run uses.
     """
 
     held_out = "held_out"
@@ -31,7 +31,7 @@ class ImageTable:
 
     def train(self, row, seed, data, directory=None, progress=False):
         """Train one row; returns (its figures and examples as plain data, the model). directory: of the checkpoint, from
-        which an earlier training is taken up.
+        which an interrupted training resumes.
         """
         data = replace(data, test_images=data.test_images[: row.test_items], test_labels=data.test_labels[: row.test_items])
         run = images.train_and_measure(
@@ -45,7 +45,7 @@ class ImageTable:
         )
         measured = self.measured_on(data.train_images, row)
         floats = run.model.decode_floats(run.model.encode(measured))
-        # The authors' code turned floats into bytes by truncation.
+        # The authors' code truncated floats to bytes.
         reconstruction = (floats * 255).astype(np.uint8)
         result = {
             **run.metrics,
@@ -60,7 +60,7 @@ class ImageTable:
         return result, run.model
 
     def build(self, row, results):
-        """One row with all its figures; results: one for each of its seeds."""
+        """Return one row with all its figures; results: one for each of its seeds."""
         first = results[0]
         built = {
             "label": row.label,
@@ -92,11 +92,11 @@ class ImageTable:
         return built
 
     def report_key(self, _):
-        """Under which key a built row has its figures by the report's definitions."""
+        """The key under which a built row has its figures by the report's definitions."""
         return f"report_{self.pooling}"
 
     def part(self, data, quick):
-        """The data of a run: for a quick one the first images only."""
+        """The data of a run; for a quick one, only the first images."""
         if not quick:
             return data
         train, test = self.quick
@@ -109,9 +109,9 @@ class ImageTable:
         )
 
     def extras(self, data):
-        """What stands beside the rows: "limits", {latent size: {"gaussian", "pca"}} in dB, what theory allows at as many
-        bits or floats; "demonstration", what the report's definitions make of nonsense; and "originals", the test images
-        that the rows' examples are reconstructions of.
+        """Return what accompanies the rows: "limits", {latent size: {"gaussian", "pca"}} in dB, the theoretical limits at as
+        many bits or floats; "demonstration", the scores of nonsense by the report's definitions; and "originals", the test
+        images of which the rows' examples are reconstructions.
         """
         limits = bounds.limits(data.train_images, data.test_images, [self.latent_size(size) for size in self.sizes])
         return {
@@ -122,11 +122,11 @@ class ImageTable:
 
     @staticmethod
     def describe(data):
-        """The data in words."""
+        """Describe the data."""
         return f"{data.name}; {len(data.train_images)} training and {len(data.test_images)} test images"
 
     def markdown(self, published):
-        """The page's body."""
+        """Return the body of the page."""
         tables, parts = published["tables"], []
         if "report" in tables:
             parts += [
@@ -156,8 +156,8 @@ class ImageTable:
         return "\n".join(parts)
 
     def draw(self, path, examples, published, quick=False):
-        """The same test images through the four bottlenecks, at the size of the picture. examples: {row's label: its
-        examples}. Returns whether all four are there, and the picture with them.
+        """Draw the same test images through the four bottlenecks, at the size of the picture. examples: {row's label: its
+        examples}. Returns whether all four are there; otherwise nothing is drawn.
         """
         title, size = self.picture
         labels = [f"{quant} {size}" for quant in QUANTS]
@@ -193,7 +193,7 @@ class Table1(ImageTable):
         ("naive", 100): (34.2288, 0.6527, 25.5917, 64.0222),
         ("commit", 100): (33.5612, 0.7730, 30.2342, 59.7807),
     }
-    # What the authors' notebook image_metrics keeps of another run of each row, in the same order.
+    # Another run of each row, kept in the authors' notebook image_metrics, in the same order.
     second_run = {
         ("vanilla", 10): (31.2585, 0.4977, 48.6667, 118.1506),
         ("naive", 10): (31.6075, 0.3908, 44.9085, 98.2567),
@@ -212,8 +212,8 @@ class Table1(ImageTable):
         return load_mnist(data_dir, progress=False)
 
     def rows(self, recipe_name, amount):
-        """The twelve rows and, for the default recipe, what else is worth comparing, with other weights of the commit loss
-        among it; never reduced: it takes minutes.
+        """The twelve rows and, for the default recipe, further comparisons, including other weights of the commit loss;
+        never reduced, since it takes only minutes.
         """
         rows = [
             Row(f"{quant} {size}", size, recipes.mnist_mlp(recipe_name, quant, (size,)))
@@ -246,7 +246,7 @@ class Table1(ImageTable):
 
     @staticmethod
     def seconds(row):
-        """About how long the row trains, on one core."""
+        """The estimated training time of the row on one core."""
         examples = (row.items or 60_000) * row.recipe.epochs
         return 5 + examples * (3e-5 if row.recipe.name == "report" else 5e-5 if "256," in row.label else 1.5e-5)
 
@@ -256,7 +256,7 @@ class Table1(ImageTable):
 
     @staticmethod
     def latent_size(size):
-        """Numbers in a code."""
+        """The number of values in a code."""
         return size
 
     @staticmethod
@@ -266,12 +266,12 @@ class Table1(ImageTable):
 
     @staticmethod
     def demonstration(data):
-        """What black and inverted images score."""
+        """Return the scores of black and inverted images."""
         return errata_demonstration(data.train_images)
 
     @staticmethod
     def remark(demonstration):
-        """The demonstration in words."""
+        """Describe the demonstration in words."""
         black, inverted = demonstration["all_black"], demonstration["inverted"]
         return (
             'By the report\'s definitions an all-black "reconstruction" of every training image scores '
@@ -313,8 +313,8 @@ class Table2(ImageTable):
 
     def rows(self, recipe_name, amount):
         """The twelve rows and, for the default recipe, naive with noise and what the report did not try, with at most three
-        seeds. Reduced: 10,000 images, fewer epochs, and one seed, but for the small model three; beside them, on all images,
-        the small model for all the epochs of the report and three seeds, and by the default recipe small vanilla and commit.
+        seeds. Reduced: 10,000 images, fewer epochs, and one seed (three for the small model); in addition, some rows on all
+        images for the recipe's own epochs (`whole`).
         """
         rows = [
             Row(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
@@ -330,30 +330,20 @@ class Table2(ImageTable):
         if amount == FULL:
             return [replace(row, most_seeds=3) for row in rows]
         if recipe_name == "report":
-            epochs, epochs_of_whole, of_whole, seeds_of_whole = 3, 4, QUANTS, 3
+            epochs, whole = 3, {f"{quant} small": 3 for quant in QUANTS}
         else:
-            epochs, epochs_of_whole, of_whole, seeds_of_whole = 4, 6, ("vanilla", "commit"), 1
-        whole = [
-            replace(
-                row,
-                label=row.label + ALL_IMAGES,
-                recipe=row.recipe.override(epochs=epochs_of_whole),
-                most_seeds=seeds_of_whole,
-            )
-            for row in rows
-            if row.is_plain and row.size == "small" and row.recipe.quant in of_whole
-        ]
+            epochs, whole = 4, {"vanilla small": 1, "commit small": 3, "commit medium": 1, "commit large": 1}
         return [
             replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs), most_seeds=3 if row.size == "small" else 1)
             for row in rows
-        ] + whole
+        ] + [replace(row, label=row.label + ALL_IMAGES, most_seeds=whole[row.label]) for row in rows if row.label in whole]
 
     def seconds(self, row):
-        """About how long the row trains, on one core."""
+        """The estimated training time of the row on one core."""
         return 10 + (row.items or 50_000) * row.recipe.epochs * (3e-3 + 2e-3 * self.sizes.index(row.size))
 
     def latent_size(self, size):
-        """Numbers in a code."""
+        """The number of values in a code."""
         return 256 * (1 + self.sizes.index(size))
 
     @staticmethod
@@ -363,7 +353,7 @@ class Table2(ImageTable):
 
     @staticmethod
     def demonstration(data):
-        """Every one of the 1,000 images scored against another, unrelated one (the next)."""
+        """Score each of the 1,000 images against another, unrelated one (the next)."""
         images = data.train_images[:1000]
         unrelated = np.roll(images, 1, axis=0)
         return {
@@ -375,7 +365,7 @@ class Table2(ImageTable):
 
     @staticmethod
     def remark(demonstration):
-        """The demonstration in words."""
+        """Describe the demonstration in words."""
         unrelated = demonstration["unrelated"]
         return (
             "Chance: scored against an unrelated image, the same 1,000 images get "
@@ -409,8 +399,8 @@ def report_table(rows):
 
 
 def default_table(rows, limits_by_size):
-    """Markdown: the default recipe's rows on held-out images, beside what theory allows. "Before the threshold": what the
-    PSNR would be if the values were stored that training saw.
+    """Markdown: the default recipe's rows on held-out images, with the theoretical limits. "Before the threshold": the PSNR
+    if the values seen in training were stored.
     """
     lines = [
         "| row | images x epochs x seeds | bits | CR | PSNR dB | before the threshold | SSIM | PSNR of the mean MSE | "

@@ -1,8 +1,8 @@
-"""One row with one seed as a job: what identifies it, its file, and how it is done, wherever that is.
+"""One row with one seed as a job: what identifies it, its file, and how to run it on any machine.
 
-A job leaves one JSON file, whole or not at all, and the trained model beside it. Their name ends with a hash of all that
-the figures depend on: the configuration, the data and the version of the code. While it is trained, a checkpoint lies in a
-folder beside them.
+A job writes one JSON file, atomically, and the trained model next to it. Their names end with a hash of everything the
+figures depend on: the configuration, the data and the version of the code. During training, a checkpoint is kept in a folder
+next to them.
 """
 
 import functools
@@ -36,7 +36,7 @@ class Job:
 
     @property
     def name(self):
-        """The job in words."""
+        """A readable name."""
         return f"table {self.table.number}, {self.row.recipe.name}, {self.row.label}, seed {self.seed}"
 
     @functools.cached_property
@@ -54,7 +54,7 @@ class Job:
             "data_sha256": self.sha256,
             "version": __version__,
         }
-        # As it comes back from the file: with lists in place of tuples.
+        # As read back from the file: with lists instead of tuples.
         return json.loads(json.dumps(described))
 
     @property
@@ -64,17 +64,17 @@ class Job:
 
     @property
     def path(self):
-        """Where the figures go."""
+        """The file for the figures."""
         return self.folder / ROWS / (re.sub(r"\W+", "-", self.name) + f"-{self.key}.json")
 
     @property
     def model_path(self):
-        """Where the trained model goes. It is there when the figures are."""
+        """The file for the trained model, which exists whenever the figures do."""
         return self.path.with_suffix(".npz")
 
     @property
     def seconds(self):
-        """About how long it takes on one core: for the time left, and to begin with the longest."""
+        """Estimated time on one core, to compute the remaining time and to start with the longest."""
         return self.table.seconds(self.row)
 
     @property
@@ -84,7 +84,7 @@ class Job:
         return self.row.size == self.table.figure_size and self.row.label.removesuffix(", random split") == plain
 
     def result(self):
-        """The figures, or None where there are none: no file, a damaged one, or one of another configuration."""
+        """Return the figures, or None if the file is missing, corrupted or of another configuration."""
         try:
             content = json.loads(self.path.read_bytes())
         except (FileNotFoundError, ValueError):
@@ -94,7 +94,7 @@ class Job:
         return content.get("result")
 
     def carry_out(self, progress=False):
-        """Train the row, going on from its checkpoint if there is one, and write the model and its figures. progress: as in
+        """Train the row, resuming from its checkpoint if there is one, and write the model and its figures. progress: as in
         train.fit.
         """
         backend.use(self.backend)
@@ -106,7 +106,7 @@ class Job:
         try:
             result, model = self.table.train(self.row, self.seed, data, checkpoints, progress)
         except CheckpointError:
-            # Damaged, or of other kernels or another number of threads: no reason to give the row up.
+            # Corrupted, or of other kernels or another number of threads: train the row from the start.
             shutil.rmtree(checkpoints)
             result, model = self.table.train(self.row, self.seed, data, checkpoints, progress)
         model.save(self.model_path)

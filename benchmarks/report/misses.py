@@ -1,7 +1,7 @@
-"""Why rows of recipe `report` miss the published figures: each sentence has an experiment behind it.
+"""Why rows of recipe `report` miss the published figures: each explanation is backed by an experiment.
 
 An experiment is a trial: the same row with one thing changed. Some trials are rows of the run itself (small CNNs on all
-images), others are recorded in trials.json beside this file, which why_missed.py writes. What they say is
+images), others are recorded in trials.json beside this file, which why_missed.py writes. The explanation is
 computed: how far the change moves each figure towards the published one.
 """
 
@@ -31,17 +31,17 @@ MISSED = (
     "date of recorded trials stand in benchmarks/report/trials.json."
 )
 NEAR_CHANCE = 0.3
-"""How many dB from the PSNR of unrelated images a row still counts as chance."""
+"""Within how many dB of the PSNR of unrelated images a row counts as chance."""
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A row with one thing changed. change: what, in words. start, end: {metric: mean by the report's definition} before the
-    change and after it, start None for the row's own. seeds: of the trial. source: where it is from, in words.
-    error: {metric: standard error of the mean change} where both sides have the same seeds, several; None otherwise.
-    epochs: for how many the row was trained whose trial it is; it says nothing of a row that was trained for longer or
-    shorter. None: it does not depend on them.
+    """A row with one thing changed. change: a description. start, end: {metric: mean by the report's definition} before the
+    change and after it, start None for the row's own. seeds: how many the trial has. source: a description of its origin.
+    error: {metric: standard error of the mean change} if both sides have the same seeds, more than one; None otherwise.
+    epochs: for how many its row was trained; the trial says nothing about a row that was trained for longer or shorter.
+    None: it does not depend on them.
     """
 
     table: int
@@ -57,7 +57,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure: metric, what was published, ours (mean, standard deviation or None) over so many seeds."""
+    """One figure: metric, the published value, ours (mean, standard deviation or None), and its number of seeds."""
 
     metric: str
     published: float
@@ -72,8 +72,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Reason:
-    """A trial, or the authors' second run: what it is in short, all in a sentence, and what share of the distance to the
-    published figures it explains, of 1.
+    """A trial, or the authors' second run: a short description, the full sentence, and the share of the distance to the
+    published figures that it explains, at most 1.
     """
 
     what: str
@@ -82,14 +82,14 @@ class Reason:
 
     @property
     def explains(self):
-        """Whether it explains any part worth speaking of."""
+        """Whether it explains a relevant share."""
         return self.share >= SOME
 
 
 @dataclass(frozen=True)
 class Miss:
-    """A row with the figures that miss and the reasons that were looked at. verdict: EXPLAINED, PARTLY_EXPLAINED or
-    NOT_EXPLAINED. known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
+    """A row with the figures that miss and the reasons examined. verdict: EXPLAINED, PARTLY_EXPLAINED or NOT_EXPLAINED.
+    known: sentences on what needs no trial: how much shorter it was trained, and whether its PSNR is chance.
     """
 
     table: int
@@ -102,7 +102,7 @@ class Miss:
 
 def misses(tables, published, amount):
     """[Miss] of all rows of recipe `report`. tables: {number: table}; published: {number: its results}; amount: of this
-    recipe in the run. None for a quick run, whose figures mean nothing.
+    recipe in the run. Empty for a quick run, whose figures mean nothing.
     """
     if amount == QUICK:
         return []
@@ -128,12 +128,12 @@ def misses(tables, published, amount):
 
 
 def _verdict(share):
-    """What it means that the best reason explains this share of the distance."""
+    """Return the verdict if the best reason explains this share of the distance."""
     return EXPLAINED if share >= MOST else PARTLY_EXPLAINED if share >= SOME else NOT_EXPLAINED
 
 
 def counted(verdicts):
-    """How many rows have which verdict, in words: "2 explained, 1 partly explained, 4 not explained"."""
+    """Return how many rows have each verdict, as text: "2 explained, 1 partly explained, 4 not explained"."""
     count = Counter(verdicts)
     return ", ".join(f"{count[one]} {one}" for one in (EXPLAINED, PARTLY_EXPLAINED, NOT_EXPLAINED) if count[one])
 
@@ -191,7 +191,7 @@ def _recorded(number):
 
 
 def _of_this_run(number, kind, rows):
-    """Rows of the run that are trials of others: the same on all images."""
+    """Return rows of the run that are trials of others: the same on all images."""
     found = []
     for label, row in rows.items():
         whole = rows.get(label + ALL_IMAGES)
@@ -206,11 +206,11 @@ def _of_this_run(number, kind, rows):
 
 
 def _reasons(kind, row, missing, rows, figures, trials):
-    """[Reason] of the row's own trials, where there are none of those of the smallest row with its bottleneck, and of the
+    """[Reason] from the row's own trials (or, if there are none, those of the smallest row with its bottleneck) and from the
     authors' second run. rows, figures: {label: built row}, {label: its figures}.
     """
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
-    # A trial that has both its sides does not depend on how many images the row was trained on.
+    # A trial that has both sides does not depend on how many images the row was trained on.
     own = [
         trial
         for trial in trials
@@ -234,8 +234,8 @@ def _is_about(trial, row):
 
 
 def _second_run(kind, row, missing):
-    """[Reason] where the authors' notebooks keep another run of the row: whether ours, by the definition that they used
-    there, is between their two runs or agrees with this one.
+    """[Reason] if the authors' notebooks keep another run of the row: whether ours, by the definition that they used there,
+    is between their two runs or agrees with this one.
     """
     other = kind.second_run.get((row["quant"], row["size"]))
     if other is None or row["label"] != f"{row['quant']} {row['size']}":
@@ -255,10 +255,10 @@ def _capital(words):
 
 
 def _reason(kind, trial, figures, before=""):
-    """The Reason that a trial is for these figures: what share of their distances to the published ones it closes, all
-    together, each in units of the range of its published column.
+    """Return the Reason that a trial is for these figures: the share that it closes of the sum of their distances to the
+    published ones, each in units of the range of its published column.
 
-    A move within chance closes nothing, as far as that is known: see _is_beyond_chance.
+    A move within chance, as far as that is known, closes nothing: see _is_beyond_chance.
     """
     farther, nearer, moves, moved = 0.0, 0.0, [], []
     for figure in figures:
@@ -297,7 +297,7 @@ def _is_beyond_chance(trial, figure, move):
 
 
 def why_in_words(miss):
-    """The verdict on a Miss and the reasons as one text: what explains most first, of the rest in short what was tried."""
+    """Return the verdict on a Miss and the reasons as one text, the best explanation first, then what else was tried."""
     reasons = sorted(miss.reasons, key=lambda reason: -reason.share)
     verdict = _capital(miss.verdict) + "."
     if miss.verdict == NOT_EXPLAINED:

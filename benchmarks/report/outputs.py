@@ -1,4 +1,4 @@
-"""What is written when all rows are there: results.csv, results.json, tables.md, report.html, and the figures."""
+"""Write the results once all rows are trained: results.csv, results.json, tables.md, report.html, and the figures."""
 
 import csv
 import io
@@ -24,14 +24,14 @@ KINDS = {
     "rate": "rate",
     "code": "code",
 }
-"""The parts of a row's result whose figures are in the CSV file, and what they are called there."""
+"""The parts of a row's result whose figures are in the CSV file, and their names there."""
 
 
 @dataclass
 class Results:
-    """All that is known at the end. tables: {number: table}. published: {number: what its JSON file holds}. raw: {(number,
-    recipe, row's label): [result of each seed]}. claims: {number: claims.judge}. errata, misses: lists, of the modules of
-    these names. about: of the run.
+    """All results of a run. tables: {number: table}. published: {number: what its JSON file holds}. raw: {(number,
+    recipe, row's label): [result of each seed]}. claims: {number: claims.judge}. errata, misses: lists, from the modules of
+    these names. about: the run's settings.
     """
 
     about: dict
@@ -44,17 +44,17 @@ class Results:
 
     @property
     def quick(self):
-        """Whether this was a trial, whose figures mean nothing."""
+        """Whether this was a quick run, whose figures mean nothing."""
         return is_quick(self.about)
 
 
 def is_quick(about):
-    """Whether a run of which this is known is a trial."""
+    """Whether a run with these settings is a quick one."""
     return QUICK in about["amounts"].values()
 
 
 def collect(data, found, about):
-    """Results of all jobs. data: {table: its data}; found: {job: its result}; about: "command", "amounts",
+    """Return the Results of all jobs. data: {table: its data}; found: {job: its result}; about: "command", "amounts",
     "seeds", "date".
     """
     rows, raw = {}, {}
@@ -93,7 +93,7 @@ def collect(data, found, about):
 
 
 def write(results, out):
-    """Every file, whole or not at all; returns their names."""
+    """Write every file atomically; returns their names."""
     drawn = write_figures(results, out)
     files = {
         "report.html": page.as_html(results),
@@ -107,7 +107,7 @@ def write(results, out):
 
 
 def write_figures(results, out):
-    """The report's Figures 3 to 5, and the pictures of rate and quality, the commit loss's weight and the encoder's
+    """Write the report's Figures 3 to 5, and the pictures of rate and quality, the commit loss's weight and the encoder's
     gradients, as far as the run has their rows; returns the files' names.
     """
     written = [
@@ -133,8 +133,8 @@ def write_figures(results, out):
 
 
 def draw(results, number, path):
-    """The picture of a table's bottlenecks side by side, of the default recipe or else the report's. Returns whether it
-    could be drawn: not where the run has not all four.
+    """Draw a table's bottlenecks side by side, for the default recipe or else the report's. Returns whether that was
+    possible; it needs all four.
     """
     for recipe in ("default", "report"):
         examples = {
@@ -156,7 +156,7 @@ def figure5(results):
 
 
 def as_csv(results):
-    """Every figure of every seed in a line of its own, and the published ones, which have no seed."""
+    """Return every figure of every seed on its own line, and the published ones, which have no seed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -191,7 +191,7 @@ def _figures(result):
 
 
 def as_json(results):
-    """The tables as benchmarks/results/ has them, the claims with their checks, and the errata."""
+    """Return the tables as benchmarks/results/ has them, the claims with their checks, and the errata."""
     claims = [
         {
             "table": number,
@@ -220,7 +220,7 @@ def as_json(results):
 
 
 def as_markdown(results, number):
-    """A table's page."""
+    """Return a table's page as Markdown."""
     table, published = results.tables[number], results.published[number]
     return "\n".join(
         [

@@ -1,6 +1,6 @@
-"""report.html: everything that a run found out on one page, which needs nothing else and no network.
+"""report.html: all results of a run on one self-contained page that needs no network.
 
-The words and the markup are in templates/, a file for each section; page_tables.py and page_pictures.py give what they show.
+The text and markup are in templates/, a file for each section; page_tables.py and page_pictures.py provide the content.
 """
 
 import functools
@@ -30,12 +30,12 @@ SECTIONS = {
     "latents": ("Latent histograms", page_pictures.latents),
     "curves": ("Training curves", page_pictures.curves),
 }
-"""Of the page: {anchor and name of the template: (heading, function of the results that gives what the template shows)}."""
+"""The page's sections: {anchor and name of the template: (heading, function from results to the template's variables)}."""
 
 
 @functools.cache
 def templates():
-    """The Jinja2 environment of the templates; MissingPackage where there is no Jinja2."""
+    """The Jinja2 environment of the templates; MissingPackage if Jinja2 is not installed."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
@@ -48,19 +48,19 @@ def templates():
 
 
 def section(results, name):
-    """The content of a section as HTML, without its heading."""
+    """Return the content of a section as HTML, without its heading."""
     return templates().get_template(f"{name}.html").render(SECTIONS[name][1](results))
 
 
 def amounts_in_words(amounts):
-    """How much was trained. amounts: {recipe's name: FULL, REDUCED or QUICK}."""
+    """Describe how much was trained. amounts: {recipe's name: FULL, REDUCED or QUICK}."""
     if len(set(amounts.values())) == 1:
         return AMOUNTS[next(iter(amounts.values()))]
     return "; ".join(f"recipe {name}: {AMOUNTS[amount]}" for name, amount in amounts.items())
 
 
 def as_html(results):
-    """The page as text. results: outputs.Results."""
+    """Return the page as text. results: outputs.Results."""
     about = results.about
     return (
         templates()

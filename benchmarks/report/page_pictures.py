@@ -1,6 +1,6 @@
-"""What the sections of report.html show that are pictures and sentences.
+"""Content of the sections of report.html that are pictures and sentences.
 
-Each function that page.py names takes outputs.Results and returns the variables of the template of its name.
+Each function listed in page.py takes outputs.Results and returns the variables of the template with its name.
 """
 
 import base64
@@ -25,14 +25,14 @@ COLOURS = 128
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture inside the page. png: in base64."""
+    """A picture embedded in the page. png: in base64."""
 
     png: str
     alt: str
 
 
 def chart(draw, alt, *arguments):
-    """The Picture that draw(*arguments, path=file) writes, in COLOURS colours: a third of the bytes."""
+    """Return the Picture that draw(*arguments, path=file) writes, reduced to COLOURS colors: a third of the bytes."""
     file, smaller = io.BytesIO(), io.BytesIO()
     draw(*arguments, path=file)
     picture = Image.open(file).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
@@ -41,7 +41,7 @@ def chart(draw, alt, *arguments):
 
 
 def figures(results):
-    """Figures 3 to 5: what comes back through every row, both recipes side by side."""
+    """Figures 3 to 5: the reconstructions by every row, both recipes side by side."""
     found = []
     for number, kind in results.tables.items():
         of_images = kind.items == "training_images"
@@ -64,7 +64,7 @@ def figures(results):
 
 
 def _by_label(number, results, cells, count):
-    """(recipes, rows of a table with a line for each label): cells(label, recipe, result) gives `count` for each recipe."""
+    """Return (recipes, rows of a table, one for each label); cells(label, recipe, result) gives `count` for each recipe."""
     first = {(recipe, label): seeds[0] for (n, recipe, label), seeds in results.raw.items() if n == number}
     recipes = list(dict.fromkeys(recipe for recipe, _ in first))
     return recipes, [
@@ -127,8 +127,8 @@ def rate(results):
 
 
 def rate_panels(tables, published, recipe):
-    """What plots.rate_and_quality draws of a recipe: a panel for each table, with the report's four bottlenecks, which have
-    rows of several sizes.
+    """Return what plots.rate_and_quality draws for a recipe: a panel for each table, with the report's four bottlenecks,
+    which have rows of several sizes.
     """
     panels = []
     for number, kind in tables.items():

@@ -1,6 +1,6 @@
-"""What the sections of report.html show that are tables: claims, why rows miss, the tables, the bottlenecks' order, errata.
+"""Content of the sections of report.html that are tables: claims, why rows miss, the tables, the ranking, errata.
 
-Each function takes outputs.Results and returns the variables of the template of its name.
+Each function takes outputs.Results and returns the variables of the template with its name.
 """
 
 from .agreement import NEAR, OFF, RULE, WITHIN, agreement
@@ -12,7 +12,7 @@ from .ranking import words as ranking_in_words
 from .rows import effort, plus_minus
 
 VERDICTS = {HOLDS: "holds", FAILS: "fails", OWN_METRIC_ONLY: "own", UNDECIDED: "undecided"}
-"""{verdict: its class in the page}."""
+"""{verdict: its CSS class}."""
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2, "exact_match_rate": 3}
 VIEWS = {"own": "By the report's metrics", "correct": "Correct, held-out", "default": "Recipe default, held-out"}
 RECIPES = {"report": "the settings behind the report's table", "default": "the best training found on a validation split"}

@@ -1,5 +1,5 @@
-"""The study's own pictures, beside those of tinyqae/plots.py and in the same way: each function returns a Figure, and writes
-it where it is given a `path`.
+"""The study's own plots, in the style of tinyqae/plots.py: each function returns a Figure, and also writes it if `path` is
+given.
 """
 
 from matplotlib.patheffects import withStroke
@@ -9,12 +9,12 @@ from tinyqae.plots import ACCENT, INK, MUTED, plain, save, sheet, subplots
 
 COLORS = {"vanilla": MUTED, "naive": "#c9a227", "fence": "#3b7a57", "commit": ACCENT}
 OUTLINE = [withStroke(linewidth=3, foreground="white")]
-"""Words that cross a line stay readable."""
+"""Keeps text readable where it crosses a line."""
 
 
 def loss_sheet(labelled, path=None):
-    """Every loss term by epoch, a panel for each row: the reconstruction loss on the left axis, the bottleneck's own term,
-    if there is one, on the right. labelled: list of (label, History.rows).
+    """Plot loss terms by epoch, a panel for each row: the reconstruction loss on the left axis, the bottleneck's own
+    term, if there is one, on the right. labelled: list of (label, History.rows).
     """
     figure, all_axes = sheet(
         "Training losses (lower is better); dashed, on the right: the bottleneck's own, unweighted",
@@ -41,9 +41,9 @@ def loss_sheet(labelled, path=None):
 
 
 def rate_and_quality(panels, path=None):
-    """Quality against bits, a panel for each table and a line for each bottleneck, with its name at its end. panels: list of
-    (title, item, label of the quality, points); item: what has the bits, "image"; points: list of (bottleneck, bits, mean,
-    standard deviation or None).
+    """Plot quality against bits, a panel for each table and a line for each bottleneck, with its name at its end. panels:
+    list of (title, item, label of the quality, points); item: what the bits are for, such as "image"; points: list of
+    (bottleneck, bits, mean, standard deviation or None).
     """
     figure, (all_axes,) = subplots(1, len(panels), 5.2 * len(panels), 4)
     figure.suptitle(
@@ -86,11 +86,11 @@ def rate_and_quality(panels, path=None):
 
 
 def label_lines(axes, labels, fontsize, side="right"):
-    """Write names at the ends of lines, in their colors, without overlaps. labels: list of (x, y, name, color). side: of
-    (x, y). To be called when the axes have their place and limits.
+    """Write names at the ends of lines, in their colors, without overlaps. labels: list of (x, y, name, color). side: the
+    side of (x, y) to write on. Call this when the axes have their final position and limits.
     """
     labels = sorted(labels, key=lambda label: label[1])
-    axes.get_ylim()  # Matplotlib settles the limits when they are asked for.
+    axes.get_ylim()  # Matplotlib updates the limits when they are queried.
     pixels = [axes.transData.transform((x, y))[1] for x, y, *_ in labels]
     gap = 1.15 * fontsize * axes.figure.dpi / 72
     places = list(pixels)

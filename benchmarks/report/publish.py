@@ -1,11 +1,11 @@
-"""The report reproduced, for benchmarks/results/report/ and the README: all that `python -m benchmarks.report all` writes.
+"""Write all results of `python -m benchmarks.report all` to benchmarks/results/report/ and the README.
 
     python -m benchmarks.report.publish --work DIR --reduced        DIR: the --out of `python -m benchmarks.report`
 
-Rows that are in DIR, or in rows.zip of an earlier run, are not trained again, unless something changed that they depend on;
-the others are, as much of them as that command does with the same --reduced. Writes report.html, results.json, results.csv,
-tables.md, rows.zip and the pictures, and then puts the short form into README.md. Where rows are missing in the end, the
-others are in rows.zip, for the next time; so are rows of the whole study that DIR has beyond those of this run.
+Rows that are in DIR, or in rows.zip of an earlier run, are not trained again, unless something they depend on has changed;
+the others are trained as by that command with the same --reduced. Writes report.html, results.json, results.csv, tables.md,
+rows.zip and the pictures, and then puts the summary into README.md. If rows are missing in the end, the others are in
+rows.zip for the next run, as are any further rows of the whole study in DIR.
 """
 
 import argparse
@@ -30,12 +30,12 @@ def main(argv=None):
         prog="python -m benchmarks.report.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--seeds", default="0-4", metavar="SEEDS", help="as 0-4 or 0,1,2; default: %(default)s")
+    parser.add_argument("--seeds", default="0-4", metavar="SEEDS", help="such as 0-4 or 0,1,2; default: %(default)s")
     add_reduced_argument(parser)
-    parser.add_argument("--jobs", type=program.positive_int, default=2, help="rows trained at the same time")
+    parser.add_argument("--jobs", type=program.positive_int, default=2, help="rows trained in parallel")
     parser.add_argument("--data-dir", metavar="DIR")
     args = parser.parse_args(argv)
-    # What a reader types to have the same.
+    # The command with which a reader can reproduce this.
     reduced = "" if args.reduced is None else " ".join(["--reduced", *args.reduced, ""])
     command = f"python -m benchmarks.report all {reduced}--seeds {args.seeds}"
     row_archive.unpack(ARCHIVE, args.work / ROWS)

@@ -1,6 +1,6 @@
 """Which bottleneck wins: all of them at one size of each model, the default recipe, by held-out quality.
 
-Everyone is trained by its own settings, which were chosen on a validation split; the order is by held-out examples.
+Each is trained with its own settings, which were chosen on a validation split; the ranking is on held-out examples.
 """
 
 import math
@@ -14,14 +14,14 @@ from .significance import HIGHER_IS_BETTER
 UNITS = {"psnr": "dB", "levenshtein": "edits"}
 RULE = f"Significantly worse than the first means {significance.in_words('all comparisons with the first')}."
 HEADINGS = ("seeds", "against commit", "batch norm before the code", "bits that never change")
-"""Over the cells of cells_of, after the bottleneck and its figure."""
+"""The headings of the cells of cells_of, after the bottleneck and its figure."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """One row in the order. figure: (mean, standard deviation or None, seeds). gain: how much better than commit, in the
-    metric's unit, negative for worse; error: its standard error, None where a row has one seed. normalized: whether batch
-    norm stands before the code.
+    """One row of the ranking. figure: (mean, standard deviation or None, seeds). gain: how much better than commit, in the
+    metric's unit, negative for worse; error: its standard error, None if a row has one seed. normalized: whether there is
+    batch norm before the code.
     """
 
     name: str
@@ -34,8 +34,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Places, best first; `vanilla`, the place of what is not quantized, None where it was not trained. metric: by which
-    figure. what: model, size and split in words.
+    """Places, best first; `vanilla`, the place of the unquantized model, None if it was not trained. metric: the figure
+    ranked by. what: a description of model, size and split.
     """
 
     what: str
@@ -45,7 +45,7 @@ class Ranking:
 
 
 def rankings(table, published):
-    """The Rankings of a table, a list: one for each split of the data. published: the table's results."""
+    """Return the Rankings of a table, a list: one for each split of the data. published: the table's results."""
     metric, size = table.metrics[0], table.figure_size
     rows = [row for row in published["tables"].get("default", ()) if row["size"] == size]
     found = []
@@ -78,14 +78,14 @@ def _place(name, row, figure, commit, metric):
 
 
 def against_the_first(ranking):
-    """{name: whether it is significantly worse than the first; None where one of both has a single seed}; see RULE."""
+    """{name: whether it is significantly worse than the first; None if one of the two has a single seed}; see RULE."""
     first, *others = ranking.places
     outcomes = significance.better([(first.figure, place.figure, ranking.metric) for place in others])
     return {place.name: worse for place, (worse, _) in zip(others, outcomes, strict=True)}
 
 
 def words(ranking):
-    """The ranking in two sentences: who is first, by how much, and who is not significantly worse."""
+    """Describe the ranking in two sentences: which is first, by how much, and which are not significantly worse."""
     unit = UNITS[ranking.metric]
     first, *others = ranking.places
     said = f"{ranking.what}: {first.name} is first with {plus_minus(first.figure[:2])} {unit}"
@@ -106,7 +106,7 @@ def words(ranking):
 
 
 def gain(place):
-    """The distance to commit as text, with its standard error where there is one."""
+    """Return the distance to commit as text, with its standard error if there is one."""
     if place.name == "commit":
         return ""
     return ("+" if place.gain > 0 else "-") + _distance(place)
@@ -141,7 +141,7 @@ def markdown(found):
 
 
 def cells_of(ranking):
-    """The ranking as rows of cells: name, figure, seeds, distance to commit, batch norm, dead bits."""
+    """Return the ranking as rows of cells: name, figure, seeds, distance to commit, batch norm, dead bits."""
     places = [(f"{i}. {place.name}", place) for i, place in enumerate(ranking.places, start=1)]
     if ranking.vanilla:
         places.append(("vanilla (not quantized)", ranking.vanilla))

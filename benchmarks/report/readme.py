@@ -1,9 +1,9 @@
-"""Put measured results into benchmarks/results/README.md and examples/README.md, and what its first command prints into
+"""Put measured results into benchmarks/results/README.md and examples/README.md, and the first example's output into
 README.md: the text between <!-- name --> and <!-- /name --> is replaced.
 
     python -m benchmarks.report.readme [--no-example]
 
-Reads benchmarks/results/ and runs the first example (unless told not to), so that no figure is typed.
+Reads benchmarks/results/ and runs the first example (unless told not to), so that no figure is typed by hand.
 """
 
 import functools
@@ -34,7 +34,7 @@ def update(page, name, text):
 
 
 def speed(model):
-    """Training steps against PyTorch, in short."""
+    """Return a summary of training steps against PyTorch."""
     result = json.loads((RESULTS / f"train_step_{model}.json").read_text())
     lines = [
         "| threads | case | PyTorch eager | torch.compile | reference engine | fast, NumPy | fast, Numba |",
@@ -58,12 +58,12 @@ def speed(model):
 
 
 def rate_distortion():
-    """Our files beside those of other codecs, in short."""
+    """Return a summary of our files beside those of other codecs."""
     return readme_section(json.loads((RESULTS / "rate_distortion.json").read_text()))
 
 
 def hamming_knn(printed=5):
-    """Digits classified by the `printed` nearest codes, a column for each length of training."""
+    """Return a table of digits classified by the `printed` nearest codes, a column for each number of epochs."""
     folders = ("hamming_knn", "hamming_knn_20_epochs")
     runs = [json.loads((RESULTS / folder / "results.json").read_text()) for folder in folders]
     lines = [
@@ -92,7 +92,7 @@ def hamming_knn(printed=5):
 
 
 def example_output():
-    """What the README's first command prints."""
+    """Return the output of the README's first command."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, str(ROOT / "examples" / "mnist_mlp.py"), "--quant", "commit", "--out", directory]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -101,12 +101,12 @@ def example_output():
 
 
 def beside_baselines(section):
-    """A section about the baselines."""
+    """Return a section about the baselines."""
     return section(readme_tables.Results(), json.loads((RESULTS / "baselines.json").read_text()))
 
 
 def of_the_report(section, *arguments):
-    """A section about the report's tables."""
+    """Return a section about the report's tables."""
     return section(readme_tables.Results(), *arguments)
 
 

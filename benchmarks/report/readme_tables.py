@@ -24,7 +24,7 @@ ALL_FIGURES = "[tables.md](report/tables.md)"
 
 
 class Results:
-    """results.json as the sections need it. folder: where it is."""
+    """results.json as the sections need it. folder: the folder that contains it."""
 
     def __init__(self, folder=REPORT):
         text = (folder / "results.json").read_bytes()
@@ -35,14 +35,14 @@ class Results:
         return {row["label"]: row for row in self.content["tables"][str(number)]["tables"][recipe]}
 
     def provenance(self, *numbers):
-        """What made these figures: command, machine, date, hash of the file."""
+        """Return the provenance of these figures: command, machine, date, hash of the file."""
         machines = sorted({self.content["tables"][str(number)]["machine"] for number in numbers})
         return (
             f"`{self.content['command']}` on {'; '.join(machines)}, {self.content['date']}; results.json {self.sha256[:12]}…"
         )
 
     def missed(self, number):
-        """How many rows miss the published figures, in words."""
+        """Describe how many rows miss the published figures."""
         rows = [row for row in self.rows(number, "report").values() if row["published"]]
         missed = [miss for miss in self.content["misses"] if miss["table"] == number]
         open_ = [miss["label"] for miss in missed if miss["verdict"] == NOT_EXPLAINED]
@@ -57,8 +57,8 @@ class Results:
 
 
 def image_table(results, number):
-    """Table 1 or 2 in short: each row as published, by the report's definition, and correct by both recipes. A row of recipe
-    `report` that was trained on all images too is that one.
+    """Summarize Table 1 or 2: each row as published, by the report's definition, and by correct metrics for both recipes. If
+    a row of recipe `report` was also trained on all images, that version is used.
     """
     kind, content = TABLES[number], results.content["tables"][str(number)]
     report, default = results.rows(number, "report"), results.rows(number, "default")
@@ -75,6 +75,8 @@ def image_table(results, number):
                 f"| {quant} {size} | {published} | {plus_minus(a[kind.report_key(a)]['psnr'])} | {_quality(a)} | "
                 f"{_quality(b)} |"
             )
+            if whole := default.get(f"{quant} {size}{ALL_IMAGES}"):
+                lines.append(f"| {quant} {size} ({_effort(whole)}) | | | | {_quality(whole)} |")
     effort = "; ".join(
         f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}" for size in kind.sizes
     )
@@ -104,7 +106,7 @@ def _effort(row):
 
 
 def text_table(results):
-    """Table 3 in short."""
+    """Summarize Table 3."""
     kind, content = TABLES[3], results.content["tables"]["3"]
     report, default = results.rows(3, "report"), results.rows(3, "default")
     lines = [
@@ -184,7 +186,7 @@ def _place(place):
 
 def rivals(results, baselines):
     """Each baseline with our rows beside it: [(baseline, its mean, its cell, [(label, bits, mean, cell)], whether more is
-    better)]. MNIST's are at as many bits; those of sentences, which have no such code of ours, stand beside all sizes.
+    better)]. On MNIST, ours have the same number of bits; on sentences, where none does, all sizes are listed.
     """
     images, texts = results.rows(1, "default"), results.rows(3, "default")
     found = []
@@ -219,7 +221,7 @@ def _short(label):
 
 
 def baselines(results, content):
-    """What one would try first at as many bits. content: of baselines.json."""
+    """Return the table of baselines. content: of baselines.json."""
     lines = ["| data | bits | baseline | held-out | commit (bits): held-out |", "| --- | --- | --- | --- | --- |"]
     for baseline, _, cell, ours, _ in rivals(results, content):
         beside = "; ".join(f"{_short(label).removeprefix('commit ')} ({bits}): {value}" for label, bits, _, value in ours)
@@ -238,7 +240,7 @@ def baselines(results, content):
 
 
 def where_baselines_win(results, content):
-    """The baselines that are ahead of commit, in a sentence each."""
+    """Return the baselines that are ahead of commit, a line for each."""
     said = []
     for baseline, mean, cell, ours, more in rivals(results, content):
         behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
@@ -266,7 +268,7 @@ def where_baselines_win(results, content):
 
 
 def claims(results):
-    """How many of the report's claims hold."""
+    """Describe how many of the report's claims hold."""
     count = Counter(claim["verdict"] for claim in results.content["claims"])
     said = ", ".join(f"{count[verdict]} {words}" for verdict, words in VERDICTS.items() if count[verdict])
     return (

@@ -1,6 +1,6 @@
-"""rows.zip: what a run leaves of every row and seed, its figures, curves and examples, without the models.
+"""rows.zip: the figures, curves and examples of every row and seed of a run, without the models.
 
-Whoever unpacks it in the folder rows of an --out has these rows done already.
+Once it is unpacked into the folder rows of an --out, these rows count as trained.
 """
 
 import zipfile
@@ -9,11 +9,11 @@ from pathlib import Path
 from tinyqae.checkpoint import write_atomically
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
-"""The date of every file, so that the same rows make the same archive."""
+"""The date of every file, so that the same rows give the same archive."""
 
 
 def unpack(archive, folder):
-    """Put the rows of an archive, if there is one, into a folder, but for those that it has."""
+    """Unpack an archive, if it exists, into a folder, except for the rows that are already there."""
     if not archive.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def pack(paths, archive):
     """Write an archive of these files."""
 
     def write(file):
-        # Deflated, which every unzip reads.
+        # Deflated, which every unzip can read.
         with zipfile.ZipFile(file, "w") as rows:
             for path in sorted(paths):
                 rows.writestr(zipfile.ZipInfo(path.name, LONG_AGO), path.read_bytes(), zipfile.ZIP_DEFLATED, 9)

@@ -1,4 +1,4 @@
-"""What the rows of all tables share: what a row is, how much of it is trained, and means over seeds."""
+"""Shared by the rows of all tables: what a row is, how much of it is trained, and means over seeds."""
 
 import base64
 import io
@@ -14,19 +14,19 @@ QUANTS = tuple(REPORT_KINDS)
 """The report's four bottlenecks, in the order of its text."""
 
 FULL, REDUCED, QUICK = "full", "reduced", "quick"
-"""How much is trained: all; fewer examples, epochs and seeds where a row would take hours; a trial of every row."""
+"""How much is trained: all; fewer examples, epochs and seeds where a row would take hours; a smoke test of every row."""
 
 QUICK_MARK = "QUICK RUN: every row on a small part of the data, to see that all works. Its figures mean nothing."
 
 
 ALL_IMAGES = ", all images"
-"""Ends the label of a row of a reduced run that stands there a second time, trained on all images."""
+"""Ends the label of a row that a reduced run lists a second time, trained on all images."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: how it is trained, on the first `items` training examples (None: all) of which split (None: the data's
-    own), and with how many of the seeds. test_items: on how many held-out examples it is measured (None: all).
+    """One row, trained by its recipe on the first `items` training examples (None: all) of `split` (None: the data's own),
+    with at most `most_seeds` of the seeds. test_items: the number of held-out examples to measure it on (None: all).
     """
 
     label: str
@@ -38,7 +38,7 @@ class Row:
     test_items: int | None = None
 
     def seeds(self, seeds):
-        """Those of the seeds that this row is trained with."""
+        """Return those of the seeds that this row is trained with."""
         return seeds[: self.most_seeds]
 
     @property
@@ -68,7 +68,7 @@ def effort(row, items):
 
 
 def to_png(images):
-    """Images (K, H, W, C), bytes, side by side as one PNG in base64: what a row's file keeps of its reconstructions."""
+    """Images (K, H, W, C), bytes, side by side as one PNG in base64, as a row's file stores its reconstructions."""
     picture, sheet = io.BytesIO(), np.concatenate(images, axis=1)
     Image.fromarray(sheet[..., 0] if sheet.shape[2] == 1 else sheet).save(picture, "PNG", optimize=True)
     return base64.b64encode(picture.getvalue()).decode()

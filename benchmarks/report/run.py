@@ -1,4 +1,4 @@
-"""From settings to files: train what is missing, and when all rows are there write what they say."""
+"""From settings to files: train missing rows, and once all rows are trained, write the results."""
 
 import sys
 import time
@@ -21,9 +21,9 @@ ALL_OF_IT = dict.fromkeys(RECIPES[::-1], FULL)
 
 @dataclass
 class Outcome:
-    """What a call came to: the jobs that are done, those that are still missing and why some failed; `beyond`, jobs of the
-    whole study with these seeds that are done and were not asked for; `results`, an outputs.Results, and the names of the
-    files that were `written`, None and none while rows are missing.
+    """The outcome of a call: the jobs that are done, those that are still missing, and why some failed; `beyond`, finished
+    jobs of the whole study with these seeds that were not requested; `results`, an outputs.Results, and the names of the
+    files `written`, None and empty while rows are missing.
     """
 
     done: list
@@ -49,17 +49,17 @@ def reproduce(
     backend="numpy",
     command="",
 ):
-    """Train the rows of these tables that are not yet in the folder `out`, and when all are there write the report.
+    """Train the rows of these tables that are not yet in the folder `out`; once all are there, write the report.
 
     tables: list of tables (see TABLES). amounts: {recipe's name: rows.FULL, REDUCED or QUICK}, QUICK for all or none.
-    figures_only: train the rows that Figures 3 to 5 show, and draw the figures from these and from whatever other rows are
-    there. shard: (i, n), train the i-th of n parts only. dask: the address of a cluster that trains them, in place of
-    processes here. backend: as in backend.use, where the rows are trained. command: what to call this run.
-    Returns an Outcome. MissingPackage where the page could not be made at the end.
+    figures_only: train the rows that Figures 3 to 5 show, and draw the figures from these and any other rows that are
+    there. shard: (i, n), train only the i-th of n parts. dask: the address of a cluster that trains them, instead of local
+    processes. backend: as in backend.use, where the rows are trained. command: how to repeat this run.
+    Returns an Outcome. MissingPackage if the page could not be made at the end.
     """
     if not figures_only:
         page.templates()
-    out = Path(out).resolve()  # So that the workers of a cluster find it.
+    out = Path(out).resolve()  # So that the workers of a cluster can find it.
     write_atomically(out / ".writable", lambda file: None)
     (out / ".writable").unlink(missing_ok=True)  # Another process may be trying the same.
     data = {table: load(type(table), data_dir, allow_modified_data) for table in tables}
@@ -85,7 +85,7 @@ def reproduce(
 
 
 def _train(jobs, processes, dask):
-    """Carry out the jobs, the longest first, so that no long one is left for the end."""
+    """Run the jobs, the longest first, so that no long one is left for the end."""
     if not jobs:
         return {}
     jobs = sorted(jobs, key=lambda job: -job.seconds)

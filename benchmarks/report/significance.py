@@ -1,4 +1,4 @@
-"""What a difference over seeds proves: Welch's t-test with Holm's correction, and the prediction interval of one more run.
+"""Significance of differences over seeds: Welch's t-test with Holm's correction, and the prediction interval of another run.
 
 A figure is (mean, standard deviation or None, seeds); one seed has no standard deviation, and nothing is concluded from it.
 The distributions are SciPy's, which scikit-image needs as well.
@@ -13,7 +13,7 @@ HIGHER_IS_BETTER = {"psnr", "ssim"}
 
 
 def in_words(family):
-    """The test of `better` as the end of a sentence. family: which comparisons are one family, in words."""
+    """Describe the test of `better` as the end of a sentence. family: a description of the comparisons in one family."""
     return (
         f"by Welch's t-test (unequal variances), two-sided p below {LEVEL} after Holm's correction over {family}; of "
         "two figures without any spread the better one is ahead, and figures of one seed are not compared"
@@ -21,18 +21,18 @@ def in_words(family):
 
 
 def t_quantile(freedom):
-    """The 0.975 quantile of the t distribution with so many degrees of freedom."""
+    """The 0.975 quantile of the t distribution with `freedom` degrees of freedom."""
     return float(stats.t.ppf(1 - LEVEL / 2, freedom))
 
 
 def prediction_reach(deviation, seeds):
-    """How far one more run is from the mean of `seeds` runs in 95 of 100 cases: t(0.975, n - 1) s sqrt(1 + 1/n)."""
+    """Half the width of the 95% prediction interval of another run after `seeds` runs: t(0.975, n - 1) s sqrt(1 + 1/n)."""
     return t_quantile(seeds - 1) * deviation * math.sqrt(1 + 1 / seeds)
 
 
 def welch(a, b):
-    """The two-sided p of Welch's t-test, with the Welch-Satterthwaite degrees of freedom, that figures a and b have the same
-    expectation; None where one has a single seed. Where neither has any spread, 1 for equal means and otherwise 0.
+    """The two-sided p-value of Welch's t-test, with the Welch-Satterthwaite degrees of freedom, that figures a and b have
+    equal expectations; None if one has a single seed. If neither has any spread, 1 for equal means and otherwise 0.
     """
     if a[1] is None or b[1] is None:
         return None
@@ -42,7 +42,7 @@ def welch(a, b):
 
 
 def holm(values):
-    """p values, a list, after Holm's step-down correction (Holm 1979): the k-th smallest of n times n - k + 1, at most 1 and
+    """p-values, a list, after Holm's step-down correction (Holm 1979): the k-th smallest of n times n - k + 1, at most 1 and
     no smaller than the one before.
     """
     adjusted, largest = [0.0] * len(values), 0.0

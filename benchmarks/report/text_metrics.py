@@ -29,7 +29,7 @@ def report_text_metrics(original, decoder_output):
     15.12, 0.2113, 0.4386 and 0.9808; today's smoothing would give 0.9958.
 
     original: list (or tuple) of N str, N at least 1. decoder_output: N str, raw: what the decoder emitted, with a final
-    "\n" if it ended by the end token, without if it was cut off at its greatest length. Do not strip it. Returns a dict
+    "\n" if it ended with the end token, without if it was truncated at its maximum length. Do not strip it. Returns a dict
     of floats, means over the pairs. Errors as for `levenshtein`; the packages are RapidFuzz and NLTK.
     """
 

@@ -1,4 +1,4 @@
-"""Table 3 of the report: the rows, how one is trained and measured, and the figures and Markdown made of them."""
+"""Table 3 of the report: the rows, how they are trained and measured, and the figures and Markdown made from them."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ class Table3:
         ("commit", 256): (10.6, 0.1643, 0.3502, 0.7212),
         ("fence", 256): (9.86, 0.1799, 0.3859, 0.7163),
     }
-    # What the authors' seq2seq notebooks keep of another run.
+    # Another run, kept in the authors' seq2seq notebooks.
     second_run = {
         ("naive", 32): (16.65, 0.2063, 0.4819, 0.9797),
         ("commit", 32): (13.66, 0.2194, 0.4125, 0.8612),
@@ -60,14 +60,14 @@ class Table3:
 
     @staticmethod
     def load(data_dir, allow_modified_data=False):
-        """The sentences; MissingPackage when they could not be measured later."""
+        """The sentences; MissingPackage if the packages to measure them later are missing."""
         require_text_packages()
         return load_anki(data_dir, progress=False)
 
     def rows(self, recipe_name, amount):
-        """The sixteen rows; for the default recipe once for the report's split and once for a random one, and beside the
-        former what the report did not try, and commit by wide LSTMs; with at most three seeds, and two where an LSTM is
-        largest. Reduced: fewer epochs and seeds; then some rows of commit stand there a second time, trained longer.
+        """The sixteen rows; for the default recipe once with the report's split and once with a random one, plus, with the
+        former, what the report did not try, and commit with wide LSTMs; at most three seeds, and two for the largest LSTM.
+        Reduced: fewer epochs and seeds, and some rows of commit a second time, trained longer.
         """
         splits = ("report",) if recipe_name == "report" else ("length", "random")
         kinds = [(hidden, quant) for hidden in recipes.HIDDEN_SIZES for quant in QUANTS]
@@ -121,17 +121,17 @@ class Table3:
 
     @staticmethod
     def seconds(row):
-        """About how long the row trains, on one core."""
+        """The estimated training time of the row on one core."""
         units = row.recipe.model.get("units", row.size)
         return 8 + (row.items or 40_000) * row.recipe.epochs * 5e-5 * (units / 32) ** 1.25
 
     def train(self, row, seed, data, directory=None, progress=False):
         """Train one row; returns (its figures and examples as plain data, the model). directory: of the checkpoint, from
-        which an earlier training is taken up.
+        which an interrupted training resumes.
         """
         split = split_sentences(data, row.split)
         if row.items is not None:
-            # Spread, since the first lines are the shortest.
+            # Spread over all lines, since the first are the shortest.
             split = replace(split, train=tuple(sentences.spread(split.train, row.items)))
         if row.test_items is not None:
             split = replace(split, test=tuple(sentences.spread(split.test, row.test_items)))
@@ -155,7 +155,7 @@ class Table3:
         return sentences.spread(split_sentences(data, split).test)
 
     def build(self, row, results):
-        """One row with all its figures; results: one for each of its seeds."""
+        """Return one row with all its figures; results: one for each of its seeds."""
         first, quant = results[0], row.recipe.quant
         built = {
             "label": row.label,
@@ -186,17 +186,17 @@ class Table3:
 
     @staticmethod
     def report_key(built):
-        """Under which key a built row has its figures by the report's definitions: vanilla has other sentences."""
+        """The key under which a built row has its figures by the report's definitions: vanilla has other sentences."""
         return "report_vanilla" if built["quant"] == "vanilla" else "report_quantized"
 
     @staticmethod
     def part(data, _):
-        """The data of a run: always all, since splits go by the number of the line."""
+        """The data of a run: always all, since splits depend on the line number."""
         return data
 
     def extras(self, data):
-        """What stands beside the rows: by split, the BLEU distance of perfect reconstructions, and what the code and
-        compressors make of the held-out sentences.
+        """Return what accompanies the rows: by split, the BLEU distance of perfect reconstructions, and the rates of the
+        code and of compressors on the held-out sentences.
         """
         extras = {}
         for split in ("length", "random"):
@@ -213,11 +213,11 @@ class Table3:
 
     @staticmethod
     def describe(data):
-        """The data in words."""
+        """Describe the data."""
         return f"{data.name}, the first {len(data.sentences)} lines, {len(set(data.sentences))} different sentences"
 
     def markdown(self, published):
-        """The page's body."""
+        """Return the body of the page."""
         tables, held_out, parts = published["tables"], published["held_out"], []
         if "report" in tables:
             parts += [
@@ -254,12 +254,12 @@ def measure_as_report(model, report_sentences):
 
 
 def decoder_output(model, sentences_):
-    """What the decoder writes for these sentences, raw: with a line feed where it wrote the end token."""
+    """Return the decoder's raw output for these sentences, with a line feed where it emitted the end token."""
     tokens = model.decode_tokens(model.encode(list(sentences_)))
     return [sentence + "\n" * bool((row == END).any()) for row, sentence in zip(tokens, to_sentences(tokens), strict=True)]
 
 
-# By hidden size, so that no row takes more than some minutes on one core.
+# By hidden size, so that no row takes more than a few minutes on one core.
 REDUCED_EPOCHS = {"report": {32: 50, 64: 50, 128: 50, 256: 5}, "default": {32: 12, 64: 12, 128: 10, 256: 6}}
 LONGER = ", longer"
 WIDE = f", {max(recipes.HIDDEN_SIZES)} units"
@@ -326,7 +326,7 @@ def default_table(rows):
 
 
 def examples(rows, shown):
-    """Markdown: held-out sentences beside what comes back through the four bottlenecks."""
+    """Markdown: held-out sentences beside their reconstructions by the four bottlenecks."""
     labels = {_label(quant, SHOWN_HIDDEN, "random") for quant in QUANTS}
     chosen = [row for row in rows if row["label"] in labels]
     lines = [
@@ -343,7 +343,7 @@ def examples(rows, shown):
 
 
 def remarks(held_out):
-    """What the figures do not say themselves, with the figures that show it."""
+    """Return remarks on what the tables do not show, with the figures behind them."""
     random, length = held_out["random"], held_out["length"]
     per_character = random["bits_per_character"]
     code = ", ".join(f"{sizes['code']:.1f} (hidden {hidden})" for hidden, sizes in per_character.items())

@@ -1,6 +1,6 @@
 """The effect of the commit loss's weight, from 0 (straight-through alone) to 10: rows of commit that differ in nothing else.
 
-What is told is by held-out images, so the best weight that it names is shown and was not used for choosing: the recipe's
+The figures are on held-out images, so the best weight is only reported and was not used to choose settings: the recipe's
 own weight was chosen on a validation split.
 """
 
@@ -16,7 +16,7 @@ COLLAPSE = "more than half of the bits never change"
 
 @dataclass(frozen=True)
 class Weighted:
-    """One row: its weight, and (mean, standard deviation or None) over so many seeds. psnr in dB, ssim: held-out. distance:
+    """One row: its weight, and (mean, standard deviation or None) over its seeds. psnr in dB, ssim: held-out. distance:
     to the nearest bit; undecided: the share of the values between 1/4 and 3/4; dead: bits that never change; of `bits`.
     """
 
@@ -32,7 +32,7 @@ class Weighted:
 
 
 def commit_weights(table, published):
-    """[Weighted] by weight, ascending: empty where a run has not several of them. published: the results of Table 1."""
+    """[Weighted] by weight, ascending: empty if a run has fewer than two. published: the results of Table 1."""
     size = table.figure_size
     rows = [
         row
@@ -65,7 +65,7 @@ def _spread(values):
 
 
 def words(weights):
-    """What the weight does, in sentences."""
+    """Describe the effect of the weight in sentences."""
     best = max(weights, key=lambda one: one.psnr[0])
     others = [one for one in weights if one is not best]
     outcomes = significance.better([(_figure(best), _figure(one), "psnr") for one in others])
@@ -109,7 +109,7 @@ def _list(weights):
 
 
 def panels(weights):
-    """What plots.commit_weights draws: (titles and figures of each panel)."""
+    """Return what plots.commit_weights draws: (titles and figures of each panel)."""
     named = (
         ("held-out PSNR, dB", "psnr"),
         ("mean distance to the nearest bit", "distance"),

@@ -3,12 +3,12 @@
     python -m benchmarks.report.why_missed mlp --rows "vanilla 100" "commit 50"      Keras' Adam, and fewer epochs
     python -m benchmarks.report.why_missed cnn --rows "vanilla small"                originals against JPEGs of quality 75
     python -m benchmarks.report.why_missed lstm-longer --rows "vanilla 32"           more epochs than the row's
-    python -m benchmarks.report.why_missed lstm-edition --rows "vanilla 32"          where the report's sentences stand in it
-    python -m benchmarks.report.why_missed lstm-shorter --rows "commit 128"          there, two fifths of the row's epochs
+    python -m benchmarks.report.why_missed lstm-edition --rows "vanilla 32"          on the report's own sentences
+    python -m benchmarks.report.why_missed lstm-shorter --rows "commit 128"          the same, two fifths of the row's epochs
 
 Each trains the rows with one thing changed and measures them by the report's definition. Writes the means over --seeds to
-trials.json beside this file, in place of what an earlier call of the same experiment left for rows of as many epochs;
-misses.py turns it into sentences. `--quick` trains on a few examples, to see that all works, and writes nothing.
+trials.json beside this file, replacing the results of an earlier call of the same experiment for rows with as many epochs;
+misses.py turns them into sentences. `--quick` is a smoke test on a few examples and writes nothing.
 """
 
 import argparse
@@ -37,28 +37,28 @@ from .run import TABLES
 from .text_table import measure_as_report
 
 FEWER_EPOCHS = 8
-"""Of MLPs, whose rows have 10."""
+"""For MLPs, whose rows have 10."""
 MORE_EPOCHS = {50: 65, 5: 10}
-"""Of LSTMs, by those of the row: a little longer than the report, and twice as long as the largest in a reduced run."""
+"""For LSTMs, by those of the row: a little longer than the report, and twice as long as the largest in a reduced run."""
 LONGEST = 22
 """Characters of the longest sentence that the report's models read: its input is 22 x 38."""
 FIRST, LAST = "when will you be back", "who else is out there"
-"""Of the hundred sentences of the quantized rows, which the authors' notebooks keep. In the report's edition of the file
-they are the lines from index 45,100 on, and training ended before index 40,000.
+"""Of the hundred sentences of the quantized rows, which are kept in the authors' notebooks. In the report's edition of the
+file they are the lines from index 45,100 on, and training ended before index 40,000.
 """
 ORIGINALS, JPEG_QUALITY, CNN_EPOCHS = 4000, 75, 40
-"""How many of the training images are originals in the CIFAR-10 proxy, what the others were, and for how long to train: for
-about as many steps as the report does.
+"""How many of the training images are originals in the CIFAR-10 proxy, the JPEG quality of the others, and the number of
+epochs: for about as many steps as in the report.
 """
 
 
 QUICK_ITEMS = {1: 200, 2: 20, 3: 200}
-"""On how many examples a quick run trains, by the number of the table."""
+"""The number of examples that a quick run trains on, by the number of the table."""
 
 
 class KerasAdam(Adam):
-    """Adam as Keras 2.3 has it: p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), with eps beside the root of v
-    and not of v / (1 - beta2^t).
+    """Adam as in Keras 2.3: p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), with eps added to the root of v
+    and not to that of v / (1 - beta2^t).
     """
 
     def update(self, p, g, lr, m, v):
@@ -81,7 +81,7 @@ def mlp(table, row, seed, data):
 
 
 def _trained(row, recipe, examples, seed, optimizer=None):
-    """A model trained by the recipe on as many of the examples as the row is. optimizer: None for the recipe's own."""
+    """Train a model by the recipe on as many of the examples as the row. optimizer: None for the recipe's own."""
     examples = examples[: row.items]
     model = recipe.make_model(examples, seed)
     fit(model, examples, optimizer or recipe.make_optimizer(), **recipe.fit_arguments(), seed=seed, progress=False)
@@ -113,7 +113,7 @@ def _as_jpeg(image):
 
 
 def lstm_longer(table, row, seed, data):
-    """{"all", "more": figures} of the row trained as long as it is, and for longer."""
+    """{"all", "more": figures} of the row trained for its own number of epochs, and for more."""
     split, longer = split_sentences(data, "report"), row.recipe.override(epochs=MORE_EPOCHS[row.recipe.epochs])
     return {
         "all": _sentence_figures(table, row, row.recipe, split, seed),
@@ -123,8 +123,8 @@ def lstm_longer(table, row, seed, data):
 
 def lstm_edition(table, row, seed, data):
     """{change: figures} of the row measured on the report's own sentences, as far as this edition has them, and trained on
-    as large a part of the lines before them as the report's: quantized rows are thus measured on what the report measured
-    them on, vanilla on the hundred lines where it would have them. All are padded to the report's 22 characters.
+    the same share of the lines before them as in the report: quantized rows are thus measured on the report's sentences,
+    vanilla on the hundred lines at the corresponding position. All are padded to the report's 22 characters.
     """
     lines = data.sentences
     first, last = lines.index(FIRST), len(lines) - 1 - lines[::-1].index(LAST)
@@ -173,7 +173,7 @@ EXPERIMENTS = {
 def trials_of(name, row, by_change):
     """The trials of a row as trials.json holds them. by_change: {change: mean figures}."""
     epochs = row.recipe.epochs
-    # The CNNs of that experiment have epochs of their own.
+    # The CNNs of that experiment have their own number of epochs.
     about = {"row": row.label, "epochs": None if name == "cnn" else epochs}
     both_sides = {
         "cnn": f"trained on {ORIGINALS:,} originals in place of the same images as JPEGs of quality {JPEG_QUALITY}",
@@ -194,10 +194,10 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("experiment", choices=EXPERIMENTS)
-    parser.add_argument("--rows", nargs="+", required=True, metavar="ROW", help='labels, as "vanilla 100"')
+    parser.add_argument("--rows", nargs="+", required=True, metavar="ROW", help='labels, such as "vanilla 100"')
     parser.add_argument("--seeds", type=program.non_negative_int, nargs="+", default=[0, 1])
     parser.add_argument("--reduced", action="store_true", help="rows as in the report's --reduced runs")
-    parser.add_argument("--quick", action="store_true", help="a trial: on a few examples, and nothing is written")
+    parser.add_argument("--quick", action="store_true", help="smoke test: use a few examples, write nothing")
     parser.add_argument("--data-dir", metavar="DIR")
     args = parser.parse_args(argv)
     backend.use("numpy")
@@ -241,7 +241,7 @@ def paired_error(table, found):
 
 
 def record(label, trials):
-    """Write the trials of a row in place of those that an earlier call of the same experiment left."""
+    """Write the trials of a row, replacing those of an earlier call of the same experiment."""
     replaced = trials[0]["experiment"], label, trials[0]["epochs"]
     kept = [
         one

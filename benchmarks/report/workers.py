@@ -1,8 +1,8 @@
-"""Jobs carried out by several processes here, or by the workers of a Dask cluster.
+"""Run jobs in several local processes, or on the workers of a Dask cluster.
 
-Here a worker is a process with a pipe: it is sent one job after the other and tells how far it is. A pool of the standard
-library breaks as a whole when one of its processes is killed, and takes the other rows with it; with a pipe for each
-worker, its death costs the row that it had, which is taken up from its checkpoint by a new worker.
+A local worker is a process with a pipe: it receives one job after another and reports its progress. A pool of the standard
+library breaks as a whole when one of its processes is killed, and the other rows are lost with it. With a pipe for each
+worker, its death affects only the row that it had, which a new worker resumes from its checkpoint.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from tinyqae.errors import MissingPackage
 
 MOST_DEATHS = 3
-"""A job whose worker died so often is given up: the next one would die as well, of too little memory perhaps."""
+"""A job whose workers died this often is given up: the next one would probably die too, perhaps from lack of memory."""
 
 DIED, DONE, FAILED, PROGRESS = "died", "done", "failed", "progress"
 
@@ -27,9 +27,9 @@ class _Worker:
 
 
 def run_here(jobs, processes, watch):
-    """Carry out the jobs in so many processes. watch: see bars.py. Returns {name of a job that could not be done: why}."""
+    """Run the jobs in this number of processes. watch: see bars.py. Returns {name of a failed job: why}."""
     waiting, deaths, failures, workers = deque(jobs), Counter(), {}, {}
-    # Not by forking, which copies locks of this process' threads in whatever state they are.
+    # Not by forking, which copies locks of this process's threads in whatever state they are.
     context = get_context("spawn")
 
     def start():
@@ -41,7 +41,7 @@ def run_here(jobs, processes, watch):
         give(mine)
 
     def give(pipe):
-        """The next job, or the end."""
+        """Send the next job, or end the worker."""
         worker = workers[pipe]
         if not waiting:
             pipe.close()
@@ -50,7 +50,7 @@ def run_here(jobs, processes, watch):
             return
         worker.job = waiting.popleft()
         watch.started(worker.job)
-        # A worker that has just died is found out by the end of its pipe.
+        # A worker that has just died is detected by the end of its pipe.
         with contextlib.suppress(OSError):
             pipe.send(worker.job)
 
@@ -93,7 +93,7 @@ def run_here(jobs, processes, watch):
 
 
 def _serve(pipe):
-    """A worker's life: until there is no more to do, or nobody who asks for it."""
+    """The loop of a worker, until the parent closes the pipe or is gone."""
     # Ctrl-C reaches all processes; this one is ended by its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(EOFError, OSError):
@@ -103,19 +103,19 @@ def _serve(pipe):
 
 
 def _outcome(job, progress=False):
-    """Carry out a job; returns (DONE,) or (FAILED, why). A broken pipe goes on to the caller."""
+    """Run a job; returns (DONE,) or (FAILED, why). A broken pipe propagates to the caller."""
     try:
         job.carry_out(progress)
     except BrokenPipeError:
         raise
-    except Exception as error:  # Whatever it is, the other rows can be trained, and it is told at the end.
+    except Exception as error:  # Whatever it is, the other rows can be trained, and it is reported at the end.
         return FAILED, f"{type(error).__name__}: {error}"
     return (DONE,)
 
 
 def run_on_dask(jobs, address, watch):
-    """Carry out the jobs on the Dask cluster at `address`, whose workers see the same folder and have the data. Dask gives
-    the job of a worker that died to another one. Returns as `run_here`.
+    """Run the jobs on the Dask cluster at `address`, whose workers have access to the same folder and the data. Dask passes
+    the job of a dead worker to another one. Returns the same as `run_here`.
     """
     try:
         import joblib
@@ -124,7 +124,7 @@ def run_on_dask(jobs, address, watch):
         raise MissingPackage("--dask needs Dask and joblib: pip install 'tinyqae[dask]'") from error
     failures = {}
     with Client(address), joblib.parallel_config(backend="dask"):
-        # One job a task, so that a dead worker costs no more than one.
+        # One job per task, so that a dead worker affects only one.
         parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
         for number, (event, *details) in parallel(joblib.delayed(_numbered)(i, job) for i, job in enumerate(jobs)):
             if event == FAILED:

@@ -1,11 +1,11 @@
-"""How fast files are written and read: the 10,000 MNIST test images, stage by stage, and beside PyTorch.
+"""How fast files are written and read: the 10,000 MNIST test images, stage by stage, compared with PyTorch.
 
     python benchmarks/speed/codec_speed.py --threads 1
 
-Stages of compressing: the model (images to bits), the entropy coder (bits to payload; for a model that does not come with
-the package it also chooses contexts) and the file (container and disk); decompressing the other way
-round. Beside them the same network in PyTorch with np.packbits, which is what one would write without this package.
-Everything takes turns in one process, round after round; a time is the median of the rounds.
+Stages of compression: the model (images to bits), the entropy coder (bits to payload; for a model that does not come with
+the package it also chooses contexts) and the file (container and disk); decompression runs them in reverse. For comparison,
+the same network in PyTorch with np.packbits, as one would write it without this package. All stages take turns in one
+process, round after round; each time is the median over the rounds.
 """
 
 import argparse
@@ -32,7 +32,7 @@ MODEL = "mlp-50"
 
 
 def stages(model, images, file):
-    """{stage: a function without arguments}; each goes on from what the one before it left."""
+    """Return {stage: a function without arguments}; each continues from the results of the ones before it."""
     state, parents = {}, parents_of(model_id(model))
 
     def keep(name, value):
@@ -100,7 +100,7 @@ def torch_stages(model, images, file):
 
 
 def measure(images, rounds, directory):
-    """(seconds by stage, bytes of the file, share of bytes in which PyTorch's pixels are ours)."""
+    """Return (seconds by stage, bytes of the file, share of pixel values that are the same in PyTorch)."""
     model = codec.shipped(MODEL)
     ours = stages(model, images, Path(directory) / "digits.tqae")
     theirs = torch_stages(model, images, Path(directory) / "digits.bits")
@@ -120,7 +120,7 @@ def measure(images, rounds, directory):
 
 
 def as_markdown(result):
-    """The page."""
+    """Return the results as Markdown."""
     lines = [
         "# Files: how fast",
         "",
@@ -145,7 +145,7 @@ def main():
     parser.add_argument("--threads", type=program.positive_int, default=1)
     parser.add_argument("--rounds", type=program.positive_int, default=15)
     parser.add_argument("--data-dir", metavar="DIR")
-    parser.add_argument("--no-write", action="store_true", help="print only, leave benchmarks/results/ alone")
+    parser.add_argument("--no-write", action="store_true", help="only print, do not write to benchmarks/results/")
     args = parser.parse_args()
     from tinyqae.fast import kernels
 

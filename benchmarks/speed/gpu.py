@@ -1,28 +1,28 @@
-"""The GPU, checked and measured in one command of at most six minutes.
+"""Check and measure the GPU in one command of at most six minutes.
 
     python benchmarks/speed/gpu.py                          everything
-    python benchmarks/speed/gpu.py --only agreement speed   these stages
+    python benchmarks/speed/gpu.py --only agreement speed   only these stages
     python benchmarks/speed/gpu.py --seconds 120            what fits into two minutes, the most important first
 
 Stages, in this order:
 
-    environment   card, driver, versions
+    environment   GPU, driver, versions
     agreement     ten training steps of each model on NumPy and on CuPy (reference engine, fast engine without and with fused
-                  kernels, with CUDA graphs): relative differences of weights and losses; codes of either side decoded by the
+                  kernels, with CUDA graphs): relative differences of weights and losses; codes of each side decoded by the
                   other; the shipped models on both
-    tests         those marked gpu
+    tests         the tests marked gpu
     ceilings      the rate of a large matmul and of a large copy, CPU and GPU
     speed         training steps per second of NumPy, CuPy and PyTorch, by batch size, and the memory they take
 
-Every contender lives in a process of its own, so that a failure costs no more than itself, and warms up before it is timed:
-by CUDA events on a GPU, by the processor's clock otherwise; the median of several rounds counts. float32 throughout, without
-TF32 but where the name says so. Results are printed and written as they come: gpu-CARD.json, .md and .png in --out.
+Every contender runs in its own process, so that a failure affects no other, and warms up before it is timed: by CUDA events
+on a GPU, by the CPU clock otherwise; the median of several rounds is reported. float32 throughout, without TF32 unless the
+name says so. Results are printed and written as they arrive: gpu-CARD.json, .md and .png in --out.
 
-Of floor: the least time in which this machine could do the step, as a share of the time taken. The floor is the larger of
+Of floor: the minimum time in which this machine could do the step, as a share of the time taken. The floor is the larger of
 the step's multiplications and additions over the measured rate of a large matmul, and its bytes over the measured bandwidth
-of a large copy. Bytes: ten passes over the parameters (read forward and backward, gradient written, Adam's seven), and of
-each layer's output, written once, read twice, with a gradient that is written and read: no cache, no fusion of layers.
-Where all of that stays in a cache a share can exceed 100%.
+of a large copy. Bytes: ten passes over the parameters (read forward and backward, gradient written, Adam's seven), and each
+layer's output, written once and read twice, and its gradient, written and read once: no cache, no fusion of layers. If all
+of that stays in a cache, the share can exceed 100%.
 """
 
 import argparse
@@ -55,7 +55,7 @@ from tinyqae.data import synthetic_digits, synthetic_sentences, synthetic_shapes
 from tinyqae.errors import BackendError  # noqa: E402
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  after the choice of what draws
+import matplotlib.pyplot as plt  # noqa: E402  after the choice of the backend
 
 STAGES = ("environment", "agreement", "tests", "ceilings", "speed")
 FAST = {"TINYQAE_ENGINE": "fast"}
@@ -65,7 +65,7 @@ ON_CUPY = {
     "CuPy fused": FAST | {"NO_GRAPHS": "1"},
     "CuPy graphs": FAST,
 }
-"""Environments of our contenders on a GPU, from plain CuPy operations to everything."""
+"""Environments of our contenders on a GPU, from plain CuPy operations to all optimizations."""
 CONTENDERS = {
     "CuPy graphs": ON_CUPY["CuPy graphs"],
     "PyTorch CUDA eager": {"HOW": "eager"},
@@ -93,22 +93,22 @@ GOALS = {
 }
 TOLERANCE = 1e-4
 MOVEMENT_TOLERANCE = 1e-2
-"""Of how far the weights moved, relative: small steps hide a wrong gradient in the weights themselves. In float32 a CNN's
-ReLUs and maxima enlarge rounding to a few thousandths; in float64 the engines agree to 1e-13."""
+"""Relative to how far the weights moved: small steps would hide a wrong gradient in the weights themselves. In float32, a
+CNN's ReLUs and max-pooling amplify rounding to a few thousandths; in float64 the engines agree to 1e-13."""
 ROUNDS, ROUND_SECONDS, WARM_UP_SECONDS = 5, 0.12, 0.3
 WORKER_SECONDS = 240
 MATMUL_SIDE = 8192
 COPIED_BYTES = {"cpu": 2**28, "gpu": 2**31}
 NO_TIME = "no time was left"
 MARK = "@@"
-"""Begins a line in which a worker reports, as JSON."""
+"""Starts a line in which a worker reports a result as JSON."""
 
 
-# ---- workers: each stage's work, in a process of its own --------------------------------------------------------------
+# ---- workers: each stage's work, in its own process -------------------------------------------------------------------
 
 
 def environment():
-    """What runs here."""
+    """Yield the machine, its GPU and the versions."""
     found = {"machine": backend.describe(), "cores": backend.usable_cores(), "versions": versions(), "card": None}
     try:
         with backend.temporarily("cupy"):
@@ -142,7 +142,7 @@ def agreement(name):
             def train(engine, model=model, make=make, bottleneck=bottleneck):
                 built = make(bottleneck(), engine)
                 start = built.state_arrays()["parameters"]
-                # Not Adam, which makes whole steps of rounding errors where a gradient is nearly 0.
+                # Not Adam, which turns rounding errors into full steps where a gradient is nearly 0.
                 history = fit(built, data[model], SGD(0.01), epochs=1, batch_size=len(data[model]) // 10, progress=False)
                 return built, history.rows[-1]["reconstruction"], start, built.state_arrays()["parameters"]
 
@@ -166,7 +166,7 @@ def agreement(name):
 
 
 def codes_agree(model, examples, name):
-    """Codes of either side are equal except at the threshold, and decode to the same on the other side."""
+    """Check that the codes of both sides are equal except at the threshold, and decode to the same on the other side."""
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.npz")
         latent, bits = model.latent(examples), model.encode(examples)
@@ -190,7 +190,7 @@ def codes_agree(model, examples, name):
 
 
 def speed(name, cases):
-    """Training steps of one contender; a line for each case."""
+    """Time one contender's training steps; yield a result for each case."""
     for model, case in cases:
         if name.startswith("PyTorch"):
             import torch
@@ -206,7 +206,7 @@ def speed(name, cases):
 
 
 def timed(step):
-    """{"ms", "range"}: the median over rounds of the mean step of a round, and the smallest and largest."""
+    """Return {"ms", "range"}: the median over rounds of a round's mean step time, and the smallest and largest."""
     until = time.perf_counter() + WARM_UP_SECONDS
     step()
     while time.perf_counter() < until:
@@ -217,7 +217,7 @@ def timed(step):
 
 
 def elapsed(step, count):
-    """Seconds that so many steps take: between two events on the GPU that this process uses, or on the processor."""
+    """Return the seconds that `count` steps take: between two events if this process uses a GPU, else by the CPU clock."""
     torch = sys.modules.get("torch")
     if backend.name == "cupy":
         start, end = backend.xp.cuda.Event(), backend.xp.cuda.Event()
@@ -239,7 +239,7 @@ def elapsed(step, count):
 
 
 def gpu_megabytes():
-    """What this process holds on the GPU, or None."""
+    """Return the GPU memory of this process in MB, or None."""
     torch = sys.modules.get("torch")
     if backend.name == "cupy":
         return round(backend.xp.get_default_memory_pool().total_bytes() / 1e6, 1)
@@ -271,7 +271,7 @@ WORK = {
 
 
 def work(task):
-    """Do a task in this process and report each result. task: {"stage", "name", "cases"}."""
+    """Run a task in this process and report each result. task: {"stage", "name", "cases"}."""
     name = task["name"]
     backend.use("cupy" if name.startswith("CuPy") or name == "gpu" else "numpy")
     if os.environ.get("NO_GRAPHS"):
@@ -282,11 +282,11 @@ def work(task):
         print(MARK, json.dumps(found), flush=True)
 
 
-# ---- the parent: tasks within the time there is, results at once ------------------------------------------------------
+# ---- the parent: runs tasks within the time limit, writes results at once ---------------------------------------------
 
 
 class Run:
-    """The results so far, written after each of them."""
+    """The results so far, written after each new one."""
 
     def __init__(self, out, seconds, command):
         self.deadline = time.monotonic() + seconds
@@ -307,7 +307,7 @@ class Run:
         return self.deadline - time.monotonic()
 
     def task(self, stage, name, environment=None, cases=()):
-        """Yield what a worker reports. A failed case is noted, and a new worker goes on with the next one."""
+        """Yield a worker's results. A failed case is recorded, and a new worker continues with the next one."""
         cases, before = list(cases), None
         if self.result["environment"].get("no_gpu") and ("CuPy" in name or "CUDA" in name or name == "gpu"):
             self.fail(stage, name, "no GPU")
@@ -320,7 +320,7 @@ class Run:
                 else:
                     reported += 1
                     yield found
-            if why is None or 0 < len(cases) == reported:  # What fails after its last case has lost nothing.
+            if why is None or 0 < len(cases) == reported:  # A failure after the last case loses nothing.
                 return
             for_all = why == NO_TIME or why == before and not reported or not cases
             self.fail(stage, name, why, None if for_all else cases[reported])
@@ -329,7 +329,7 @@ class Run:
                 return
 
     def _worker(self, task, environment):
-        """Dicts that a worker reports, and a str at the end if it fails."""
+        """Yield the dicts that a worker reports, and a str at the end if it fails."""
         if self.left() < 5:
             yield NO_TIME
             return
@@ -362,13 +362,13 @@ class Run:
             yield f"exit code {process.returncode}: {last}"
 
     def fail(self, stage, name, why, case=None):
-        """Note that something did not run."""
+        """Record that something did not run."""
         self.result["failures"].append({"stage": stage, "name": name, "case": case, "why": why})
         print(f"{stage}, {name}{f', {case}' if case else ''}: did not run: {why}", flush=True)
         self.write()
 
     def write(self):
-        """The files as far as they go."""
+        """Write the files with the results so far."""
         card = re.sub(r"\W+", "-", str(self.result["environment"].get("card") or "none").lower()).strip("-")
         text = as_markdown(self.result)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -388,7 +388,7 @@ def run_environment(run):
 
 
 def run_agreement(run):
-    """Fill in "agreement", from plain operations to everything."""
+    """Fill in "agreement", from plain operations to all optimizations."""
     for name, environment in ON_CUPY.items():
         checks = run.result["agreement"].setdefault(name, [])
         for found in run.task("agreement", name, environment):
@@ -434,11 +434,11 @@ def run_speed(run):
             run.write()
 
 
-# ---- what comes of it -------------------------------------------------------------------------------------------------
+# ---- the report -------------------------------------------------------------------------------------------------------
 
 
 def gigabytes(model, batch_size, hidden=50, multiple=1):
-    """The bytes of a step as the text above counts them, in 10^9."""
+    """Return the bytes of a step, in 10^9, as the module's docstring counts them."""
     if model == "mlp":
         parameters, outputs = 2 * 784 * hidden + hidden + 784, batch_size * (2 * hidden + 784)
     elif model == "lstm":
@@ -458,18 +458,18 @@ def gigabytes(model, batch_size, hidden=50, multiple=1):
             (a, 3, 32, 9),
         ]
         parameters = sum(channels * filters * taps + 2 * filters for channels, filters, _, taps in layers)
-        # Of a level that is pooled, what goes into the pooling; and that again a quarter as large.
+        # The outputs of pooling, a quarter as large, are left out.
         outputs = batch_size * sum(filters * side**2 for _, filters, side, _ in layers)
     return 4 * (10 * parameters + 5 * outputs) / 1e9
 
 
 def floor_seconds(gflop, bytes_, ceiling):
-    """The least time of a step on a machine with these ceilings."""
+    """Return the minimum time of a step on a machine with these ceilings."""
     return max(gflop / ceiling["gflops"], bytes_ / ceiling["gigabytes_per_second"])
 
 
 def of_floor(row, all_ceilings):
-    """The share of the floor's speed that a contender reaches, or None."""
+    """Return the share of the floor's speed that a contender reaches, or None."""
     ceiling = all_ceilings.get("gpu" if "CuPy" in row["name"] or "CUDA" in row["name"] else "cpu")
     if ceiling is None:
         return None
@@ -478,7 +478,7 @@ def of_floor(row, all_ceilings):
 
 
 def crossover(rows):
-    """The batch size from which CuPy's fastest form beats NumPy's, in words. rows: those of one model."""
+    """Describe the batch size from which the fastest CuPy version beats the fastest NumPy version. rows: of one model."""
     best = {}
     for row in rows:
         side = row["name"].split()[0]
@@ -511,7 +511,7 @@ def by_case(rows):
 
 
 def goals(rows):
-    """Lines on which goals against PyTorch are met."""
+    """Return lines that say which goals against PyTorch are met."""
     lines = []
     for (model, case), of_case in by_case(rows).items():
         for (goal_model, rival), goal in GOALS.items():
@@ -526,7 +526,7 @@ def goals(rows):
 
 
 def as_markdown(result):
-    """The results as Markdown, with what is needed to repeat them."""
+    """Return the results as Markdown, with everything needed to reproduce them."""
     here = result["environment"]
     lines = [
         "# The GPU, checked and measured",
@@ -583,12 +583,12 @@ def as_markdown(result):
 
 
 def one_case(failure):
-    """A failed case in words."""
+    """Return a failed case as text."""
     return failure["case"] if isinstance(failure["case"], str) else " ".join(map(str, failure["case"]))
 
 
 def draw(result, path):
-    """A panel for each model: steps per second by batch size (higher is better)."""
+    """Plot a panel for each model: steps per second by batch size (higher is better)."""
     models = list(dict.fromkeys(row["model"] for row in result["speed"]))
     figure, axes = plt.subplots(1, len(models), figsize=(4.6 * len(models), 3.8), squeeze=False, layout="constrained")
     for axis, model in zip(axes[0], models, strict=True):
@@ -614,7 +614,7 @@ def draw(result, path):
 
 
 def versions():
-    """Of what is installed."""
+    """Return the versions of Python and the installed packages."""
     found = [f"Python {sys.version.split()[0]}"]
     for name in ("numpy", "numba", "torch", "cupy-cuda12x", "cupy-cuda13x"):
         try:
@@ -629,7 +629,7 @@ def main():
     parser.add_argument(
         "--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE", help=f"of {', '.join(STAGES)}; default: all"
     )
-    parser.add_argument("--seconds", type=float, default=340, help="after so long no new work begins; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=340, help="time limit for starting work; default: %(default)s")
     parser.add_argument("--out", metavar="DIR", type=Path, default=RESULTS, help="default: benchmarks/results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()

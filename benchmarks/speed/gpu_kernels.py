@@ -1,12 +1,12 @@
-"""What a training step on the GPU is made of, each way to do it: matrix products, and the CNN's convolutions.
+"""Time the parts of a training step on the GPU in several implementations: matmuls, and the CNN's convolutions.
 
     python benchmarks/speed/gpu_kernels.py
 
-Products, at shapes of the three models, eager and as a CUDA graph of twenty: by CuPy (which refuses to be captured), by
-cuBLAS with a handle of our own (what tinyqae uses), by cuTENSOR (through cupyx.cutensor) and by nvmath-python's cublasLt.
-Convolutions, forward and backward: windows copied to a matrix (im2col) and multiplied, Winograd's, and, as a yardstick,
-PyTorch's, which are cuDNN's implicit products. What does not run is listed with the error. float32 without TF32;
-microseconds, the median of rounds timed by CUDA events. Writes benchmarks/results/gpu_kernels-CARD.md.
+Matmuls with shapes of the three models, eager and as a CUDA graph of twenty: by CuPy (which cannot be captured), by cuBLAS
+with our own handle (as tinyqae does it), by cuTENSOR (through cupyx.cutensor) and by nvmath-python's cublasLt. Convolutions,
+forward and backward: windows copied to a matrix (im2col) and multiplied, Winograd, and, as a yardstick, PyTorch's, which
+are cuDNN's implicit GEMMs. Whatever does not run is listed with its error. float32 without TF32; microseconds, the median
+of rounds timed by CUDA events. Writes benchmarks/results/gpu_kernels-CARD.md.
 """
 
 import functools
@@ -25,7 +25,7 @@ from tinyqae.errors import BackendError
 from tinyqae.fast import conv
 
 ROUNDS, REPEATED = 9, 20
-# What it is, and (M, K, N).
+# Description and (M, K, N).
 PRODUCTS = (
     ("MLP, batch 16, forward", 16, 784, 50),
     ("MLP, batch 128, gradient of the weights", 784, 128, 50),
@@ -34,7 +34,7 @@ PRODUCTS = (
     ("CNN small, batch 128, windows of the last layer", 131072, 256, 12),
     ("a large one", 4096, 4096, 4096),
 )
-# What it is, and (N, H, W, C), F.
+# Description, (N, H, W, C) and F.
 CONVOLUTIONS = (
     ("CNN small, first layer", (128, 32, 32, 3), 64),
     ("CNN small, second", (128, 16, 16, 64), 32),
@@ -43,19 +43,19 @@ CONVOLUTIONS = (
 
 
 def product_by_cupy(a, b, out):
-    """out = a b by CuPy itself."""
+    """out = a b by CuPy."""
     backend.xp.matmul(a, b, out=out)
 
 
 def product_by_cutensor(a, b, out):
-    """out = a b as a contraction."""
+    """out = a b as a cuTENSOR contraction."""
     from cupyx import cutensor
 
     cutensor.contraction(1.0, a, ("m", "k"), b, ("k", "n"), 0.0, out, ("m", "n"))
 
 
 class ProductByNvmath:
-    """out = a b by cublasLt, planned at the first call for these very arrays."""
+    """out = a b by cublasLt, planned at the first call with these arrays."""
 
     def __init__(self):
         self._planned = {}
@@ -65,14 +65,14 @@ class ProductByNvmath:
 
         key = a.data.ptr, b.data.ptr
         if key not in self._planned:
-            # It makes an array for every result; beta c would be read.
+            # It allocates an array for every result; beta c would be read.
             self._planned[key] = advanced.Matmul(a, b)
             self._planned[key].plan()
         out[...] = self._planned[key].execute()
 
 
 def microseconds(function, captured):
-    """Of one call of function, eager or in a graph of REPEATED."""
+    """Return the microseconds of one call of function, eager or in a graph of REPEATED calls."""
     xp = backend.xp
     with xp.cuda.Stream(non_blocking=True) as stream:
         function()
@@ -93,7 +93,7 @@ def microseconds(function, captured):
 
 
 def told(function, *arguments):
-    """The microseconds as text, or why there are none."""
+    """Return the microseconds as text, or the error."""
     try:
         return f"{microseconds(function, *arguments):.1f}"
     except Exception as error:  # noqa: BLE001  whatever a candidate fails with, the others are still worth timing
@@ -101,7 +101,7 @@ def told(function, *arguments):
 
 
 def product_rows():
-    """Lines of the table of products."""
+    """Yield the lines of the table of matmuls."""
     xp = backend.xp
     candidates = {
         "CuPy": product_by_cupy,
@@ -122,7 +122,7 @@ def product_rows():
 
 
 def our_convolution(shape, filters, winograd):
-    """Forward and backward of a 3x3 convolution, by Winograd or by windows."""
+    """Return a function that runs a 3x3 convolution forward and backward, by Winograd or im2col."""
     xp, before = backend.xp, conv.WINOGRAD_FROM
     conv.WINOGRAD_FROM = 0 if winograd else float("inf")
     try:
@@ -157,7 +157,7 @@ def torch_convolution(shape, filters):
 
 
 def convolution_rows():
-    """Lines of the table of convolutions."""
+    """Yield the lines of the table of convolutions."""
     yield "| convolution 3x3, forward and backward | input | filters | by | eager |"
     yield "| --- | --- | --- | --- | --- |"
     for what, shape, filters in CONVOLUTIONS:
@@ -166,7 +166,7 @@ def convolution_rows():
             ("Winograd", functools.partial(our_convolution, winograd=True)),
             ("cuDNN, by PyTorch", torch_convolution),
         ):
-            # What cannot even be made is told like what cannot run.
+            # A failure to build is reported like a failure to run.
             yield f"| {what} | {shape} | {filters} | {name} | {told(_made_once(make, shape, filters), False)} |"
 
 

@@ -6,10 +6,10 @@
     python benchmarks/speed/train_step.py --model cnn-scaling      the CNN at other widths and image sizes, batch 16
 
 Every contender (PyTorch eager, torch.compile where it works, the reference engine, the fast engine on plain NumPy and with
-Numba kernels, CuPy where there is one) lives in a process of its own, and does the same step on the same batch: forward,
-losses, backward, update. The processes take turns, one at a time, round after round, so a machine that speeds up or slows
-down does so for all; a round is the median step of about 0.3 s, a ratio is taken within a round, and the median ratio
-over the rounds is quoted.
+Numba kernels, CuPy if installed) runs in its own process, and does the same step on the same batch: forward, losses,
+backward, update. The processes take turns, one at a time, round after round, so that a change in the machine's speed affects
+all of them. A round is the median step time over about 0.3 s, ratios are taken within a round, and the median ratio over
+the rounds is reported.
 """
 
 import argparse
@@ -36,13 +36,13 @@ OPEN = contextlib.ExitStack()
 
 
 def batch_of(shape):
-    """Random pictures, floats in [0, 1]: what they show does not change the work."""
+    """Return random images, floats in [0, 1]; their content does not affect the speed."""
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
 def our_step(model, batch, optimizer, graphs=False):
     """One training step of one of our models; graphs: replayed from a CUDA graph."""
-    # As tinyqae.fit does; the process ends with its measurement, so nobody need leave this context.
+    # As tinyqae.fit does; the process ends with its measurement, so this context is never exited.
     OPEN.enter_context(model.engine.working(model, len(batch)))
     if graphs:
         return our_graph_step(model, batch, optimizer)
@@ -111,7 +111,7 @@ def torch_graph_step(step):
 
 
 def torch_binarize(h):
-    """(bits with the straight-through gradient, commit loss), as one writes it in PyTorch."""
+    """(bits with the straight-through gradient, commit loss), as usually written in PyTorch."""
     import torch
 
     a = torch.sigmoid(h)
@@ -203,7 +203,7 @@ def our_lstm_step(batch_size, hidden, graphs=False):
 
 
 def torch_lstm_step(batch_size, hidden, how="eager", device="cpu"):
-    """The same model of torch.nn.LSTM on one-hot tokens that are made beforehand."""
+    """The same model with torch.nn.LSTM, on precomputed one-hot tokens."""
     import torch
     from torch import nn
 
@@ -227,14 +227,14 @@ def torch_lstm_step(batch_size, hidden, how="eager", device="cpu"):
 
 
 def lstm_gflop(batch_size, hidden):
-    """As cnn_gflop; the products of one-hot inputs, which are none, do not count."""
+    """As cnn_gflop; matmuls with one-hot inputs, which are lookups, do not count."""
     recurrent, output, dense = (22 + 24) * 4 * hidden**2, 24 * hidden * 39, 2 * hidden**2
     return batch_size * 2 * 3 * (recurrent + output + dense) / 1e9
 
 
 def cnn_gflop(batch_size, multiple=1, side=32):
-    """Multiplications and additions of a step, in 10^9: 2 for each weight at each pixel that it meets, forward, and twice
-    that backward (the first layer has no input gradient). Upsampled convolutions count as the 3x3 ones they stand for.
+    """Multiplications and additions of a step, in 10^9: 2 for each weight at each pixel it is applied to, forward, and twice
+    that backward (the first layer has no input gradient). Upsampled convolutions count as the 3x3 ones they replace.
     """
     a, b, c = 64 * multiple, 32 * multiple, 16 * multiple
     layers = [
@@ -268,7 +268,7 @@ CASES = {
 
 
 def contenders(model):
-    """{name: (environment, function from the batch size to a step)} of what is installed here."""
+    """Return {name: (environment, function from the batch size to a step)} for everything that is installed."""
     found = {}
     if importlib.util.find_spec("torch"):
         found[REFERENCE] = ({}, TORCH_STEPS[model])
@@ -284,7 +284,7 @@ def contenders(model):
 
 
 def serve(pipe, name, environment, make_step, case, threads, measure):
-    """The contender's process: warm up, then one round for each message until None comes."""
+    """The contender's process: warm up, then run one round for each message until None arrives."""
     os.environ.update(environment)
     threadpoolctl.threadpool_limits(threads)
     try:
@@ -314,7 +314,7 @@ def serve(pipe, name, environment, make_step, case, threads, measure):
 
 
 def peak_megabytes():
-    """The most memory that this process has had, in MB."""
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -331,8 +331,8 @@ def one_round(step):
 def race(contenders, case, threads, rounds, measure=one_round, reference=REFERENCE):
     """{contender: {"ms", "steps_per_second", "ratio", "ratio_range", "megabytes"}} and {contender: why it did not run}.
 
-    contenders: as the function of that name gives them. measure: from a step to its seconds in a round. ratio: how many
-    times as fast as the contender named by reference. megabytes: by how much the process grew at its largest, from before
+    contenders: as returned by the function of that name. measure: a function from a step to its seconds in a round. ratio:
+    the speed relative to the contender named by reference. megabytes: the growth of the process's peak memory since before
     the model was built.
     """
     context = multiprocessing.get_context("spawn")
@@ -372,7 +372,7 @@ def race(contenders, case, threads, rounds, measure=one_round, reference=REFEREN
 
 
 def gemm_peak(threads):
-    """The machine's measured float32 matrix product rate in GFLOP/s: the best of several 1024^3 products."""
+    """Measure the machine's float32 GEMM rate in GFLOP/s: the best of several 1024^3 matmuls."""
     with threadpoolctl.threadpool_limits(threads):
         a = np.random.default_rng(0).random((1024, 1024), dtype=np.float32)
         out = np.empty_like(a)
@@ -387,7 +387,7 @@ def _seconds(function):
 
 
 def as_markdown(result):
-    """The results as a Markdown table with what is needed to repeat them."""
+    """Return the results as a Markdown table, with everything needed to reproduce them."""
     lines = [
         f"# Training steps against PyTorch: {result['model']}",
         "",
@@ -432,7 +432,7 @@ def main():
     parser.add_argument("--batch-sizes", type=int, nargs="+", help="only the cases with these batch sizes")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="thread counts, the same for all; default: 1")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--no-write", action="store_true", help="print only, leave benchmarks/results/ alone")
+    parser.add_argument("--no-write", action="store_true", help="only print, do not write to benchmarks/results/")
     args = parser.parse_args()
     from tinyqae import backend
     from tinyqae.checkpoint import write_atomically

@@ -315,7 +315,7 @@ def changed(change):
             (lambda a: (a <= 0.5).astype(a.dtype), "the wrong way round"),
             (lambda a: (a > 0).astype(a.dtype), "The threshold is 1/2, not 0"),
             (np.sign, "defines no function binarize"),
-            (lambda a: np.sign(a - 0.5 - 1e-12), "For a = .* it gives -1, and right is 0"),
+            (lambda a: np.sign(a - 0.5 - 1e-12), "For a = .* it gives -1 instead of 0"),
             (lambda a: 2 * (a > 0.5).astype(a.dtype) - 1, "Those are -1 and .1"),
             (lambda a: np.round(a), "Rounding gives bits only for a between 0 and 1"),
             (writes_into_a, "It wrote into its argument a"),
@@ -370,7 +370,7 @@ def changed(change):
         ),
         *refuse_each(
             7,
-            (differences_of(lambda b, k: (put(b, k, 1 - b[k]), b)), "It flips each bit from its present value"),
+            (differences_of(lambda b, k: (put(b, k, 1 - b[k]), b)), "It flips each bit from its current value"),
             (differences_of(lambda b, k: (put(b, k, 0), put(b, k, 1))), "The sign is wrong: D_k"),
             (differences_of(lambda b, k: (put(b, k, 1), b)), "Where the bit is on it gives 0"),
             (differences_of(lambda b, k: (b, put(b, k, 0))), "Where the bit is off it gives 0"),
@@ -380,7 +380,7 @@ def changed(change):
             (in_place(1, 0, copied=True), "Bits stay off"),
             (in_place(0, 1, copied=True), "Bits stay on"),
             (in_place(1, 0, copied=False), "It wrote into its argument b"),
-            (lambda b, loss: 2 * flip_differences(b, loss), r"it gives D_0 = .*, and right is"),
+            (lambda b, loss: 2 * flip_differences(b, loss), r"it gives D_0 = .* instead of"),
         ),
         *refuse_each(
             8,
@@ -441,7 +441,7 @@ def test_a_blank_says_where_to_start(number):
         (lambda da, a: da * y * (1 - y), "It uses a name that is not defined.*NameError: name 'y' is not defined"),  # noqa: F821
         (lambda da, a: da * np.ones(3), "The shapes of two arrays do not fit together.*ValueError: operands could"),
         (lambda da, a: da.T @ a.T, "The shapes of two arrays do not fit together.*ValueError: matmul"),
-        (lambda da, a: da * None, "An operation got something of a kind.*TypeError"),
+        (lambda da, a: da * None, "An operation got an operand of a type.*TypeError"),
         (lambda da, a: da[7], "The line failed.*IndexError"),
     ],
 )
