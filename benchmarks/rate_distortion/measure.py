@@ -236,8 +236,8 @@ class CompressorsTask(Task):
 
 def is_compared(table, row):
     """Whether a row of the tables is measured: each of the report's bottlenecks at each size, those on all images, and
-    commit's other rows except those with other loss weights. For sentences, commit with the random split, with the LSTMs of the recipe, without codes
-    that have more bits than the sentences.
+    commit's other rows except those with other loss weights. For sentences: commit with the random split, with the LSTMs of
+    the recipe, without codes that have more bits than the sentences.
     """
     if table is SETS["text"]:
         return (
