@@ -5,7 +5,6 @@
 Writes model.npz, metrics.json, history.csv, reconstructions.txt and two pictures to --out. For your own text, resuming, the
 report's settings and more bottlenecks, see `tinyqae train anki-lstm --help`.
 """
-
 import sys
 import time
 from pathlib import Path
@@ -28,18 +27,10 @@ def parse_arguments():
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
     add("--hidden", type=int, choices=(32, 64, 128, 256), default=128, help="half the number of bits; default: 128")
-    add(
-        "--quant-weight",
-        type=program.non_negative_float,
-        metavar="W",
-        help="weight of the commitment loss (default: 0.2) or the fence loss (default: 3)",
-    )
-    add(
-        "--ste",
-        choices=("identity", "clipped"),
-        default="identity",
-        help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity",
-    )
+    add("--quant-weight", type=program.non_negative_float, metavar="W",
+        help="weight of the commitment loss (default: 0.2) or the fence loss (default: 3)")
+    add("--ste", choices=("identity", "clipped"), default="identity",
+        help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
     add("--epochs", type=program.positive_int, default=24, help="default: 24")
     add("--batch-size", type=program.positive_int, default=128, help="default: 128")
     add("--lr", type=program.positive_float, help="Adam's learning rate; default: 0.005, or 0.01 for hidden below 128")
@@ -62,25 +53,16 @@ def main():
     program.use_backend(args.backend)
     # The data: sentences of a to z, 0 to 9 and spaces; a tenth is held out, 1,000 (or a tenth) of the rest for validation.
     data = split_sentences(synthetic_sentences() if args.dataset == "synthetic" else load_anki(args.data_dir), "random")
-    train = list(data.train[: args.train_sentences])
+    train = list(data.train[:args.train_sentences])
     held_back = min(1000, len(train) // 10)
     train, validation = train[:-held_back], train[-held_back:]
 
     # The model: an LSTM reads the sentence (backwards), its last state becomes the code, another LSTM reconstructs it.
     options = {"fence": {"weight": 3.0}, "commit": {"weight": 0.2, "window": 0.4 if args.ste == "clipped" else None}}
     options = options.get(args.quant, {}) | ({} if args.quant_weight is None else {"weight": args.quant_weight})
-    model = Seq2SeqAutoencoder(
-        make_bottleneck(args.quant, signed=True, **options),
-        args.hidden,
-        units=max(args.hidden, 96),
-        normalize_latent=args.quant != "naive",
-        code_every_step=args.quant != "naive",
-        reverse=True,
-        splice=0.5,
-        beam=8,
-        seed=args.seed,
-        engine=args.engine,
-    )
+    model = Seq2SeqAutoencoder(make_bottleneck(args.quant, signed=True, **options), args.hidden, units=max(args.hidden, 96),
+                               normalize_latent=args.quant != "naive", code_every_step=args.quant != "naive", reverse=True,
+                               splice=0.5, beam=8, seed=args.seed, engine=args.engine)
     optimizer = Adam(args.lr or (0.01 if args.hidden < 128 else 0.005))
 
     # The training: forward, backward, update.
@@ -91,36 +73,24 @@ def main():
         for epoch in range(1, args.epochs + 1):
             started, losses, seen = time.perf_counter(), {}, 0
             for batch in batches.epoch(backend.generator(args.seed, SHUFFLE, epoch - 1)):
-                model.loss(batch)  # reconstruction + weight * bottleneck loss
-                model.backward()  # the gradient of every parameter
-                clip_by_norm(model.gradients(), 1.0)  # a recurrent net's gradients can explode
-                optimizer.step(model, optimizer.lr * schedule(steps))  # Adam
+                model.loss(batch)                                       # reconstruction + weight * bottleneck loss
+                model.backward()                                        # the gradient of every parameter
+                clip_by_norm(model.gradients(), 1.0)                    # a recurrent net's gradients can explode
+                optimizer.step(model, optimizer.lr * schedule(steps))   # Adam
                 steps, seen = steps + 1, seen + len(batch)
                 losses = {term: losses.get(term, 0) + value * len(batch) for term, value in model.terms.items()}
                 bar.update()
             losses = {term: float(backend.to_host(total)) / seen for term, total in losses.items()}
             stop_if_diverged(losses, epoch - 1, optimizer.lr)
             bar.set_postfix(epoch=f"{epoch}/{args.epochs}", **losses)
-            history.rows.append(
-                {
-                    "epoch": epoch,
-                    "lr": optimizer.lr * schedule(steps - 1),
-                    **losses,
-                    "seconds": time.perf_counter() - started,
-                    **model.validate(validation),
-                }
-            )
+            history.rows.append({"epoch": epoch, "lr": optimizer.lr * schedule(steps - 1), **losses,
+                                 "seconds": time.perf_counter() - started, **model.validate(validation)})
             history.latents.append((epoch, latent_counts(model.latent(validation))))
 
     # The evaluation: encode to bits, decode, compare, on sentences that the model has never seen.
     metrics = sentences.measure(model, train, list(data.test))
-    metrics["settings"] = settings_of(
-        model,
-        history,
-        args.seed,
-        command=" ".join(["python", *sys.argv]),
-        data=sentences.describe(data, len(train), held_back),
-    )
+    metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
+                                      data=sentences.describe(data, len(train), held_back))
     pairs = sentences.write(Run(model, history, metrics), data, directory, f"LSTM {args.hidden}")
     said = ["\n" + sentences.said(model, sentence, beam=None) for sentence in args.say]
     print("\n" + data.name, sentences.results_table(metrics), "", pairs, "", f"written to {directory}/", *said, sep="\n")

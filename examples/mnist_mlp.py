@@ -6,7 +6,6 @@
 
 Writes the model, metrics and pictures to --out. To resume, and for more bottlenecks, see `tinyqae train mnist-mlp --help`.
 """
-
 import copy
 import sys
 import time
@@ -26,32 +25,16 @@ def parse_arguments():
     parser = program.OneLineParser(description=__doc__)
     add = parser.add_argument
     add("--quant", choices=("vanilla", "none", "naive", "fence", "commit"), default="commit", help="default: commit")
-    add(
-        "--hidden",
-        type=program.widths,
-        default=(50,),
-        metavar="N[,N...]",
-        help="widths of the encoder's layers; the last one is the number of bits; default: 50",
-    )
-    add(
-        "--quant-weight",
-        type=program.non_negative_float,
-        metavar="W",
-        help="weight of the commitment loss (default: 1, halved for each hidden layer) or the fence loss (half of that)",
-    )
-    add(
-        "--ste",
-        choices=("identity", "clipped"),
-        default="identity",
-        help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity",
-    )
+    add("--hidden", type=program.widths, default=(50,), metavar="N[,N...]",
+        help="widths of the encoder's layers; the last one is the number of bits; default: 50")
+    add("--quant-weight", type=program.non_negative_float, metavar="W",
+        help="weight of the commitment loss (default: 1, halved for each hidden layer) or the fence loss (half of that)")
+    add("--ste", choices=("identity", "clipped"), default="identity",
+        help="commit's gradient: straight through everywhere, or only where |a - 1/2| <= 0.4; default: identity")
     add("--epochs", type=program.positive_int, default=20, help="default: 20")
     add("--batch-size", type=program.positive_int, default=128, help="default: 128")
-    add(
-        "--lr",
-        type=program.positive_float,
-        help="Adam's learning rate; default: 0.01, halved for each hidden layer after the first; 0.00025 for naive",
-    )
+    add("--lr", type=program.positive_float,
+        help="Adam's learning rate; default: 0.01, halved for each hidden layer after the first; 0.00025 for naive")
     add("--seed", type=program.non_negative_int, default=0, help="default: 0")
     add("--dataset", choices=("mnist", "synthetic"), default="mnist", help="synthetic needs no download; default: mnist")
     add("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
@@ -75,21 +58,13 @@ def main():
 
     # The model: pixels -> hidden layers -> bottleneck -> hidden layers -> pixels.
     deeper, naive = len(args.hidden) - 1, args.quant == "naive"
-    options = {
-        "fence": {"weight": 0.5 / 2**deeper},
-        "commit": {"weight": 1 / 2**deeper, "window": 0.4 if args.ste == "clipped" else None},
-    }
+    options = {"fence": {"weight": 0.5 / 2**deeper},
+               "commit": {"weight": 1 / 2**deeper, "window": 0.4 if args.ste == "clipped" else None}}
     options = options.get(args.quant, {}) | ({} if args.quant_weight is None else {"weight": args.quant_weight})
-    model = MLPAutoencoder(
-        make_bottleneck(args.quant, signed=True, **options),
-        args.hidden,
-        seed=args.seed,
-        normalize_hidden=not naive,
-        normalize_latent=not naive,
-        mean_image=train.mean(axis=0) / 255,
-        engine=args.engine,
-    )
-    optimizer = Adam(args.lr or (0.00025 if naive else 0.01 / 2 ** max(deeper - 1, 0)))
+    model = MLPAutoencoder(make_bottleneck(args.quant, signed=True, **options), args.hidden, seed=args.seed,
+                           normalize_hidden=not naive, normalize_latent=not naive, mean_image=train.mean(axis=0) / 255,
+                           engine=args.engine)
+    optimizer = Adam(args.lr or (0.00025 if naive else 0.01 / 2**max(deeper - 1, 0)))
 
     # The training: forward, backward, update.
     batches, history = model.batches(train, args.batch_size), History()
@@ -99,32 +74,24 @@ def main():
         for epoch in range(1, args.epochs + 1):
             started, losses = time.perf_counter(), {}
             for batch in batches.epoch(backend.generator(args.seed, SHUFFLE, epoch - 1)):
-                model.loss(batch)  # reconstruction + weight * bottleneck loss
-                model.backward()  # the gradient of every parameter
-                optimizer.step(model, optimizer.lr * schedule(bar.n))  # Adam; bar.n: steps done
+                model.loss(batch)                                   # reconstruction + weight * bottleneck loss
+                model.backward()                                    # the gradient of every parameter
+                optimizer.step(model, optimizer.lr * schedule(bar.n))   # Adam; bar.n: steps done
                 losses = {term: losses.get(term, 0) + value * len(batch) for term, value in model.terms.items()}
                 bar.update()
             losses = {term: float(backend.to_host(total)) / len(train) for term, total in losses.items()}
             stop_if_diverged(losses, epoch - 1, optimizer.lr)
             bar.set_postfix(epoch=f"{epoch}/{args.epochs}", **losses)
-            history.rows.append(
-                {
-                    "epoch": epoch,
-                    "lr": optimizer.lr * schedule(bar.n - 1),
-                    **losses,
-                    "seconds": time.perf_counter() - started,
-                    **model.validate(validation),
-                }
-            )
+            history.rows.append({"epoch": epoch, "lr": optimizer.lr * schedule(bar.n - 1), **losses,
+                                 "seconds": time.perf_counter() - started, **model.validate(validation)})
             history.latents.append((epoch, latent_counts(model.latent(validation[:1000]))))
             if epoch == 1:
                 early = copy.deepcopy(model)
 
     # The evaluation: encode to bits, decode, compare, on images that the model has never seen.
     metrics = images.measure(model, train, data.test_images)
-    metrics["settings"] = settings_of(
-        model, history, args.seed, command=" ".join(["python", *sys.argv]), data=images.describe(data, len(train), held_back)
-    )
+    metrics["settings"] = settings_of(model, history, args.seed, command=" ".join(["python", *sys.argv]),
+                                      data=images.describe(data, len(train), held_back))
     images.write(Run(model, history, metrics, early), data, directory, f"MLP {hidden}")
     print(f"\n{data.name}\n{images.results_table(metrics)}\nwritten to {directory}/")
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .annotations import FilePath, Function
 from .engine import environment
-from .errors import CheckpointError
+from .errors import CheckpointError, in_one_line
 
 try:
     import fcntl
@@ -113,18 +113,18 @@ def read_arrays(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with raw:
             if not zipfile.is_zipfile(raw):
-                raise ValueError("it is no .npz archive")
+                raise ValueError("it is not an .npz archive")
             raw.seek(0)
             file = np.load(raw, allow_pickle=False)
             unpacked, size = sum(entry.file_size for entry in file.zip.infolist()), os.path.getsize(path)
             if unpacked > MOST_SHRUNK * size + (1 << 20):
-                raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}")
+                raise ValueError(f"it would decompress from {size:,} to {unpacked:,} bytes")
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(arrays.pop(META).tobytes())
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds of exception on damaged bytes
-        raise CheckpointError(f"{path} is corrupt or was not written by tinyqae ({error})") from error
+        raise CheckpointError(f"{path} is corrupt or was not written by tinyqae ({in_one_line(error)})") from error
     if not isinstance(meta, dict):
-        raise CheckpointError(f"{path} was not written by tinyqae: its description is not an object")
+        raise CheckpointError(f"{path} was not written by tinyqae: its description is not a JSON object")
     if meta.pop("arrays", None) not in (None, sorted(arrays)):
         raise CheckpointError(f"{path} is corrupt: some of its arrays are missing")
     return arrays, meta
@@ -172,7 +172,7 @@ def read_training(
         if of_file.get(name) != value:
             raise CheckpointError(
                 f"{path} belongs to another run: its {name} is {of_file.get(name)!r}, this run's is "
-                f"{value!r}. Give the same settings, another directory, or start anew"
+                f"{value!r}. Use the same settings or another directory, or start a new run"
             )
     try:
         rows, latents = _checked_history(meta["rows"], meta["latents"])
@@ -191,17 +191,17 @@ def read_training(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{path} is damaged: {type(error).__name__}: {in_one_line(error)}") from error
     return rows, latents
 
 
 def _checked_history(rows: Any, latents: Any) -> tuple[list[dict[str, float]], list[tuple[int, list[int]]]]:
     """(rows, latents) of a History read from JSON; ValueError or TypeError if they cannot be a History's."""
     if [row["epoch"] for row in rows] != [*range(1, len(rows) + 1)] or len(latents) != len(rows) + 1:
-        raise ValueError("its rows do not count the epochs")
+        raise ValueError("its history does not have one row per epoch")
     if not all(row.keys() == rows[0].keys() and all(type(value) in (int, float) for value in row.values()) for row in rows):
-        raise ValueError("its rows are not of numbers alone")
+        raise ValueError("its history has inconsistent or non-numeric rows")
     found = [(int(epoch), [int(count) for count in counts]) for epoch, counts in latents]
     if not all(min(counts) >= 0 < sum(counts) < 1 << 53 and len(counts) == len(found[0][1]) for _, counts in found):
-        raise ValueError("its latents are no histograms")
+        raise ValueError("its latents are not histograms")
     return rows, found

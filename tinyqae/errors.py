@@ -29,6 +29,11 @@ class TinyqaeError(Exception):
     """The base class of every error below: a condition of the outside world, not a mistake in the code."""
 
 
+def in_one_line(error: Exception) -> str:
+    """The message of an error, such as another library's, whose lines are joined to one."""
+    return " ".join(str(error).split())
+
+
 class DataError(TinyqaeError):
     """A data set is missing, truncated, altered, or cannot be downloaded or stored."""
 

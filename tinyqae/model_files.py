@@ -12,6 +12,7 @@ from .annotations import Array, FilePath
 from .bottlenecks import KINDS, Bottleneck, make_bottleneck
 from .checkpoint import CheckpointError, read_arrays, write_arrays
 from .engine import Reference, choose
+from .errors import in_one_line
 from .initializers import at_most
 from .layers import Layer
 
@@ -50,7 +51,7 @@ class Stored:
         missing = [name for name in names if not hasattr(self, name)]
         if missing:
             raise TypeError(
-                f"{type(self).__name__} has no attribute {missing[0]}; to be saved or copied, a model keeps its "
+                f"{type(self).__name__} has no attribute {missing[0]}; to be saved or copied, a model must keep its "
                 "constructor's arguments as attributes of the same names"
             )
         return {name: _plain(getattr(self, name)) for name in names}
@@ -156,7 +157,7 @@ def require_finite(arrays: Mapping[str, np.ndarray]) -> None:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise CheckpointError(
                 f"{name}: {np.count_nonzero(~np.isfinite(array)):,} of {array.size:,} values are NaN or "
-                "infinite; the training that made them diverged"
+                "infinite; its training diverged"
             )
 
 
@@ -189,7 +190,7 @@ def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     arrays, meta = read_arrays(path)
     if meta.get("format") != "tinyqae model" or not isinstance(meta.get("model"), str):
         raise CheckpointError(
-            f"{path} is not a tinyqae model: it says format {meta.get('format')!r}, model {meta.get('model')!r}"
+            f"{path} is not a tinyqae model: its format is {meta.get('format')!r}, its model {meta.get('model')!r}"
         )
     model_class = _class_of(meta["model"])
     if model_class is None:
@@ -208,5 +209,6 @@ def load(path: FilePath, engine: str | None = None) -> "Autoencoder":
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not describe a model that this version can build: {error}") from error
+        why = in_one_line(error)
+        raise CheckpointError(f"{path} does not describe a model that this version can build: {why}") from error
     return model

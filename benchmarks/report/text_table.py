@@ -101,7 +101,7 @@ class Table3:
             )
             for row in rows
         ]
-        rows += [replace(row, most_seeds=1) for row in wide]
+        rows += [replace(row, most_seeds=self._reduced_seeds(row)) for row in wide]
         return rows + [
             Row(
                 _label("commit", hidden, split) + LONGER,
@@ -116,7 +116,7 @@ class Table3:
 
     def _reduced_seeds(self, row):
         if row.recipe.name == "report":
-            return {32: 3, 64: 2, 128: 2}.get(row.size, 1)
+            return 1 if row.size == max(self.sizes) else 3
         return 3 if row.split == "length" and row.size in (32, self.figure_size) else 1
 
     @staticmethod
@@ -214,7 +214,7 @@ class Table3:
     @staticmethod
     def describe(data):
         """Describe the data."""
-        return f"{data.name}, the first {len(data.sentences)} lines, {len(set(data.sentences))} different sentences"
+        return f"{data.name}, the first {len(data.sentences)} lines, {len(set(data.sentences))} distinct sentences"
 
     def markdown(self, published):
         """Return the body of the page."""
@@ -226,7 +226,7 @@ class Table3:
                 "The settings behind the report's table, trained on the first 80% of the lines (the shorter ones). "
                 "Published and by the report's definitions: Levenshtein / cosine / Jaccard / 1 - BLEU on its 100 "
                 "sentences (other ones for vanilla), with its flaws: cosine and Jaccard on characters, the end token "
-                "counted. Held-out: correct definitions (on lemmas) on every different sentence of the last 20%.",
+                "counted. Held-out: correct definitions (on lemmas) on every distinct sentence of the last 20%.",
                 "",
                 report_table(tables["report"]),
                 "",
@@ -235,13 +235,13 @@ class Table3:
             parts += [
                 "## Recipe `default`",
                 "",
-                "The best training found on a validation split of the training sentences.",
+                "The best settings found on a validation split of the training sentences.",
                 "",
                 default_table(tables["default"]),
                 "",
                 *examples(tables["default"], held_out["random"]["shown"]),
             ]
-        parts += ["## How to read it", "", *remarks(held_out)]
+        parts += ["## Notes", "", *remarks(held_out), ""]
         return "\n".join(parts)
 
 
@@ -295,7 +295,7 @@ def _held_out(row, key="test"):
 def report_table(rows):
     """Markdown: the report recipe's rows three ways."""
     lines = [
-        "| row | sentences x epochs x seeds | published | by the report's definitions | held-out, correct | exact |",
+        "| row | sentences x epochs x seeds | published | by the report's definitions | held-out, correct | exact matches |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -310,8 +310,8 @@ def report_table(rows):
 def default_table(rows):
     """Markdown: the default recipe's rows on held-out sentences."""
     lines = [
-        "| row | split | sentences x epochs x seeds | bits | CR | by the report's definitions | held-out, correct | "
-        "exact | edits before the threshold | dead bits | train s |",
+        "| row | split | sentences x epochs x seeds | bits | compression ratio | by the report's definitions | held-out, "
+        "correct | exact matches | edits before the threshold | dead bits | training time, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -330,7 +330,7 @@ def examples(rows, shown):
     labels = {_label(quant, SHOWN_HIDDEN, "random") for quant in QUANTS}
     chosen = [row for row in rows if row["label"] in labels]
     lines = [
-        f"Held-out sentences of the random split, through the LSTM {SHOWN_HIDDEN}:",
+        f"Held-out sentences of the random split, reconstructed by the LSTM {SHOWN_HIDDEN}:",
         "",
         "| original | " + " | ".join(row["quant"] for row in chosen) + " |",
         "| --- |" + " --- |" * len(chosen),
@@ -350,9 +350,9 @@ def remarks(held_out):
     others = ", ".join(f"{name} {bits:.1f}" for name, bits in next(iter(per_character.values())).items() if name != "code")
     return [
         f"- Perfect reconstructions have a mean 1 - BLEU of {random['perfect']['bleu_distance']:.3f} (random split) and "
-        f"{length['perfect']['bleu_distance']:.3f} (by length), since sentences of under four words have no 4-grams.",
-        f"- Bits a character of the {random['sentences']} held-out sentences of the random split: the code {code}; the "
-        f"text as a whole {others}. The larger codes are no compression at all.",
-        f"- By length, the {length['sentences']} held-out sentences are longer than most of the training sentences; at "
-        "random they are like them.",
+        f"{length['perfect']['bleu_distance']:.3f} (by length), since sentences of fewer than four words have no 4-grams.",
+        f"- Bits per character of the {random['sentences']} held-out sentences of the random split: the code {code}; all "
+        f"sentences as one text: {others}. The larger codes do not compress at all.",
+        f"- In the split by length, the {length['sentences']} held-out sentences are longer than most of the training "
+        "sentences; in the random split, they are like them.",
     ]

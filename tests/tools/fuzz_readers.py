@@ -80,6 +80,8 @@ def read_model(data):
             description = json.loads(rest)
         except (ValueError, RecursionError):
             return
+        if not isinstance(description, dict):
+            return
         write_arrays(path, MODELS[what // 2 % 3].as_file()[0], description)
     else:
         path.write_bytes(rest)

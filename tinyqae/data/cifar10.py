@@ -17,7 +17,7 @@ import numpy as np
 
 from tinyqae.data import cache
 from tinyqae.data.images import ImageData, unpickle_arrays
-from tinyqae.errors import DataError
+from tinyqae.errors import DataError, in_one_line
 
 DIRECTORY = "cifar-10-batches-bin"
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
@@ -83,8 +83,8 @@ def load_cifar10(
         functools.partial(_checked, allowed),
         [(place, functools.partial(_from_archive, read)) for place, read in sources or [(ARCHIVE_URL, from_server)]],
         "the files in the data directory",
-        f"{ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, unopened, into {root}, or use drawn "
-        "shapes: --dataset synthetic",
+        f"{ARCHIVE_NAME} from {ARCHIVE_URL} or torchvision's {PYTHON_ARCHIVE_NAME}, still packed, into {root}, or use "
+        "synthetic shapes (--dataset synthetic)",
         download or bool(sources),
         progress,
     )
@@ -121,9 +121,9 @@ def _checked(allow_modified: bool, path: Path, content: bytes) -> bytes:
     [expected] = [file.sha1 for file in FILES if Path(file.name).stem == path.stem]
     if not allow_modified and (found := _sha1(content)) != expected:
         raise DataError(
-            f"it is not the original of CIFAR-10: it has the SHA-1 {found}, expected {expected}. With "
+            f"it is not CIFAR-10's original: it has the SHA-1 {found}, expected {expected}. With "
             f"--allow-modified-data (allow_modified_data=True, or {ALLOW_VARIABLE}=1 in the environment), all "
-            'files are taken as they are, and every output says "CIFAR-10 proxy"'
+            'files are accepted as they are, and every output says "CIFAR-10 proxy"'
         )
     return content
 
@@ -132,7 +132,7 @@ def _stored_archive(path: Path, known_hash: str) -> bytes:
     import pooch
 
     if not pooch.core.hash_matches(path, known_hash):
-        raise DataError("it is truncated or altered; delete it, and the original is downloaded at the next start")
+        raise DataError("it is truncated or altered; delete it to download the original on the next run")
     return path.read_bytes()
 
 
@@ -178,10 +178,10 @@ def records_of_pickle(content: bytes) -> bytes:
         batch = unpickle_arrays(content)
         data, labels = batch["data"], np.array(batch["labels"])
         if data.dtype != np.uint8 or (labels & 255 != labels).any():
-            raise ValueError("its values are no bytes")
+            raise ValueError("its values are not bytes")
         return np.concatenate([labels.astype(np.uint8)[:, np.newaxis], data], axis=1).tobytes()
     except Exception as error:  # A damaged pickle has a dozen ways to fail.
-        raise DataError(f"not one of CIFAR-10's Python files ({error})") from error
+        raise DataError(f"not one of CIFAR-10's Python files ({in_one_line(error)})") from error
 
 
 def _sha1(content: bytes) -> str:
