@@ -55,9 +55,9 @@ class MLPSearch:
         "weight of the commitment loss": lambda one: f"{one['weight']:g}",
         "PSNR, dB": lambda one: f"{one['psnr']:.2f}",
         "dead bits": lambda one: str(one["dead_bits"]),
-        "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}",
+        "mean entropy per bit": lambda one: f"{one['mean_bit_entropy']:.2f}",
     }
-    remark = "The first line of each network is the recipe as it was before."
+    remark = "The first row of each network is the previous recipe."
 
     def __init__(self, data_dir):
         data = load_mnist(data_dir)
@@ -107,12 +107,12 @@ class LSTMSearch:
         "spliced sentences": lambda one: f"{one['splice']:.0%}",
         "noise on the code": lambda one: f"{one['noise']:g}",
         "edits": lambda one: f"{one['edits']:.2f}",
-        "exact": lambda one: f"{one['exact']:.0%}",
-        "entropy of a bit": lambda one: f"{one['mean_bit_entropy']:.2f}",
+        "exact matches": lambda one: f"{one['exact']:.0%}",
+        "mean entropy per bit": lambda one: f"{one['mean_bit_entropy']:.2f}",
     }
     remark = (
-        "The first line is the recipe. What a wide LSTM gains, at three to seven times the time, is in Table 3: "
-        "commit, 256 units."
+        "The first row is the recipe. The gain from a wide LSTM, at three to seven times the training time, is in "
+        "Table 3: commit, 256 units."
     )
 
     def __init__(self, data_dir):
@@ -155,8 +155,8 @@ def table(name, found):
     lines = [
         f"## {search.title}",
         "",
-        f"`python benchmarks/recipe_search.py {name}`, {found['date']}: commit on {found['data']}, which were not "
-        f"trained on; {search.epochs} epochs, one seed. {search.remark}",
+        f"`python benchmarks/recipe_search.py {name}`, {found['date']}: commit on {found['data']}, which were held "
+        f"back from training; {search.epochs} epochs, one seed. {search.remark}",
         "",
         "| " + " | ".join(search.columns) + " |",
         "| --- |" + " ---: |" * (len(search.columns) - 1),
@@ -185,7 +185,7 @@ def main(argv=None):
         results[args.model] = found
         text = json.dumps(results, indent=1) + "\n"
         write_atomically(path, lambda file, text=text: file.write(text.encode()))
-    markdown = "# The searches behind recipe `default`\n\n" + "\n".join(
+    markdown = "# The hyperparameter searches behind recipe `default`\n\n" + "\n".join(
         table(name, results[name]) for name in SEARCHES if name in results
     )
     write_atomically(args.out / "recipe_search.md", lambda file: file.write(markdown.encode()))

@@ -207,12 +207,12 @@ def race(name, recipe, examples, test, experiment, data, seed=0):
 def table(results):
     """Return the results as Markdown."""
     lines = [
-        "# The same trainings by hand-written gradients and by autograd",
+        "# The same training runs with hand-written gradients and with autograd",
         "",
         f"`python benchmarks/torch_training.py`, {results['date']}, {results['versions']}, one thread, seed 0: commit "
-        "by recipe `default`, from the same weights, on the same batches. Held-out: mean PSNR, or mean edits. "
-        "Rounding differs, and a bit that falls on the other side of the threshold makes the trainings part, so that "
-        "they agree as two seeds do; in float64 they take the same steps to 1e-7, which is a test.",
+        "with recipe `default`, from the same weights, on the same batches. Held-out: mean PSNR, or mean edits. "
+        "Rounding differs, and a bit that falls on the other side of the threshold makes the runs diverge, so they "
+        "agree only as two seeds do; in float64 they take the same steps to 1e-7, which is tested.",
         "",
         "| model | data | examples x epochs | tinyqae | PyTorch |",
         "| --- | --- | ---: | ---: | ---: |",

@@ -78,9 +78,9 @@ def in_words(figures, bits):
     first, last = min(figures), max(figures)
     (_, far, many, _), (_, near, few, _) = figures[first], figures[last]
     return (
-        f"Best on held-out images: weight {best:g} with {figures[best][0]:.2f} dB. One seed each: small distances may "
-        f"be chance. More than half of the bits never change with weight: {collapsed or 'none'}. From weight {first:g} "
-        f"to {last:g} the mean distance to the nearest bit goes from {far:.3f} to {near:.3f}, the share of "
+        f"Best on held-out images: weight {best:g} with {figures[best][0]:.2f} dB. One seed each: small differences "
+        f"may be due to chance. More than half of the bits never change with weight: {collapsed or 'none'}. From weight "
+        f"{first:g} to {last:g} the mean distance to the nearest bit goes from {far:.3f} to {near:.3f}, the share of "
         f"activations between ¼ and ¾ from {many:.1%} to {few:.1%}."
     )
 

@@ -48,13 +48,13 @@ def main():
         results["random projections, Hamming"].append(search(*projection_codes(*vectors, seed), data, nearest_codes))
 
     title = (
-        f"{data.name}: {len(data.test_images)} test digits, neighbors among {len(data.train_images)}, {BITS} bits, "
-        f"seeds {' '.join(map(str, args.seeds))}, {args.epochs} epochs"
+        f"{data.name}: {len(data.test_images)} test digits, neighbors among {len(data.train_images)} training digits, "
+        f"{BITS} bits, seeds {' '.join(map(str, args.seeds))}, {args.epochs} epochs"
     )
     lines = [
         f"{title}, k = {PRINTED}",
         "",
-        "| method | accuracy, % | bytes per digit | seconds to search |",
+        "| method | accuracy, % | bytes per digit | search time, s |",
         "| --- | ---: | ---: | ---: |",
     ]
     for method, runs in results.items():

@@ -84,7 +84,7 @@ def test_a_tensor_in_gpu_memory_is_refused_in_one_line():
         def __dlpack_device__(self):
             return 2, 0  # kDLCUDA.
 
-    with pytest.raises(TypeError, match=r"^images are a Tensor in GPU memory, and the backend is NumPy: copy them to .*$"):
+    with pytest.raises(TypeError, match=r"^images are a Tensor in GPU memory, but the backend is NumPy: copy them to .*$"):
         MLPAutoencoder(Commit(), 7, GRAY).encode(Tensor())
 
 

@@ -98,8 +98,8 @@ def test_the_seed_decides():
     [
         ({"bits": 0}, ValueError, "bits=0 must be a whole number above 0"),
         ({"hidden": (3, 0)}, ValueError, "hidden=.* must be one or more whole numbers above 0"),
-        ({"quant": "vanilla"}, ValueError, "quant='vanilla' makes no bits; choose one of naive, fence, commit, "),
-        ({"quant": "none"}, ValueError, "quant='none' makes no bits"),
+        ({"quant": "vanilla"}, ValueError, "quant='vanilla' does not produce bits; choose one of naive, fence, commit, "),
+        ({"quant": "none"}, ValueError, "quant='none' does not produce bits"),
         ({"epochs": 0}, ValueError, "epochs=0 must be a whole number above 0"),
         ({"batch_size": 0}, ValueError, "batch_size=0 must be a whole number above 0"),
         ({"batch_size": 1}, TooFewExamples, "use a larger batch"),

@@ -89,7 +89,7 @@ def test_what_a_run_takes_is_said_before_it_trains(monkeypatch, capsys):
     # Weights, biases and batch norm; four arrays of each, and the codes of 180 training images, in float32.
     parameters = 2 * 784 * 40 + 784 + 3 * 40
     assert capsys.readouterr().err == (
-        f"MLPAutoencoder of {parameters:,} parameters and 40 values in a code: at least "
+        f"MLPAutoencoder with {parameters:,} parameters and 40 values per code: at least "
         f"{4 * (4 * parameters + 180 * 40) / 2**20:.0f} MiB of memory\n"
     )
     monkeypatch.setattr(experiment, "MEMORY_BYTES", 1 << 19)

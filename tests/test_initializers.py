@@ -53,7 +53,7 @@ def test_the_same_generator_gives_the_same_values():
 def test_more_than_there_is_room_for_is_refused_before_memory_is_taken(draw):
     with pytest.raises(MemoryError, match="room for"):
         draw(np.random.default_rng(0), 1 << 30)
-    with at_most(8), pytest.raises(MemoryError, match="an array of 9 parameters where there is room for 4"):
+    with at_most(8), pytest.raises(MemoryError, match="an array of 9 parameters, but there is room for only 4"):
         draw(np.random.default_rng(0), 2)
         draw(np.random.default_rng(0), 3)
     draw(np.random.default_rng(0), 3)

@@ -86,7 +86,7 @@ def test_an_argument_that_is_not_kept_is_named(tmp_path):
                 flatten=True,
             )
 
-    with pytest.raises(TypeError, match="Forgetful has no attribute bits; to be saved or copied, a model keeps its"):
+    with pytest.raises(TypeError, match="Forgetful has no attribute bits; to be saved or copied, a model must keep its"):
         Forgetful(Commit()).save(tmp_path / "own.npz")
 
 
@@ -121,7 +121,7 @@ def test_sizes_that_the_file_does_not_hold_are_refused_before_memory_is_taken(ki
 def test_a_file_that_unpacks_to_much_is_refused_before_memory_is_taken(tmp_path, plain_engine):
     arrays, meta = small_models()[0].as_file()
     write_arrays(tmp_path / "model.npz", arrays | {"parameters": np.zeros(1 << 25, np.float32)}, meta, deflated=True)
-    with most_memory(1 << 24), pytest.raises(CheckpointError, match="bytes unpack to 134,2"):
+    with most_memory(1 << 24), pytest.raises(CheckpointError, match="to 134,2.* bytes"):
         load(tmp_path / "model.npz")
 
 

@@ -71,7 +71,7 @@ def test_examples_are_copied_and_not_over_files_that_exist(tmp_path, monkeypatch
     Path("examples/exercises.py").write_text("my answers")
     with pytest.raises(SystemExit, match="2"):
         main(["examples"])
-    assert capsys.readouterr().err.endswith("exists; --force overwrites it; --help explains\n")
+    assert capsys.readouterr().err.endswith("exists; --force overwrites it; see --help\n")
     assert Path("examples/exercises.py").read_text() == "my answers"
     assert main(["examples", "--force"]) == 0
     assert Path("examples/exercises.py").read_bytes() == (ROOT / "examples" / "exercises.py").read_bytes()

@@ -123,7 +123,7 @@ def test_narrow_lstms_have_96_units_and_wide_ones_learn_more_slowly(hidden, unit
 def test_units_of_ones_own_and_the_learning_rate_that_goes_with_them():
     recipe = recipes.anki_lstm("default", "commit", 64, 256)
     assert (recipe.model["hidden"], recipe.model["units"], recipe.lr) == (64, 256, 5e-3)
-    with pytest.raises(ValueError, match="units=256 must be None: the recipe 'report' has as many as hidden"):
+    with pytest.raises(ValueError, match="units=256 must be None: the recipe 'report' sets it to hidden"):
         recipes.anki_lstm("report", "commit", 64, 256)
 
 

@@ -71,7 +71,7 @@ def test_data_and_split_are_named():
 def test_too_few_sentences_and_unknown_splits_are_refused():
     with pytest.raises(DataError, match="test data has 1 different sentences"):
         split_sentences(text(["a", "a", "a"]))
-    with pytest.raises(DataError, match="how='length' leaves 2 to train on and 0 to hold out"):
+    with pytest.raises(DataError, match="how='length' leaves 2 for training and 0 held out"):
         split_sentences(text(["a", "b", "a", "b", "a"]), "length")
     with pytest.raises(ValueError, match="how='alphabetical' is unknown; choose one of random, length, report"):
         split_sentences(text(LINES), "alphabetical")

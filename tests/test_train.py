@@ -590,7 +590,7 @@ def test_bad_argument_is_named(arguments, error, message, validation, tmp_path, 
 
 
 def test_an_empty_validation_set_and_the_name_of_an_optimizer_are_refused(plain_engine):
-    with pytest.raises(ValueError, match="validation is empty; give some examples, or None"):
+    with pytest.raises(ValueError, match="validation is empty; give at least one example, or None"):
         train(model(), validation=images()[:0])
     with pytest.raises(TypeError, match=r"optimizer='adam' must be an optimizer object, such as Adam\(1e-3\)"):
         train(model(), optimizer="adam")

@@ -69,7 +69,7 @@ def as_images(images: Any, input_shape: Shape) -> np.ndarray:
         on_host = images.__dlpack_device__()[0] in (1, 3)  # kDLCPU, kDLCUDAHost.
         if not on_host and backend.name == "numpy":
             raise TypeError(
-                f"images are a {type(images).__name__} in GPU memory, and the backend is NumPy: copy them to "
+                f"images are a {type(images).__name__} in GPU memory, but the backend is NumPy: copy them to "
                 "the host, as images.cpu() does in PyTorch, or call tinyqae.backend.use('cupy')"
             )
         images = np.from_dlpack(images) if on_host else backend.to_host(backend.xp.from_dlpack(images))
@@ -81,7 +81,7 @@ def as_images(images: Any, input_shape: Shape) -> np.ndarray:
             return images.reshape((n or (1,)) + input_shape)
     raise ValueError(
         f"images have shape {images.shape}; this model takes (N, {str(input_shape)[1:]}, or one image "
-        f"{input_shape}" + ", with or without its one channel" * (input_shape[2] == 1)
+        f"{input_shape}" + ", with or without the channel axis" * (input_shape[2] == 1)
     )
 
 
@@ -104,7 +104,7 @@ def require_training(
     if len(examples) == 0:
         raise ValueError("examples is empty: there is nothing to train on")
     if validation is not None and len(validation) == 0:
-        raise ValueError("validation is empty; give some examples, or None to measure none")
+        raise ValueError("validation is empty; give at least one example, or None to skip validation")
     if not callable(schedule) and schedule not in SCHEDULES:
         raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}, or give a function")
 

@@ -43,8 +43,8 @@ def best_epoch(history: History, figure: str = "val_psnr", largest: bool = True)
     """The first epoch, counted from 1, in which a column of the History is best. ValueError if it has no such column."""
     if figure not in history.rows[0]:
         raise ValueError(
-            f"figure={figure!r} is not measured in this training; choose one of {', '.join(history.rows[0])}, "
-            "or give fit examples for `validation`"
+            f"figure={figure!r} is not recorded in this training; choose one of {', '.join(history.rows[0])}, "
+            "or pass examples as `validation` to fit"
         )
     values = np.array([row[figure] for row in history.rows])
     return int(values.argmax() if largest else values.argmin()) + 1

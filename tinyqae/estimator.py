@@ -72,7 +72,7 @@ class TinyQAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Train on X (n_samples, n_features), at least two samples; y is ignored. ValueError for bad data or parameters."""
         require_positive("bits", self.bits)
         if self.quant not in BINARY:
-            raise ValueError(f"quant={self.quant!r} makes no bits; choose one of {', '.join(BINARY)}")
+            raise ValueError(f"quant={self.quant!r} does not produce bits; choose one of {', '.join(BINARY)}")
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
         self.minimum_, self.range_ = np.zeros_like(X[0]), np.ones_like(X[0])
         if X.min() < 0 or X.max() > 1:

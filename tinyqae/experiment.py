@@ -101,7 +101,7 @@ class Experiment:
         parameters = sum(array.size for array in model.parameters())
         arrays = 2 + len(optimizer.state_names)  # Weights, gradients, and the optimizer's state for each.
         codes = (training if self.measured is None else min(training, self.measured)) * model.latent_size
-        needed = f"{type(model).__name__} of {parameters:,} parameters and {model.latent_size:,} values in a code"
+        needed = f"{type(model).__name__} with {parameters:,} parameters and {model.latent_size:,} values per code"
         mebibytes = model.dtype.itemsize * (arrays * parameters + codes) / 2**20
         if mebibytes > MEMORY_BYTES / 2**20:
             raise MemoryError(f"{needed} takes at least {mebibytes:,.0f} MiB, this machine has {MEMORY_BYTES / 2**20:,.0f}")
@@ -274,8 +274,8 @@ class Sentences(Experiment):
         ]
         if per_character["code"] > per_character["gzip"]:
             lines.append(
-                "so this code is larger than what gzip makes of the held-out text as a whole, without loss; a code "
-                "of its own for each sentence is what it has instead"
+                "this code is larger than gzip's lossless compression of the whole held-out text, but each sentence is "
+                "coded on its own"
             )
         return lines
 

@@ -78,7 +78,7 @@ def encoder_gradients(model: MLPAutoencoder, images: np.ndarray) -> EncoderGradi
     """
     if not has_encoder_gradients(model):
         raise TypeError(
-            f"{type(model).__name__} with {model.bottleneck!r}: gradients are compared for an MLPAutoencoder "
+            f"{type(model).__name__} with {model.bottleneck!r}: gradients are compared only for an MLPAutoencoder "
             "with the bottleneck Commit"
         )
     x = backend.to_device(np.multiply(images, model.dtype.type(1 / 255)))

@@ -30,7 +30,7 @@ def _require_room(count: int) -> None:
     # Parameters are drawn as float64, and training needs memory for gradients and more.
     room = MEMORY_BYTES / 32 if left is None else left
     if count > room:
-        raise MemoryError(f"its sizes ask for an array of {count:,} parameters where there is room for {room:,.0f}")
+        raise MemoryError(f"its sizes require an array of {count:,} parameters, but there is room for only {room:,.0f}")
     if left is not None:
         _left.set(left - count)
 

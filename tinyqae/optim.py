@@ -24,7 +24,7 @@ class Optimizer:
     def step(self, model: Autoencoder, lr: float | None = None) -> None:
         """Update the parameters of `model` in place. lr: this step's learning rate, if a schedule sets one."""
         if self.state and self.model not in (None, model):
-            raise ValueError("this optimizer has the state of another model's training: make a new one")
+            raise ValueError("this optimizer has the state of another model's training: create a new one")
         self.model = model
         model.engine.step(self, model, self.lr if lr is None else lr)
 

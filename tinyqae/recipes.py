@@ -103,7 +103,7 @@ def anki_lstm(name: str, quant: str, hidden: int, units: int | None = None) -> R
     """
     quant = _checked(name, quant)
     if name == "report" and units is not None:
-        raise ValueError(f"units={units!r} must be None: the recipe 'report' has as many as hidden")
+        raise ValueError(f"units={units!r} must be None: the recipe 'report' sets it to hidden")
     return _report_lstm(quant, hidden) if name == "report" else _default_lstm(quant, hidden, units)
 
 

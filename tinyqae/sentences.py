@@ -71,7 +71,7 @@ def split_sentences(data: TextData, how: str = "random", seed: int = 0) -> Sente
     if not train or not test:
         raise DataError(
             f"{data.name} has {len(set(lines))} different sentences; a split by how={how!r} leaves "
-            f"{len(train)} to train on and {len(test)} to hold out: give more of them"
+            f"{len(train)} for training and {len(test)} held out: more are needed"
         )
     enough = how != "random" and len(lines) >= max(part.stop for part in REPORT_SENTENCES.values())
     report = {name: lines[part] for name, part in REPORT_SENTENCES.items()} if enough else {}

@@ -14,9 +14,9 @@ from .curves import (
 )
 
 WAY_WORDS = {
-    "payload": "As payload (our entropy-coded bits)",
-    "file": "As one file for each image",
-    "sheet": "As one file of all images (the codecs': on one sheet)",
+    "payload": "Counting payload only (ours: the entropy-coded bits)",
+    "file": "Counting one file per image",
+    "sheet": "Counting one file of all images (the codecs': on one sheet)",
 }
 MOST_README_ROWS = 12
 
@@ -37,7 +37,7 @@ def verdict(compared):
     """Return text such as "+1.2 dB against WebP", or that no codec is as small."""
     if compared["best"] is None:
         name, rate, quality = compared["smallest"]
-        return f"no codec is so small: the smallest, {name}, takes {rate_words(rate)} for {quality:.2f} dB"
+        return f"no codec at this rate: the lowest is {name} at {rate_words(rate)} with {quality:.2f} dB"
     return f"{compared['gain']:+.2f} dB against {compared['best']}"
 
 
@@ -49,18 +49,18 @@ def crossover(part):
         ahead = [compared["rate"] for kind in ("alone", "wins") for compared in found[kind].values()]
         behind = [compared["rate"] for compared in found["loses"].values()]
         if not ahead:
-            where = "nowhere"
+            where = "at no size"
         elif not behind:
             where = f"at every size (up to {rate_words(max(ahead))} bits per pixel)"
         elif max(ahead) < min(behind):
-            where = f"up to {rate_words(max(ahead))} bits per pixel, and no more at {rate_words(min(behind))}"
+            where = f"up to {rate_words(max(ahead))} bits per pixel, but not at {rate_words(min(behind))}"
         else:
             where = f"at {len(ahead)} of {len(ahead) + len(behind)} sizes"
         said.append(f"{words[0].lower()}{words[1:]} {where}")
     weights = [model["decoder"]["float16"] / 1000 for model in part["models"] if model["quant"] == "commit"]
     return (
-        f"{part['name']}: commit is ahead of every codec {'; '.join(said)}. Its decoders weigh {min(weights):.0f} to "
-        f"{max(weights):.0f} kB as float16."
+        f"{part['name']}: commit is ahead of every codec {'; '.join(said)}. Its decoders take {min(weights):.0f} to "
+        f"{max(weights):.0f} kB in float16."
     )
 
 
@@ -75,11 +75,11 @@ def bottlenecks(part):
         best, *others = sorted(models, key=lambda model: -model[QUALITY])
         if others:
             said.append(
-                f"at {size} {best['quant']} ({best[QUALITY]:.2f}; "
+                f"at {size}, {best['quant']} ({best[QUALITY]:.2f}; "
                 + ", ".join(f"{model['quant']} {model[QUALITY]:.2f}" for model in others)
                 + ")"
             )
-    return f"The best bottleneck of bits, by PSNR in dB: {'; '.join(said)}." if said else None
+    return f"The best binary bottleneck, by PSNR in dB: {'; '.join(said)}." if said else None
 
 
 def win_and_lose(part, way):
@@ -90,8 +90,8 @@ def win_and_lose(part, way):
         name, rate, quality = next(iter(found["alone"].values()))["smallest"]
         span = rate_words(rates[0]) if len(rates) == 1 else f"{rate_words(min(rates))} to {rate_words(max(rates))}"
         said.append(
-            f"no codec makes anything as small as {_list(found['alone'])} ({span} bits per pixel): the smallest is "
-            f"{name} with {rate_words(rate)} for {quality:.1f} dB"
+            f"no codec goes as low as {_list(found['alone'])} ({span} bits per pixel): the lowest is "
+            f"{name} at {rate_words(rate)} with {quality:.1f} dB"
         )
     for kind, word in (("wins", "better"), ("loses", "worse")):
         if found[kind]:
@@ -130,8 +130,8 @@ def paid_back(part):
         if model["quant"] == "commit":
             said.append(f"{model['label']} ({model['decoder']['float16'] / 1000:.0f} kB) {_paid(model, part)}")
     return (
-        f"{part['name']}: a decoder (as float16) has paid for itself, in bits saved against the codec that needs the "
-        f"fewest for the same PSNR, after so many images (payloads / a file each / all in one): {'; '.join(said)}."
+        f"{part['name']}: number of images after which the bits saved, compared with the codec that needs the fewest for "
+        f"the same PSNR, outweigh the decoder in float16 (payload / one file per image / all in one): {'; '.join(said)}."
     )
 
 
@@ -150,10 +150,10 @@ def proxy_caveat(part):
         for point in part["codecs"].get("JPEG", {"points": []})["points"]
         if point[QUALITY] is None or point[QUALITY] > 60
     ]
-    seen = f" (at {exact[0]} JPEG even gives them back exactly, or nearly so)" if exact else ""
+    seen = f" (at {exact[0]}, JPEG even reconstructs them exactly or nearly so)" if exact else ""
     return (
-        f"The {part['name']}'s held-out images were decoded from JPEGs of quality 75{seen}, so that what cuts images "
-        "into blocks and takes their cosine transform, JPEG above all, has it easier than on the originals."
+        f"The {part['name']}'s held-out images were decoded from JPEGs of quality 75{seen}, so they are easier than the "
+        "originals for codecs that use block cosine transforms, above all JPEG."
     )
 
 
@@ -163,7 +163,7 @@ def text_sentences(part):
     whole = min(lossless, key=lambda name: lossless[name]["whole"]["file"])
     alone = min(lossless, key=lambda name: lossless[name]["alone"]["payload"])
     ours = ", ".join(
-        f"{m['label']} {m['rates']['coded']:.2f} bits a character for {m['exact']:.0%} exact sentences" for m in models
+        f"{m['label']} {m['rates']['coded']:.2f} bits per character ({m['exact']:.0%} of sentences exact)" for m in models
     )
     whole_rate, alone_rate = lossless[whole]["whole"]["file"], lossless[alone]["alone"]["payload"]
     smaller = {
@@ -171,16 +171,16 @@ def text_sentences(part):
         "alone": [m["label"] for m in models if m["rates"]["packed"] < alone_rate],
     }
     said = {
-        what: f"smaller, and lossy: {_list(labels)}" if labels else "every model is larger, and lossy on top"
+        what: f"smaller, but lossy: {_list(labels)}" if labels else "every model is larger, and lossy as well"
         for what, labels in smaller.items()
     }
     weights = ", ".join(f"{m['label']} {m['decoder']['float16'] / 1000:.0f} kB" for m in models)
     dictionary = f"; zstd's dictionary {part['dictionary_bytes'] / 1000:.0f} kB" if part["dictionary_bytes"] else ""
     return [
         f"{part['name']}: {ours}.",
-        f"All sentences as one text take {whole_rate:.2f} bits a character without loss ({whole}): {said['whole']}.",
-        f"A sentence alone takes {alone_rate:.2f} without loss ({alone}, payload; our bits packed): {said['alone']}.",
-        f"The decoders weigh {weights} as float16{dictionary}.",
+        f"All sentences as one text take {whole_rate:.2f} bits per character losslessly ({whole}): {said['whole']}.",
+        f"Single sentences take {alone_rate:.2f} losslessly ({alone}, payload; our bits packed): {said['alone']}.",
+        f"Size of the decoders in float16: {weights}{dictionary}.",
     ]
 
 
@@ -191,17 +191,17 @@ def as_markdown(results):
     """Return the whole results page."""
     packages = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines = [
-        "# Rate and distortion: our codes and the classical codecs",
+        "# Rate and distortion: our codes and standard codecs",
         "",
-        f"`{results['command']}`, {results['machine']}, kernels {results['kernels']}, one thread for each model and "
+        f"`{results['command']}`, {results['machine']}, kernels {results['kernels']}, one thread per model and "
         f"codec, seed {results['seed']}, {results['date']}. {packages}.",
         "",
-        "PSNR: that of the mean squared error over all held-out images; where the mean of the images' PSNRs is meant, "
-        "it says so. Bits per pixel count a colour pixel once. *Payload*: without the bytes that are the same for "
-        "every image, nor lengths and checksums; `benchmarks/rate_distortion/codecs.py` says what that means for each "
-        "codec. *Packed*: the bits as they are. *Coded*: entropy-coded, all held-out examples one after the other. "
-        "*All in a file*: that with the header of the .tqae file. *A file each*: one .tqae file for every single "
-        "example. *Sheet*: the images side by side as one large picture in one file.",
+        "PSNR: that of the mean squared error over all held-out images, unless the mean of the images' PSNRs is stated. "
+        "In bits per pixel, a colour pixel counts once. *Payload*: without lengths, checksums and the bytes that are the "
+        "same for every image; `benchmarks/rate_distortion/codecs.py` defines it for each codec. *Packed*: the bits "
+        "without entropy coding. *Coded*: entropy-coded, all held-out examples in sequence. *All in one*: the coded "
+        "bits with the header of the .tqae file. *One file each*: one .tqae file per example. *Sheet*: the images side by "
+        "side as one large picture in one file.",
         "",
         *(["![Rate and distortion](rate_distortion.png)", ""] if any(map(is_image_set, results["sets"].values())) else []),
     ]
@@ -218,7 +218,7 @@ def image_part(part):
         "",
         f"SHA-256 of the content {part['sha256'][:16]}….",
         "",
-        "### In short",
+        "### Summary",
         "",
     ]
     said = [
@@ -234,7 +234,7 @@ def image_part(part):
         "",
         "### Our models",
         "",
-        "| model | images x epochs | bits | packed | coded | all in a file | a file each | PSNR dB | mean of PSNRs | SSIM |",
+        "| model | images x epochs | bits | packed | coded | all in one | one file each | PSNR, dB | mean PSNR, dB | SSIM |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for m in part["models"]:
@@ -247,11 +247,11 @@ def image_part(part):
         )
     lines += [
         "",
-        "Rates are bits per pixel. Vanilla's floats count 32 bits each; there is no file format for them.",
+        "Rates are in bits per pixel. Vanilla's floats count 32 bits each; there is no file format for them.",
         "",
         "### The codecs",
         "",
-        "| codec | setting | payload | file | PSNR dB | SSIM | sheet | PSNR dB | SSIM |",
+        "| codec | setting | payload | file | PSNR, dB | SSIM | sheet | sheet, PSNR, dB | sheet, SSIM |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, codec in part["codecs"].items():
@@ -269,10 +269,10 @@ def image_part(part):
             "",
             f"### {WAY_WORDS[way]}, at the same rate",
             "",
-            "PSNR in dB / SSIM, interpolated on each codec's curve; *none* where no output of the codec is so small "
-            f"(within {SLACK - 1:.0%}, to the codec's favour).",
+            "PSNR in dB / SSIM, interpolated on each codec's curve; *none* where the codec's lowest rate is more than "
+            f"{SLACK - 1:.0%} above ours.",
             "",
-            "| model | bits per pixel | ours | " + " | ".join(rivals) + " | PSNR | SSIM |",
+            "| model | bits per pixel | ours | " + " | ".join(rivals) + " | PSNR difference | SSIM difference |",
             "| --- | --- | --- | " + " --- |" * len(rivals) + " --- | --- |",
         ]
         for m in commits:
@@ -281,10 +281,10 @@ def image_part(part):
         "",
         "### At the same PSNR",
         "",
-        "Which codec needs the fewest bits per pixel for our PSNR, and how many times ours that is: above 1 we are "
-        "smaller; *none* where no codec gets there.",
+        "Our rate, the codec that needs the fewest bits per pixel for our PSNR, its rate, and the ratio of its rate to ours "
+        "(above 1, we are smaller); *none* where no codec reaches our PSNR.",
         "",
-        "| model | PSNR dB | payload | a file each | all in one |",
+        "| model | PSNR, dB | payload | one file each | all in one |",
         "| --- | --- | --- | --- | --- |",
     ]
     for m in commits:
@@ -295,12 +295,12 @@ def image_part(part):
         )
     lines += [
         "",
-        "### What the decoder weighs",
+        "### Size of the decoder",
         "",
-        "PSNR with the decoder's numbers rounded to float16, and after how many images their bytes are paid back by "
-        "the bits saved against the codec that needs the fewest for the same PSNR.",
+        "PSNR with the decoder's values rounded to float16, and the number of images after which the bits saved, compared "
+        "with the codec that needs the fewest for the same PSNR, outweigh the decoder in float16.",
         "",
-        "| model | numbers | kB, float32 | kB, float16 | PSNR dB, float16 | images, payloads | a file each | all in one |",
+        "| model | values | float32, kB | float16, kB | float16 PSNR, dB | images, payload | one file each | all in one |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for m in commits:
@@ -340,17 +340,17 @@ def text_part(part):
     lines = [
         f"## {part['name']}: {part['sentences']} held-out sentences, {part['characters']} characters",
         "",
-        f"A random split; SHA-256 of the content {part['sha256'][:16]}…. The text as it is, with line feeds, has "
-        f"{part['text']:.2f} bits a character.",
+        f"Random split; SHA-256 of the content {part['sha256'][:16]}…. Uncompressed, the text with its line feeds takes "
+        f"{part['text']:.2f} bits per character.",
         "",
-        "### In short",
+        "### Summary",
         "",
         *(f"- {sentence}" for sentence in text_sentences(part)),
         "",
         "### Our models (lossy)",
         "",
-        "| model | sentences x epochs | bits | packed | coded | all in a file | a file each | exact | edits a "
-        "sentence | decoder kB, float32 / float16 |",
+        "| model | sentences x epochs | bits | packed | coded | all in one | one file each | exact matches | edits per "
+        "sentence | decoder, kB, float32 / float16 |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for m in part["models"]:
@@ -364,10 +364,10 @@ def text_part(part):
         "",
         "### Compressors (lossless)",
         "",
-        "Bits a character, files and payload; the whole text with a line feed behind each sentence, or every sentence "
-        "by itself.",
+        "Bits per character, as files and as payload; the whole text with a line feed after each sentence, or each "
+        "sentence by itself.",
         "",
-        "| compressor | whole text, file | payload | a sentence alone, file | payload |",
+        "| compressor | whole text, file | payload | single sentences, file | payload |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, c in part["compressors"].items():
@@ -379,7 +379,7 @@ def text_part(part):
         *lines,
         "",
         f"The dictionary of {part['dictionary_bytes']:,} bytes was trained on the training sentences; like "
-        "our decoder it is not counted, and must be there to read the file.",
+        "our decoder, it is not counted but is needed to read the file.",
         "",
     ]
 
@@ -390,8 +390,8 @@ def text_part(part):
 def readme_section(results):
     """Return the summary: at most twelve rows of commit in all ways of counting, and where we win and lose."""
     lines = [
-        "| data | model | PSNR / SSIM | payload | a file each | all in one file | decoder, float16 | paid back after "
-        "so many images |",
+        "| data | model | PSNR, dB / SSIM | payload | one file per image | all in one file | decoder, float16 | images "
+        "until it pays off |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     images = [part for part in results["sets"].values() if is_image_set(part)]
@@ -411,11 +411,11 @@ def readme_section(results):
         [
             *lines,
             "",
-            f"{held_out}: bits per pixel of our entropy-coded payload, of one file for each image and of all images in one "
+            f"{held_out}: bits per pixel of our entropy-coded payload, of one file per image and of all images in one "
             "file; and how many dB better (+) or worse (-) than the best codec at that rate, counted the same way (all "
             f"in one file: the images on one sheet). PSNR of the mean squared error. `{results['command']}`, Pillow "
-            f"{versions['pillow']}, {results['machine']}, {results['date']}. All points, PNG, the other bottlenecks and "
-            "what counts as payload: [rate_distortion.md](rate_distortion.md).",
+            f"{versions['pillow']}, {results['machine']}, {results['date']}. All points, PNG, the other bottlenecks, when "
+            "a decoder pays off and what counts as payload: [rate_distortion.md](rate_distortion.md).",
             "",
             *(f"- {sentence}" for sentence in said),
         ]
@@ -423,5 +423,5 @@ def readme_section(results):
 
 
 def _short(compared):
-    against = "no codec so small" if compared["best"] is None else f"{compared['gain']:+.1f} dB ({compared['best']})"
+    against = "no codec at this rate" if compared["best"] is None else f"{compared['gain']:+.1f} dB ({compared['best']})"
     return f"{rate_words(compared['rate'])}: {against}"

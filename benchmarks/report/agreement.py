@@ -4,10 +4,10 @@ from .significance import prediction_reach
 
 WITHIN, NEAR, OFF = "within", "near", "off"
 RULE = {
-    WITHIN: "within the spread over seeds: the published figure, which is one run's, is in the 95% prediction interval of "
-    "our n seeds with standard deviation s, at most t(0.975, n - 1) s √(1 + 1/n) away from their mean, with the "
-    "quantile of Student's t distribution with n - 1 degrees of freedom (scipy.stats.t); never for one seed",
-    NEAR: "at most a tenth of the distance between the smallest and the largest published figure of the column away",
+    WITHIN: "within the spread over seeds: the published figure, a single run, lies in the 95% prediction interval of our n "
+    "seeds, at most t(0.975, n - 1) s √(1 + 1/n) from their mean, where s is their standard deviation and t the quantile "
+    "of Student's t distribution with n - 1 degrees of freedom (scipy.stats.t); never for a single seed",
+    NEAR: "not within the spread, but off by at most a tenth of the range of the published figures in the column",
     OFF: "neither",
 }
 

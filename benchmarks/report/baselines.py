@@ -133,12 +133,12 @@ def table(rows, about):
     for row in rows:
         methods.setdefault((row["data"], row["method"], row["bits"]), []).append(row)
     lines = [
-        "# Baselines: what one would try first at as many bits",
+        "# Simple baselines at the same number of bits or fewer",
         "",
-        f"On the held-out data: mean PSNR, or mean number of edits. `{about['command']}`, {about['date']}, seeds "
-        f"{about['seeds']}. What a decoder stores: numbers in codebooks, or characters of sentences.",
+        f"Held-out: mean PSNR, or mean number of edits. `{about['command']}`, {about['date']}, number of seeds: "
+        f"{about['seeds']}. Stored: what the decoder needs, numbers in codebooks or characters of sentences.",
         "",
-        "| data | method | bits | held-out | stored |",
+        "| data | method | bits | held-out | stored, numbers or characters |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for (data, method, bits), same in methods.items():

@@ -27,8 +27,8 @@ NAMES = {
     "distance_to_bit": "distance to the nearest bit",
 }
 AHEAD = (
-    f"Ahead or better means significantly, {significance.in_words('all comparisons of the claim in one column')}. A "
-    "share, a margin or a limit is one of the means."
+    f"“Ahead” and “better” mean significantly, {significance.in_words('all comparisons of the claim in one column')}. "
+    "Shares, margins and limits apply to the means."
 )
 
 
@@ -143,7 +143,7 @@ def not_better(first, second, *metrics):
 
 def share_kept(first, second, metric, share):
     """`first` has at least this share of what `second` has."""
-    return _pairs(first, second, [metric], f"has {share:.0%} of", test=lambda a, b: a[0] >= share * b[0])
+    return _pairs(first, second, [metric], f"has at least {share:.0%} of", test=lambda a, b: a[0] >= share * b[0])
 
 
 def at_most_behind(first, second, metric, margin):
@@ -175,7 +175,7 @@ def bounded(quant, metric, limit, above):
         side = "above" if above else "below"
         return [
             Comparison(
-                f"{NAMES[metric]} of {quant} at {size} {side} {limit:g}",
+                f"{quant} at {size}: {NAMES[metric]} {side} {limit:g}",
                 a,
                 None,
                 metric,
@@ -200,7 +200,7 @@ CLAIMS = [
     *(
         Claim(
             "§2.2",
-            f"Naive quantization is a big drop in quality ({_MODELS[table]}).",
+            f"Naive quantization causes a big drop in quality ({_MODELS[table]}).",
             f"vanilla is ahead of naive in {NAMES[metric]} at every size",
             table,
             better("vanilla", "naive", metric),
@@ -210,8 +210,8 @@ CLAIMS = [
     *(
         Claim(
             "§2.2, §2.3",
-            f"Many values of the latent are near ½ when nothing keeps them away ({_MODELS[table]}).",
-            "of naive's values before the threshold more than a tenth lie between ¼ and ¾",
+            f"Many latent values are near ½ when nothing pushes them away ({_MODELS[table]}).",
+            "more than a tenth of naive's values before the threshold lie between ¼ and ¾",
             table,
             bounded("naive", "undecided", 0.1, above=True),
             has_own_metric=False,
@@ -221,7 +221,7 @@ CLAIMS = [
     *(
         Claim(
             "§2.3",
-            f"With the fence loss the latent is close to its quantized self ({_MODELS[table]}).",
+            f"With the fence loss, the latent is close to its quantized version ({_MODELS[table]}).",
             "fence's values are on average less than 0.05 away from the nearest bit",
             table,
             bounded("fence", "distance_to_bit", 0.05, above=False),
@@ -233,7 +233,7 @@ CLAIMS = [
         Claim(
             "§5",
             f"The larger the model, the better the quality ({_MODELS[table]}).",
-            f"each bottleneck's {NAMES[metric]} gets better from size to size",
+            f"each bottleneck gets better in {NAMES[metric]} from each size to the next",
             table,
             grows(metric),
         )
@@ -241,14 +241,14 @@ CLAIMS = [
     ),
     Claim(
         "§5.1",
-        "With 50 and 100 units the MAE of commit is better.",
+        "With 50 and 100 units, the MAE of commit is better.",
         "commit is ahead of vanilla and naive in MAE at 50 and 100",
         1,
         both(better("commit", "vanilla", "mae", sizes=(50, 100)), better("commit", "naive", "mae", sizes=(50, 100))),
     ),
     Claim(
         "Table 1",
-        "Naive is ahead of vanilla and, at 50 and 100, of commit (as its PSNRs say).",
+        "Naive is ahead of vanilla and, at 50 and 100, of commit (by its PSNRs).",
         "naive is ahead of vanilla in PSNR at every size, and of commit at 50 and 100",
         1,
         both(better("naive", "vanilla", "psnr"), better("naive", "commit", "psnr", sizes=(50, 100))),
@@ -256,7 +256,7 @@ CLAIMS = [
     *(
         Claim(
             f"§5, Figure {figure}",
-            f"What comes back with commit looks much like what comes back with vanilla ({model}).",
+            f"Reconstructions with commit look much like those with vanilla ({model}).",
             "commit has at least 90% of vanilla's SSIM at every size",
             table,
             share_kept("commit", "vanilla", "ssim", 0.9),
@@ -266,7 +266,7 @@ CLAIMS = [
     *(
         Claim(
             "§1",
-            f"Discrete codes without significant loss against continuous ones ({_MODELS[table]}).",
+            f"Discrete codes without significant loss compared with continuous ones ({_MODELS[table]}).",
             f"commit is at most {margin} behind vanilla at every size",
             table,
             at_most_behind("commit", "vanilla", metric, 1),
@@ -275,7 +275,7 @@ CLAIMS = [
     ),
     Claim(
         "§5.2",
-        "At every size the CNN with commit is an improvement over naive.",
+        "At every size, the CNN with commit is an improvement over naive.",
         "commit is ahead of naive in PSNR and SSIM",
         2,
         better("commit", "naive", "psnr", "ssim"),
@@ -289,14 +289,14 @@ CLAIMS = [
     ),
     Claim(
         "§5.3",
-        "The LSTM with commit is better on Levenshtein distance and BLEU than naive.",
+        "The LSTM with commit is better than naive in Levenshtein distance and BLEU.",
         "commit is ahead of naive in both at every size",
         3,
         better("commit", "naive", "levenshtein", "bleu_distance"),
     ),
     Claim(
         "§5.3",
-        "Naive is better on cosine and Jaccard distance (LSTM).",
+        "Naive is better in cosine and Jaccard distance (LSTM).",
         "naive is ahead of commit in both at every size",
         3,
         better("naive", "commit", "cosine_distance", "jaccard_distance"),

@@ -46,12 +46,12 @@ def words(label, gradients):
     said = f"{label.capitalize()}, the true derivative is {max(gradients.norms['threshold']):g} in every layer"
     if still is not None:
         said += (
-            f": moved by up to {still:.0e} of the weights' norm against the straight-through gradient, not one of the "
-            f"{gradients.images * gradients.bits:,} bits turns"
+            f": a step against the straight-through gradient of up to {still:.0e} of the weights' norm flips none of the "
+            f"{gradients.images * gradients.bits:,} bits"
         )
     return (
-        f"{said}. Straight-through has a cosine of {straight:.2f} with the worth of the bits' flips, the model without "
-        f"threshold one of {flips:.2f}; with each other they have {without:.2f}. The best step along straight-through "
-        f"lowers the loss of {gradients.loss:.4f} by {-best['straight-through']:.4f}, along the flips by "
-        f"{-best['flips']:.4f}, along the gradient without threshold by {-best['no threshold']:.4f}."
+        f"{said}. The cosine between the straight-through and the exact flip gradient is {straight:.2f}, that between the "
+        f"one without a threshold and the flip gradient {flips:.2f}, between the first two {without:.2f}. The best "
+        f"step downhill lowers the loss of {gradients.loss:.4f} by {-best['straight-through']:.4f} with straight-through, "
+        f"by {-best['flips']:.4f} with the flips and by {-best['no threshold']:.4f} without a threshold."
     )

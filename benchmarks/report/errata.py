@@ -57,9 +57,9 @@ def _wrapping(published, data):
     for number in published.keys() & {1, 2}:
         images = len(data[number].train_images[: None if number == 1 else 1000])
         against = {
-            "all_black": "each against black",
+            "all_black": "each against an all-black image",
             "inverted": "each against its negative",
-            "unrelated": "each against the next one",
+            "unrelated": "each against the next image",
         }
         for name, scores in published[number]["demonstration"].items():
             what = f"{images:,} training images of {data[number].name}, {against[name]}"
@@ -69,8 +69,8 @@ def _wrapping(published, data):
             rows.append((f"{what}: MSE", f"{scores['report']['mse']:.1f}", f"{scores['correct']['mse']:.1f}"))
     return Erratum(
         "MSE, MAE and PSNR of Tables 1 and 2 wrap around",
-        "They were computed on 8-bit integers, whose differences and squares are taken modulo 256. So a MAE can "
-        "exceed the root of the MSE, which is impossible, and nonsense scores as well as any model.",
+        "They were computed on 8-bit integers, whose differences and squares are taken modulo 256. So the MAE can "
+        "exceed the root of the MSE, which is otherwise impossible, and nonsense scores as well as any model.",
         ("", "by the report's definition", "correct"),
         rows,
     )
@@ -97,9 +97,9 @@ def _pooling(tables, published):
     return [
         Erratum(
             "The images were pooled in two ways",
-            "Table 2 calls PSNR and SSIM once on the whole stack of images, so that the SSIM's window runs across "
-            "unrelated neighbours; Table 1 fits means over images. Mean distance of our rows from the published "
-            "ones, by both:",
+            "Table 2 computes PSNR and SSIM once on the whole stack of images, so the SSIM window spans unrelated "
+            "neighbouring images; Table 1 is consistent with means over images. Mean absolute difference between our "
+            "rows and the published ones, with each pooling:",
             ("", "mean over images", "whole stack"),
             rows,
         )
@@ -112,8 +112,8 @@ def _ratios_of_the_mlp():
         bits = size * (32 if kind == "float32" else 1)
         rows.append((f"{size} {kind}", f"{printed:g}", f"{28 * 28 * 8 / bits:g}"))
     return Erratum(
-        "Compression ratios of the MLP with 50 and 100",
-        "An image has 6,272 bits; the ratio divides them by those of the code.",
+        "Compression ratios of the MLP with 50 and 100 units",
+        "An image has 6,272 bits; the ratio is that number divided by the bits of the code.",
         ("code", "printed", "correct"),
         rows,
     )
@@ -126,7 +126,7 @@ def _ratios_of_the_cnn(table):
     ]
     return Erratum(
         "Compression ratio of the vanilla CNN",
-        "An image has 24,576 bits, a code 256, 512 or 768 numbers of 32 bits.",
+        "An image has 24,576 bits, a code 256, 512 or 768 numbers of 32 bits each.",
         ("size", "printed", "correct"),
         rows,
     )
@@ -157,9 +157,9 @@ def _no_held_out(tables, published):
     return [
         Erratum(
             "No held-out images",
-            "Tables 1 and 2 measure on training images. What that flatters these models by, "
-            "in correct PSNR: training images less test images.",
-            ("", "mean of the rows", "largest"),
+            "Tables 1 and 2 are measured on training images. By how much that flatters these models, in correct PSNR "
+            "(training images minus test images):",
+            ("", "mean over the rows", "largest difference"),
             rows,
         )
     ]
@@ -176,9 +176,9 @@ def _other_sentences(result):
         return []
     return [
         Erratum(
-            "Table 3 measures vanilla on other sentences than the rest",
-            "Vanilla on sentences from line 40,001, the others from line 45,100, which are longer. The same vanilla "
-            "models on both, edits by the report's definition:",
+            "Table 3 measures vanilla on different sentences than the other bottlenecks",
+            "Vanilla is measured on sentences from line 40,001 on, the others on sentences from line 45,100 on, which "
+            "are longer. Edits of the same vanilla models on both, by the report's definition:",
             ("", "vanilla's sentences", "the others' sentences"),
             rows,
         )
@@ -190,11 +190,11 @@ def _text_measures():
     for original, written in (("where is your dog", "where is your dog"), ("the team is late", "the meat is tale")):
         flawed, correct = report_text_metrics([original], [written + "\n"]), text_metrics([original], [written])
         for metric, name in (("levenshtein", "edits"), ("jaccard_distance", "Jaccard"), ("cosine_distance", "cosine")):
-            rows.append((f"“{original}” written as “{written}”: {name}", f"{flawed[metric]:.3g}", f"{correct[metric]:.3g}"))
+            rows.append((f"“{original}” decoded as “{written}”: {name}", f"{flawed[metric]:.3g}", f"{correct[metric]:.3g}"))
     return Erratum(
         "Table 3's distances",
-        "Cosine and Jaccard are on single characters and not on words, so an anagram is nearly perfect; the line "
-        "feed that ends the decoder's output counts as a mistake.",
+        "Cosine and Jaccard compare single characters instead of words, so an anagram scores as nearly perfect; the "
+        "line feed that ends the decoder's output counts as an error.",
         ("", "by the report's definition", "correct"),
         rows,
     )

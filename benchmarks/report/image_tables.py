@@ -132,10 +132,10 @@ class ImageTable:
             parts += [
                 "## Recipe `report`",
                 "",
-                "The settings behind the report's table. Published, per image, stack-wise: PSNR / SSIM / MSE / MAE by "
-                "the report's flawed definitions (uint8 differences that wrap around), on the training images that it "
-                "measured; pooled per image (as its Table 1) and over the whole stack (as its Table 2 and the "
-                "authors' notebooks).",
+                "The settings behind the report's table. The first three columns of figures are PSNR / SSIM / MSE / MAE "
+                "by the report's flawed definitions (uint8 differences that wrap around) on the training images that it "
+                "measured: as published, and ours pooled per image (as in its Table 1) and over the whole stack (as in "
+                "its Table 2 and the authors' notebooks).",
                 "",
                 report_table(tables["report"]),
                 "",
@@ -146,9 +146,9 @@ class ImageTable:
             parts += [
                 "## Recipe `default`",
                 "",
-                "The best training found on a validation split of the training images. PSNR and SSIM are means over "
-                "the held-out test images. The yardsticks are PSNRs of the mean MSE on them: what a Gaussian source "
-                "with their covariance needs that many bits for, and PCA with as many floats.",
+                "The best settings found on a validation split of the training images. PSNR and SSIM are means over "
+                "the held-out test images. The references are PSNRs of the mean MSE on the same images: the limit at the "
+                "same number of bits for a Gaussian source with their covariance, and PCA with as many floats.",
                 "",
                 default_table(tables["default"], published["limits"]),
                 "",
@@ -276,7 +276,7 @@ class Table1(ImageTable):
         return (
             'By the report\'s definitions an all-black "reconstruction" of every training image scores '
             f"{black['report']['psnr']:.1f} dB and the inverted images {inverted['report']['psnr']:.1f} dB, more than "
-            f"any row above; correctly computed they have {black['correct']['psnr_of_mean_mse']:.1f} and "
+            f"any row above; computed correctly, they score {black['correct']['psnr_of_mean_mse']:.1f} and "
             f"{inverted['correct']['psnr_of_mean_mse']:.1f} dB."
         )
 
@@ -368,10 +368,10 @@ class Table2(ImageTable):
         """Describe the demonstration in words."""
         unrelated = demonstration["unrelated"]
         return (
-            "Chance: scored against an unrelated image, the same 1,000 images get "
+            "Chance level: scored against an unrelated image, the same 1,000 images get "
             f"{unrelated['report']['psnr']:.2f} dB and MSE {unrelated['report']['mse']:.1f} by the report's "
             f"definition (correct: {unrelated['correct']['psnr_of_mean_mse']:.1f} dB). The published naive and fence "
-            "rows, 27.89 to 28.15 dB, stand there."
+            "rows, 27.89 to 28.15 dB, are at that level."
         )
 
 
@@ -382,8 +382,8 @@ def _figures(values):
 def report_table(rows):
     """Markdown: the report recipe's rows three ways."""
     lines = [
-        "| row | images x epochs x seeds | published | per image | stack-wise | same images, correct: PSNR of the mean "
-        "MSE | held-out, correct: PSNR | of the mean MSE | SSIM |",
+        "| row | images x epochs x seeds | published | ours, per image | ours, whole stack | same images, correct: PSNR of "
+        "the mean MSE, dB | held-out, correct: PSNR, dB | PSNR of the mean MSE, dB | SSIM |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -403,8 +403,8 @@ def default_table(rows, limits_by_size):
     if the values seen in training were stored.
     """
     lines = [
-        "| row | images x epochs x seeds | bits | CR | PSNR dB | before the threshold | SSIM | PSNR of the mean MSE | "
-        "yardstick | dead bits | train s |",
+        "| row | images x epochs x seeds | bits | compression ratio | PSNR, dB | PSNR before the threshold, dB | SSIM | "
+        "PSNR of the mean MSE, dB | reference PSNR, dB | dead bits | training time, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

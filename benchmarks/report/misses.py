@@ -20,15 +20,15 @@ TRIALS = Path(__file__).parent / "trials.json"
 EXPLAINED, PARTLY_EXPLAINED, NOT_EXPLAINED = "explained", "partly explained", "not explained"
 MOST, SOME = 0.5, 0.1
 MISSED = (
-    "A figure by the report's definition is listed when the published one is not within the spread over our seeds, or when "
-    "our row has one seed and so no spread. Each reason is a trial, the same row with one thing changed, of a list of "
-    "experiments that is fixed beforehand (benchmarks/report/why_missed.py), and how much of the distance to the published "
-    "figures the change closes, all figures together, each in units of its published column's range; or that our figures "
-    "lie between two runs of the authors themselves, the published and one that their notebooks keep "
-    f"(github.com/divamgupta/dnn_lossy_compression). A row is explained when one of them closes at least {MOST:.0%} of the "
+    "A figure by the report's definition is listed if the published one is not within the spread over our seeds, or if our "
+    "row has a single seed and thus no spread. One kind of reason is a trial, the same row with one thing changed, from a "
+    "list of experiments fixed beforehand (benchmarks/report/why_missed.py), and how much of the distance to the published "
+    "figures the change closes, over all figures together, each in units of its published column's range. The other is "
+    "that our figures lie between two runs of the authors themselves: the published one and another in their notebooks "
+    f"(github.com/divamgupta/dnn_lossy_compression). A row is explained if a reason closes at least {MOST:.0%} of the "
     f"distance, partly explained from {SOME:.0%} on, and otherwise not explained. A figure that moves by no more than "
-    "t(0.975) standard errors, or whose row has one seed and so no known error, counts as not moved. Command, machine and "
-    "date of recorded trials stand in benchmarks/report/trials.json."
+    "t(0.975) standard errors, or whose row has a single seed and thus no known error, counts as not moved. Command, "
+    "machine and date of the recorded trials are in benchmarks/report/trials.json."
 )
 NEAR_CHANCE = 0.3
 """Within how many dB of the PSNR of unrelated images a row counts as chance."""
@@ -151,7 +151,7 @@ def _chance(published, figures):
     chance = published["demonstration"]["unrelated"]["report"]["psnr"]
     if max(abs(psnr.published - chance), abs(psnr.ours[0] - chance)) > NEAR_CHANCE:
         return []
-    return [f"Unrelated images score {chance:.2f} dB by this definition: its PSNR and MSE, published and ours, are chance."]
+    return [f"Unrelated images score {chance:.2f} dB by this definition: PSNR and MSE, published and ours, are at chance."]
 
 
 def _figures(kind, row):
@@ -240,13 +240,13 @@ def _second_run(kind, row, missing):
     other = kind.second_run.get((row["quant"], row["size"]))
     if other is None or row["label"] != f"{row['quant']} {row['size']}":
         return []
-    ours, what = row[kind.second_run_key], f"the authors' second run, kept in their notebook{kind.second_run_words}"
+    ours, what = row[kind.second_run_key], f"the authors' second run, from their notebook{kind.second_run_words}"
     seconds = [Figure(one.metric, other[kind.metrics.index(one.metric)], ours[one.metric], row["seeds"]) for one in missing]
     as_good = all(
         (first.published - first.ours[0]) * (second.published - second.ours[0]) <= 0 or not _misses(kind, second)
         for first, second in zip(missing, seconds, strict=True)
     )
-    verdict = "ours lies between the authors' two runs or agrees with this one" if as_good else "does not explain it"
+    verdict = "ours lie between the authors' two runs or agree with the second" if as_good else "does not explain it"
     return [Reason(what, f"{_capital(what)}: {'; '.join(map(str, seconds))}; {verdict}.", float(as_good))]
 
 
@@ -272,13 +272,13 @@ def _reason(kind, trial, figures, before=""):
         moves.append(f"{NAMES[figure.metric]} {start:.{digits}f} → {end:.{digits}f}")
     share = 1 - nearer / farther if farther else 0.0
     if set(moved) == {None}:
-        verdict = "the row has one seed, so that it may be chance, and it does not explain it"
+        verdict = "the row has one seed, so the change may be chance and does not explain it"
     elif not any(moved):
-        verdict = "no more than chance over the seeds, so it does not explain it"
+        verdict = "within chance variation over seeds, so it does not explain it"
     elif share >= SOME:
-        verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest")
+        verdict = f"closes {share:.0%} of the distance" + ("" if share >= MOST else " and leaves the rest unexplained")
     else:
-        verdict = "does not explain it" + (" and leads away from it" if share <= -SOME else "")
+        verdict = "does not explain it" + (" and moves away from the published figures" if share <= -SOME else "")
     what = before + (trial.change if before else _capital(trial.change))
     seeds = f"{trial.seeds} seed{'s' * (trial.seeds > 1)}"
     return Reason(trial.change, f"{what} ({trial.source}, {seeds}): {', '.join(moves)}; {verdict}.", share)
@@ -305,7 +305,7 @@ def why_in_words(miss):
         return " ".join([*miss.known, verdict, *tried])
     said = [reason.sentence for reason in reasons if reason.explains]
     others = "; ".join(reason.what for reason in reasons if not reason.explains)
-    return " ".join([*miss.known, verdict, *said, *([f"Tried as well, and no explanation: {others}."] if others else [])])
+    return " ".join([*miss.known, verdict, *said, *([f"Also tried, without explaining it: {others}."] if others else [])])
 
 
 def markdown(found):
@@ -317,7 +317,7 @@ def markdown(found):
         "",
         MISSED,
         "",
-        f"Rows that miss them: {counted(miss.verdict for miss in found)}.",
+        f"Verdicts: {counted(miss.verdict for miss in found)}.",
         "",
     ]
     return "\n".join(

@@ -228,9 +228,9 @@ def as_markdown(results, number):
             "",
             *[f"**{QUICK_MARK}**", ""] * results.quick,
             f"Data: {published['data']} (SHA-256 of the content {published['data_sha256'][:16]}…). Seeds "
-            f"{', '.join(map(str, published['seeds']))}, or the first of them where a row says so; ± is the standard "
+            f"{', '.join(map(str, published['seeds']))}, or the first of them for rows with fewer; ± is the standard "
             f"deviation over seeds. `{published['command']}`, {published['machine']}, kernels {published['kernels']}, "
-            f"one thread a row, {published['date']}.",
+            f"one thread per row, {published['date']}.",
             "",
             table.markdown(published),
             ranking.markdown(ranking.rankings(table, published)),

@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 AMOUNTS = {
     FULL: "all of the data",
     QUICK: "one epoch on a small part of the data",
-    REDUCED: "fewer examples, epochs and seeds where a row would take hours, as each row says",
+    REDUCED: "fewer examples, epochs and seeds where a row would take hours, as stated in each row",
 }
 SECTIONS = {
     "claims": ("The claims", page_tables.claims),

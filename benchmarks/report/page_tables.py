@@ -15,7 +15,7 @@ VERDICTS = {HOLDS: "holds", FAILS: "fails", OWN_METRIC_ONLY: "own", UNDECIDED: "
 """{verdict: its CSS class}."""
 DIGITS = {"psnr": 2, "ssim": 3, "mse": 1, "mae": 1, "levenshtein": 2, "exact_match_rate": 3}
 VIEWS = {"own": "By the report's metrics", "correct": "Correct, held-out", "default": "Recipe default, held-out"}
-RECIPES = {"report": "the settings behind the report's table", "default": "the best training found on a validation split"}
+RECIPES = {"report": "the settings behind the report's table", "default": "the best settings found on a validation split"}
 
 
 def claims(results):
@@ -110,7 +110,7 @@ def _three_ways(kind, rows):
     correct = _metrics(kind)
     headings = ["row", "examples x epochs x seeds"]
     for metric in kind.metrics:
-        headings += [f"{_name(metric)} published", "ours, its definition"]
+        headings += [f"{_name(metric)} published", "ours, report's definition"]
     headings += [f"{_name(metric)} correct, held-out" for metric in correct]
     body = []
     for row in rows:
@@ -137,11 +137,11 @@ def _held_out(kind, rows):
         "row",
         "examples x epochs x seeds",
         "bits",
-        "CR",
+        "compression ratio",
         *map(_name, correct),
         f"{_name(first)} before the threshold",
         "bits that never change",
-        "seconds",
+        "training time, s",
     ]
     return headings, [
         [

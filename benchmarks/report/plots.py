@@ -17,7 +17,7 @@ def loss_sheet(labelled, path=None):
     term, if there is one, on the right. labelled: list of (label, History.rows).
     """
     figure, all_axes = sheet(
-        "Training losses (lower is better); dashed, on the right: the bottleneck's own, unweighted",
+        "Training losses (lower is better); dashed, right axis: the bottleneck's own loss, unweighted",
         len(labelled),
         2.7,
         1.8,
@@ -47,8 +47,8 @@ def rate_and_quality(panels, path=None):
     """
     figure, (all_axes,) = subplots(1, len(panels), 5.2 * len(panels), 4)
     figure.suptitle(
-        "What a bit is worth: held-out quality against the size of the code (bars: standard deviation over "
-        "seeds; vanilla stores 32-bit floats)",
+        "Held-out quality against the size of the code in bits (error bars: standard deviation over seeds; "
+        "vanilla stores 32-bit floats)",
         fontsize=11,
         x=0.01,
         ha="left",

@@ -12,8 +12,8 @@ from .rows import plus_minus
 from .significance import HIGHER_IS_BETTER
 
 UNITS = {"psnr": "dB", "levenshtein": "edits"}
-RULE = f"Significantly worse than the first means {significance.in_words('all comparisons with the first')}."
-HEADINGS = ("seeds", "against commit", "batch norm before the code", "bits that never change")
+RULE = f"Significance against the first is decided {significance.in_words('all comparisons with the first')}."
+HEADINGS = ("seeds", "difference from commit", "batch norm before the code", "bits that never change")
 """The headings of the cells of cells_of, after the bottleneck and its figure."""
 
 
@@ -95,7 +95,7 @@ def words(ranking):
     elif others:
         said += f", {_distance(others[0])} {unit} better than the next, {others[0].name}"
     if all(place.figure[1] is None for place in ranking.places):
-        return said + ". One seed each: the order may be chance."
+        return said + ". One seed each: the order may be due to chance."
     worse = against_the_first(ranking)
     level = [name for name, outcome in worse.items() if outcome is False]
     undecided = [name for name, outcome in worse.items() if outcome is None]
@@ -126,7 +126,7 @@ def markdown(found):
         "## Which bottleneck wins",
         "",
         "Recipe `default`, held-out, mean ± standard deviation over seeds; the "
-        f"distance to commit (+: better) ± its standard error. {RULE}",
+        f"difference from commit (+: better) ± its standard error. {RULE}",
         "",
     ]
     for ranking in found:

@@ -37,7 +37,7 @@ def speed(model):
     """Return a summary of training steps against PyTorch."""
     result = json.loads((RESULTS / f"train_step_{model}.json").read_text())
     lines = [
-        "| threads | case | PyTorch eager | torch.compile | reference engine | fast, NumPy | fast, Numba |",
+        "| threads | case | PyTorch eager | torch.compile | reference engine | fast engine, NumPy | fast engine, Numba |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for race in result["races"]:
@@ -50,7 +50,7 @@ def speed(model):
         lines.append(f"| {race['threads']} | {case} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        f"Training steps per second (forward, backward, update), and how many times PyTorch's. "
+        f"Training steps per second (forward, backward, update), in brackets the speedup over PyTorch eager. "
         f"{', '.join(result['versions'])}; {result['machine']}; {result['date']}; "
         f"[all figures](train_step_{model}.md).",
     ]
@@ -84,9 +84,9 @@ def hamming_knn(printed=5):
         [
             *lines,
             "",
-            f"Percent of the test digits of {runs[0]['data']} that the {printed} nearest training "
-            f"digits classify correctly, means ± standard deviations over seeds {seeds}; the pixels and random "
-            f"projections are not trained. {commands}, {runs[-1]['date']}.",
+            f"Percentage of the test digits of {runs[0]['data']} classified correctly by their {printed} nearest training "
+            f"digits, means ± standard deviations over seeds {seeds}; pixels and random projections are not trained. "
+            f"{commands}, {runs[-1]['date']}.",
         ]
     )
 

@@ -15,7 +15,7 @@ from .text_table import WIDE
 REPORT = Path(__file__).resolve().parents[1] / "results" / "report"
 VERDICTS = {
     HOLDS: "hold",
-    OWN_METRIC_ONLY: "hold under its own metrics only",
+    OWN_METRIC_ONLY: "hold only under its own metrics",
     FAILS: "do not hold",
     UNDECIDED: "are not decided (single seeds)",
 }
@@ -47,9 +47,9 @@ class Results:
         missed = [miss for miss in self.content["misses"] if miss["table"] == number]
         open_ = [miss["label"] for miss in missed if miss["verdict"] == NOT_EXPLAINED]
         if not missed:
-            return "Every row meets the published figures within the spread over seeds."
+            return "Every row matches the published figures within the spread over seeds."
         said = (
-            f"{len(rows) - len(missed)} of {len(rows)} rows of recipe `report` meet all published figures within the "
+            f"{len(rows) - len(missed)} of {len(rows)} rows of recipe `report` match all published figures within the "
             f"spread over seeds. The others: {counted(miss['verdict'] for miss in missed)}"
         )
         named = f" ({', '.join(open_)})" if 0 < len(open_) <= MOST_NAMED else ""
@@ -64,7 +64,7 @@ def image_table(results, number):
     report, default = results.rows(number, "report"), results.rows(number, "default")
     report = {label: report.get(label + ALL_IMAGES, row) for label, row in report.items()}
     lines = [
-        "| row | published PSNR | ours, its definition | held-out PSNR / SSIM, recipe `report` | recipe `default` |",
+        "| row | published PSNR | ours, report's definition | held-out PSNR / SSIM, recipe `report` | recipe `default` |",
         "| --- | --- | --- | --- | --- |",
     ]
     for size in kind.sizes:
@@ -82,16 +82,16 @@ def image_table(results, number):
     )
     nonsense = content["demonstration"]["all_black" if number == 1 else "unrelated"]
     measured = "60,000 training images" if number == 1 else "first 1,000 training images"
-    what = "all black" if number == 1 else "another, unrelated image"
+    what = "an all-black image" if number == 1 else "an unrelated image"
     chance, correct = nonsense["report"]["psnr"], nonsense["correct"]["psnr_of_mean_mse"]
     return "\n".join(
         [
             *lines,
             "",
-            f"{content['data'].split(';')[0]}. The report's definition: on its {measured}, with squared errors that "
-            f"wrap around at 256 ({what} scores {chance:.1f} dB by it, correctly {correct:.1f}). Held-out: the 10,000 test "
-            "images; PSNR and SSIM are means over images, ± the standard deviation over seeds. Images x epochs x seeds of "
-            f"recipes `report` and `default`, {effort}. {results.missed(number)} {results.provenance(number)}.",
+            f"{content['data'].split(';')[0]}. Report's definition: on its {measured}, with squared errors that wrap around "
+            f"at 256 ({what} scores {chance:.1f} dB by it, computed correctly {correct:.1f}). Held-out: the 10,000 test "
+            "images; PSNR (dB) and SSIM are means over images, ± the standard deviation over seeds. Images x epochs x seeds "
+            f"of recipes `report` and `default` by size ({effort}). {results.missed(number)} {results.provenance(number)}.",
         ]
     )
 
@@ -110,8 +110,8 @@ def text_table(results):
     kind, content = TABLES[3], results.content["tables"]["3"]
     report, default = results.rows(3, "report"), results.rows(3, "default")
     lines = [
-        "| row | bits | published edits | ours, its definition | held-out by length, recipe `report` | recipe "
-        "`default` | exact | random split, recipe `default` | exact |",
+        "| row | bits | published edits | ours, report's definition | split by length, held-out, recipe `report` | recipe "
+        "`default` | exact matches | random split, held-out, recipe `default` | exact matches |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for size in kind.sizes:
@@ -135,9 +135,9 @@ def text_table(results):
             *lines,
             "",
             f"{content['data']}. Edits: the mean Levenshtein distance in characters, ± the standard deviation over "
-            "seeds. The report's definition: on its 100 sentences. Held-out by length: the different sentences of the "
+            "seeds. Report's definition: on its 100 sentences. Held-out, split by length: the distinct sentences of the "
             "last 20% of the lines, longer than those trained on. Sentences x epochs x seeds of recipes `report` and "
-            f"`default`, {effort}. {results.missed(3)} {results.provenance(3)}.",
+            f"`default` by size ({effort}). {results.missed(3)} {results.provenance(3)}.",
         ]
     )
 
@@ -170,8 +170,8 @@ def bottlenecks(results):
             *lines,
             "",
             f"{data}; recipe `default`, held-out, mean ± standard deviation over seeds; in brackets how much better "
-            "(+) than commit, ± the standard error of the difference, where both have several seeds. Codes are "
-            f"batch-normalized but for {without}. {results.provenance(*TABLES)}.",
+            "(+) or worse (-) than commit, ± the standard error of the difference if both have several seeds. Codes are "
+            f"batch-normalized except for {without}. {results.provenance(*TABLES)}.",
             "",
             *(f"- {words(one)}" for one in found),
         ]
@@ -232,9 +232,9 @@ def baselines(results, content):
         [
             *lines,
             "",
-            "PSNR in dB (more is better) or edits in characters (fewer is better), means ± standard deviations over "
-            f"seeds; commit by recipe `default`, with and without a hidden layer of 256 units. `{content['command']}`, "
-            f"{content['date']}, seeds 0 to {content['seeds'] - 1}; [what each stores](baselines.md).",
+            "PSNR in dB (higher is better) or edits in characters (lower is better), means ± standard deviations over "
+            f"seeds; commit with recipe `default`, with and without a hidden layer of 256 units. `{content['command']}`, "
+            f"{content['date']}, seeds 0 to {content['seeds'] - 1}; [decoder sizes](baselines.md).",
         ]
     )
 
@@ -246,7 +246,7 @@ def where_baselines_win(results, content):
         behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
         wide = next(
             (
-                f"; LSTMs of{WIDE[1:]} reach {value} with {bits} bits (one seed)"
+                f"; LSTMs with{WIDE[1:]} reach {value} with {bits} bits (one seed)"
                 for label, bits, figure, value in ours
                 if WIDE in label and (figure < mean) != more
             ),
@@ -261,7 +261,7 @@ def where_baselines_win(results, content):
                 f"- {baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, against {beside}{wide}"
             )
     return (
-        "Simple baselines are ahead of commit in places:\n\n" + "\n".join(said)
+        "Simple baselines are ahead of commit in some cases:\n\n" + "\n".join(said)
         if said
         else ("Commit is ahead of every baseline.")
     )
@@ -272,7 +272,7 @@ def claims(results):
     count = Counter(claim["verdict"] for claim in results.content["claims"])
     said = ", ".join(f"{count[verdict]} {words}" for verdict, words in VERDICTS.items() if count[verdict])
     return (
-        f"Of {sum(count.values())} checks of the report's claims, {said}. Each stands with its rule and numbers on "
-        "the page that `python -m benchmarks.report` writes, [report.html](report/report.html); "
+        f"Of {sum(count.values())} checks of the report's claims, {said}. Each is listed with its rule and numbers in "
+        "[report.html](report/report.html), the page that `python -m benchmarks.report` writes; "
         "every row and seed is in [rows.zip](report/rows.zip)."
     )

@@ -16,7 +16,7 @@ QUANTS = tuple(REPORT_KINDS)
 FULL, REDUCED, QUICK = "full", "reduced", "quick"
 """How much is trained: all; fewer examples, epochs and seeds where a row would take hours; a smoke test of every row."""
 
-QUICK_MARK = "QUICK RUN: every row on a small part of the data, to see that all works. Its figures mean nothing."
+QUICK_MARK = "QUICK RUN: every row on a small part of the data, as a smoke test. Its figures are meaningless."
 
 
 ALL_IMAGES = ", all images"

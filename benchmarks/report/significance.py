@@ -15,8 +15,8 @@ HIGHER_IS_BETTER = {"psnr", "ssim"}
 def in_words(family):
     """Describe the test of `better` as the end of a sentence. family: a description of the comparisons in one family."""
     return (
-        f"by Welch's t-test (unequal variances), two-sided p below {LEVEL} after Holm's correction over {family}; of "
-        "two figures without any spread the better one is ahead, and figures of one seed are not compared"
+        f"by Welch's t-test (unequal variances), two-sided p below {LEVEL} after Holm's correction over {family}; if "
+        "neither figure varies over its seeds, the better one is ahead, and figures of a single seed are not compared"
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from . import significance
 from .rows import plus_minus
 
-RULE = f"Significantly worse means {significance.in_words('all comparisons with the best')}."
+RULE = f"Significance is decided {significance.in_words('all comparisons with the best')}."
 COLLAPSE = "more than half of the bits never change"
 
 
@@ -74,26 +74,25 @@ def words(weights):
     collapsed = [one for one in weights if one.dead[0] > one.bits / 2]
     first, last = weights[0], weights[-1]
     said = [
-        f"Best on held-out images, which is shown and was not used for choosing: weight {best.weight:g} with "
+        f"Best on held-out images, which were not used to choose the recipe's weight: weight {best.weight:g} with "
         f"{plus_minus(best.psnr)} dB" + (f"; not significantly worse: {_list(level)}" if level else "") + "."
     ]
     if behind:
         distances = (f"{one.weight:g} by {best.psnr[0] - one.psnr[0]:.2f} dB" for one in behind)
         said.append(f"Significantly worse: {', '.join(distances)}.")
     if all(one.seeds == 1 for one in weights):
-        said.append("One seed each: small distances may be chance.")
+        said.append("One seed each: small differences may be due to chance.")
     elif undecided:
         said.append(f"Not decided, with one seed: {_list(undecided)}.")
     if behind or level:
         said.append(RULE)
     said.append(
-        f"Collapsed, which is to say {COLLAPSE}: {_list(collapsed)}."
+        f"Collapsed ({COLLAPSE}): {_list(collapsed)}."
         if collapsed
-        else f"None collapses: the most bits that never change are {max(one.dead[0] for one in weights):.3g} of "
-        f"{first.bits}."
+        else f"None collapses: at most {max(one.dead[0] for one in weights):.3g} of {first.bits} bits never change."
     )
     said.append(
-        f"From weight {first.weight:g} to {last.weight:g} the mean distance to the nearest bit goes from "
+        f"From weight {first.weight:g} to {last.weight:g}, the mean distance to the nearest bit changes from "
         f"{first.distance[0]:.3f} to {last.distance[0]:.3f}, the share of values between ¼ and ¾ from "
         f"{first.undecided[0]:.1%} to {last.undecided[0]:.1%}."
     )

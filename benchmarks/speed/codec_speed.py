@@ -122,7 +122,7 @@ def measure(images, rounds, directory):
 def as_markdown(result):
     """Return the results as Markdown."""
     lines = [
-        "# Files: how fast",
+        "# Speed of writing and reading files",
         "",
         f"{result['images']} images of {result['data']}, model `{MODEL}`, {result['threads']} thread(s), median of "
         f"{result['rounds']} rounds. `{result['command']}` on {result['machine']}, kernels "
@@ -136,7 +136,7 @@ def as_markdown(result):
         for name, seconds in result["seconds"].items()
     ]
     if result["same_as_torch"] is not None:
-        lines += ["", f"PyTorch's pixels are ours in {result['same_as_torch']:.4%} of all."]
+        lines += ["", f"PyTorch reconstructs {result['same_as_torch']:.4%} of all pixels to the same value."]
     return "\n".join(lines) + "\n"
 
 

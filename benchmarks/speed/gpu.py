@@ -497,8 +497,8 @@ def crossover(rows):
         if after >= 1:
             # A straight line between the two, both axes logarithmic.
             share = -math.log(before) / (math.log(after) - math.log(before))
-            return f"from a batch of about {small * (large / small) ** share:.0f} on"
-    return f"at none, up to {ratios[-1][0]}"
+            return f"from a batch size of about {small * (large / small) ** share:.0f} on"
+    return f"at no batch size up to {ratios[-1][0]}"
 
 
 def by_case(rows):
@@ -519,7 +519,7 @@ def goals(rows):
             if model == goal_model and rival in of_case and ours:
                 reached = of_case[rival]["ms"] / min(ours)
                 lines.append(
-                    f"- {model}, {case}: {reached:.2f} times {rival} (goal {goal:g}): "
+                    f"- {model}, {case}: {reached:.2f} times the speed of {rival} (goal {goal:g}): "
                     f"{'met' if reached >= goal else 'MISSED'}"
                 )
     return lines
@@ -529,14 +529,14 @@ def as_markdown(result):
     """Return the results as Markdown, with everything needed to reproduce them."""
     here = result["environment"]
     lines = [
-        "# The GPU, checked and measured",
+        "# GPU: checks and measurements",
         "",
         f"`{result['command']}`, {result['date']}. Card: {here.get('card') or 'none'}; {here.get('machine', '')}; "
-        f"{', '.join(here.get('versions', []))}. float32; TF32 off but where the name says so.",
+        f"{', '.join(here.get('versions', []))}. float32; TF32 off unless the name says so.",
         "",
     ]
     if here.get("no_gpu"):
-        lines += [f"**No GPU: {here['no_gpu']}.** What needs one has not run.", ""]
+        lines += [f"**No GPU: {here['no_gpu']}.** Everything that needs one was skipped.", ""]
     lines += ["## Agreement with NumPy", ""]
     lines += [
         f"- {name}: {sum(check['passed'] for check in checks)} of {len(checks)} checks agree"
@@ -562,7 +562,7 @@ def as_markdown(result):
         lines += [f"CuPy beats NumPy, {model}: {crossover(rows)}."]
     lines += [
         "",
-        "| case | contender | ms per step | steps/s | times PyTorch CUDA eager | of floor | GPU memory, MB |",
+        "| case | contender | ms per step | steps/s | speedup over PyTorch CUDA eager | of floor | GPU memory, MB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (model, case), of_case in by_case(result["speed"]).items():

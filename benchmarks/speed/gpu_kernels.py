@@ -32,13 +32,13 @@ PRODUCTS = (
     ("LSTM 128, batch 64, one gate", 64, 128, 128),
     ("LSTM 128, gradient of the weights", 128, 1536, 512),
     ("CNN small, batch 128, windows of the last layer", 131072, 256, 12),
-    ("a large one", 4096, 4096, 4096),
+    ("a large square matrix", 4096, 4096, 4096),
 )
 # Description, (N, H, W, C) and F.
 CONVOLUTIONS = (
     ("CNN small, first layer", (128, 32, 32, 3), 64),
-    ("CNN small, second", (128, 16, 16, 64), 32),
-    ("CNN large, second", (128, 16, 16, 192), 96),
+    ("CNN small, second layer", (128, 16, 16, 64), 32),
+    ("CNN large, second layer", (128, 16, 16, 192), 96),
 )
 
 
@@ -109,7 +109,7 @@ def product_rows():
         "cuTENSOR": product_by_cutensor,
         "nvmath cublasLt": ProductByNvmath(),
     }
-    yield "| product | (M, K, N) | by | eager | in a graph | right |"
+    yield "| matmul | (M, K, N) | implementation | eager | in a CUDA graph | correct |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for what, m, k, n in PRODUCTS:
         a, b, out = (xp.asarray(np.random.default_rng(0).random(shape, np.float32)) for shape in ((m, k), (k, n), (m, n)))
@@ -158,7 +158,7 @@ def torch_convolution(shape, filters):
 
 def convolution_rows():
     """Yield the lines of the table of convolutions."""
-    yield "| convolution 3x3, forward and backward | input | filters | by | eager |"
+    yield "| convolution 3x3, forward and backward | input | filters | implementation | eager |"
     yield "| --- | --- | --- | --- | --- |"
     for what, shape, filters in CONVOLUTIONS:
         for name, make in (
@@ -190,10 +190,10 @@ def main():
     except BackendError as error:
         sys.exit(f"error: {error}")
     lines = [
-        "# Products and convolutions on a GPU",
+        "# Matmuls and convolutions on a GPU",
         "",
         f"`python benchmarks/speed/gpu_kernels.py` on {backend.describe()}; TF32: off; {', '.join(versions())}; "
-        f"{time.strftime('%Y-%m-%d')}. Microseconds.",
+        f"{time.strftime('%Y-%m-%d')}. Times in microseconds.",
         "",
         *product_rows(),
         "",

@@ -392,18 +392,18 @@ def as_markdown(result):
         f"# Training steps against PyTorch: {result['model']}",
         "",
         f"`{result['command']}` on {result['machine']}; {', '.join(result['versions'])}; {result['rounds']} rounds; "
-        f"{result['date']}. ms: median step. Ratio: {REFERENCE} / this, median of the rounds' ratios "
+        f"{result['date']}. ms per step: median. Ratio: the speedup over {REFERENCE}, median over the rounds "
         "(smallest to largest).",
         "",
-        "Of peak: the step's multiplications and additions by its time, as a share of the matrix product peak measured "
-        "in this run: "
+        "Of peak: the step's multiplications and additions divided by its time, as a share of the GEMM peak measured in "
+        "this run: "
         + ", ".join(
             f"{rate:.0f} GFLOP/s with {threads} thread{'s' * (threads > 1)}" for threads, rate in result["gemm_peak"]
         )
-        + ". Counted are the operations of the plain formulas, and Winograd and folded upsampling need fewer, so that a "
-        "share can pass 100%. MB: by how much the process grew.",
+        + ". The operations counted are those of the plain formulas; Winograd and folded upsampling need fewer, so the "
+        "share can exceed 100%. MB: growth of the process's peak memory.",
         "",
-        "| threads | case | contender | ms a step | steps/s | ratio | of peak | MB |",
+        "| threads | case | contender | ms per step | steps/s | ratio | of peak | MB |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     peaks = dict(result["gemm_peak"])

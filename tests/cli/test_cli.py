@@ -256,18 +256,18 @@ def test_errors_are_one_line_and_leave_no_file(digits, models, capsys):
         (["compress", "digits.npy", *to, "missing.npz"], "missing.npz"),
         (["compress", "digits.npy", *to, "digits.npy"], "not written by tinyqae"),
         (["compress", "digits.npy", *to, models["vanilla"]], "vanilla"),
-        (["compress", "colour.png", *to, models["grey"]], "colours"),
+        (["compress", "colour.png", *to, models["grey"]], "in colour"),
         (["compress", "nothing.txt", *to, models["text"]], "nothing.txt is empty"),
         (["compress", "latin.txt", *to, models["text"]], "UTF-8"),
-        (["compress", "digits.npy", "-o", ".", "--model", models["grey"]], "it exists and is no file"),
+        (["compress", "digits.npy", "-o", ".", "--model", models["grey"]], "it exists and is not a regular file"),
         (["compress", "digits.npy", "-o", "digits.npy/new", "--model", models["grey"]], "digits.npy"),
         (["decompress", "missing.tqae", *back], "missing.tqae: No such file or directory"),
-        (["decompress", "digits.npy", *back], "no .tqae file"),
-        (["decompress", "damaged.tqae", *back, "--model", models["grey"]], "cut short"),
+        (["decompress", "digits.npy", *back], "not a .tqae file"),
+        (["decompress", "damaged.tqae", *back, "--model", models["grey"]], "is truncated"),
         (["decompress", "a.tqae", *back], f"needs the model {tinyqae.load(models['grey']).model_id()[:16]}, which does not"),
         (["decompress", "a.tqae", *back, "--model", models["other"]], tinyqae.load(models["other"]).model_id()[:16]),
         (["decompress", "a.tqae", "-o", "new.jpg", "--model", models["grey"]], "new.jpg"),
-        (["info", "damaged.tqae"], "cut short"),
+        (["info", "damaged.tqae"], "is truncated"),
         (["evaluate", models["tiny"]], "images of 8x8x1"),
     ]:
         assert words in refused(capsys, 1, *arguments_)
@@ -295,7 +295,7 @@ def test_wrong_usage_is_one_line(arguments_, words, here, capsys):
 
 
 def test_wrong_usage_that_only_the_model_tells(digits, models, capsys):
-    assert "--clean: it is for texts" in refused(
+    assert "--clean: it applies to text" in refused(
         capsys, 2, "compress", "digits.npy", "-o", "a", "--model", models["grey"], "--clean"
     )
     assert "standard output" in refused(capsys, 2, "compress", "digits.npy", "-o", "-", "--model", models["grey"], "--json")
@@ -593,7 +593,7 @@ def test_train_and_evaluate_digits(here, monkeypatch, capsys):
     assert main(["evaluate", "runs/mnist-mlp-commit-12/model.npz", "--dataset", "synthetic"]) == 0
     printed = capsys.readouterr().out
     assert "SYNTHETIC, NOT MNIST\n" in printed and "held-out test images" in printed and "training images" not in printed
-    assert "all of them as one .tqae file: " in printed
+    assert "all of them in one .tqae file: " in printed
     assert main(["evaluate", "runs/mnist-mlp-commit-12/model.npz", "--dataset", "synthetic", "--json"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["test"] == pytest.approx(trained["test"])
@@ -664,7 +664,7 @@ def test_data_where_and_verify(pairs, capsys):
     mnist, cifar10, anki = capsys.readouterr().out.splitlines()
     assert mnist.startswith("mnist: mnist: missing train-images-idx3-ubyte.gz, ")
     assert cifar10.startswith("cifar10: cifar-10-batches-bin: missing data_batch_1.bin, ")
-    assert anki == "anki: fra-eng: there"
+    assert anki == "anki: fra-eng: complete"
 
     assert main(["data", "verify", "anki", "--data-dir", "."]) == 0
     assert capsys.readouterr().out.startswith("anki: 2 sentences, SHA-256 ")
@@ -734,7 +734,7 @@ def test_every_command_takes_a_gpu_and_says_in_one_line_when_there_is_none(argum
 @pytest.mark.parametrize("command_", ["info", "decompress"])
 def test_a_file_without_end_is_not_read_to_its_end(command_, capsys, tmp_path):
     arguments_ = [] if command_ == "info" else ["-o", str(tmp_path / "out")]
-    assert "this is no .tqae file: it begins with" in refused(capsys, 1, command_, "/dev/zero", *arguments_)
+    assert "this is not a .tqae file: it begins with" in refused(capsys, 1, command_, "/dev/zero", *arguments_)
 
 
 @pytest.mark.parametrize(
@@ -762,7 +762,7 @@ def test_an_empty_value_is_refused(arguments_, option, capsys, here):
         ("compress digits.npy -m mlp-50", ">&-", 0, "20 pictures"),
         ("compress digits.npy -m mlp-50 -o -", ">&-", 1, "standard output: it is closed"),
         ("compress - -m mlp-50 -o a.tqae", "<&-", 1, "standard input is empty"),
-        ("info -", "<&-", 1, "no .tqae file"),
+        ("info -", "<&-", 1, "not a .tqae file"),
         ("data where", ">&-", 1, "standard output is closed"),
         ("info nothing", "2>&-", 1, ""),
         ("shrink", "2>&-", 2, ""),
@@ -784,9 +784,9 @@ def test_closed_streams(arguments_, closed, code, words, here):
 @pytest.mark.parametrize(
     ("code", "arguments_", "words"),
     [
-        (1, ["train", "cifar-cnn", "--images", "~nouser/x", "-o", "out"], "~nouser/x is not a folder that can be read"),
+        (1, ["train", "cifar-cnn", "--images", "~nouser/x", "-o", "out"], "~nouser/x is not a readable folder"),
         (1, ["train", "anki-lstm", "--text", "~nouser/x", "-o", "out"], "cannot read ~nouser/x"),
-        (2, ["train", "anki-lstm", "--language", "french"], "'french' is not a code of three letters"),
+        (2, ["train", "anki-lstm", "--language", "french"], "'french' is not a three-letter code"),
         (2, ["train", "anki-lstm", "--recipe", "report", "--say", "a b c " * 10], "longer than the 24 characters"),
         (
             1,

@@ -82,7 +82,7 @@ def test_units_of_one_s_own(tmp_path, monkeypatch, capsys):
     assert load(tmp_path / "run" / "model.npz").units == 40
     with pytest.raises(SystemExit, match="2"):
         run_here(monkeypatch, capsys, "--dataset", "synthetic", "--units", 40, "--recipe", "report")
-    assert "argument --units: with --recipe report they are as many as --hidden" in capsys.readouterr().err
+    assert "argument --units: with --recipe report, it equals --hidden" in capsys.readouterr().err
 
 
 def test_what_is_printed_and_one_s_own_sentence(tmp_path, monkeypatch, capsys):
@@ -92,7 +92,7 @@ def test_what_is_printed_and_one_s_own_sentence(tmp_path, monkeypatch, capsys):
     assert "SYNTHETIC, NOT ANKI, split random" in printed
     assert "64 bits per sentence, compression ratio" in printed
     assert printed.count("  ->  ") == 10
-    assert "the same epochs on all of them would take about" in printed
+    assert "the same number of epochs on all of them would take about" in printed
     said = printed[printed.index("sentence        ") :].splitlines()
     assert said[0] == "sentence        where is my horse"
     assert len(said[1].split()[-1]) == 64 and set(said[1].split()[-1]) <= {"0", "1"}

@@ -74,7 +74,7 @@ def test_the_synthetic_shapes_say_that_they_are_not_cifar(tmp_path, monkeypatch,
     printed = capsys.readouterr().out
     assert "SYNTHETIC, NOT CIFAR-10" in printed
     assert "before the threshold" in printed
-    assert "the same epochs on all of them would take" in printed
+    assert "the same number of epochs on all of them would take" in printed
     assert json.loads((tmp_path / "metrics.json").read_text())["rate"]["bits_per_item"] == 512
 
 

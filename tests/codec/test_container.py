@@ -173,9 +173,9 @@ def file(request):
 
 def test_cut_short_at_every_byte(file):
     for length in range(len(file)):
-        assert length < 4 or "cut short" in refusal(file[:length])
+        assert length < 4 or "is truncated" in refusal(file[:length])
     for length in range(4):
-        assert "no .tqae file" in refusal(file[:length])
+        assert "not a .tqae file" in refusal(file[:length])
 
 
 def test_every_bit_flipped(file):
@@ -201,25 +201,25 @@ def test_random_bytes(data):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no .tqae file"),
+        (b"", "not a .tqae file"),
         (b"\x89PNG\r\n\x1a\n", r"begins with b'\x89PNG'"),
         (forged(1, 8, 0, 1, body=b"x", version=2), "version 2"),
         (forged(1, 8, 0, 1, body=b"x", flags=8), "flags 0b00001000"),
         (forged(2**60, 50, 0, 7, body=bytes(7)), "1152921504606846976 codes of 50 bits"),
         (forged(2**60, 50, 0, 8, body=bytes(8), flags=1), "at most 536870912 bits"),
-        (forged(2**62, 4, 0, 2**61), "cut short"),
+        (forged(2**62, 4, 0, 2**61), "is truncated"),
         (forged(1, 2**60, 0, 7, body=bytes(7)), "at most 65536 bits"),
         (forged(1, 2**30, 2**30, 2**30, 0, 7, flags=4, body=bytes(7)), "at most 65536 bits"),
         (forged(0, 0, 0, 0), "at most 65536 bits"),
         (forged(0, 8, 0, 0, flags=1), "entropy-coded, 0 codes of 8 bits"),
         (forged(100, 8, 0, 100, flags=1, body=bytes(100)), "fewer than the 100 of packed bits"),
         (forged(100, 8, 0, 31, flags=1, body=bytes(31)), "a multiple of 4"),
-        (forged(1, 8, 2**60, 1, body=b"x"), "cut short: extra ends at"),
+        (forged(1, 8, 2**60, 1, body=b"x"), "is truncated: extra ends at"),
         (forged(1, 8, 0, 2, body=b"xy"), "take 1 bytes when packed; the payload has 2"),
         (forged(1, 8, 0, 1, body=b"xy"), "1 bytes follow its end"),
-        (b"TQAE\x01\x00" + MODEL_ID + b"\xff" * 9 + b"\x01" * 30, "count is not a number of at most 9 bytes"),
-        (b"TQAE\x01\x00" + MODEL_ID + b"\x81\x00" + b"\x01" * 30, "written as short as possible"),
-        (b"TQAE\x01\x00" + MODEL_ID + b"\xff" * 8, "cut short: count ends at"),
+        (b"TQAE\x01\x00" + MODEL_ID + b"\xff" * 9 + b"\x01" * 30, "count is not a varint of at most 9 bytes"),
+        (b"TQAE\x01\x00" + MODEL_ID + b"\x81\x00" + b"\x01" * 30, "in its shortest form"),
+        (b"TQAE\x01\x00" + MODEL_ID + b"\xff" * 8, "is truncated: count ends at"),
     ],
 )
 def test_files_made_on_purpose(data, message):

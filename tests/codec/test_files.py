@@ -101,11 +101,11 @@ def test_names_are_kept_with_the_pictures(mlp):
     ("content", "error", "message"),
     [
         (random_bytes(28, 28).astype(float)[None], TypeError, "picture 0 is float64, expected a uint8 array"),
-        ([random_bytes(28, 28, 3)], ValueError, "picture 0 has colours"),
+        ([random_bytes(28, 28, 3)], ValueError, "picture 0 is in colour"),
         ([random_bytes(28, 28), random_bytes(0, 5)], ValueError, r"picture 1 has shape \(0, 5\)"),
         ([random_bytes(28, 28, 4)], ValueError, r"picture 0 has shape \(28, 28, 4\)"),
         (random_bytes(28), TypeError, "content is ndarray"),
-        ("a text", TypeError, "content is str; a model of images"),
+        ("a text", TypeError, "content is str; an image model"),
     ],
     ids=str,
 )
@@ -135,7 +135,7 @@ def test_more_than_a_file_may_hold_is_refused_before_memory_is_taken(mlp, monkey
     with pytest.raises(ValueError, match="compress them in several parts"):
         codec.compress(list(random_bytes(4, 28, 28)), mlp)
     monkeypatch.setattr(pictures, "MAX_VALUES", 2 * 784)
-    with pytest.raises(CodecError, match="promises 3 images with 2352 values"):
+    with pytest.raises(CodecError, match="declares 3 images with 2352 values"):
         codec.decompress(data, mlp)
 
 
@@ -193,7 +193,7 @@ def test_a_text_that_another_machine_decodes_otherwise_is_noticed(lstm, monkeypa
 
 
 def test_what_is_no_text_for_the_model_is_named(lstm, mlp):
-    with pytest.raises(TypeError, match="content is list; a model of sentences"):
+    with pytest.raises(TypeError, match="content is list; a sentence model"):
         codec.compress(["hello"], lstm)
     with pytest.raises(ValueError, match="names are for pictures"):
         codec.compress("hello", lstm, names=["a"])
@@ -295,7 +295,7 @@ def test_a_deflated_bomb_is_cut_off(files):
 @pytest.mark.parametrize("sizes", [((28, 28),), ((28, 28), (30, 6), (1, 1)), ((1 << 40, 1 << 40),), ((28, 28), (57, 5))])
 def test_sizes_that_do_not_make_so_many_tiles_are_refused(files, sizes):
     data, model = files[0]
-    with pytest.raises(CodecError, match="does not fit its codes|promises"):
+    with pytest.raises(CodecError, match="does not match its codes|declares"):
         codec.unpack(resealed(data, extra=pictures.to_extra(sizes, None)), model)
 
 

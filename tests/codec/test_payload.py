@@ -210,7 +210,7 @@ def test_a_stream_that_would_decode_to_anything_is_stopped_when_its_words_are_us
 
     monkeypatch.setattr(payload, "_blocks", watched)
     garbage = bytes(4 + 4 * 6) + np.random.default_rng(seed).bytes(4)
-    with pytest.raises(CodecError, match="it is shorter than what its bits are encoded to"):
+    with pytest.raises(CodecError, match="it is too short for its bits"):
         decode_bits(garbage, CODED, 1 << 13, (64,))
     assert reached[-1] <= 16
 

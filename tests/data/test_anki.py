@@ -327,14 +327,14 @@ def test_only_french_has_a_frozen_copy(server, tmp_path):
 
 
 def test_missing_file_without_download(tmp_path):
-    with pytest.raises(DataError, match=r"^Anki pairs: missing fra\.txt\. Put .* into .*--text FILE.*not allowed\)$"):
+    with pytest.raises(DataError, match=r"^Anki pairs: missing fra\.txt\. Put .* into .*--text FILE.*disabled\)$"):
         load_anki(tmp_path / "new", download=False)
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("language", ["", "FRA", "fr", "french", "../", "fra\n"])
 def test_bad_language(tmp_path, language):
-    with pytest.raises(ValueError, match="three letters"):
+    with pytest.raises(ValueError, match="three-letter code"):
         load_anki(tmp_path, language=language)
 
 
@@ -349,7 +349,7 @@ def test_bad_number_of_lines(tmp_path):
 def test_text_file(tmp_path):
     content = "\ufeffHello, World!\r\n\n¿?\nSecond one\tand more".encode()
     (tmp_path / "mine.txt").write_bytes(content)
-    with pytest.warns(UserWarning, match="^mine.txt: 4 characters other than a to z, 0 to 9 and the space left out$"):
+    with pytest.warns(UserWarning, match="^mine.txt: dropped 4 characters other than a to z, 0 to 9 and the space$"):
         data = load_text(tmp_path / "mine.txt")
     assert data.sentences == ("hello world", "second one and more")
     assert (data.name, data.source) == ("mine.txt", "the text file mine.txt")

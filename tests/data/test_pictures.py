@@ -122,12 +122,12 @@ def test_one_image_is_not_enough(tmp_path):
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_bytes(b"")])
 def test_absent_folder_or_a_file_in_its_place(tmp_path, make):
     make(tmp_path / "absent")
-    with pytest.raises(DataError, match="absent is not a folder"):
+    with pytest.raises(DataError, match="absent is not a readable folder"):
         image_folder_patches(tmp_path / "absent")
 
 
 def test_folder_without_an_image(tmp_path):
-    with pytest.raises(DataError, match="has 0 usable images, and at least 2 are needed"):
+    with pytest.raises(DataError, match="has 0 usable images, but at least 2 are needed"):
         image_folder_patches(tmp_path)
 
 
@@ -268,7 +268,7 @@ def test_damaged_files_of_every_kind_are_skipped(tmp_path):
 def test_a_transparent_colour_lies_on_white(image, clear, expected):
     read, notes = read_picture(file(image, transparency=clear), "a")
     assert read.tolist() == expected
-    assert "transparent parts put on white" in notes
+    assert "transparent parts filled with white" in notes
 
 
 def profile_with(colorants) -> bytes:

@@ -35,7 +35,7 @@ def test_it_trains_each_weight_draws_both_pictures_and_says_what_it_found(monkey
     printed = capsys.readouterr().out
     assert [line.split(":")[0] for line in printed.splitlines()[:4]] == ["naive", "weight 0", "weight 1", "weight 10"]
     assert "SYNTHETIC, NOT MNIST, one seed. Best on held-out images" in printed
-    assert "One seed each: small distances may be chance." in printed
+    assert "One seed each: small differences may be due to chance." in printed
     assert "From weight 0 to 10 the mean distance to the nearest bit goes from" in printed
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"weights.png", "latents.png"}
 

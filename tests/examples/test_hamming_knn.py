@@ -62,7 +62,7 @@ def test_it_compares_the_methods_and_draws_them(monkeypatch, tmp_path, capsys, s
     )
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     title, _, _, _, *rows, _, _ = capsys.readouterr().out.strip().splitlines()
-    assert title.startswith("SYNTHETIC, NOT MNIST: 200 test digits, neighbors among 1000, 50 bits, seeds 0")
+    assert title.startswith("SYNTHETIC, NOT MNIST: 200 test digits, neighbors among 1000 training digits, 50 bits, seeds 0")
     cells = [row.strip("| ").split(" | ") for row in rows]
     assert [method for method, *_ in cells] == [
         "pixels, Euclidean",

@@ -280,13 +280,13 @@ def test_where_nothing_can_be_written_kernels_are_compiled_uncached_with_one_war
     environment = {**os.environ, **home, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
     assert done.stdout == "1.0\n"
-    assert done.stderr.count("UserWarning: Numba compiles its kernels anew") == 1 and "Traceback" not in done.stderr
+    assert done.stderr.count("UserWarning: Numba recompiles its kernels") == 1 and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ("auto", "UserWarning: Numba cannot be imported (Numba needs another NumPy); training goes on with NumPy"),
+        ("auto", "UserWarning: Numba cannot be imported (Numba needs another NumPy); training continues with NumPy"),
         ("numba", "BackendError: TINYQAE_KERNELS=numba, but Numba cannot be imported (Numba needs another NumPy): pip"),
     ],
 )

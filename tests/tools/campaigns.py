@@ -23,6 +23,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -442,7 +443,8 @@ def fuzzer(random, folder, reader):
     runs = [int(line.split()[-1]) for line in done.stderr.splitlines() if line.startswith("stat::number_of_executed_units")]
     yield from ["read or refused"] * sum(runs)
     if done.returncode or not runs:
-        yield f"fault: {done.stderr.strip()[-200:]}"
+        found = re.search(r"=== Uncaught Python exception: ===\n(.*)|ERROR: libFuzzer: (.*)", done.stderr)
+        yield f"fault: {ascii(found and (found[1] or found[2]))}"
 
 
 CAMPAIGNS = {

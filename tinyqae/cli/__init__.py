@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         args.command = shlex.join(["tinyqae", *argv])
         return args.run(args)
 
-    resume = "; the same command with --resume continues from the last whole epoch"
+    resume = "; the same command with --resume continues from the last completed epoch"
     return run_main(run, "stopped" + resume * (argv[0] == "train"))
 
 

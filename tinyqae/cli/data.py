@@ -77,7 +77,7 @@ def _fetch(name: str, args: argparse.Namespace) -> tuple[bool, str]:
 def _where(name: str, args: argparse.Namespace) -> tuple[bool, str]:
     directory = data_directory(args.data_dir)
     missing = DATA_SETS[name].missing(directory)
-    return True, f"{directory / DATA_SETS[name].folder}: " + (f"missing {', '.join(missing)}" if missing else "there")
+    return True, f"{directory / DATA_SETS[name].folder}: " + (f"missing {', '.join(missing)}" if missing else "complete")
 
 
 def _verify(name: str, args: argparse.Namespace) -> tuple[bool, str]:
@@ -86,7 +86,7 @@ def _verify(name: str, args: argparse.Namespace) -> tuple[bool, str]:
         return False, f"missing {', '.join(missing)}; tinyqae data fetch {name} downloads them"
     data = _load(name, args, download=False, progress=False)
     if name == "anki":
-        return True, f"{len(data.sentences):,} sentences, SHA-256 {data.sha256}; none is expected, since the pairs change"
+        return True, f"{len(data.sentences):,} sentences, SHA-256 {data.sha256}; no reference hash, since the pairs change"
     return True, f"{data.name}, SHA-256 {data.sha256}"
 
 

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"{program.kind.title(data)}\n{program.kind.results_table(metrics)}")
     if "file" in metrics:
-        print(f"all of them as one .tqae file: {size:,} bytes, compression ratio {raw_bytes / size:.2f}")
+        print(f"all of them in one .tqae file: {size:,} bytes, compression ratio {raw_bytes / size:.2f}")
     return 0
 
 
@@ -84,7 +84,7 @@ def _program_of(name: str, model: Any) -> Program:
     by_shape = {(28, 28, 1): "mnist-mlp", (32, 32, 3): "cifar-cnn"}
     if model.input_shape not in by_shape:
         raise DataError(
-            f"{name} is for images of {'x'.join(map(str, model.input_shape))}, and no data set here has such; "
-            "there are MNIST (28x28x1) and CIFAR-10 (32x32x3)"
+            f"{name} takes images of {'x'.join(map(str, model.input_shape))}, which no data set here has; "
+            "choose a model for MNIST (28x28x1) or CIFAR-10 (32x32x3)"
         )
     return PROGRAMS[by_shape[model.input_shape]]

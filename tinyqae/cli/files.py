@@ -122,7 +122,7 @@ def compress(args: argparse.Namespace) -> int:
     model = codec.find(args.model)
     is_of_text = isinstance(model, Seq2SeqAutoencoder)
     if args.clean and not is_of_text:
-        args.parser.error(f"argument --clean: it is for texts, and {args.model} is a model of images")
+        args.parser.error(f"argument --clean: it applies to text, but {args.model} is an image model")
     with _one_line_errors():
         data, report = (_compress_text if is_of_text else _compress_images)(args, model)
     outputs.write_parts(output, [data])
@@ -144,7 +144,7 @@ def compress(args: argparse.Namespace) -> int:
 
 def _default_output(args: argparse.Namespace) -> str:
     if len(args.inputs) > 1:
-        args.parser.error(f"argument -o/--output: needed for {len(args.inputs)} inputs, which go to one file")
+        args.parser.error(f"argument -o/--output: required for {len(args.inputs)} inputs, which are written to one file")
     name = args.inputs[0]
     return STANDARD if name == STANDARD else os.path.normpath(name) + ENDING
 
@@ -224,7 +224,7 @@ def decompress(args: argparse.Namespace) -> int:
     output = args.output
     if output is None:
         if args.file != STANDARD and not args.file.endswith(ENDING):
-            args.parser.error(f"argument -o/--output: needed, since {args.file} does not end in {ENDING}")
+            args.parser.error(f"argument -o/--output: required, since {args.file} does not end in {ENDING}")
         output = STANDARD if args.file == STANDARD else args.file.removesuffix(ENDING)
     _require_free(args, output, [args.file, *([args.model] if args.model else [])])
     use_backend(args.backend, not args.quiet)
@@ -233,7 +233,7 @@ def decompress(args: argparse.Namespace) -> int:
     if model is None:
         raise CodecError(
             f"{args.file} needs the model {codec.contents(data)['model_id']}, which does not come with "
-            "tinyqae; name its file with --model"
+            "tinyqae; give its file with --model"
         )
     with _one_line_errors():
         unpacked = codec.unpack(data, model, progress=_progress(args))
@@ -246,7 +246,7 @@ def decompress(args: argparse.Namespace) -> int:
     if unpacked.matches:
         return 0
     print(
-        "warning: some of the text differs from what the machine that wrote the file decoded: another version or "
+        "warning: some of the text differs from what the compressing machine decoded: another version or "
         "processor rounds differently",
         file=sys.stderr,
     )

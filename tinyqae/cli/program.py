@@ -67,7 +67,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with code 2."""
-        self.exit(2, f"error: {message}; --help explains\n")
+        self.exit(2, f"error: {message}; see --help\n")
 
 
 def add_backend_argument(parser: argparse.ArgumentParser, default: str) -> None:
@@ -123,7 +123,7 @@ def only_run_in(directory: FilePath) -> Iterator[None]:
     require_writable(directory)
     with locked(directory, wait=False) as free:
         if not free:
-            raise CheckpointError(f"{directory}: another run is writing there; wait for its end, or choose another --out")
+            raise CheckpointError(f"{directory}: another run is writing there; wait until it ends, or choose another --out")
         yield
 
 

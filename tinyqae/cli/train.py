@@ -182,7 +182,7 @@ def _add_lstm_arguments(parser: argparse.ArgumentParser) -> None:
 def _language(text: str) -> str:
     """An argparse type: a code of three letters, case-insensitive."""
     if not re.fullmatch("[a-z]{3}", text.lower()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a code of three letters like fra or deu")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a three-letter code such as fra or deu")
     return text.lower()
 
 
@@ -350,10 +350,10 @@ def run(args: argparse.Namespace) -> int:
     size = getattr(args, program.size)
     size_in_words = "-".join(map(str, size)) if isinstance(size, tuple) else str(size)
     if args.recipe == "report" and args.quant in VARIANTS:
-        args.parser.error(f"argument --quant: the report did not try {args.quant}; leave --recipe report out")
+        args.parser.error(f"argument --quant: the report did not try {args.quant}; omit --recipe report")
     units = {"units": args.units} if getattr(args, "units", None) else {}
     if units and args.recipe == "report":
-        args.parser.error("argument --units: with --recipe report they are as many as --hidden")
+        args.parser.error("argument --units: with --recipe report, it equals --hidden; omit it")
     recipe = program.recipe(args.recipe, args.quant, size, **units).override(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight
     )
@@ -395,8 +395,8 @@ def run(args: argparse.Namespace) -> int:
         if args.train_items and args.train_items < available:
             minutes = math.ceil(settings["seconds"]["training"] * available / used / 60)
             print(
-                f"trained on {used} of {available} {kind.items}; the same epochs on all of them would take about "
-                f"{minutes} minute{'s' * (minutes > 1)}"
+                f"trained on {used} of {available} {kind.items}; the same number of epochs on all of them would take "
+                f"about {minutes} minute{'s' * (minutes > 1)}"
             )
         print(f"written to {directory}/")
         for sentence in said:

@@ -41,7 +41,7 @@ def inflate(block: bytes, limit: int) -> bytes:
             raise CodecError(f"this .tqae file is damaged: its extra bytes cannot be inflated ({error})") from error
         if decompressor.eof and not decompressor.unused_data:
             return inflated
-    raise CodecError("this .tqae file is damaged: its extra bytes are cut short, too long or of an unknown form")
+    raise CodecError("this .tqae file is damaged: its extra bytes are truncated, too long or in an unknown format")
 
 
 class Reader:
@@ -54,7 +54,7 @@ class Reader:
         """The next `length` bytes."""
         start, self.offset = self.offset, self.offset + length
         if self.offset > len(self.data):
-            raise CodecError(f"{self.what} is cut short: {name} ends at byte {self.offset}, and there are {len(self.data)}")
+            raise CodecError(f"{self.what} is truncated: {name} ends at byte {self.offset}, but there are {len(self.data)}")
         return self.data[start : self.offset]
 
     def varint(self, name: str) -> int:
@@ -63,8 +63,7 @@ class Reader:
         length = next((i for i, byte in enumerate(data, 1) if byte < 0x80), len(data) + 1)
         if length > MAX_VARINT_BYTES or length > 1 and data[length - 1 : length] == b"\0":
             raise CodecError(
-                f"{self.what} is damaged: {name} is not a number of at most {MAX_VARINT_BYTES} bytes, written "
-                "as short as possible"
+                f"{self.what} is damaged: {name} is not a varint of at most {MAX_VARINT_BYTES} bytes in its shortest form"
             )
         return sum((byte & 0x7F) << 7 * i for i, byte in enumerate(self.take(name, length)))
 

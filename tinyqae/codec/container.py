@@ -90,7 +90,7 @@ def from_bytes(data: bytes) -> Container:
     """Parse the bytes of a file. CodecError says what is wrong with invalid ones, before memory is allocated."""
     reader = Reader(bytes(data), "this .tqae file")
     if reader.data[: len(MAGIC)] != MAGIC:
-        raise CodecError(f"this is no .tqae file: it begins with {reader.data[: len(MAGIC)]!r}, not {MAGIC!r}")
+        raise CodecError(f"this is not a .tqae file: it begins with {reader.data[: len(MAGIC)]!r}, not {MAGIC!r}")
     reader.take("magic", len(MAGIC))
     version = reader.take("version", 1)[0]
     if version != VERSION:
@@ -102,21 +102,21 @@ def from_bytes(data: bytes) -> Container:
     extra_length, payload_length = reader.varint("extra length"), reader.varint("payload length")
     computed = checksum(reader.data[: reader.offset])
     if reader.take("header checksum", 4) != computed:
-        raise CodecError("the header of this .tqae file is damaged: its checksum does not fit")
+        raise CodecError("the header of this .tqae file is damaged: its checksum does not match")
     # The following guards against maliciously crafted files: accidental damage does not pass the checksum.
     if flags >> 3:
-        raise CodecError(f"this .tqae file has flags {flags:#010b}; this version of tinyqae knows the lowest three bits")
+        raise CodecError(f"this .tqae file has flags {flags:#010b}; this version of tinyqae supports the lowest three bits")
     try:
         map_shape(shape)
     except ValueError as error:
-        raise CodecError(f"this .tqae file has codes of an impossible size: {error}") from error
+        raise CodecError(f"this .tqae file has codes of an invalid size: {error}") from error
     check_size(flags & 1, count, math.prod(shape), payload_length)
     left = len(data) - reader.offset - (extra_length + payload_length + 4)
     if left > 0:
         raise CodecError(f"this .tqae file is too long: {left} bytes follow its end")
     extra, payload = reader.take("extra", extra_length), reader.take("payload", payload_length)
     if reader.take("checksum", 4) != checksum(extra, payload):
-        raise CodecError("this .tqae file is damaged: the checksum of its contents does not fit")
+        raise CodecError("this .tqae file is damaged: the checksum of its contents does not match")
     return Container(model_id, flags >> 1 & 1, flags & 1, count, shape, extra, payload)
 
 

@@ -58,15 +58,15 @@ def compress(content: Content, model: Autoencoder, *, names: Sequence[str] | Non
         TypeError, ValueError: content is none of these or does not fit this model, or the model's codes are floats.
     """
     if not model.bottleneck.is_binary:
-        raise ValueError("the model is vanilla: its codes are floats; a .tqae file holds bits, of any other bottleneck")
+        raise ValueError("the model is vanilla, so its codes are floats; a .tqae file holds bits: use any other bottleneck")
     lines, extra = None, b""
     examples: Any
     if isinstance(model, ImageAutoencoder):
         examples, extra = _images(content, model, names)
     elif not isinstance(content, str):
-        raise TypeError(f"content is {type(content).__name__}; a model of sentences compresses a text, a str")
+        raise TypeError(f"content is {type(content).__name__}; a sentence model compresses a str")
     elif names is not None:
-        raise ValueError("names are for pictures; a text has none")
+        raise ValueError("names are for pictures; omit them for a text")
     else:
         lines = text_lines.take_apart(content, model.pad_to or model.max_length)  # type: ignore[attr-defined]
         examples = lines.coded
@@ -103,7 +103,7 @@ def unpack(data: bytes, model: Autoencoder, *, progress: bool = False) -> Unpack
         values = count * height * width * channels
         if values > pictures.MAX_VALUES:
             raise CodecError(
-                f"this .tqae file promises {count} images with {values} values; at most {pictures.MAX_VALUES} are read"
+                f"this .tqae file declares {count} images with {values} values; the limit is {pictures.MAX_VALUES}"
             )
         sizes, names = pictures.from_extra(extra, count, (height, width)) if extra else (None, None)
     decoded = _decode(model, decode_bits(container.payload, container.method, count, shape), progress)
@@ -174,7 +174,7 @@ def _images(content: Content, model: ImageAutoencoder, names: Sequence[str] | No
         content = list(images)
     if not isinstance(content, list | tuple):
         raise TypeError(
-            f"content is {type(content).__name__}; a model of images compresses a uint8 array (N, H, W, C) or a "
+            f"content is {type(content).__name__}; an image model compresses a uint8 array (N, H, W, C) or a "
             "list of pictures"
         )
     if names is not None and len(names) != len(content):

@@ -80,7 +80,7 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
         DataError: a file is missing, corrupted, too large or in none of these formats, or a stack is not the only file.
     """
     if not paths:
-        raise DataError("there is no input; give files, a directory, or - for standard input")
+        raise DataError("no input; give files, a directory, or - for standard input")
     images: list[np.ndarray] = []
     names: list[str] = []
     notes: dict[str, list[str]] = {}
@@ -108,13 +108,13 @@ def read_images(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> 
             size_as_arrays += picture.nbytes
             if size_as_arrays > MAX_STACK_BYTES:
                 raise DataError(
-                    f"with {one_line(name)}, all pictures take more than {MAX_STACK_BYTES >> 20} MiB; give fewer at once"
+                    f"the pictures up to {one_line(name)} take more than {MAX_STACK_BYTES >> 20} MiB; give fewer at once"
                 )
         if len(images) == before:
             others = len(notes.get(pictures.UNREADABLE, ()))
             raise DataError(
-                f"the directory {one_line(path)} has no pictures, and {others} other visible files; give one "
-                "with pictures in it, or a file by its name"
+                f"the directory {one_line(path)} has no pictures (other visible files: {others}); give one "
+                "with pictures, or a single file"
             )
     return Inputs(images, plain_names(names), size, pictures.in_lines(notes))
 
@@ -135,8 +135,8 @@ def read_text(paths: Sequence[FilePath], *, stdin: BinaryIO | None = None) -> Te
         return TextInput(data.decode("utf-8"), len(data))
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{name} is not a text in UTF-8: byte {error.start} is 0x{data[error.start]:02x}; if it is a text, "
-            "convert it with iconv -f LATIN1 -t UTF-8, or whichever encoding it has"
+            f"{name} is not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}; if it is text in another "
+            "encoding, convert it, for example with iconv -f LATIN1 -t UTF-8"
         ) from None
 
 
@@ -162,7 +162,7 @@ def _read(path: str, stdin: BinaryIO | None, limit: int) -> tuple[bytes, str]:
     except OSError as error:
         raise DataError(f"cannot read {name}: {error.strerror or error}") from error
     if len(data) > limit:
-        raise DataError(f"{name} is too large: it has more than {limit >> 20} MiB; give it in parts")
+        raise DataError(f"{name} is too large: it has more than {limit >> 20} MiB; split it into parts")
     if not data:
         raise DataError(f"{name} is empty; expected at least one image or line")
     return data, name
@@ -180,7 +180,7 @@ def _read_at_most(stream: BinaryIO | gzip.GzipFile, limit: int) -> bytes:
 
 
 def _zip(data: bytes, name: str) -> Images:
-    raise DataError(f"{name} is a zip archive, as .npz files are; unpack it and give what is in it")
+    raise DataError(f"{name} is a zip archive, as .npz files are; unpack it and give its contents")
 
 
 def _packed_idx(data: bytes, name: str) -> Images:
@@ -189,10 +189,10 @@ def _packed_idx(data: bytes, name: str) -> Images:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             header = _read_at_most(stream, _IDX_HEADER_BYTES)
             if not header.startswith(_IDX_IMAGES):
-                raise DataError(f"{name} is a gzip file that holds no IDX file of images; unpack it and give what is in it")
+                raise DataError(f"{name} is a gzip file, but not of IDX images; unpack it and give its contents")
             size = math.prod(int.from_bytes(header[start : start + 4], "big") for start in range(4, _IDX_HEADER_BYTES, 4))
             if size > MAX_STACK_BYTES:
-                raise DataError(f"{name} promises {size} pixels; at most {MAX_STACK_BYTES} are read")
+                raise DataError(f"{name} declares {size} pixels; the limit is {MAX_STACK_BYTES}")
             return _idx(header + _read_at_most(stream, size + 1), name)
     except (EOFError, OSError, zlib.error) as error:
         raise damaged(name, error) from error
@@ -201,8 +201,8 @@ def _packed_idx(data: bytes, name: str) -> Images:
 def _idx(data: bytes, name: str) -> Images:
     if not data.startswith(_IDX_IMAGES):
         raise DataError(
-            f"{name} is an IDX file that begins with {data[:4].hex(' ')}, so it holds no images; expected "
-            f"{_IDX_IMAGES.hex(' ')}, unsigned bytes with three axes"
+            f"{name} is an IDX file, but not of images: it begins with {data[:4].hex(' ')}, expected "
+            f"{_IDX_IMAGES.hex(' ')} (unsigned bytes, three axes)"
         )
     try:
         stack = read_idx(data)
@@ -225,28 +225,28 @@ def _npy(data: bytes, name: str) -> Images:
     # A number can have thousands of digits; only reasonable ones are shown below.
     promised, stored = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
     if max(map(abs, shape), default=0) > MAX_STACK_BYTES or promised > MAX_STACK_BYTES:
-        raise DataError(f"{name} promises more than {MAX_STACK_BYTES >> 20} MiB of pixels, which is the most that is read")
+        raise DataError(f"{name} declares more than {MAX_STACK_BYTES >> 20} MiB of pixels, which is the limit")
     full_shape, notes = shape, []
     match shape:
         case (count, 784 | 3072 as columns):
             way = "reshape(-1, 28, 28)" if columns == 784 else "reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)"
             raise DataError(
                 f"{name} is an array of shape {shape}, which looks like {count} flat images; store it after "
-                f"{way}, as uint8 (or give one picture {columns} pixels wide as a PNG)"
+                f"{way}, as uint8 (if it is one picture {columns} pixels wide, give a PNG)"
             )
         case (height, width) | (_, height, width, 1 | 3):
             pass
         case (height, width, 3):
-            notes.append(f"an array of shape {shape}, taken for one colour picture")
+            notes.append(f"an array of shape {shape}, read as one colour picture")
         case (count, height, width):
             full_shape = (*shape, 1)
             if count == 3:
                 notes.append(
-                    f"an array of shape {shape}, taken for 3 grey pictures; if it is one with colours, store it "
+                    f"an array of shape {shape}, read as 3 grey pictures; if it is one colour picture, store it "
                     "after transpose(1, 2, 0)"
                 )
         case _:
-            hint = "; the last of 4 is 1 or 3, as transpose(0, 2, 3, 1) makes it of (N, 3, H, W)" if len(shape) == 4 else ""
+            hint = "; the last of 4 must be 1 or 3: transpose(0, 2, 3, 1) converts (N, 3, H, W)" if len(shape) == 4 else ""
             raise DataError(
                 f"{name} is an array with {len(shape)} axes; expected a stack (N, H, W), (N, H, W, 1) or "
                 f"(N, H, W, 3), or a picture (H, W) or (H, W, 3){hint}"
@@ -257,7 +257,7 @@ def _npy(data: bytes, name: str) -> Images:
         raise DataError(f"{name} holds no images: its shape is {shape}")
     if promised != stored:
         raise DataError(
-            f"{name} is damaged: its shape {shape} of {dtype.name} takes {promised} bytes, and {stored} follow its header"
+            f"{name} is damaged: its shape {shape} of {dtype.name} takes {promised} bytes, but {stored} follow its header"
         )
     pictures.check_size(name, height, width)
     values = np.frombuffer(data, dtype, offset=stream.tell())

@@ -46,7 +46,7 @@ def take_apart(text: str, longest: int) -> Lines:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"the text is not Unicode: character {error.start} is {text[error.start]!r}") from error
+        raise ValueError(f"the text is not valid Unicode: character {error.start} is {text[error.start]!r}") from error
     returns = "\n" in text and text.count("\n") == text.count("\r\n")
     ends = text.endswith("\n")
     lines = text.split("\r\n" if returns else "\n")
@@ -79,7 +79,7 @@ def to_extra(lines: Lines, text: str) -> bytes:
     if (kept := sum(map(len, encoded))) > MAX_VERBATIM_BYTES:
         raise ValueError(
             f"{len(encoded)} lines with {kept} bytes are not in the model's alphabet or too long for it; a "
-            f"file keeps at most {MAX_VERBATIM_BYTES} bytes of such lines"
+            f"file stores at most {MAX_VERBATIM_BYTES} bytes of such lines"
         )
     parts = [bytes([_ENDS * lines.ends | _RETURNS * lines.returns]), checksum(text.encode()), varint(len(encoded))]
     start = 0
@@ -94,10 +94,10 @@ def from_extra(extra: bytes, count: int) -> tuple[Lines, bytes]:
     reader = Reader(inflate(extra, limit=2 * MAX_VERBATIM_BYTES), "the list of lines of this .tqae file")
     flags, stored = reader.take("flags", 1)[0], reader.take("checksum", 4)
     verbatim, start = [], 0
-    for _ in range(reader.varint("their number")):
+    for _ in range(reader.varint("the number of lines")):
         start += reader.varint("a distance")
         verbatim.append((start, reader.text("a line")))
     reader.end()
     if flags > (_ENDS | _RETURNS) or start > count:
-        raise CodecError("this .tqae file is damaged: its list of lines does not fit its codes")
+        raise CodecError("this .tqae file is damaged: its list of lines does not match its codes")
     return Lines([], verbatim, bool(flags & _ENDS), bool(flags & _RETURNS)), stored

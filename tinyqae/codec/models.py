@@ -30,7 +30,7 @@ def shipped_models() -> dict[str, dict[str, Any]]:
 def shipped(name: str, engine: str | None = None) -> Autoencoder:
     """A new instance of the shipped model `name`, on the current backend. CheckpointError for an unknown name."""
     if name not in shipped_models():
-        raise CheckpointError(f"no model called {name!r} comes with tinyqae; there are {', '.join(shipped_models())}")
+        raise CheckpointError(f"no model called {name!r} comes with tinyqae; choose one of {', '.join(shipped_models())}")
     return load(FOLDER / shipped_models()[name]["file"], engine)
 
 
@@ -69,5 +69,5 @@ def save_small(model: Autoencoder, path: FilePath) -> None:
     arrays, meta = model.as_file()
     parameters = arrays["parameters"].astype(np.float16)
     if not np.array_equal(parameters, arrays["parameters"]):
-        raise ValueError("the weights are no float16 numbers; round_weights(model) makes them so")
+        raise ValueError("the weights are not exact in float16; call round_weights(model) first")
     write_arrays(path, arrays | {"parameters": parameters}, meta, deflated=True)

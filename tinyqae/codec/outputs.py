@@ -65,7 +65,7 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
     if names is not None:
         _check_names(names, len(images))
     if not len(images):
-        raise DataError(f"cannot write {one_line(path)}: there are no images")
+        raise DataError(f"cannot write {one_line(path)}: there are no images to write")
     pictures = [image[..., 0] if image.shape[2:] == (1,) else image for image in images]
     form = os.path.splitext(path)[1].lower()
     if path == "-":
@@ -81,14 +81,14 @@ def write_images(path: FilePath, images: Sequence[np.ndarray] | np.ndarray, name
     elif form in _PICTURES:
         if len(pictures) > 1:
             raise DataError(
-                f"{_output(path)} takes one picture, and there are {len(pictures)}; give a name that ends in "
+                f"{_output(path)} can hold only one picture, not {len(pictures)}; use a name that ends in "
                 ".npy, or in / for a directory of pictures"
             )
         write_parts(path, [_picture(pictures[0], _PICTURES[form])])
     else:
-        why = "would lose something again" if form in _LOSSY else "is no form that is written"
+        why = "is lossy" if form in _LOSSY else "is not a supported format"
         raise DataError(
-            f"cannot write {one_line(path)}: {one_line(form)} {why}; give a name that ends in .png, .bmp, "
+            f"cannot write {one_line(path)}: {one_line(form)} {why}; use a name that ends in .png, .bmp, "
             ".tif or .npy, or in / for a directory of pictures"
         )
 
@@ -100,7 +100,7 @@ def write_text(path: FilePath, text: str) -> None:
     """
     path, data = os.fspath(path), text.encode()
     if _is_directory(path):
-        raise DataError(f"cannot write {one_line(path)}: it names a directory; give the name of a file")
+        raise DataError(f"cannot write {one_line(path)}: it names a directory; use a file name")
     write_parts(path, [data])
 
 
@@ -134,10 +134,10 @@ def _check_names(names: Sequence[str], count: int) -> None:
         raise CodecError(f"{len(names)} names for {count} images: this file was not written by tinyqae")
     for name in names:
         if not plain_name(name):
-            raise CodecError(f"an image is called {ascii(name)[:100]}, which is no plain file name: nothing is written")
+            raise CodecError(f"the image name {ascii(name)[:100]} is not a plain file name: nothing is written")
     for name, unique in zip(names, plain_names(names), strict=True):
         if name != unique:
-            raise CodecError(f"two images are called {ascii(name)[:100]}, at least up to case: nothing is written")
+            raise CodecError(f"two images are named {ascii(name)[:100]}, ignoring case: nothing is written")
 
 
 def _key(name: str) -> str:
@@ -174,13 +174,13 @@ def _stack(path: str, form: str, pictures: list[np.ndarray]) -> list[bytes | mem
     shapes = sorted({picture.shape for picture in pictures})
     if len(shapes) > 1:
         raise DataError(
-            f"{_output(path)} takes images of one size, and there are some of {shapes[0]} and of {shapes[1]}; "
-            "give a name that ends in / for a directory of pictures"
+            f"{_output(path)} takes images of one size, but there are some of {shapes[0]} and of {shapes[1]}; "
+            "use a name that ends in / for a directory of pictures"
         )
     stack = np.stack(pictures)
     if form == ".idx":
         if stack.ndim != 3:
-            raise DataError(f"{one_line(path)} takes grey images, and these have colours; give a name that ends in .npy")
+            raise DataError(f"{one_line(path)} takes grey images, but these are in colour; use a name that ends in .npy")
         return [write_idx(stack)]
     if stack.shape[2:] == (3,):
         stack = stack[..., np.newaxis]
@@ -201,7 +201,7 @@ def write_parts(path: FilePath, parts: Sequence[bytes | memoryview]) -> None:
     """Write the parts, concatenated, to a file, atomically, or, for "-", to standard output."""
     if path != "-" and os.path.exists(path) and not os.path.isfile(path):
         # For example a device: renaming the finished file to its name would remove the device from the system.
-        raise DataError(f"cannot write {one_line(path)}: it exists and is no file; for standard output give -")
+        raise DataError(f"cannot write {one_line(path)}: it exists and is not a regular file; use - for standard output")
     try:
         if path == "-":
             sys.stdout.buffer.writelines(parts)
@@ -228,9 +228,9 @@ def _write_directory(path: str, pictures: list[np.ndarray], names: Sequence[str]
         exists = target.is_dir()
         sweep(target if exists else target.parent, f"{TEMPORARY}*")
         if exists and any(not path.name.startswith(TEMPORARY) for path in target.iterdir()):
-            raise DataError(f"the directory {one_line(path)} is not empty; give an empty one or a new name")
+            raise DataError(f"the directory {one_line(path)} is not empty; use an empty one or a new name")
         if not exists and os.path.lexists(target):
-            raise DataError(f"cannot write {one_line(path)}: it exists and is no directory; give another name")
+            raise DataError(f"cannot write {one_line(path)}: it exists and is not a directory; use another name")
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target if exists else target.parent, prefix=TEMPORARY) as temporary:
             # A subdirectory, since the temporary directory is private and the result should be like any new directory.

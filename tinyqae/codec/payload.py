@@ -103,7 +103,7 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
     if method == PACKED:
         bits = np.unpackbits(np.frombuffer(payload, np.uint8)).view(np.bool_)
         if bits[count * size :].any():
-            raise CodecError("the payload is damaged: the bits that fill up its last byte are not all 0")
+            raise CodecError("the payload is damaged: the padding bits of its last byte are not all 0")
         return bits[: count * size].reshape(count, size)
     decoder = stream.queue.RangeDecoder(np.frombuffer(payload, "<u4", offset=CHECKSUM_BYTES).astype(np.uint32))
     bits = np.empty((count, size), np.bool_)
@@ -115,7 +115,7 @@ def decode_bits(payload: bytes, method: int, count: int, shape: Shape) -> np.nda
     except AssertionError as error:  # constriction raises it for words that no encoder writes
         raise CodecError("the payload is damaged: the range decoder cannot read it") from error
     if not decoder.maybe_exhausted() or checksum(np.packbits(bits).data) != payload[:CHECKSUM_BYTES]:
-        raise CodecError("the payload is damaged: its checksum is not that of its bits")
+        raise CodecError("the payload is damaged: its checksum does not match its bits")
     return bits
 
 
@@ -131,12 +131,12 @@ def check_size(method: int, count: int, size: int, payload_bytes: int) -> None:
     elif method == CODED:
         if bits > MAX_CODED_BITS:
             raise CodecError(
-                f"{count} codes of {size} bits are promised; an entropy-coded payload holds at most {MAX_CODED_BITS} bits"
+                f"{count} codes of {size} bits are declared; an entropy-coded payload holds at most {MAX_CODED_BITS} bits"
             )
         if payload_bytes % 4 or not CHECKSUM_BYTES < payload_bytes < packed:
             raise CodecError(
-                f"the payload has {payload_bytes} bytes; entropy-coded, {count} codes of {size} bits have a "
-                f"multiple of 4, and fewer than the {packed} of packed bits"
+                f"the payload has {payload_bytes} bytes; entropy-coded, {count} codes of {size} bits take a "
+                f"multiple of 4 bytes, and fewer than the {packed} of packed bits"
             )
     else:
         raise CodecError(f"method {method!r} is unknown; this version reads {PACKED} (packed) and {CODED} (entropy-coded)")
@@ -191,7 +191,7 @@ def _code_items(coder: Any, parents: Parents, maps: np.ndarray, most_bits: float
                 # Beyond its end a stream reads as zeros: a few bytes of garbage would take the minute of a full payload.
                 most_bits += (tally * np.log2(probabilities)).sum()
                 if most_bits < 0:
-                    raise CodecError("the payload is damaged: it is shorter than what its bits are encoded to")
+                    raise CodecError("the payload is damaged: it is too short for its bits")
         if decodes:
             codes[items] = rows[:size].T
 

@@ -48,12 +48,12 @@ def cut(pictures: Sequence[np.ndarray], input_shape: Shape, names: Sequence[str]
         check_picture(picture, shown)
         if picture.shape[2:] == (3,) and channels < 3:
             raise ValueError(
-                f"{shown} has colours, and this model knows grey alone; make it grey, or use a model of colour pictures"
+                f"{shown} is in colour, but this model takes only grey; convert it to grey, or use a colour model"
             )
     count = count_tiles(tuple(picture.shape[:2] for picture in pictures), (height, width))
     if count * height * width * channels > MAX_VALUES:
         raise ValueError(
-            f"the pictures take {count} tiles of {height}x{width}x{channels}, and a file holds at most "
+            f"the pictures take {count} tiles of {height}x{width}x{channels}, but a file holds at most "
             f"{MAX_VALUES} values; compress them in several parts"
         )
     tiles, start = np.empty((count, height, width, channels), np.uint8), 0
@@ -100,15 +100,15 @@ def from_extra(extra: bytes, count: int, tile: Size | None = None) -> tuple[Size
     # A picture has at least one tile.
     data = inflate(extra, limit=count * (2 * 9 + 9 + MAX_NAME_BYTES) + 16)
     reader = Reader(data, "the list of pictures of this .tqae file")
-    number = reader.varint("their number")
+    number = reader.varint("the number of pictures")
     if number > count:
-        raise CodecError(f"this .tqae file promises {number} pictures of {count} tiles")
+        raise CodecError(f"this .tqae file declares {number} pictures but only {count} tiles")
     sizes = tuple((reader.varint("a height"), reader.varint("a width")) for _ in range(number))
-    named = reader.take("whether names follow", 1)[0]
+    named = reader.take("the names flag", 1)[0]
     names = tuple(reader.text("a name") for _ in range(number)) if named == 1 else None
     reader.end()
     if named > 1 or any(min(size) < 1 for size in sizes) or tile and count_tiles(sizes, tile) != count:
-        raise CodecError("this .tqae file is damaged: its list of pictures does not fit its codes")
+        raise CodecError("this .tqae file is damaged: its list of pictures does not match its codes")
     return sizes, names
 
 

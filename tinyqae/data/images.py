@@ -100,6 +100,6 @@ def unpickle_arrays(content: bytes) -> Any:
     # memory is allocated. genops rejects the string.
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
-            raise pickle.UnpicklingError(f"the memo has no place {argument}")
+            raise pickle.UnpicklingError(f"the memo index {argument} is out of range")
     # Python 2 wrote arrays and text as the same type of string; latin1 maps each byte to the character with its number.
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()

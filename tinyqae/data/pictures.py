@@ -26,7 +26,7 @@ _FORMATS_LEFT_OUT = {"EPS", "IPTC"}
 _GREY, _COLOURS = ("1", "L", "LA", "La"), ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV", "CMYK")
 _SYSTEM_FILES = re.compile(r"\..*|(eh)?thumbs\.db|desktop\.ini|__MACOSX|Icon\r", re.IGNORECASE | re.DOTALL)
 _SHOWN = 3
-UNREADABLE, SYSTEM = "skipped, no picture that can be read", "skipped, hidden or of the system"
+UNREADABLE, SYSTEM = "skipped, not readable as a picture", "skipped, hidden or system file"
 
 
 def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: float = 0.1, seed: int = 0) -> ImageData:
@@ -60,7 +60,7 @@ def image_folder_patches(folder: str | os.PathLike, patch: int = 32, holdout: fl
     count, too_small, unreadable = len(usable), len(patches) - len(usable), len(notes.get(UNREADABLE, ()))
     if count < 2:
         raise DataError(
-            f"{folder} has {count} usable images, and at least 2 are needed, one of them to test on: "
+            f"{folder} has {count} usable images, but at least 2 are needed, one of them for testing: "
             f"{too_small} are smaller than {patch} x {patch} pixels, {unreadable} files cannot be read as "
             "images"
         )
@@ -87,7 +87,7 @@ def read_folder(folder: str | os.PathLike[str], notes: dict[str, list[str]]) -> 
     try:
         os.listdir(folder)  # Unlike walk, this says what is wrong.
     except OSError as error:
-        raise DataError(f"{one_line(folder)} is not a folder that can be read: {error.strerror}") from error
+        raise DataError(f"{one_line(folder)} is not a readable folder: {error.strerror}") from error
     for parent, folders, files in os.walk(folder):
         for name in sorted(folders + files):
             shown = Path(parent, name).relative_to(folder).as_posix()
@@ -124,7 +124,7 @@ def read_file(path: str | os.PathLike, limit: int = MAX_FILE_BYTES) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{one_line(path)} is a directory, pipe or device; give a file, or - for standard input")
         if status.st_size > limit:
-            raise DataError(f"{one_line(path)} is too large: it has more than {limit >> 20} MiB; give it in parts")
+            raise DataError(f"{one_line(path)} is too large: it has more than {limit >> 20} MiB; split it into parts")
         with open(path, "rb") as file:
             return file.read()
     except (OSError, ValueError) as error:  # ValueError for a path with a zero byte
@@ -149,11 +149,11 @@ def read_picture(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
         raise
     except Image.UnidentifiedImageError as error:
         raise DataError(
-            f"{name} is no picture, .npy file or IDX file that can be read, or damaged at its beginning "
+            f"{name} is not a readable picture, .npy file or IDX file, or is damaged at its beginning "
             f"({data[:8].hex(' ')}); expected one, such as a PNG"
         ) from error
     except Image.DecompressionBombError as error:  # Pillow has a limit of its own, a little higher.
-        raise DataError(f"{name} is too large: at most {MAX_PIXELS} pixels are read; cut it into parts") from error
+        raise DataError(f"{name} is too large: the limit is {MAX_PIXELS} pixels; cut it into parts") from error
     except Exception as error:  # Each of Pillow's forty readers fails in its own ways.
         raise damaged(name, error) from error
 
@@ -161,7 +161,7 @@ def read_picture(data: bytes, name: str) -> tuple[np.ndarray, list[str]]:
 def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
     notes = []
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "PSD":  # its layers are frames, the whole image first
-        notes.append("the first of its pictures taken")
+        notes.append("only the first frame read")
     how_stored = str(getattr(picture, "tile", ""))  # Loading clears it; "RGB;16B", for example, is three times 16 bits.
     if picture.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
         notes.append("rotated according to its EXIF orientation")
@@ -182,7 +182,7 @@ def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
             grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
         picture, mode = grey, grey.mode
     if mode not in _GREY + _COLOURS:
-        raise DataError(f"{name} has pixels of Pillow's kind {mode}; expected 8 or 16 bits grey or RGB, such as in a PNG")
+        raise DataError(f"{name} has pixels of Pillow's mode {mode}; expected 8- or 16-bit grey or RGB, such as in a PNG")
     form = "L" if mode in _GREY else "RGB"
     if mode[-1] in "Aa" or "transparency" in picture.info:
         picture = picture.convert(f"{form}A")
@@ -192,7 +192,7 @@ def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, list[str]]:
     if picture.mode == f"{form}A":
         opacity = picture.getchannel("A")
         if opacity.getextrema()[0] < 255:  # type: ignore[operator]
-            notes.append("transparent parts put on white")
+            notes.append("transparent parts filled with white")
         white = Image.new(form, picture.size, "white")
         white.paste(picture.convert(form), mask=opacity)
         picture = white
@@ -235,15 +235,15 @@ def check_size(name: str, height: int, width: int) -> None:
         raise DataError(f"{name} has no pixels: it is {width} x {height}")
     if height * width > MAX_PIXELS:
         raise DataError(
-            f"{name} is too large: {width} x {height} are {height * width} pixels, at most {MAX_PIXELS} are "
-            "read; cut it into parts"
+            f"{name} is too large: {width} x {height} is {height * width} pixels, the limit is {MAX_PIXELS}; "
+            "cut it into parts"
         )
 
 
 def damaged(name: str, error: Exception) -> DataError:
     """The DataError for a file whose reader failed."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return DataError(f"{name} is damaged, cut short or of an unusual kind: {reason}")
+    return DataError(f"{name} is damaged, truncated or of an unsupported kind: {reason}")
 
 
 def one_line(path: str | os.PathLike) -> str:

@@ -39,7 +39,7 @@ def kernels():
     if reason and requested == "numba":
         raise BackendError(f"TINYQAE_KERNELS=numba, but {reason}: pip install numba")
     if reason and importlib.util.find_spec("numba"):  # Installed, so it was wanted.
-        warnings.warn(f"{reason}; training goes on with NumPy", stacklevel=1)
+        warnings.warn(f"{reason}; training continues with NumPy", stacklevel=1)
     return "numpy" if reason else available
 
 

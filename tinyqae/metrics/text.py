@@ -127,7 +127,7 @@ def text_compression(sentences: Sequence[str], bits_per_sentence: int) -> dict[s
     _check_sentences("sentences", sentences)
     characters = sum(map(len, sentences))
     if characters == 0:
-        raise ValueError("sentences holds no character; text_compression takes a text of at least one")
+        raise ValueError("sentences holds no characters; text_compression needs at least one")
     sizes = {"code": bits_per_sentence * len(sentences), "text": 8 * len("".join(sentences).encode())}
     whole_text = "".join(f"{sentence}\n" for sentence in sentences).encode()
     sizes |= {name: 8 * len(compress(whole_text)) for name, compress in _compressors().items()}

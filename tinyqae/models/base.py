@@ -56,7 +56,7 @@ class Autoencoder(Stored):
         if self.bottleneck.is_binary:
             return np.packbits(a > 0.5, axis=1) if packed else a > 0.5
         if packed:
-            raise ValueError("packed=True needs bits, and the vanilla bottleneck makes floats")
+            raise ValueError("packed=True needs bits, but the vanilla bottleneck gives floats")
         return a.astype(np.float32)
 
     def reconstruct(self, examples: Examples | Tensor) -> Decoded:

@@ -45,7 +45,7 @@ class Seq2SeqAutoencoder(Autoencoder):
         self.hidden = require_positive("hidden", hidden)
         self.units = self.hidden if units is None else require_positive("units", units)
         if self.units != hidden and not dense_states:
-            raise ValueError(f"units={units} and hidden={hidden} differ, which takes dense_states=True")
+            raise ValueError(f"units={units} and hidden={hidden} differ, which requires dense_states=True")
         self.max_length, self.beam = require_positive("max_length", max_length), require_positive("beam", beam)
         self.pad_to = None if pad_to is None else require_positive("pad_to", pad_to)
         if not 0 <= splice <= 1:

@@ -400,14 +400,14 @@ def test_a_model_is_compared_with_every_codec_at_its_own_rate(results):
 def test_the_page_says_where_we_win_and_where_we_lose(results):
     text = page.as_markdown(results)
     assert (
-        "- As payload (our entropy-coded bits): no codec makes anything as small as commit 10 (0.100 bits per pixel): "
-        "the smallest is JPEG with 0.400 for 18.0 dB; better than the best codec at the same rate: commit 50 by 1.0 dB "
+        "- Counting payload only (ours: the entropy-coded bits): no codec goes as low as commit 10 (0.100 bits per pixel): "
+        "the lowest is JPEG at 0.400 with 18.0 dB; better than the best codec at the same rate: commit 50 by 1.0 dB "
         "(against WebP); worse than the best codec at the same rate: commit 100 by 4.0 dB (against WebP).\n"
     ) in text
     assert "the floats of vanilla 50 take 4.00 bits per pixel for 22.0 dB; PNG stores the images exactly in 2.50" in text
     assert "| AVIF | not measured: this build of Pillow has no AVIF |" in text
     assert "were decoded from JPEGs of quality 75" in text
-    assert "every model is larger, and lossy on top" in text and "smaller, and lossy: commit 32" in text
+    assert "every model is larger, and lossy as well" in text and "smaller, but lossy: commit 32" in text
     assert "nan" not in text.lower().split() and "None" not in text
 
 
@@ -416,15 +416,15 @@ def test_the_rates_at_which_commit_is_ahead_are_those_of_the_figures(results):
     # As payload commit 50 and commit 100 have the same rate, and only one of them wins.
     said = page.crossover(part)
     assert said.startswith(
-        "CIFAR-10 proxy: commit is ahead of every codec as payload (our entropy-coded bits) at 2 of 3 sizes;"
+        "CIFAR-10 proxy: commit is ahead of every codec counting payload only (ours: the entropy-coded bits) at 2 of 3"
     )
-    assert said.endswith("Its decoders weigh 2 to 2 kB as float16.")
+    assert said.endswith("Its decoders take 2 to 2 kB in float16.")
     part["models"][2] = model("commit 100", 1.7, 2.5, 21.0, 0.6)
-    assert "as payload (our entropy-coded bits) up to 1.00 bits per pixel, and no more at 1.70;" in page.crossover(part)
+    assert "only (ours: the entropy-coded bits) up to 1.00 bits per pixel, but not at 1.70;" in page.crossover(part)
     part["models"] = [model("commit 100", 1.7, 2.5, 21.0, 0.6)]
-    assert "as payload (our entropy-coded bits) nowhere;" in page.crossover(part)
+    assert "only (ours: the entropy-coded bits) at no size;" in page.crossover(part)
     part["models"] = [model("commit 100", 0.2, 0.3, 21.0, 0.6)]
-    assert "as payload (our entropy-coded bits) at every size (up to 0.200 bits per pixel);" in page.crossover(part)
+    assert "only (ours: the entropy-coded bits) at every size (up to 0.200 bits per pixel);" in page.crossover(part)
 
 
 def test_the_best_bottleneck_is_named_at_every_size_that_several_have(results):
@@ -432,7 +432,7 @@ def test_the_best_bottleneck_is_named_at_every_size_that_several_have(results):
     assert page.bottlenecks(part) is None
     part["models"] += [model("naive 50", 1.0, 1.2, 27.0, 0.6, "naive"), model("fence 10", 0.1, 0.3, 13.0, 0.5, "fence")]
     assert page.bottlenecks(part) == (
-        "The best bottleneck of bits, by PSNR in dB: at 10 commit (14.00; fence 13.00); at 50 naive (27.00; commit 26.00)."
+        "The best binary bottleneck, by PSNR in dB: at 10, commit (14.00; fence 13.00); at 50, naive (27.00; commit 26.00)."
     )
 
 
@@ -476,8 +476,8 @@ def test_the_readme_s_part_is_short(results):
     assert sum(line.startswith("| CIFAR-10 proxy") for line in text.splitlines()) == 3
     assert sum(line.startswith("- ") for line in text.splitlines()) == 3
     assert (
-        "| CIFAR-10 proxy | commit 10 | 14.00 / 0.50 | 0.100: no codec so small | 0.300: no codec so small | 0.100: no "
-        "codec so small | 2 kB | 534 / 229 / 178 |"
+        "| CIFAR-10 proxy | commit 10 | 14.00 / 0.50 | 0.100: no codec at this rate | 0.300: no codec at this rate | 0.100: "
+        "no codec at this rate | 2 kB | 534 / 229 / 178 |"
     ) in text
 
 

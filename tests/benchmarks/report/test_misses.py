@@ -50,7 +50,7 @@ def test_a_move_within_t_of_its_standard_errors_is_chance(seeds, of_trial, reach
     for factor, explains in ((0.99, False), (1.01, True)):
         found = reason(whole_row((start + factor * reach, SSIM, MSE), of_trial), (start, SSIM, MSE), 0.1, seeds)
         assert found.explains == explains
-        assert ("no more than chance" in found.sentence) == (not explains)
+        assert ("within chance" in found.sentence) == (not explains)
         assert found.share == pytest.approx(factor * reach if explains else 0)
 
 
@@ -65,7 +65,7 @@ def test_a_trial_with_both_sides_has_the_spread_of_its_own_seeds_or_of_its_pairs
         sides = by_name((start, SSIM, MSE)), by_name((start + factor * reach, SSIM, MSE))
         of_pairs = error and dict.fromkeys(CNN.metrics, error)
         trial = Trial(2, "vanilla small", "more images", *sides, of_trial, "a source", of_pairs)
-        assert ("no more than chance" in reason(trial, (PSNR - 3, SSIM, MSE), 0.1).sentence) == (not explains)
+        assert ("within chance" in reason(trial, (PSNR - 3, SSIM, MSE), 0.1).sentence) == (not explains)
 
 
 def test_shares_are_of_all_figures_together_in_units_of_their_columns_ranges():
@@ -74,18 +74,18 @@ def test_shares_are_of_all_figures_together_in_units_of_their_columns_ranges():
     # Of 1 + 2 + 5 ranges 0.5 + 2 + 2 are left.
     found = reason(whole_row(end), start)
     assert found.share == pytest.approx(1 - 4.5 / 8)
-    assert found.sentence.endswith("; closes 44% of the distance and leaves the rest.")
+    assert found.sentence.endswith("; closes 44% of the distance and leaves the rest unexplained.")
 
 
 @pytest.mark.parametrize(
     ("left", "verdict"),
     [
         (0.499, "closes 50% of the distance."),
-        (0.504, "closes 50% of the distance and leaves the rest."),
-        (0.899, "closes 10% of the distance and leaves the rest."),
+        (0.504, "closes 50% of the distance and leaves the rest unexplained."),
+        (0.899, "closes 10% of the distance and leaves the rest unexplained."),
         (0.91, "does not explain it."),
         (1.099, "does not explain it."),
-        (1.11, "does not explain it and leads away from it."),
+        (1.11, "does not explain it and moves away from the published figures."),
     ],
 )
 def test_verdicts_by_the_share_of_the_distance_that_is_left(left, verdict):
@@ -102,7 +102,7 @@ def test_a_row_is_chance_where_both_its_psnrs_are_near_that_of_unrelated_images(
     demonstration = {"demonstration": {"unrelated": {"report": {"psnr": 27.9}}}}
     said = misses._chance(demonstration, [misses.Figure("psnr", published, (ours, None), 1)])
     assert said == is_chance * [
-        "Unrelated images score 27.90 dB by this definition: its PSNR and MSE, published and ours, are chance."
+        "Unrelated images score 27.90 dB by this definition: PSNR and MSE, published and ours, are at chance."
     ]
 
 

@@ -70,7 +70,7 @@ def test_the_rankings_as_markdown():
     assert lines[4:12] == [
         ranking.words(found),
         "",
-        "| MLP 50 | PSNR | seeds | against commit | batch norm before the code | bits that never change |",
+        "| MLP 50 | PSNR | seeds | difference from commit | batch norm before the code | bits that never change |",
         "| --- | --- | --- | --- | --- | --- |",
         "| 1. commit | 18.00 ± 0.10 | 3 |  | yes | 0 |",
         "| 2. naive | 15.00 | 1 | -3.00 | no | 0 |",

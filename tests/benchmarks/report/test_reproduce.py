@@ -492,7 +492,7 @@ def test_the_page_claims_nothing_of_the_report_s_recipe_where_it_was_not_trained
     of_default = replace(results, published=tables, misses=[], claims=dict.fromkeys(results.claims, ()))
     for section in ("missed", "claims"):
         text = "".join(Page(page.section(of_default, section)).text).strip()
-        assert text.startswith("No row of recipe report is in this run") and "within the spread" not in text
+        assert text.startswith("This run has no row of recipe report") and "within the spread" not in text
     quick = replace(results, misses=[], about={**results.about, "amounts": {"report": QUICK}})
     assert "within the spread" not in page.section(quick, "missed")
 
@@ -596,7 +596,7 @@ def test_each_recipe_is_trained_as_much_as_it_is_asked_to_be_and_the_results_say
     assert json.loads(outputs.as_json(results))["amounts"] == {"report": FULL, "default": REDUCED}
     assert page.amounts_in_words(results.about["amounts"]) == (
         "recipe report: all of the data; recipe default: fewer examples, epochs and seeds where a row would take hours, as "
-        "each row says"
+        "stated in each row"
     )
 
 
@@ -623,19 +623,19 @@ def test_verdicts_follow_from_the_figures_in_both_directions():
 
     found = verdicts(as_claimed)
     said = {words: verdict for (_, words), verdict in found.items()}
-    assert said["Naive quantization is a big drop in quality (CNN)."] == claims.HOLDS
-    assert said["At every size the CNN with commit is an improvement over naive."] == claims.HOLDS
+    assert said["Naive quantization causes a big drop in quality (CNN)."] == claims.HOLDS
+    assert said["At every size, the CNN with commit is an improvement over naive."] == claims.HOLDS
     assert said["The fence loss does not show any improvement (CNN)."] == claims.FAILS
-    assert said["What comes back with commit looks much like what comes back with vanilla (MLP)."] == claims.HOLDS
+    assert said["Reconstructions with commit look much like those with vanilla (MLP)."] == claims.HOLDS
     # All sizes are alike here.
     assert said["The larger the model, the better the quality (LSTM)."] == claims.FAILS
 
     found = verdicts(lambda row, seed: 1 - as_claimed(row, seed))
     said = {words: verdict for (_, words), verdict in found.items()}
-    assert said["Naive quantization is a big drop in quality (CNN)."] == claims.FAILS
-    assert said["At every size the CNN with commit is an improvement over naive."] == claims.FAILS
+    assert said["Naive quantization causes a big drop in quality (CNN)."] == claims.FAILS
+    assert said["At every size, the CNN with commit is an improvement over naive."] == claims.FAILS
     assert said["The fence loss does not show any improvement (CNN)."] == claims.HOLDS
-    assert said["Naive is better on cosine and Jaccard distance (LSTM)."] == claims.HOLDS
+    assert said["Naive is better in cosine and Jaccard distance (LSTM)."] == claims.HOLDS
 
 
 def test_a_claim_can_hold_under_its_own_metric_only():

@@ -260,7 +260,7 @@ def test_weights_are_worse_than_the_best_by_the_same_rule():
     # t(0.975, 4) sqrt(0.0025 * 2 / 3) is 0.113.
     assert "Significantly worse: 0.3 by 0.12 dB." in said(weighted(1, 18.0), weighted(0.3, 17.88))
     among_many = said(weighted(1, 18.0), weighted(0.3, 17.88), weighted(3, 18.0), weighted(10, 9.0, None, 1))
-    assert "; not significantly worse: 0.3, 3. Not decided, with one seed: 10. Significantly worse means" in among_many
+    assert "; not significantly worse: 0.3, 3. Not decided, with one seed: 10. Significance is decided" in among_many
 
 
 # ---- why rows miss -----------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_verdicts_are_counted():
     results = readme_tables.Results.__new__(readme_tables.Results)
     results.content = content
     assert results.missed(1) == (
-        "2 of 5 rows of recipe `report` meet all published figures within the spread over seeds. "
+        "2 of 5 rows of recipe `report` match all published figures within the spread over seeds. "
         "The others: 1 explained, 1 partly explained, 1 not explained (c); the reasons are in "
         "[tables.md](report/tables.md)."
     )

@@ -60,7 +60,7 @@ def test_fewer_edits_are_better_and_each_split_has_its_order():
     length, random = ranked(*rows, table=LSTM)
     assert [place.name for place in length.places] == ["clipped", "commit"] and length.places[0].gain == 2
     assert ranking.words(random).startswith("LSTM 64, split random: commit is first with 3.00 edits (one seed)")
-    assert ranking.words(random).endswith("One seed each: the order may be chance.")
+    assert ranking.words(random).endswith("One seed each: the order may be due to chance.")
 
 
 def test_other_weights_and_sizes_are_not_in_the_order():
@@ -103,7 +103,7 @@ def test_the_weights_best_worse_and_collapsed_are_named():
     said = weights.words(found)
     assert "weight 1 with 18.00 ± 0.05 dB; not significantly worse: 0.1." in said
     assert "Significantly worse: 0 by 1.00 dB, 10 by 9.00 dB." in said
-    assert "more than half of the bits never change: 10." in said
+    assert "(more than half of the bits never change): 10." in said
     assert "None collapses" in weights.words(found[:3])
 
 
@@ -174,17 +174,17 @@ def test_a_row_on_all_images_explains_the_small_row_as_far_as_it_closes_the_dist
     (miss, _) = missed(CNN, few, whole(0.7), monkeypatch=monkeypatch)
     assert miss.verdict == misses.PARTLY_EXPLAINED
     assert misses.why_in_words(miss).startswith("Partly explained. On 50,000 images")
-    assert misses.why_in_words(miss).endswith("closes 30% of the distance and leaves the rest.")
+    assert misses.why_in_words(miss).endswith("closes 30% of the distance and leaves the rest unexplained.")
     # The move of 0.6 is beyond chance from t(0.975, 2) s sqrt(1/3 + 1/3) = 3.51 s on.
     for deviation, explained in ((0.17, True), (0.172, False)):
         wide = measured(CNN, "vanilla small", (psnr - 1, ssim, mse), deviation=deviation)
         (miss, _) = missed(CNN, wide, whole(0.4), monkeypatch=monkeypatch)
         assert (miss.verdict == misses.EXPLAINED) == explained
-        assert ("no more than chance over the seeds" in misses.why_in_words(miss)) == (not explained)
+        assert ("within chance variation over seeds" in misses.why_in_words(miss)) == (not explained)
     (miss, _) = missed(CNN, few, whole(1.5), monkeypatch=monkeypatch)
     assert miss.verdict == misses.NOT_EXPLAINED
     assert misses.why_in_words(miss).startswith("Not explained. Tried: ")
-    assert misses.why_in_words(miss).endswith("does not explain it and leads away from it.")
+    assert misses.why_in_words(miss).endswith("does not explain it and moves away from the published figures.")
 
 
 def test_a_row_without_trials_borrows_those_of_the_smallest_and_says_its_epochs(monkeypatch):
@@ -266,10 +266,10 @@ def test_the_authors_second_run_explains_a_figure_between_both_or_close_to_it(st
     assert miss.verdict == (misses.EXPLAINED if explained else misses.NOT_EXPLAINED) and sentence in said
     if explained:
         assert said.startswith(
-            "Explained. The authors' second run, kept in their notebook, measured over the whole stack: PSNR 33.91"
+            "Explained. The authors' second run, from their notebook, measured over the whole stack: PSNR 33.91"
         )
         assert said.endswith(
-            "ours lies between the authors' two runs or agrees with this one. Tried as well, and no explanation: less of it."
+            "ours lie between the authors' two runs or agree with the second. Also tried, without explaining it: less of it."
         )
 
 
@@ -303,6 +303,6 @@ def test_the_words_about_the_gradients_follow_from_them():
     content = json.loads(json.dumps(encoder.before_and_after(images)))
     (label, before), (_, after) = encoder.labelled(content)
     said = encoder.words(label, before)
-    assert said.startswith("Before training, the true derivative is 0 in every layer: moved by up to ")
-    assert f"{before.cosines['straight-through']['flips']:.2f}" in said and "not one of the 6,400 bits turns" in said
+    assert said.startswith("Before training, the true derivative is 0 in every layer: a step against the ")
+    assert f"{before.cosines['straight-through']['flips']:.2f}" in said and "flips none of the 6,400 bits" in said
     assert after.loss < before.loss

@@ -33,11 +33,11 @@ def test_bits_that_never_change_have_a_mean_and_the_deviation_of_a_sample():
 @pytest.mark.parametrize(("dead", "collapses"), [((24, 26, 25), False), ((24, 26, 26), True)])
 def test_a_collapse_is_more_than_half_of_the_bits_on_average(dead, collapses):
     said = weights.words(found(weighted(1, 18.0), weighted(10, 9.0, dead)))
-    assert ("more than half of the bits never change: 10." in said) == collapses
-    assert ("None collapses: the most bits that never change are 25 of 50." in said) == (not collapses)
+    assert ("(more than half of the bits never change): 10." in said) == collapses
+    assert ("None collapses: at most 25 of 50 bits never change." in said) == (not collapses)
 
 
 def test_one_seed_each_is_said():
     rows = [weighted(weight, psnr, (0,), None, 1) for weight, psnr in ((0, 17.0), (1, 18.0))]
-    assert "One seed each: small distances may be chance." in weights.words(found(*rows))
+    assert "One seed each: small differences may be due to chance." in weights.words(found(*rows))
     assert "One seed" not in weights.words(found(rows[0], weighted(1, 18.0)))

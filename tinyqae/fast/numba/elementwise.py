@@ -23,7 +23,7 @@ def compiled(function):
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:
         warnings.warn(
-            "Numba compiles its kernels anew in every process: no cache directory is writable; set "
+            "Numba recompiles its kernels in every process: no cache directory is writable; set "
             "NUMBA_CACHE_DIR to one that is",
             stacklevel=1,
         )
