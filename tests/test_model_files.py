@@ -41,6 +41,14 @@ def test_a_users_class_of_a_known_name_does_not_take_over_its_files(tmp_path):
     assert type(copy.deepcopy(own(Commit(), 3, (4, 4, 1)))) is own
 
 
+def test_what_a_file_says_breaks_no_line_and_no_terminal(tmp_path):
+    model = MLPAutoencoder(Commit(), 3, (4, 4, 1))
+    arrays, description = model.as_file()
+    write_arrays(tmp_path / "m.npz", arrays, {**description, "model": "MLP\n\x1b[31mred"})
+    with pytest.raises(CheckpointError, match=r"a model of the class MLP\\n\\x1b\[31mred, which is not defined here"):
+        load(tmp_path / "m.npz")
+
+
 def test_an_unknown_class_is_named(tmp_path, registry):
     own_class("somebodys")(Commit(), 3, (4, 4, 1)).save(tmp_path / "own.npz")
     del registry["somebodys.MLPAutoencoder"]

@@ -17,6 +17,7 @@ __all__ = [
     "CheckpointError",
     "CodecError",
     "DataError",
+    "FileError",
     "MissingPackage",
     "TinyqaeError",
     "TooFewExamples",
@@ -38,11 +39,18 @@ class DataError(TinyqaeError):
     """A data set is missing, truncated, altered, or cannot be downloaded or stored."""
 
 
-class CheckpointError(TinyqaeError):
+class FileError(TinyqaeError):
+    """The base class of errors in files whose content may be in the message: unprintable characters are escaped."""
+
+    def __init__(self, message: str):
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in message))
+
+
+class CheckpointError(FileError):
     """A file of weights is missing, corrupt, or not for this model."""
 
 
-class CodecError(TinyqaeError):
+class CodecError(FileError):
     """A compressed file is damaged, truncated, or not supported by this version."""
 
 
