@@ -498,16 +498,17 @@ def main():
     parser.add_argument("--seconds", type=program.positive_int, default=180, help="of one campaign; default: %(default)s")
     parser.add_argument("--seed", type=program.non_negative_int, default=0)
     args = parser.parse_args()
-    figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
     for name in [args.name] if args.name else CAMPAIGNS:
         attempts = args.attempts or CAMPAIGNS[name][1]
         found = attack(name, attempts, args.seconds, args.seed)
         given = f"python tests/tools/campaigns.py {name} --attempts {attempts} --seconds {args.seconds} --seed {args.seed}"
+        # Read at the end, since another campaign may have written in the meantime.
+        figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
         figures[name] = {"outcomes": dict(found), "date": str(datetime.date.today()), "command": given}
         print(f"{name}: {dict(found)}", flush=True)
-    FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
-    text = README.read_text()
-    README.write_text(text[: text.index(BEGIN)] + f"{BEGIN}\n{table(figures)}\n" + text[text.index(END) :])
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+        text = README.read_text()
+        README.write_text(text[: text.index(BEGIN)] + f"{BEGIN}\n{table(figures)}\n" + text[text.index(END) :])
 
 
 if __name__ == "__main__":
