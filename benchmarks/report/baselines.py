@@ -135,8 +135,8 @@ def table(rows, about):
     lines = [
         "# Simple baselines at the same number of bits or fewer",
         "",
-        f"Held-out: mean PSNR, or mean number of edits. `{about['command']}`, {about['date']}, number of seeds: "
-        f"{about['seeds']}. Stored: what the decoder needs, numbers in codebooks or characters of sentences.",
+        f"Held-out: mean PSNR, or mean number of edits. `{about['command']}`, {about['date']}, k-means with "
+        f"{about['seeds']} seeds. Stored: what the decoder needs, numbers in codebooks or characters of sentences.",
         "",
         "| data | method | bits | held-out | stored, numbers or characters |",
         "| --- | --- | ---: | ---: | ---: |",

@@ -234,7 +234,7 @@ def baselines(results, content):
             "",
             "PSNR in dB (higher is better) or edits in characters (lower is better), means ± standard deviations over "
             f"seeds; commit with recipe `default`, with and without a hidden layer of 256 units. `{content['command']}`, "
-            f"{content['date']}, seeds 0 to {content['seeds'] - 1}; [decoder sizes](baselines.md).",
+            f"{content['date']}, k-means with seeds 0 to {content['seeds'] - 1}; [decoder sizes](baselines.md).",
         ]
     )
 
