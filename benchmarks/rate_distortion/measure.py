@@ -15,7 +15,7 @@ from PIL import features
 from benchmarks.report import TABLES, bars, workers
 from benchmarks.report.jobs import Job, all_jobs
 from benchmarks.report.jobs import load as load_data
-from benchmarks.report.rows import QUANTS
+from benchmarks.report.rows import ALL_IMAGES, IN_FULL, QUANTS
 from benchmarks.report.text_table import WIDE
 from tinyqae import backend, load
 from tinyqae.checkpoint import write_atomically
@@ -249,7 +249,7 @@ def is_compared(table, row):
     return (
         row.is_plain
         and row.recipe.quant in QUANTS
-        or row.label.endswith(", all images")
+        or row.label.endswith((ALL_IMAGES, IN_FULL))
         or row.recipe.quant == "commit"
         and "weight" not in row.label
     )

@@ -13,7 +13,7 @@ from tinyqae.metrics.image import image_metrics
 
 from . import bounds, encoder
 from .image_metrics import errata_demonstration, report_image_metrics
-from .rows import ALL_IMAGES, FULL, QUANTS, QUICK, Row, effort, from_png, plus_minus, summary, to_png
+from .rows import ALL_IMAGES, FULL, IN_FULL, QUANTS, QUICK, Row, effort, from_png, plus_minus, summary, to_png
 
 METRICS = ("psnr", "ssim", "mse", "mae")
 OTHER_WEIGHTS = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
@@ -314,7 +314,7 @@ class Table2(ImageTable):
     def rows(self, recipe_name, amount):
         """The twelve rows and, for the default recipe, naive with noise and what the report did not try, with at most three
         seeds. Reduced: 10,000 images, fewer epochs, and one seed (three for the small model); in addition, some rows on all
-        images for the recipe's own epochs (`whole`).
+        images (`whole`), and commit for the default recipe's own epochs (`in_full`).
         """
         rows = [
             Row(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
@@ -330,13 +330,25 @@ class Table2(ImageTable):
         if amount == FULL:
             return [replace(row, most_seeds=3) for row in rows]
         if recipe_name == "report":
-            epochs, whole = 3, {f"{quant} small": 3 for quant in QUANTS}
+            epochs, whole, in_full = 3, dict.fromkeys((f"{quant} small" for quant in QUANTS), (4, 3)), ()
         else:
-            epochs, whole = 4, {"vanilla small": 1, "commit small": 3, "commit medium": 1, "commit large": 1}
+            epochs, whole = 4, dict.fromkeys(("vanilla small", "commit small"), (6, 1))
+            in_full = ("commit small", "commit medium")
         return [
-            replace(row, items=10_000, recipe=row.recipe.override(epochs=epochs), most_seeds=3 if row.size == "small" else 1)
-            for row in rows
-        ] + [replace(row, label=row.label + ALL_IMAGES, most_seeds=whole[row.label]) for row in rows if row.label in whole]
+            *(
+                replace(
+                    row, items=10_000, recipe=row.recipe.override(epochs=epochs), most_seeds=3 if row.size == "small" else 1
+                )
+                for row in rows
+            ),
+            *(
+                replace(row, label=row.label + ALL_IMAGES, recipe=row.recipe.override(epochs=epochs), most_seeds=seeds)
+                for row in rows
+                for epochs, seeds in [whole.get(row.label, (0, 0))]
+                if seeds
+            ),
+            *(replace(row, label=row.label + IN_FULL, most_seeds=1) for row in rows if row.label in in_full),
+        ]
 
     def seconds(self, row):
         """The estimated training time of the row on one core."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from .claims import FAILS, HOLDS, NAMES, OWN_METRIC_ONLY, UNDECIDED
 from .misses import NOT_EXPLAINED, counted
 from .ranking import gain, rankings, words
-from .rows import ALL_IMAGES, plus_minus, summary
+from .rows import ALL_IMAGES, IN_FULL, plus_minus, summary
 from .run import TABLES
 from .text_table import WIDE
 
@@ -75,7 +75,7 @@ def image_table(results, number):
                 f"| {quant} {size} | {published} | {plus_minus(a[kind.report_key(a)]['psnr'])} | {_quality(a)} | "
                 f"{_quality(b)} |"
             )
-            if whole := default.get(f"{quant} {size}{ALL_IMAGES}"):
+            if whole := default.get(f"{quant} {size}{IN_FULL}"):
                 lines.append(f"| {quant} {size} ({_effort(whole)}) | | | | {_quality(whole)} |")
     effort = "; ".join(
         f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}" for size in kind.sizes

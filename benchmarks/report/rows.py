@@ -22,6 +22,9 @@ QUICK_MARK = "QUICK RUN: every row on a small part of the data, as a smoke test.
 ALL_IMAGES = ", all images"
 """Ends the label of a row that a reduced run lists a second time, trained on all images."""
 
+IN_FULL = ", in full"
+"""The same for a row trained on all images for all epochs of the recipe `default`."""
+
 
 @dataclass(frozen=True)
 class Row:

@@ -443,7 +443,8 @@ def fuzzer(random, folder, reader):
     runs = [int(line.split()[-1]) for line in done.stderr.splitlines() if line.startswith("stat::number_of_executed_units")]
     yield from ["read or refused"] * sum(runs)
     if done.returncode or not runs:
-        found = re.search(r"=== Uncaught Python exception: ===\n(.*)|ERROR: libFuzzer: (.*)", done.stderr)
+        said = done.stdout + done.stderr  # The first of which has exceptions.
+        found = re.search(r"=== Uncaught Python exception: ===\n(.*)|ERROR: libFuzzer: (.*)", said)
         yield f"fault: {ascii(found and (found[1] or found[2]))}"
 
 
