@@ -16,8 +16,12 @@ def require_common(bottleneck: Bottleneck, seed: int, dtype: DType) -> None:
     """TypeError or ValueError unless these arguments, common to all autoencoders, are valid."""
     if not isinstance(bottleneck, Bottleneck):
         raise TypeError(f"bottleneck={bottleneck!r} must be a bottleneck object, such as Commit(weight=1.0)")
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise ValueError(f"dtype={np.dtype(dtype).name!r} must be float32 or float64")
+    try:
+        name = str(np.dtype(dtype).name)
+    except (SyntaxError, TypeError, ValueError):  # NumPy parses ",f4" as Python.
+        name = str(dtype)
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype={name!r} must be float32 or float64")
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
 

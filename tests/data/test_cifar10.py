@@ -427,6 +427,7 @@ class Harmful:
         b"",
         b"nonsense",
         b"NQ.",  # Whose message has two lines.
+        pickle.dumps({"data": np.array([None]), "labels": [1]}, 2),
         pickle.dumps({"data": np.zeros((3, 3072)), "labels": [1, 2, 3]}, 3),
         pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2, 300]}, 3),
         pickle.dumps({"data": np.zeros((3, 3072), np.uint8), "labels": [1, 2]}, 3),

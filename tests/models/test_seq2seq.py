@@ -646,6 +646,7 @@ def test_units_beside_the_codes_size(plain_engine):
         ({"seed": -1}, ValueError, "seed=-1"),
         ({"beam": 0}, ValueError, "beam=0"),
         ({"dtype": np.float16}, ValueError, "dtype='float16' must be float32 or float64"),
+        ({"dtype": ",float32"}, ValueError, "dtype=',float32' must be float32 or float64"),
         ({"bottleneck": "commit"}, TypeError, "bottleneck='commit' must be a bottleneck object"),
         ({"bottleneck": Commit}, TypeError, "bottleneck=.*Commit.*must be a bottleneck object"),
         ({"hidden": (4, 5)}, ValueError, r"hidden=\(4, 5\)"),

@@ -5,6 +5,7 @@ import io
 import operator
 import pickle
 import pickletools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,12 +84,35 @@ def draw_both_parts(
     return ImageData(*arrays, name=name, sha256=sha256(*arrays), source=f"{what} drawn by this program with seed {seed}")
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that can rebuild NumPy arrays and refuses every other class or function."""
+class _Dtype:
+    """A NumPy dtype in a pickle. The state has the byte order in second place."""
+
+    def __init__(self, name: str, *ignored: object):
+        self.name = name
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """An array in a pickle. NumPy's own C code for this trusts its input."""
+
+    def __init__(self, *ignored: object):
+        self.array = np.empty(0)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, content = state
+        if not re.fullmatch("[iuf][1248]", dtype.name) or dtype.order not in ("|", "<", ">", "="):
+            raise pickle.UnpicklingError(f"an array of {ascii(dtype.name)} is not allowed in this file")
+        content = content.encode("latin1") if isinstance(content, str) else content
+        self.array = np.frombuffer(content, dtype.order + dtype.name).reshape(shape, order="F" if fortran else "C")
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that can rebuild arrays of numbers and refuses every other class or function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # The function's module was renamed in NumPy 2; an array's own __reduce__ gives the current one.
-        allowed = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+        allowed = {"_reconstruct": _Array, "ndarray": None, "dtype": _Dtype}
         if name not in allowed:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in this file")
         return allowed[name]
@@ -102,4 +126,13 @@ def unpickle_arrays(content: bytes) -> Any:
         if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError(f"the memo index {argument} is out of range")
     # Python 2 wrote arrays and text as the same type of string; latin1 maps each byte to the character with its number.
-    return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+    return _arrays(_Unpickler(io.BytesIO(content), encoding="latin1").load())
+
+
+def _arrays(value: Any) -> Any:
+    """`value` with NumPy's arrays in place of ours, in dicts, lists and tuples too."""
+    if isinstance(value, dict):
+        return {key: _arrays(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_arrays(part) for part in value]
+    return value.array if isinstance(value, _Array) else value
