@@ -246,7 +246,7 @@ def where_baselines_win(results, content):
         behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
         wide = next(
             (
-                f"; LSTMs with{WIDE[1:]} reach {value} with {bits} bits (one seed)"
+                f"; LSTMs with{WIDE[1:]} reach {value} with {bits} bits" + " (one seed)" * ("±" not in value)
                 for label, bits, figure, value in ours
                 if WIDE in label and (figure < mean) != more
             ),
