@@ -900,7 +900,7 @@ def test_a_picture_that_does_not_fit_is_named(here, models, capsys):
     for name, mode in (("grey", "L"), ("red", "RGB")):
         Image.new(mode, (28, 28), 9).save(f"album/{name}.png")
     assert "the picture red is in colour" in refused(capsys, 1, "compress", "album", "-m", models["grey"])
-    assert "album/red.png: picture 0 has colours" in refused(capsys, 1, "compress", "album/red.png", "-m", models["grey"])
+    assert "album/red.png: picture 0 is in colour" in refused(capsys, 1, "compress", "album/red.png", "-m", models["grey"])
 
 
 def test_no_old_model_stands_beside_a_new_run_s_checkpoint(here, monkeypatch, capsys):

@@ -78,14 +78,14 @@ def rows(rates, model="mlp"):
     [
         ({16: {"NumPy fast": 100}}, "not measured"),
         ({16: {"NumPy fast": 100, "CuPy fused": 200}}, "at every batch size measured, from 16 on"),
-        ({16: {"NumPy fast": 400, "CuPy fused": 100}, 64: {"NumPy fast": 100, "CuPy fused": 90}}, "at none, up to 64"),
+        ({16: {"NumPy fast": 400, "CuPy fused": 100}, 64: {"NumPy fast": 100, "CuPy fused": 90}}, "at no batch size up to 64"),
         # 1/4 at 16 and 4 times at 256: even in the middle, on logarithmic axes.
         (
             {256: {"NumPy fast": 10, "CuPy graphs": 40}, 16: {"NumPy fast": 400, "CuPy fused": 50, "CuPy graphs": 100}},
-            "from a batch of about 64 on",
+            "from a batch size of about 64 on",
         ),
         # The fastest form of each side counts.
-        ({16: {"NumPy reference": 100, "NumPy fast": 300, "CuPy fused": 200}}, "at none, up to 16"),
+        ({16: {"NumPy reference": 100, "NumPy fast": 300, "CuPy fused": 200}}, "at no batch size up to 16"),
     ],
 )
 def test_where_the_gpu_begins_to_win(rates, said):
@@ -97,8 +97,8 @@ def test_goals_are_judged_by_our_fastest_form():
         rows({16: {"CuPy fused": 100, "CuPy graphs": 600, "PyTorch CUDA eager": 100, "PyTorch CUDA graphs": 700}})
     )
     assert found == [
-        "- mlp, batch 16: 6.00 times PyTorch CUDA eager (goal 5): met",
-        "- mlp, batch 16: 0.86 times PyTorch CUDA graphs (goal 1): MISSED",
+        "- mlp, batch 16: 6.00 times the speed of PyTorch CUDA eager (goal 5): met",
+        "- mlp, batch 16: 0.86 times the speed of PyTorch CUDA graphs (goal 1): MISSED",
     ]
 
 
