@@ -333,7 +333,7 @@ class Table2(ImageTable):
             epochs, whole, in_full = 3, dict.fromkeys((f"{quant} small" for quant in QUANTS), (4, 3)), ()
         else:
             epochs, whole = 4, dict.fromkeys(("vanilla small", "commit small"), (6, 1))
-            in_full = ("commit small", "commit medium")
+            in_full = ("commit small", "commit medium", "commit large")
         return [
             *(
                 replace(
