@@ -78,7 +78,10 @@ def rows(rates, model="mlp"):
     [
         ({16: {"NumPy fast": 100}}, "not measured"),
         ({16: {"NumPy fast": 100, "CuPy fused": 200}}, "at every batch size measured, from 16 on"),
-        ({16: {"NumPy fast": 400, "CuPy fused": 100}, 64: {"NumPy fast": 100, "CuPy fused": 90}}, "at no batch size up to 64"),
+        (
+            {16: {"NumPy fast": 400, "CuPy fused": 100}, 64: {"NumPy fast": 100, "CuPy fused": 90}},
+            "at no batch size up to 64",
+        ),
         # 1/4 at 16 and 4 times at 256: even in the middle, on logarithmic axes.
         (
             {256: {"NumPy fast": 10, "CuPy graphs": 40}, 16: {"NumPy fast": 400, "CuPy fused": 50, "CuPy graphs": 100}},
