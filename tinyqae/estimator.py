@@ -1,6 +1,8 @@
-"""The MLP autoencoder as a scikit-learn transformer: rows of numbers to bits and back. Needs the extra `sklearn`.
+"""The MLP autoencoder as a scikit-learn transformer: rows of numbers to bits and back.
 
-codes = TinyQAE(bits=32, random_state=0).fit_transform(X)
+    codes = TinyQAE(bits=32, random_state=0).fit_transform(X)
+
+Needs the extra `sklearn`.
 """
 
 import math

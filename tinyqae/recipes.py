@@ -1,7 +1,9 @@
 """Named settings: for each model and quantizer, everything that defines a training run, as plain data.
 
-report     the settings behind the report's tables (from its authors' code where its text is silent)
-default    those that did best on a validation split of the training data
+    report     the settings behind the report's tables (from its authors' code where its text is silent)
+    default    those that did best on a validation split of the training data
+
+A function for each model returns the recipe of one of these names.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,8 @@
-"""Sentences as tokens: one integer per character, and two more that mark the start and end of a decoder's output.
+"""Sentences as tokens: one integer per character.
 
-0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
+    0 the space    1 to 26 the letters a to z    27 to 36 the digits 0 to 9    37 start    38 end
+
+The last two mark the start and end of a decoder's output.
 """
 
 from collections.abc import Sequence

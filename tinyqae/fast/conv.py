@@ -1,9 +1,11 @@
-"""Two-dimensional convolution, NHWC, stride 1, 'same' padding, through matmuls; see ops/conv.py for the formula.
+"""Two-dimensional convolution, NHWC, stride 1, 'same' padding, through matmuls.
 
-im2col      every window is copied to a row of a matrix (M, K), M = N H W, K = KH KW C; then out = matrix @ w. A few
-            images at a time, so that the matrix stays in the cache (Chellapilla, Puri and Simard 2006).
-Winograd    for 3x3 kernels with many channels: 2/3 of the multiplications (Lavin and Gray 2016, arXiv:1509.09308; here
-            F(2, 3) along H only).
+    im2col      every window is copied to a row of a matrix (M, K), M = N H W, K = KH KW C; then out = matrix @ w. A few
+                images at a time, so that the matrix stays in the cache (Chellapilla, Puri and Simard 2006).
+    Winograd    for 3x3 kernels with many channels: 2/3 of the multiplications (Lavin and Gray 2016, arXiv:1509.09308; here
+                F(2, 3) along H only).
+
+See ops/conv.py for the formula.
 """
 
 import numpy as np

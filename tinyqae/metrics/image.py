@@ -107,10 +107,11 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def image_metrics(original: np.ndarray, reconstruction: np.ndarray) -> dict[str, float]:
     """Means of the four measures over a stack of images, uint8 (N, H, W, C), H and W at least 7: a dict of floats.
 
-    psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly.
-    ssim, mse, mae      mean SSIM, mean squared error, mean absolute error
-    psnr_of_mean_mse    PSNR of the mean MSE, dB, the figure to compare with bounds from rate-distortion theory,
-                        which are on the mean MSE. It never exceeds psnr (Jensen's inequality).
+        psnr                mean of the images' PSNRs, dB. Infinite if even one image is reproduced exactly.
+        ssim, mse, mae      mean SSIM, mean squared error, mean absolute error
+        psnr_of_mean_mse    PSNR of the mean MSE, dB, the figure to compare with bounds from rate-distortion theory
+
+    Those bounds are on the mean MSE, whose PSNR never exceeds psnr (Jensen's inequality).
     """
     squared_error = mse(original, reconstruction)
     means = {
