@@ -862,6 +862,26 @@ sys.meta_path.insert(0, Finder)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_other_code_turns_into_an_error_of_its_own_is_one_line(number, code):
+    program = f"""if True:
+        import signal
+        from tinyqae.cli.program import run_main
+
+        def main():
+            try:
+                signal.raise_signal(signal.{number})
+            except BaseException:
+                raise ValueError("Invalid bounding box")
+
+        run_main(main)"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, preexec_fn=heed_interrupts
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_in_a_callback_that_python_ignores_exceptions_of_is_not_lost(number, code):
     program = f"""if True:
         import signal, time, weakref

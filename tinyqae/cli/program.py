@@ -170,10 +170,12 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # Escape what the console's encoding lacks.
+    arrived: list[type[BaseException]] = []
     if threading.current_thread() is threading.main_thread():
 
         def stop(number: int, frame: object) -> NoReturn:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            arrived.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+            raise arrived[-1]
 
         # Sent to the main thread, which may be blocked in a system call.
         again = functools.partial(signal.pthread_kill, threading.get_ident()) if os.name == "posix" else signal.raise_signal
@@ -193,7 +195,12 @@ def run_main(main: Callable[[], Result], stopped: str = "stopped") -> Result:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-            result = main()
+            try:
+                result = main()
+            except Exception:
+                if arrived:  # C code in between, such as Matplotlib's, puts an error of its own in place of the signal's.
+                    raise arrived[-1] from None
+                raise
         sys.stdout.flush()  # So that a closed pipe is detected here and not when Python exits.
         return result
     except (KeyboardInterrupt, Terminated) as error:
