@@ -17,6 +17,7 @@ from tinyqae import (
     MLPAutoencoder,
     Naive,
     Seq2SeqAutoencoder,
+    TransformAutoencoder,
     Vanilla,
     __version__,
     backend,
@@ -131,6 +132,15 @@ def test_images_of_every_bottleneck_with_all_options(number, kind, plain_engine,
             **options,
         )
     fit(model, images, Adam(1e-2), epochs=4, batch_size=16)
+    assert_exported(model, images, tmp_path)
+
+
+@pytest.mark.parametrize("bottleneck", [Commit(signed=True), Vanilla(activation="linear")], ids=repr)
+def test_a_transform_code(bottleneck, engine, tmp_path):
+    images = random_images((8, 12, 3))
+    model = TransformAutoencoder.from_images(images, bottleneck, 14, correction=(4, 5))
+    assert len(model.stages) > 1 or not model.bottleneck.is_binary
+    fit(model, images, Adam(1e-3), epochs=4, batch_size=16)
     assert_exported(model, images, tmp_path)
 
 

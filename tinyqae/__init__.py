@@ -3,7 +3,7 @@
 The public API is the names here and the `__all__` of these modules; anything else may change without notice.
 
     models  bottlenecks  layers  losses  optim  schedules  callbacks  history  recipes  gradcheck  gradients  errors
-    data  codec  metrics.image  metrics.text  metrics.rate  plots  estimator  onnx_export
+    transform_coding  data  codec  metrics.image  metrics.text  metrics.rate  plots  estimator  onnx_export
 """
 
 from . import interrupts  # isort: skip  # noqa: F401  # First, since everything else takes a while to import.
@@ -23,6 +23,7 @@ from .models import Autoencoder, CNNAutoencoder, ImageAutoencoder, MLPAutoencode
 from .optim import SGD, Adam, RMSprop
 from .schedules import constant, cosine
 from .train import fit
+from .transform_coding import TransformAutoencoder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Naive",
     "RMSprop",
     "Seq2SeqAutoencoder",
+    "TransformAutoencoder",
     "Vanilla",
     "backend",
     "constant",

@@ -24,6 +24,17 @@ from .layers import BatchNorm, ConvBlock, Dense, Layer, ReLU, Sequential
 from .model_files import require_finite
 from .models import Autoencoder, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
 from .tokens import ALPHABET, ENCODER_TOKENS, END, START
+from .transform_coding import (
+    EPS,
+    SCALE,
+    AddBranch,
+    Branch,
+    Logit,
+    Picture,
+    SuccessiveApproximation,
+    TransformAutoencoder,
+    slices,
+)
 
 __all__ = ["export_onnx"]
 
@@ -42,7 +53,8 @@ def export_onnx(model: Autoencoder, directory: FilePath) -> list[Path]:
     """
     require_finite(model.state_arrays())
     kinds = {*KINDS.values(), *(type(model.engine.build(kind())) for kind in KINDS.values())}
-    if not isinstance(model, MLPAutoencoder | CNNAutoencoder | Seq2SeqAutoencoder) or type(model.bottleneck) not in kinds:
+    own = MLPAutoencoder | CNNAutoencoder | TransformAutoencoder | Seq2SeqAutoencoder
+    if not isinstance(model, own) or type(model.bottleneck) not in kinds:
         raise TypeError(f"{type(model).__name__}({model.bottleneck!r}): only tinyqae's own classes can be exported")
     metadata = {"tinyqae": __version__, "model_id": model.model_id(), "bottleneck": model.bottleneck.kind}
     if isinstance(model, Seq2SeqAutoencoder):
@@ -68,6 +80,7 @@ class _Graph:
         except ImportError as error:
             raise MissingPackage("to write ONNX files, pip install 'tinyqae[onnx]' (onnx)", name="onnx") from error
         self.proto, self.helper, self.to_tensor = onnx.GraphProto(name=name), onnx.helper, onnx.numpy_helper.from_array
+        self.branches: dict[int, str] = {}  # The output of each layer Branch, by its id().
 
     def input(self, name: str, dtype: int, *shape: int | str) -> str:
         """Declare an input (N, *shape), in which a string names an axis of any length. Returns the name."""
@@ -101,7 +114,7 @@ class _Graph:
         return name
 
 
-def _image_graphs(model: MLPAutoencoder | CNNAutoencoder) -> list[_Graph]:
+def _image_graphs(model: MLPAutoencoder | CNNAutoencoder | TransformAutoencoder) -> list[_Graph]:
     encoder, decoder = _Graph("encoder"), _Graph("decoder")
     x = encoder.add("Cast", encoder.input("images", UINT8, *model.input_shape), to=FLOAT)
     x = encoder.add("Mul", x, 1 / 255)
@@ -182,12 +195,11 @@ def _input_code(graph: _Graph, model: Autoencoder) -> str:
 
 def _sequential(graph: _Graph, part: Sequential, x: str) -> str:
     """A stack of layers. tinyqae's take NHWC, ONNX's NCHW."""
-    is_image = len(part.input_shape) == 3
     x = graph.add("Reshape", x, np.array((0, *part.input_shape)))  # 0: N.
-    x = graph.add("Transpose", x, perm=(0, 3, 1, 2)) if is_image else x
+    x = graph.add("Transpose", x, perm=(0, 3, 1, 2)) if len(part.input_shape) == 3 else x
     for layer in part.layers:
-        x = _layer(graph, layer, x)
-    return graph.add("Transpose", x, perm=(0, 2, 3, 1)) if is_image else x
+        x = _layer(graph, getattr(layer, "layer", layer), x)  # The fast engine wraps those that it has no version of.
+    return graph.add("Transpose", x, perm=(0, 2, 3, 1)) if len(part.output_shape) == 3 else x
 
 
 def _layer(graph: _Graph, layer: Layer, x: str) -> str:
@@ -197,6 +209,18 @@ def _layer(graph: _Graph, layer: Layer, x: str) -> str:
         return graph.add("Gemm", x, params["w"], params["b"])
     if isinstance(layer, ReLU):
         return graph.add("Relu", x)
+    if isinstance(layer, SuccessiveApproximation):
+        return _successive(graph, layer, x)
+    if isinstance(layer, Picture):
+        x = graph.add("Reshape", graph.add("Div", x, float(SCALE)), np.array((0, *layer.output_shape)))
+        return graph.add("Transpose", x, perm=(0, 3, 1, 2))
+    if isinstance(layer, Branch):
+        graph.branches[id(layer)] = x
+    if isinstance(layer, AddBranch):
+        return graph.add("Add", x, graph.branches[id(layer.branch)])
+    if isinstance(layer, Logit):
+        p = graph.add("Clip", x, EPS, 1 - EPS)
+        return graph.add("Log", graph.add("Div", p, graph.add("Sub", 1.0, p)))
     if isinstance(layer, ConvBlock):
         x = graph.add("Resize", x, "", np.array([1, 1, 2, 2], np.float32)) if layer.upsample else x
         x = graph.add("Conv", x, params["w"].transpose(3, 2, 0, 1), params.get("b", ""), pads=[layer.kernel // 2] * 4)
@@ -208,3 +232,19 @@ def _layer(graph: _Graph, layer: Layer, x: str) -> str:
         x = graph.add("Relu", x) if layer.relu else x
         x = graph.add("MaxPool", x, kernel_shape=(2, 2), strides=(2, 2)) if layer.pool else x
     return x
+
+
+def _successive(graph: _Graph, layer: SuccessiveApproximation, x: str) -> str:
+    """successive_forward: a stage after the other."""
+    f = layer.params["f"]
+    parts = (
+        graph.add("Split", x, np.array(layer.stages), outputs=len(layer.stages), axis=1) if len(layer.stages) > 1 else [x]
+    )
+    bits: list[str] = []
+    for i, (earlier, now) in enumerate(slices(layer.stages)):
+        if bits:
+            parts[i] = graph.add("Sub", parts[i], graph.add("MatMul", graph.add("Concat", *bits, axis=1), f[earlier, now]))
+        bits.append(
+            graph.add("Sub", graph.add("Mul", graph.add("Cast", graph.add("Greater", parts[i], 0.0), to=FLOAT), 2.0), 1.0)
+        )
+    return graph.add("Concat", *parts, axis=1)

@@ -15,6 +15,7 @@ from .annotations import Examples
 from .bottlenecks import VARIANTS, make_bottleneck
 from .models import CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder
 from .optim import OPTIMIZERS, Optimizer
+from .transform_coding import TransformAutoencoder
 
 __all__ = ["Recipe", "anki_lstm", "cifar_cnn", "mnist_mlp", "naive_with_noise", "report_widths"]
 
@@ -25,6 +26,7 @@ VALIDATION_SENTENCES = 1000
 SIZES = {"small": 1, "medium": 2, "large": 3}
 HIDDEN_SIZES = (32, 64, 128, 256)
 LEAST_UNITS = 96
+TRANSFORM_KINDS = ("vanilla", "commit")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Recipe:
         bottleneck = make_bottleneck(self.quant, **self.bottleneck)
         if self.architecture == "lstm":
             return Seq2SeqAutoencoder(bottleneck, seed=seed, engine=engine, **self.model)
+        if self.architecture == "transform":
+            return TransformAutoencoder.from_images(training, bottleneck, seed=seed, engine=engine, **self.model)
         mean_image = training.mean(axis=0) / 255 if self.start_at_mean else None
         return IMAGE_ARCHITECTURES[self.architecture](
             bottleneck, input_shape=training.shape[1:], mean_image=mean_image, seed=seed, engine=engine, **self.model
@@ -93,9 +97,17 @@ def mnist_mlp(name: str, quant: str, hidden: Sequence[int]) -> Recipe:
     return _report_mlp(quant, widths) if name == "report" else _default_mlp(quant, widths)
 
 
-def cifar_cnn(name: str, quant: str, size: str) -> Recipe:
-    """The recipe `name` for the CNN on CIFAR-10 with quantizer `quant`; size: "small", "medium" or "large"."""
+def cifar_cnn(name: str, quant: str, size: str, transform: bool = False) -> Recipe:
+    """The recipe `name` for the CNN on CIFAR-10 with quantizer `quant`; size: "small", "medium" or "large".
+
+    transform: the recipe `default` for a transform code with a convolutional decoder (transform_coding.py), which needs a
+    quantizer whose decoder sees stored codes in training as well.
+    """
     quant = _checked(name, quant)
+    if transform:
+        if name == "report" or quant not in TRANSFORM_KINDS:
+            raise ValueError(f"transform={transform!r} needs the recipe 'default' and one of {', '.join(TRANSFORM_KINDS)}")
+        return _transform(quant, size)
     return _report_cnn(quant, size) if name == "report" else _default_cnn(quant, size)
 
 
@@ -264,6 +276,22 @@ def _default_cnn(quant: str, size: str) -> Recipe:
             "reconstruction": "mse",
             "normalize_latent": quant not in ("vanilla", "naive", "annealed"),
         },
+    )
+
+
+def _transform(quant: str, size: str) -> Recipe:
+    """The same for all, but no added loss: what it would pull towards its bit is already placed there."""
+    return Recipe(
+        "default",
+        "transform",
+        quant,
+        epochs=10,
+        batch_size=64,
+        lr=1e-3,
+        schedule="cosine",
+        validation=VALIDATION_IMAGES,
+        bottleneck={"activation": "linear"} if quant == "vanilla" else {"signed": True, "weight": 0.0},
+        model={"bits": 256 * SIZES[size], "correction": (32, 64)},
     )
 
 

@@ -1,10 +1,12 @@
-"""Simple baselines at the same number of bits or fewer: vector quantization of digits, the nearest training sentence.
+"""Simple baselines at the same number of bits or fewer: vector quantization of digits, a transform code for photos, the
+nearest training sentence.
 
     python -m benchmarks.report.baselines     ten minutes on one core; writes benchmarks/results/baselines.json and .md
 
 MNIST: the index of the nearest of 2^bits centroids of k-means on the training images, and greedy residual vector
 quantization (Gersho and Gray, Vector Quantization and Signal Compression, section 12.11): each stage quantizes the residual
-of the stages before it with its own 2^10 centroids. Anki: the index of the nearest of 2^15 training sentences.
+of the stages before it with its own 2^10 centroids. CIFAR-10: principal components with several bits each, the untrained
+model of tinyqae/transform_coding.py. Anki: the index of the nearest of 2^15 training sentences.
 """
 
 import argparse
@@ -17,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from tinyqae import backend
+from tinyqae import Commit, TransformAutoencoder, backend
 from tinyqae.checkpoint import write_atomically
 from tinyqae.cli.program import OneLineParser, add_data_arguments, run_main
-from tinyqae.data import load_anki, load_mnist, split_sentences
+from tinyqae.data import load_anki, load_cifar10, load_mnist, split_sentences
 from tinyqae.metrics.image import psnr
 from tinyqae.metrics.text import levenshtein
 
@@ -101,6 +103,26 @@ def mnist_rows(data, seed):
     return rows
 
 
+def photo_rows(data, sizes=(256, 512, 768)):
+    """A row for each number of bits, as in mnist_rows; there is nothing random in them."""
+    rows = []
+    for bits in sizes:
+        model = TransformAutoencoder.from_images(data.train_images, Commit(signed=True), bits)
+        components = model.stages[0]
+        rows.append(
+            {
+                "data": data.name,
+                "bits": bits,
+                "unit": "dB",
+                "seed": 0,
+                "method": f"transform code, {components} principal components",
+                "value": float(psnr(data.test_images, model.reconstruct(data.test_images)).mean()),
+                "numbers_stored": (components + 1) * data.train_images[0].size,
+            }
+        )
+    return rows
+
+
 def sentence_row(data, split, seed):
     """The mean number of edits from each held-out sentence to the nearest of 2^15 training sentences (fewer if there
     are not as many).
@@ -161,7 +183,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     backend.use("numpy")
     mnist, anki = load_mnist(args.data_dir), load_anki(args.data_dir)
-    rows = [row for seed in range(args.seeds) for row in mnist_rows(mnist, seed)]
+    cifar10 = load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data)
+    rows = [row for seed in range(args.seeds) for row in mnist_rows(mnist, seed)] + photo_rows(cifar10)
     rows += [sentence_row(anki, split, seed=0) for split in ("length", "random")]
     about = {"command": "python -m benchmarks.report.baselines", "date": time.strftime("%Y-%m-%d"), "seeds": args.seeds}
     write_atomically(

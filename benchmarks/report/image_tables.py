@@ -13,7 +13,7 @@ from tinyqae.metrics.image import image_metrics
 
 from . import bounds, encoder
 from .image_metrics import errata_demonstration, report_image_metrics
-from .rows import ALL_IMAGES, FULL, IN_FULL, QUANTS, QUICK, Row, effort, from_png, plus_minus, summary, to_png
+from .rows import ALL_IMAGES, FULL, IN_FULL, QUANTS, QUICK, TRANSFORM, Row, effort, from_png, plus_minus, summary, to_png
 
 METRICS = ("psnr", "ssim", "mse", "mae")
 OTHER_WEIGHTS = (0.0, 0.01, 0.1, 0.3, 3.0, 10.0)
@@ -312,9 +312,10 @@ class Table2(ImageTable):
         return load_cifar10(data_dir, allow_modified_data=allow_modified_data, progress=False)
 
     def rows(self, recipe_name, amount):
-        """The twelve rows and, for the default recipe, naive with noise and what the report did not try, with at most three
-        seeds. Reduced: 10,000 images, fewer epochs, and one seed (three for the small model); in addition, some rows on all
-        images (`whole`), and commit for the default recipe's own epochs (`in_full`).
+        """The twelve rows and, for the default recipe, naive with noise, what the report did not try, and transform codes;
+        at most three seeds. Reduced: 10,000 images, fewer epochs, and one seed (three for the small model), but transform
+        codes in full; in addition, some rows on all images (`whole`), and commit for the default recipe's own epochs
+        (`in_full`).
         """
         rows = [
             Row(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
@@ -327,8 +328,14 @@ class Table2(ImageTable):
         if amount == QUICK:
             train, test = self.quick
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
+        transform = [
+            Row(f"{quant} {size}{TRANSFORM}", size, recipes.cifar_cnn("default", quant, size, transform=True), most_seeds=3)
+            for size in self.sizes
+            for quant in recipes.TRANSFORM_KINDS
+            if recipe_name == "default"
+        ]
         if amount == FULL:
-            return [replace(row, most_seeds=3) for row in rows]
+            return [replace(row, most_seeds=3) for row in rows] + transform
         if recipe_name == "report":
             epochs, whole, in_full = 3, dict.fromkeys((f"{quant} small" for quant in QUANTS), (4, 3)), ()
         else:
@@ -348,10 +355,13 @@ class Table2(ImageTable):
                 if seeds
             ),
             *(replace(row, label=row.label + IN_FULL, most_seeds=1) for row in rows if row.label in in_full),
+            *transform,
         ]
 
     def seconds(self, row):
         """The estimated training time of the row on one core."""
+        if row.label.endswith(TRANSFORM):
+            return 30 + (row.items or 45_000) * row.recipe.epochs * 1e-3
         return 10 + (row.items or 50_000) * row.recipe.epochs * (3e-3 + 2e-3 * self.sizes.index(row.size))
 
     def latent_size(self, size):

@@ -25,6 +25,9 @@ ALL_IMAGES = ", all images"
 IN_FULL = ", in full"
 """The same for a row trained on all images for all epochs of the recipe `default`."""
 
+TRANSFORM = ", transform"
+"""Ends the label of a transform code (tinyqae/transform_coding.py), which has the same recipe's name."""
+
 
 @dataclass(frozen=True)
 class Row:

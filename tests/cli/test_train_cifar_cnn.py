@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyqae import cli
+from tinyqae import TransformAutoencoder, cli, load
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = {"checkpoint.npz", "model.npz", "metrics.json", "history.csv", "reconstructions.png", "latents.png", "curves.png"}
@@ -41,6 +41,23 @@ def test_a_folder_of_one_s_own_images(folder, tmp_path):
     assert metrics["settings"]["data"]["training_images"] + metrics["settings"]["data"]["validation_images"] == 18
     assert metrics["settings"]["data"]["test_images"] == 6
     assert metrics["rate"] == {"bits_per_item": 256, "cr": 96.0}
+
+
+def test_a_transform_code_for_a_folder_of_images(folder, tmp_path):
+    done = example(
+        *("--images", folder, "--transform", "--epochs", 1, "--batch-size", 4, "--out", tmp_path / "run", "--json")
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rate"] == {"bits_per_item": 256, "cr": 96.0}
+    assert isinstance(load(tmp_path / "run" / "model.npz"), TransformAutoencoder)
+
+
+@pytest.mark.parametrize("options", [("--quant", "naive"), ("--recipe", "report")])
+def test_a_transform_code_of_another_quantizer_or_recipe_is_a_usage_error(options, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tinyqae", "train", "cifar-cnn", "--transform", *options])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "argument --transform: needs --recipe default and --quant vanilla or commit" in capsys.readouterr().err
 
 
 def test_the_synthetic_shapes_say_that_they_are_not_cifar(tmp_path, monkeypatch, capsys):

@@ -126,6 +126,12 @@ def _add_cnn_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the code size, instead of --size: 256, 512 or 768",
     )
+    parser.add_argument(
+        "--transform",
+        action="store_true",
+        help="start from principal components with several bits each, corrected by convolutions, instead of from random "
+        f"weights: a much better picture; with --quant {' or '.join(recipes.TRANSFORM_KINDS)}",
+    )
     parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
 
 
@@ -351,10 +357,15 @@ def run(args: argparse.Namespace) -> int:
     size_in_words = "-".join(map(str, size)) if isinstance(size, tuple) else str(size)
     if args.recipe == "report" and args.quant in VARIANTS:
         args.parser.error(f"argument --quant: the report did not try {args.quant}; omit --recipe report")
-    units = {"units": args.units} if getattr(args, "units", None) else {}
-    if units and args.recipe == "report":
+    own = {name: value for name in ("units", "transform") if (value := getattr(args, name, None))}
+    if "units" in own and args.recipe == "report":
         args.parser.error("argument --units: with --recipe report, it equals --hidden; omit it")
-    recipe = program.recipe(args.recipe, args.quant, size, **units).override(
+    if "transform" in own and (args.recipe == "report" or args.quant not in ("none", *recipes.TRANSFORM_KINDS)):
+        args.parser.error(
+            f"argument --transform: needs --recipe default and --quant {' or '.join(recipes.TRANSFORM_KINDS)}, "
+            f"not --recipe {args.recipe} --quant {args.quant}"
+        )
+    recipe = program.recipe(args.recipe, args.quant, size, **own).override(
         epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, quant_weight=args.quant_weight
     )
     said, longest = getattr(args, "say", None) or (), recipe.model.get("pad_to")
@@ -362,7 +373,8 @@ def run(args: argparse.Namespace) -> int:
         if longest and len(clean_text(sentence)[0]) > longest:
             args.parser.error(f"argument --say: {sentence!r} is longer than the {longest} characters that this recipe takes")
     shared.use_backend(args.backend, progress)
-    directory = Path(args.out or Path("runs") / f"{program.name}-{recipe.quant}-{size_in_words}")
+    suffix = "-transform" * ("transform" in own)
+    directory = Path(args.out or Path("runs") / f"{program.name}-{recipe.quant}-{size_in_words}{suffix}")
     require_new_run(directory, args)
     with shared.only_run_in(directory):
         data = program.load(args)

@@ -41,11 +41,14 @@ class ImageAutoencoder(Autoencoder):
         if mean_image is not None:
             self.mean_image = mean_image.astype(self.dtype)
             self.centre = self.engine.build(Centre(backend.to_device(self.mean_image)))
-            # The output bias, one per pixel or channel, is initialized to the logit of its mean.
-            output = self.decoder.layers[-1].params
-            bias = output["beta" if "beta" in output else "b"]
-            p = np.clip(mean_image, 1e-3, 1 - 1e-3).reshape(-1, bias.size).mean(axis=0)
-            bias[...] = backend.to_device(np.log(p / (1 - p)).astype(self.dtype))
+            self.start_output_at(mean_image)
+
+    def start_output_at(self, mean_image: np.ndarray) -> None:
+        """Initialize the output bias, one per pixel or channel, to the logit of its mean."""
+        output = self.decoder.layers[-1].params
+        bias = output["beta" if "beta" in output else "b"]
+        p = np.clip(mean_image, 1e-3, 1 - 1e-3).reshape(-1, bias.size).mean(axis=0)
+        bias[...] = backend.to_device(np.log(p / (1 - p)).astype(self.dtype))
 
     def constants(self) -> dict[str, np.ndarray]:
         return {} if self.mean_image is None else {"mean_image": self.mean_image}

@@ -70,7 +70,11 @@ def results(psnr, edits):
         for size in (32, 64, 128, 256)
     }
     found = readme_tables.Results.__new__(readme_tables.Results)
-    found.rows = lambda number, recipe: {1: images, 3: texts}[number]
+    photos = {
+        label: {"bits": 512, "held_out": {"psnr": [value, None]}}
+        for label, value in (("commit medium", psnr + 10), ("commit medium, transform", psnr + 12))
+    }
+    found.rows = lambda number, recipe: {1: images, 2: photos, 3: texts}[number]
     return found
 
 
@@ -81,6 +85,7 @@ BASELINES = {
     "rows": [
         {"data": "MNIST", "method": "k-means", "bits": 10, "unit": "dB", "seed": seed, "value": 15.0} for seed in (0, 1)
     ]
+    + [{"data": "CIFAR-10", "method": "transform code", "bits": 512, "unit": "dB", "seed": 0, "value": 24.5}]
     + [{"data": "Anki", "method": "nearest, split length", "bits": 15, "unit": "edits", "seed": 0, "value": 5.0}],
 }
 
@@ -95,9 +100,14 @@ def test_ours_stand_beside_the_baselines():
     ("psnr", "edits", "said"),
     [
         (13, 4, "k-means (10 bits): 15.00 ± 0.00 dB, against 13.00 ± 0.10 (commit 10) and 14.00 ± 0.10 (commit 256,10)"),
+        (
+            13,
+            4,
+            "transform code (512 bits): 24.50 dB, against 23.00 (commit medium); trained from there, it reaches 25.00 (one",
+        ),
         (16, 8, "nearest, split length (15 bits): 5.00 edits, against 8.00 ± 0.10 (commit 32, 64 bits)"),
         (16, 4, "Commit is ahead of every baseline."),
     ],
 )
 def test_the_baselines_that_are_ahead_are_named(psnr, edits, said):
-    assert readme_tables.where_baselines_win(results(psnr, edits), BASELINES).endswith(said)
+    assert readme_tables.where_baselines_win(results(psnr, edits), BASELINES).count(said) == 1
