@@ -157,7 +157,7 @@ def stack(dtype):
     for layer in made.layers:
         for array in layer.params.values():
             array += 0.3 * normal(*array.shape, seed=array.size, dtype=dtype)
-    made.layers[2].params["b"] += SCALE / 2  # So that pixels are between 0 and 1, and with a small correction stay there.
+    made.layers[2].params["b"] += SCALE / 4  # So that pixels are between 0 and 1, and with a small correction stay there.
     made.layers[6].params["w"] *= 0.1
     return build(made)
 
@@ -352,11 +352,11 @@ def test_both_engines_take_the_same_steps(kernels):
 
 
 def test_training_improves_on_the_transform_code(engine):
-    images = synthetic_shapes(600, 1).train_images[:, ::2, ::2]
-    model = TransformAutoencoder.from_images(images, Commit(signed=True, weight=0.0), 48, correction=(12, 12))
+    images = synthetic_shapes(1500, 1).train_images[:, ::2, ::2]
+    model = TransformAutoencoder.from_images(images, Commit(signed=True, weight=0.0), 96, correction=(16, 16))
     before = model.validate(images)["val_psnr"]
-    fit(model, images, Adam(1e-3), epochs=8, batch_size=32, schedule="cosine", progress=False)
-    assert model.validate(images)["val_psnr"] > before + 0.3
+    fit(model, images, Adam(2e-3), epochs=6, batch_size=32, schedule="cosine", progress=False)
+    assert model.validate(images)["val_psnr"] > before + 0.08
 
 
 def test_the_same_seed_gives_the_same_model(engine):

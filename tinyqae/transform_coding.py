@@ -66,13 +66,13 @@ def slices(stages: Sizes) -> list[tuple[slice, slice]]:
 
 def logit_forward(x: Array) -> Array:
     """y = log(p / (1 - p)), the inverse of the sigmoid, with p = x clipped to [EPS, 1 - EPS]. Any shape."""
-    p = x.clip(EPS, 1 - EPS)
+    p = backend.xp.clip(x, EPS, 1 - EPS)
     return backend.xp.log(p / (1 - p))
 
 
 def logit_backward(dy: Array, x: Array) -> Array:
     """dx = dy / (p (1 - p)) where x is not clipped, else 0."""
-    p = x.clip(EPS, 1 - EPS)
+    p = backend.xp.clip(x, EPS, 1 - EPS)
     return dy * (p == x) / (p * (1 - p))
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyqae import Adam, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, backend
+from tinyqae import Adam, CNNAutoencoder, MLPAutoencoder, Seq2SeqAutoencoder, TransformAutoencoder, backend
 from tinyqae.bottlenecks import KINDS, make_bottleneck
 from tinyqae.optim import clip_by_norm
 from tinyqae.tokens import ALPHABET
@@ -42,6 +42,7 @@ VARIANTS = {
     "cnn as in the report": (lambda b, **k: cnn(b, normalize_latent=False, normalize_output=True, **k), images),
     # So wide that one convolution goes through Winograd.
     "cnn wide": (lambda b, **k: cnn(b, widths=(48, 44), **k), images),
+    "transform code": (lambda b, **k: TransformAutoencoder(b, (6, 3, 1), SHAPE, correction=(4, 5), **k), images),
     "seq2seq plain": (lambda b, **k: seq2seq(b, normalize_latent=False, code_every_step=False, **k), sentences),
     "seq2seq padded, no dense": (lambda b, **k: seq2seq(b, dense_states=False, pad_to=9, reverse=True, **k), sentences),
     "seq2seq spliced": (lambda b, **k: seq2seq(b, splice=0.5, **k), sentences),
