@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 LSTM_BEFORE = {"units": 96, "lr": 1e-2, "weight": 0.2, "splice": 0.5, "noise": 0.0}
-TRANSFORM_BEFORE = {"lr": 1e-3, "weight": 0.003, "correction": [32, 64]}
+TRANSFORM_BEFORE = {"lr": 1e-3, "weight": 0.0, "correction": [32, 64]}
 
 
 class MLPSearch:
@@ -155,7 +155,7 @@ class TransformSearch:
     epochs, images = 2, 20_000
     trials = [
         TRANSFORM_BEFORE | change
-        for change in ({}, {"lr": 5e-4}, {"lr": 2e-3}, {"weight": 0.0}, {"weight": 0.03}, {"correction": [48, 64, 64]})
+        for change in ({}, {"lr": 5e-4}, {"lr": 2e-3}, {"weight": 0.003}, {"weight": 0.03}, {"correction": [48, 64, 64]})
     ]
     columns = {
         "learning rate": lambda one: f"{one['lr']:g}",
@@ -165,7 +165,7 @@ class TransformSearch:
         "PSNR, dB": lambda one: f"{one['psnr']:.2f}",
         "mean entropy per bit": lambda one: f"{one['mean_bit_entropy']:.2f}",
     }
-    remark = "20,000 training images. Wider convolutions take twice the time."
+    remark = "20,000 training images. The recipe's weight, 0.003, costs nothing. Wider convolutions take twice the time."
 
     def __init__(self, data_dir, allow_modified_data=False):
         data = load_cifar10(data_dir, allow_modified_data=allow_modified_data)

@@ -114,14 +114,20 @@ def images_until_paid(model, compared, pixels):
     return math.ceil(8 * model["decoder"]["float16"] / saved) if saved > 0 else None
 
 
-def outcomes(part, way, quant="commit"):
+def commits(part):
+    """The models of commit, without those trained on fewer images than others."""
+    models = [model for model in part["models"] if model["quant"] == "commit"]
+    most = max((model["trained_on"] for model in models), default=0)
+    return [model for model in models if model["trained_on"] == most]
+
+
+def outcomes(part, way):
     """{"alone": labels where no codec is as small, "wins": {label: comparison} where we are better at the same rate,
-    "loses": likewise}, of the models of one bottleneck.
+    "loses": likewise}, of `commits`.
     """
     found = {"alone": {}, "wins": {}, "loses": {}}
-    for model in part["models"]:
-        if model["quant"] == quant:
-            compared = compare(model, measured(part), way)
-            kind = "alone" if compared["best"] is None else "wins" if compared["gain"] > 0 else "loses"
-            found[kind][model["label"]] = compared
+    for model in commits(part):
+        compared = compare(model, measured(part), way)
+        kind = "alone" if compared["best"] is None else "wins" if compared["gain"] > 0 else "loses"
+        found[kind][model["label"]] = compared
     return found

@@ -15,7 +15,7 @@ from PIL import features
 from benchmarks.report import TABLES, bars, workers
 from benchmarks.report.jobs import Job, all_jobs
 from benchmarks.report.jobs import load as load_data
-from benchmarks.report.rows import ALL_IMAGES, IN_FULL, QUANTS
+from benchmarks.report.rows import ALL_IMAGES, QUANTS
 from benchmarks.report.text_table import WIDE
 from tinyqae import backend, load
 from tinyqae.checkpoint import write_atomically
@@ -235,9 +235,9 @@ class CompressorsTask(Task):
 
 
 def is_compared(table, row):
-    """Whether a row of the tables is measured: each of the report's bottlenecks at each size, those on all images, and
-    commit's other rows except those with other loss weights. For sentences: commit with the random split, with the LSTMs of
-    the recipe, without codes that have more bits than the sentences.
+    """Whether a row of the tables is measured: each of the report's bottlenecks at each size, and commit's other rows
+    except those with other loss weights and those trained on all images for less than the recipe's epochs. For sentences:
+    commit with the random split, with the LSTMs of the recipe, without codes that have more bits than the sentences.
     """
     if table is SETS["text"]:
         return (
@@ -249,9 +249,9 @@ def is_compared(table, row):
     return (
         row.is_plain
         and row.recipe.quant in QUANTS
-        or row.label.endswith((ALL_IMAGES, IN_FULL))
         or row.recipe.quant == "commit"
         and "weight" not in row.label
+        and not row.label.endswith(ALL_IMAGES)
     )
 
 

@@ -4,6 +4,7 @@ from .curves import (
     QUALITY,
     SLACK,
     WAYS,
+    commits,
     compare,
     images_until_paid,
     is_image_set,
@@ -57,7 +58,7 @@ def crossover(part):
         else:
             where = f"at {len(ahead)} of {len(ahead) + len(behind)} sizes"
         said.append(f"{words[0].lower()}{words[1:]} {where}")
-    weights = [model["decoder"]["float16"] / 1000 for model in part["models"] if model["quant"] == "commit"]
+    weights = [model["decoder"]["float16"] / 1000 for model in commits(part)]
     return (
         f"{part['name']}: commit is ahead of every codec {'; '.join(said)}. Its decoders take {min(weights):.0f} to "
         f"{max(weights):.0f} kB in float16."
@@ -125,10 +126,9 @@ def lossless_beats_vanilla(part):
 
 def paid_back(part):
     """Return a sentence on the number of images after which each commit decoder has paid for itself."""
-    said = []
-    for model in part["models"]:
-        if model["quant"] == "commit":
-            said.append(f"{model['label']} ({model['decoder']['float16'] / 1000:.0f} kB) {_paid(model, part)}")
+    said = [
+        f"{model['label']} ({model['decoder']['float16'] / 1000:.0f} kB) {_paid(model, part)}" for model in commits(part)
+    ]
     return (
         f"{part['name']}: number of images after which the bits saved, compared with the codec that needs the fewest for "
         f"the same PSNR, outweigh the decoder in float16 (payload / one file per image / all in one): {'; '.join(said)}."
@@ -395,7 +395,7 @@ def readme_section(results):
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     images = [part for part in results["sets"].values() if is_image_set(part)]
-    rows = [(part, m) for part in images for m in part["models"] if m["quant"] == "commit"]
+    rows = [(part, m) for part in images for m in commits(part)]
     for part, m in rows[:MOST_README_ROWS]:
         cells = " | ".join(_short(compare(m, measured(part), way)) for way in WAYS)
         lines.append(

@@ -1,9 +1,10 @@
 """The plot of the results: held-out PSNR against bits per pixel, ours beside the codecs'."""
 
 from benchmarks.report.plots import OUTLINE, label_lines
+from benchmarks.report.rows import TRANSFORM
 from tinyqae.plots import ACCENT, plain, save, subplots
 
-from .curves import QUALITY, WAYS, frontier, is_image_set, measured, quality_at
+from .curves import QUALITY, WAYS, commits, frontier, is_image_set, measured, quality_at
 
 CODEC_COLORS = {"JPEG": "#4c72b0", "JPEG 2000": "#8172b3", "WebP": "#2a9d8f", "AVIF": "#937860"}
 OUR_RATE, POINTS, THEIR_RATE = WAYS["sheet"]
@@ -45,14 +46,14 @@ def draw(path, results):
 
 
 def commit_lines(part):
-    """{name: [(bits per pixel, PSNR, bits per image)] by rate}, an entry for each architecture and amount of training."""
-    models, lines = [model for model in part["models"] if model["quant"] == "commit"], {}
+    """{name: [(bits per pixel, PSNR, bits per image)] by rate}, an entry for each architecture."""
+    models, lines = commits(part), {}
     sizes = [model["label"].removeprefix("commit ").split(", ")[0] for model in models]
-    deep, several = any("," in size for size in sizes), len({model["trained_on"] for model in models}) > 1
+    deep = any("," in size for size in sizes)
     for model, size in zip(models, sizes, strict=True):
         hidden = size.rpartition(",")[0]
         name = "commit" + (f", hidden layer of {hidden}" if hidden else ", no hidden layer" * deep)
-        name += f", {model['trained_on']:,} training images" * several
+        name += ", transform code" * model["label"].endswith(TRANSFORM)
         lines.setdefault(name, []).append((model["rates"][OUR_RATE], model[QUALITY], model["bits"]))
     return {name: sorted(points) for name, points in lines.items()}
 
