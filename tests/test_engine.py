@@ -78,6 +78,7 @@ REFERENCE = [
         "losses.py",
         "layers.py",
         "recurrent.py",
+        "transform_coding.py",
         "bottlenecks/*.py",
         "models/*.py",
         "optim.py",

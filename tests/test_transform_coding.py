@@ -57,8 +57,13 @@ def small_model(bottleneck=None, dtype=np.float64, seed=0, **arguments):
     for layer in model.layers:
         for array in layer.params.values():
             array += 0.1 * random.standard_normal(array.shape).astype(dtype)
-    model.decoder.layers[0].params["b"] += SCALE / 2  # Most pixels between 0 and 1, where the logit is not clipped.
+    model.decoder.layers[1].params["b"] += SCALE / 2  # Most pixels between 0 and 1, where the logit is not clipped.
     return model
+
+
+def coded(centred, code):
+    """The bits, -1 and +1, that a transform code gives to centred images."""
+    return successive_forward(centred @ code.analysis @ code.split, code.join @ code.split, code.stages)[1]
 
 
 # ---- successive approximation ----------------------------------------------------------------------------------------
@@ -224,10 +229,15 @@ def test_the_transform_code_decodes_to_the_components_approximations():
     assert sum(code.stages) == 24 and len(code.stages) > 2 and code.stages == tuple(sorted(code.stages, reverse=True))
     mean, u = principal_components(images, 24)
     z = floats(images, np.float64).reshape(len(images), -1) - mean
-    _, b = successive_forward(z @ code.w, code.f, code.stages)
+    b = coded(z, code)
     counts, amplitudes = allocate_bits(z @ u, 24)
     expected = np.column_stack([(z @ u)[:, i] - remainder((z @ u)[:, i], amplitudes[i], counts[i]) for i in range(24)])
-    np.testing.assert_allclose(b @ code.v, expected @ u.T, atol=1e-4)
+    np.testing.assert_allclose(b @ code.join @ code.synthesis, expected @ u.T, atol=1e-4)
+    # A component is in units of its last bit, so all values are powers of two.
+    np.testing.assert_array_equal(np.log2(code.join[code.join > 0]) % 1, 0)
+    np.testing.assert_array_equal(
+        (code.join.min(axis=0), code.join.max(axis=0)), (np.zeros(len(counts[counts > 0])), 2.0 ** (counts[counts > 0] - 1))
+    )
 
 
 @pytest.mark.parametrize("bits", [8, 24, 60])
@@ -238,8 +248,11 @@ def test_untrained_the_model_is_that_transform_code(bits, engine):
     code = transform_code(images, bits)
     mean, _ = principal_components(images, bits)
     x = floats(images).reshape(len(images), -1) - mean
-    _, b = successive_forward(x @ code.w, code.f, code.stages)
-    expected = np.rint((b @ code.v + mean).clip(EPS, 1 - EPS) * 255).reshape(images.shape).astype(np.uint8)
+    expected = (
+        np.rint((coded(x, code) @ code.join @ code.synthesis + mean).clip(EPS, 1 - EPS) * 255)
+        .reshape(images.shape)
+        .astype(np.uint8)
+    )
     difference = np.abs(model.reconstruct(images).astype(int) - expected)
     assert difference.max() <= 1 or (difference > 1).any(axis=(1, 2, 3)).mean() < 0.02  # A bit that rounding decides.
 
@@ -311,15 +324,16 @@ def test_commit_agrees_with_pytorch_and_the_detach_trick(torch, plain_engine):
     leaves = [
         {name: torch.tensor(array, requires_grad=True) for name, array in layer.params.items()} for layer in model.layers
     ]
-    encode, successive, decode, _, _, halve, middle, double, _, _ = leaves
-    h = torch.tensor(x.reshape(4, -1)) @ encode["w"] + encode["b"]
+    analysis, split, successive, join, synthesis, _, _, halve, middle, double, _, _ = leaves
+    h = (torch.tensor(x.reshape(4, -1)) @ analysis["w"] + analysis["b"]) @ split["w"] + split["b"]
     ys, bits = [], []
     for earlier, now in slices(STAGES):
         ys.append(h[:, now] - (torch.cat(bits, 1) @ successive["f"][earlier, now] if bits else 0))
         bits.append(torch.where(ys[-1] > 0, 1.0, -1.0).double())
     a = torch.sigmoid(torch.cat(ys, 1))
     b = (a > 0.5).double()
-    picture = ((2 * (a + (b - a).detach()) - 1) @ decode["w"] + decode["b"]) / SCALE
+    z = (2 * (a + (b - a).detach()) - 1) @ join["w"] + join["b"]
+    picture = (z @ synthesis["w"] + synthesis["b"]) / SCALE
     picture = picture.reshape(4, *SHAPE).permute(0, 3, 1, 2)
 
     def convolve(leaf, x):

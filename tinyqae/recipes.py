@@ -293,7 +293,7 @@ def _transform(quant: str, size: str) -> Recipe:
         schedule="cosine",
         validation=VALIDATION_IMAGES,
         bottleneck={"activation": "linear"} if quant == "vanilla" else {"signed": True, "weight": 0.003},
-        model={"bits": 256 * SIZES[size], "correction": (32, 64)},
+        model={"bits": 256 * SIZES[size], "correction": (48, 64, 64)},
     )
 
 

@@ -11,10 +11,12 @@ such a code. This one starts there: untrained, it is a classical transform code 
 everything, and the convolutions learn what no linear decoder can: to correct the picture (Goyal 2001, Theoretical
 foundations of transform coding; successive residuals by networks: Toderici et al. 2016, arXiv:1511.06085).
 
-    encoder   h = (x - mean) w             a component for each of its bits, over the bit's value
+    encoder   z = (x - mean) analysis      the components
+              h = z split                  each for each of its bits, over the bit's value
               y = successive(h, f)         minus what the bits of earlier stages say
     bits      b = sign(y), -1 or +1        the bottleneck
-    decoder   p = b v + mean               the linear decoder
+    decoder   z = b join                   the components again, rounded
+              p = z synthesis + mean       the linear decoder
               p + convolutions(p)          the correction
 """
 
@@ -154,12 +156,13 @@ class Logit(Layer):
 
 
 class TransformCode(NamedTuple):
-    """A transform code as weights: encoder w (pixels, K), feedback f (K, K), decoder v (K, pixels), the stages' sizes."""
+    """A transform code as weights, for M components and K bits. A component's unit is the value of its last bit."""
 
-    w: np.ndarray
-    f: np.ndarray
-    v: np.ndarray
-    stages: tuple[int, ...]
+    analysis: np.ndarray  # (pixels, M): the components in their units.
+    split: np.ndarray  # (M, K): each component for each of its bits, over the bit's value.
+    join: np.ndarray  # (K, M): the values of the bits in units.
+    synthesis: np.ndarray  # (M, pixels): the components times their units.
+    stages: tuple[int, ...]  # How many components have one bit or more, two or more, and so on.
 
 
 def transform_code(images: np.ndarray, bits: int, multiple: bool = True) -> TransformCode:
@@ -174,15 +177,15 @@ def transform_code(images: np.ndarray, bits: int, multiple: bool = True) -> Tran
         raise ValueError(f"bits={bits!r} must be at most {most} for images of {images[0].size} values")
     mean, u = principal_components(images, bits)
     z = np.concatenate([(part - mean) @ u for part in _parts(images[:10_000])])
-    if multiple:
-        counts, amplitudes = allocate_bits(z, bits)
-    else:
-        counts, amplitudes = np.ones(bits, int), _deviation(z)
+    counts, values = allocate_bits(z, bits) if multiple else (np.ones(bits, int), _deviation(z))
+    u, counts, values = u[:, counts > 0], counts[counts > 0], values[counts > 0]
     stages = [np.flatnonzero(counts > stage) for stage in range(counts.max())]
-    component = np.concatenate(stages)
-    value = np.concatenate([amplitudes[chosen] / 2**stage for stage, chosen in enumerate(stages)])
-    w, v = u[:, component] / value, u[:, component].T * value[:, None]
-    return TransformCode(w, v @ w, v, tuple(map(len, stages)))
+    join = np.zeros((bits, len(counts)))
+    join[np.arange(bits), np.concatenate(stages)] = np.concatenate(
+        [2.0 ** (counts[chosen] - 1 - stage) for stage, chosen in enumerate(stages)]
+    )
+    units, split = values / 2 ** (counts - 1), np.divide(1, join, out=np.zeros_like(join), where=join > 0).T
+    return TransformCode(u / units, split, join, (u * units).T, tuple(map(len, stages)))
 
 
 def principal_components(images: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +201,7 @@ def _parts(images):
 
 
 def allocate_bits(z: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """(bits of each component, value of its first bit) for the components z (N, M), so that the squared error is least."""
+    """(number of bits, value of the first bit) of each of the components z (N, M), so that the squared error is least."""
     z = z[:5000]
     deviation, factors = _deviation(z), np.linspace(0.6, 2.4, 19)
     errors, amplitudes = [(z**2).mean(axis=0)], [deviation]
@@ -229,7 +232,7 @@ class TransformAutoencoder(ImageAutoencoder):
 
     Args:
         bottleneck: with signed=True, or the linear Vanilla; another code than -1 and +1 has no such initial weights.
-        stages: numbers of bits in the first stage, the second, and so on; their sum is the code's size.
+        stages: how many components have one bit or more, two or more, and so on; the sum is the code's size.
         input_shape: (H, W, C) of the images, H and W even.
         correction: channels of the convolutions that correct the picture; the first halves the image, a last one doubles it.
         reconstruction, mean_image, seed, dtype, engine: as in MLPAutoencoder.
@@ -254,8 +257,10 @@ class TransformAutoencoder(ImageAutoencoder):
         self.correction = positive_integers("correction", correction)
         first, *middle = self.correction
         branch = Branch()
-        encoder = Sequential(Dense(sum(self.stages)), SuccessiveApproximation(self.stages))
+        components, *_ = self.stages
+        encoder = Sequential(Dense(components), Dense(sum(self.stages)), SuccessiveApproximation(self.stages))
         decoder = Sequential(
+            Dense(components),
             Dense(int(np.prod(input_shape))),
             Picture(input_shape),
             branch,
@@ -279,7 +284,7 @@ class TransformAutoencoder(ImageAutoencoder):
         )
 
     def start_output_at(self, mean_image: np.ndarray) -> None:
-        self._set(self.decoder.layers[0], b=SCALE * mean_image.reshape(-1))
+        self._set(self.decoder.layers[1], b=SCALE * mean_image.reshape(-1))
 
     @classmethod
     def from_images(cls, images: np.ndarray, bottleneck: Bottleneck, bits: int, **arguments) -> "TransformAutoencoder":
@@ -288,11 +293,12 @@ class TransformAutoencoder(ImageAutoencoder):
             raise ValueError(f"bottleneck={bottleneck!r} must be binary with signed=True, or Vanilla without")
         code = transform_code(images, bits, multiple=bottleneck.is_binary)
         model = cls(bottleneck, code.stages, images.shape[1:], mean_image=images.mean(axis=0) / 255, **arguments)
-        (encode, successive), decode = model.encoder.layers, model.decoder.layers[0]
-        *_, last, _, _ = model.decoder.layers
-        model._set(encode, w=code.w)
-        model._set(successive, f=code.f if bottleneck.is_binary else 0)
-        model._set(decode, w=SCALE * code.v)
+        (analysis, split, successive), (join, synthesis, *_, last, _, _) = model.encoder.layers, model.decoder.layers
+        model._set(analysis, w=code.analysis)
+        model._set(split, w=code.split)
+        model._set(successive, f=code.join @ code.split if bottleneck.is_binary else 0)
+        model._set(join, w=code.join)
+        model._set(synthesis, w=SCALE * code.synthesis)
         model._set(last, w=0)
         return model
 

@@ -337,7 +337,11 @@ class Table2(ImageTable):
         if amount == FULL:
             return [replace(row, most_seeds=3) for row in rows] + transform
         if recipe_name == "report":
-            epochs, whole, in_full = 3, dict.fromkeys((f"{quant} small" for quant in QUANTS), (4, 3)), ()
+            epochs, whole = (
+                3,
+                {f"{quant} {size}": (4, seeds) for size, seeds in (("small", 3), ("medium", 1)) for quant in QUANTS},
+            )
+            in_full = ()
         else:
             epochs, whole = 4, dict.fromkeys(("vanilla small", "commit small"), (6, 1))
             in_full = ("commit small", "commit medium", "commit large")
@@ -361,7 +365,7 @@ class Table2(ImageTable):
     def seconds(self, row):
         """The estimated training time of the row on one core."""
         if row.label.endswith(TRANSFORM):
-            return 30 + (row.items or 45_000) * row.recipe.epochs * 1e-3
+            return 60 + (row.items or 45_000) * row.recipe.epochs * 1.5e-3
         return 10 + (row.items or 50_000) * row.recipe.epochs * (3e-3 + 2e-3 * self.sizes.index(row.size))
 
     def latent_size(self, size):
