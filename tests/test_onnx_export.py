@@ -180,7 +180,12 @@ def test_float64_becomes_float32(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "load", "made_up"), [("mlp-50", load_mnist, synthetic_digits), ("cnn-small", load_cifar10, synthetic_shapes)]
+    ("name", "load", "made_up"),
+    [
+        ("mlp-50", load_mnist, synthetic_digits),
+        ("cnn-small", load_cifar10, synthetic_shapes),
+        ("transform-small", load_cifar10, synthetic_shapes),
+    ],
 )
 def test_shipped_models_of_images(name, load, made_up, tmp_path):
     model = shipped(name, "reference")

@@ -8,7 +8,7 @@ from pathlib import Path
 from .claims import FAILS, HOLDS, NAMES, OWN_METRIC_ONLY, UNDECIDED
 from .misses import NOT_EXPLAINED, counted
 from .ranking import gain, rankings, words
-from .rows import ALL_IMAGES, IN_FULL, TRANSFORM, plus_minus, summary
+from .rows import ALL_IMAGES, IN_FULL, TRANSFORM, TRANSFORM_IN_WORDS, plus_minus, summary
 from .run import TABLES
 from .text_table import WIDE
 
@@ -93,7 +93,9 @@ def image_table(results, number):
             f"{content['data'].split(';')[0]}. Report's definition: on its {measured}, with squared errors that wrap around "
             f"at 256 ({what} scores {chance:.1f} dB by it, computed correctly {correct:.1f}). Held-out: the 10,000 test "
             "images; PSNR (dB) and SSIM are means over images, ± the standard deviation over seeds. Images x epochs x seeds "
-            f"of recipes `report` and `default` by size ({effort}). {results.missed(number)} {results.provenance(number)}.",
+            f"of recipes `report` and `default` by size ({effort})."
+            f"{TRANSFORM_IN_WORDS * any(label.endswith(TRANSFORM) for label in default)} "
+            f"{results.missed(number)} {results.provenance(number)}.",
         ]
     )
 

@@ -28,6 +28,11 @@ IN_FULL = ", in full"
 TRANSFORM = ", transform"
 """Ends the label of a transform code (tinyqae/transform_coding.py), which has the same recipe's name."""
 
+TRANSFORM_IN_WORDS = (
+    " Rows called transform start from principal components with several bits each, not from random weights "
+    "(tinyqae/transform_coding.py)."
+)
+
 
 @dataclass(frozen=True)
 class Row:
