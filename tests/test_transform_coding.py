@@ -193,6 +193,11 @@ def test_bad_stages_are_named(stages):
         SuccessiveApproximation(stages)
 
 
+def test_stages_of_another_sum_are_an_error():
+    with pytest.raises(ValueError, match=r"stages=\(5, 3, 1\) must have the sum 8"):
+        SuccessiveApproximation(STAGES).setup((8,), np.random.default_rng(0), np.float32)
+
+
 # ---- the initial weights ---------------------------------------------------------------------------------------------
 
 

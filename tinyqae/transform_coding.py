@@ -35,9 +35,9 @@ from .models.images import ImageAutoencoder
 
 __all__ = ["AddBranch", "Branch", "Logit", "Picture", "SuccessiveApproximation", "TransformAutoencoder", "transform_code"]
 
-EPS = 1e-3
+EPS = 1e-3  # How near a pixel may come to 0 or 1, where its logit is infinite.
 SCALE = 32
-MOST_BITS = 8
+MOST_BITS = 8  # Of a component.
 
 
 def successive_forward(x: Array, f: Array, stages: Sizes) -> tuple[Array, Array]:
@@ -87,6 +87,8 @@ class SuccessiveApproximation(Layer):
 
     def draw(self, random: np.random.Generator) -> Shape:
         (values,) = self.input_shape
+        if sum(self.stages) != values:
+            raise ValueError(f"stages={self.stages!r} must have the sum {values}, the number of inputs")
         self._parameter("f", filled(random, 0, values**2).reshape(values, values))
         return self.input_shape
 
