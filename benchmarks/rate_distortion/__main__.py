@@ -4,7 +4,7 @@
     python -m benchmarks.rate_distortion --limit 1000 --sets mnist
     python -m benchmarks.rate_distortion --quick --limit 20              a smoke test with briefly trained models
 
-On held-out images of MNIST and CIFAR-10: the MLP and the CNN at every size with every bottleneck (recipe default) beside
+On held-out images of MNIST and CIFAR-10: the MLP with every bottleneck, the CNN and the transform code with commit, beside
 JPEG, JPEG 2000, WebP, AVIF and PNG, each as whole files, as payload (codecs.py says what that is) and as one file
 with all images on a sheet. On held-out sentences: the LSTM beside gzip, bz2, xz and zstd. Our rates are also those of actual
 bytes: packed and entropy-coded payload and the .tqae file of all held-out examples, and the .tqae file of a single one.

@@ -235,7 +235,7 @@ class CompressorsTask(Task):
 
 
 def is_compared(table, row):
-    """Whether a row of the tables is measured: each of the report's bottlenecks at each size, and commit's other rows
+    """Whether a row of the tables is measured: each of the report's bottlenecks at each size of the MLP, and commit's rows
     except those with other loss weights and those trained on all images for less than the recipe's epochs. For sentences:
     commit with the random split, with the LSTMs of the recipe, without codes that have more bits than the sentences.
     """
@@ -247,7 +247,8 @@ def is_compared(table, row):
             and not row.label.endswith(WIDE)
         )
     return (
-        row.is_plain
+        table is SETS["mnist"]
+        and row.is_plain
         and row.recipe.quant in QUANTS
         or row.recipe.quant == "commit"
         and "weight" not in row.label
