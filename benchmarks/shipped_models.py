@@ -29,7 +29,7 @@ RECIPES = {
         recipes.cifar_cnn("default", "commit", "small").override(epochs=8),
     ),
     "transform-small": (
-        "colour pictures, 256 bits for 32x32 pixels, better than cnn-small and a larger file",
+        "colour pictures, 256 bits for 32x32 pixels: better pictures than cnn-small, larger files",
         recipes.cifar_cnn("default", "commit", "small", transform=True),
     ),
     "lstm-64": ("short English sentences, 128 bits for each", recipes.anki_lstm("default", "commit", 64)),

@@ -1,7 +1,7 @@
 """Compress images to a file and decompress them with the library, as `tinyqae compress` and `decompress` do.
 
     python examples/compress.py                                           made-up digits, model mlp-50
-    python examples/compress.py --images photos/*.jpg --model transform-small   your own pictures of any size
+    python examples/compress.py --images photos/*.jpg --model cnn-small   your own pictures of any size
 
 Writes compressed.tqae, and there-and-back.png with originals above reconstructions, to --out.
 """
