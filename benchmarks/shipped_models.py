@@ -1,6 +1,6 @@
 """Train the small models that come with the package, and write them to tinyqae/codec/shipped/.
 
-    python benchmarks/shipped_models.py                        half an hour on one core
+    python benchmarks/shipped_models.py                        three quarters of an hour on one core
     python benchmarks/shipped_models.py --only mlp-50          only one of them
 
 Each is trained with a recipe, and its weights are rounded to fit a small file. models.json records its recipe, data, seed,
