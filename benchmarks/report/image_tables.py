@@ -330,8 +330,8 @@ class Table2(ImageTable):
     def rows(self, recipe_name, amount):
         """The twelve rows and, for the default recipe, naive with noise, what the report did not try, and transform codes;
         at most three seeds. Reduced: 10,000 images, fewer epochs, and one seed (three for the small model), but transform
-        codes in full; in addition, some rows on all images (`whole`), and commit for the default recipe's own epochs
-        (`in_full`).
+        codes with commit in full; in addition, some rows on all images (`whole`), and commit for the default recipe's own
+        epochs (`in_full`).
         """
         rows = [
             Row(f"{quant} {size}", size, recipes.cifar_cnn(recipe_name, quant, size))
@@ -375,7 +375,7 @@ class Table2(ImageTable):
                 if seeds
             ),
             *(replace(row, label=row.label + IN_FULL, most_seeds=1) for row in rows if row.label in in_full),
-            *transform,
+            *(replace(row, most_seeds=2 if row.size == "small" else 1) for row in transform if row.recipe.quant == "commit"),
         ]
 
     def seconds(self, row):
