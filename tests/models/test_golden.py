@@ -20,6 +20,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "models"
 EXAMPLES = {
     "mlp": lambda: synthetic_digits(train=400, test=24, seed=0).test_images,
     "cnn": lambda: synthetic_shapes(train=200, test=12, seed=0).test_images,
+    "transform": lambda: synthetic_shapes(train=200, test=12, seed=0).test_images,
     "lstm": lambda: list(split_sentences(synthetic_sentences(seed=0), "random").test[:12]),
 }
 # The golden models, and what each one's examples are.

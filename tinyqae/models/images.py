@@ -45,8 +45,7 @@ class ImageAutoencoder(Autoencoder):
 
     def start_output_at(self, mean_image: np.ndarray) -> None:
         """Initialize the output bias, one per pixel or channel, to the logit of its mean."""
-        output = self.decoder.layers[-1].params
-        bias = output["beta" if "beta" in output else "b"]
+        *_, bias = self.decoder.layers[-1].params.values()  # Its beta with batch norm, or else its b.
         p = np.clip(mean_image, 1e-3, 1 - 1e-3).reshape(-1, bias.size).mean(axis=0)
         bias[...] = backend.to_device(np.log(p / (1 - p)).astype(self.dtype))
 
@@ -77,8 +76,7 @@ class ImageAutoencoder(Autoencoder):
             raise TypeError(f"images are {images.dtype}; this model computes in {self.dtype}: "
                             f"images.astype('{self.dtype}') / 255 for bytes")
         x = images if self.mean_image is None else self.centre.forward(images)
-        h = self.encoder.forward(x.reshape(-1, *self.encoder.input_shape), training)
-        return h.reshape(len(h), -1)
+        return self.encoder.forward(x.reshape(-1, *self.encoder.input_shape), training).reshape(len(x), -1)
 
     def decode_logits(self, code: Array, training: bool = False) -> Array:
         """A code as the bottleneck passes it to the decoder, (N, latent_size) -> logits (N, pixels)."""
