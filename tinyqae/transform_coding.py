@@ -40,7 +40,7 @@ SCALE = 32
 MOST_BITS = 8  # Of a component.
 
 
-def successive_forward(x: Array, f: Array, stages: Sizes) -> tuple[Array, Array]:
+def successive_forward(x: Array, f: Array, stages: Shape) -> tuple[Array, Array]:
     """(y, b) with y_k = x_k - sum_j b_j f_jk over all j of earlier stages than k's, b = -1 where y <= 0, else +1.
 
     x, y, b (N, K); f (K, K); stages: how many of the K values each stage has, in order.
@@ -52,7 +52,7 @@ def successive_forward(x: Array, f: Array, stages: Sizes) -> tuple[Array, Array]
     return y, b
 
 
-def successive_backward(dy: Array, b: Array, stages: Sizes) -> tuple[Array, Array]:
+def successive_backward(dy: Array, b: Array, stages: Shape) -> tuple[Array, Array]:
     """(dx, df). The bits are constant wherever they have a derivative: dx = dy, and df_jk = -sum_n b_nj dy_nk."""
     df = backend.xp.zeros((b.shape[1], b.shape[1]), b.dtype)
     for earlier, now in slices(stages):
@@ -60,7 +60,7 @@ def successive_backward(dy: Array, b: Array, stages: Sizes) -> tuple[Array, Arra
     return dy, df
 
 
-def slices(stages: Sizes) -> list[tuple[slice, slice]]:
+def slices(stages: Shape) -> list[tuple[slice, slice]]:
     """For each stage (the bits of all earlier ones, its own)."""
     ends = np.cumsum(stages)
     return [(slice(0, end - n), slice(end - n, end)) for n, end in zip(stages, ends.tolist(), strict=True)]
@@ -122,6 +122,8 @@ class Picture(Layer):
 
 class Branch(Layer):
     """y = x, which AddBranch adds again further on: its gradient is the sum of both paths'. Any shape."""
+
+    dx: Array  # The gradient of the other path.
 
     def forward(self, x: Array, training: bool = True) -> Array:
         self.x = x
