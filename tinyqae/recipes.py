@@ -160,13 +160,12 @@ def _default_mlp(quant: str, hidden: tuple[int, ...]) -> Recipe:
     use the values between 0 and 1, the more the threshold costs. Annealed does without batch norm as well, which
     would keep the values near 0, where the sigmoid is undecided, while that grows steep.
 
-    With hidden layers: twice the epochs; batch norm before each ReLU; half the learning rate for each layer after the
-    first; half the weight of the added loss for each. Without these, deep encoders' bits die; a larger weight freezes bits
-    that are still wrong.
+    With hidden layers: batch norm before each ReLU; half the learning rate for each layer after the first; half the weight
+    of the added loss for each. Without these, deep encoders' bits die; a larger weight freezes bits that are still wrong.
     """
     deeper = len(hidden) - 1
     tricks: dict[str, Any] = {
-        "epochs": 40 if deeper else 20,
+        "epochs": 20,
         "batch_size": 128,
         "schedule": "cosine",
         "start_at_mean": True,

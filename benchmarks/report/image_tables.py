@@ -264,7 +264,7 @@ class Table1(ImageTable):
     def seconds(row):
         """The estimated training time of the row on one core."""
         examples = (row.items or 60_000) * row.recipe.epochs
-        return 5 + examples * (3e-5 if row.recipe.name == "report" else 4e-5 if "256," in row.label else 1.5e-5)
+        return 5 + examples * (3e-5 if row.recipe.name == "report" else 5e-5 if "256," in row.label else 1.5e-5)
 
     def extras(self, data):
         """Also "gradients": the encoder's, with and without straight-through."""
