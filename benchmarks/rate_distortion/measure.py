@@ -52,7 +52,7 @@ def measure_text_model(model, sentences):
     """Rates in bits per character, exact matches and edits, and the size of the decoder. sentences: a list of str."""
     code, characters = model.encode(sentences), sum(map(len, sentences))
     decoded = model.decode(code)
-    decoder = [layer for layer in (model.to_state, model.to_context, model.decoder, model.output) if layer]
+    decoder = [layer for layer in (model.to_state, model.to_context, *model.decoder.layers) if layer]
     return {
         "bits": code.shape[1],
         "rates": {name: 8 * size / characters for name, size in sizes(model, code, (code.shape[1],), TEXTS).items()},

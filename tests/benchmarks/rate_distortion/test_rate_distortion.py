@@ -16,7 +16,7 @@ from benchmarks.rate_distortion.codecs import CODECS, decode, text_compressors
 from benchmarks.report.image_tables import Table1
 from benchmarks.report.jobs import Job
 from benchmarks.report.rows import FULL, QUICK, REDUCED, Row
-from tinyqae import Commit, MLPAutoencoder, Vanilla, load, recipes
+from tinyqae import Commit, MLPAutoencoder, Seq2SeqAutoencoder, Vanilla, load, recipes
 from tinyqae.bottlenecks import REPORT_KINDS, VARIANTS
 from tinyqae.codec import IMAGES, Container, to_bytes
 from tinyqae.data import synthetic_digits, synthetic_shapes
@@ -160,6 +160,17 @@ def test_a_model_s_rates_are_those_of_real_bytes():
 
     floats = measure.measure_image_model(MLPAutoencoder(Vanilla(), hidden=(20,), seed=0), images)
     assert floats["rates"] == {"packed": 32 * 20 / 784} and floats["bits"] == 640
+
+
+@pytest.mark.parametrize("code_every_step", [False, True])
+def test_a_text_model_s_rates_count_characters_and_its_decoder_has_all_but_the_encoder(code_every_step):
+    pytest.importorskip("rapidfuzz")
+    model = Seq2SeqAutoencoder(Commit(), hidden=4, code_every_step=code_every_step, seed=0)
+    measured = measure.measure_text_model(model, ["one two", "three"])
+    assert measured["bits"] == 8 and measured["rates"]["packed"] == 8 * 2 / len("one twothree")
+    encoder = [*model.encoder.layers, model.dense_h, model.dense_c]
+    numbers = [sum(a.size for layer in part for a in layer.params.values()) for part in (model.layers, encoder)]
+    assert measured["decoder"]["numbers"] == numbers[0] - numbers[1] > 0
 
 
 def test_text_compressors_cost_less_without_their_headers_and_come_back():
