@@ -341,15 +341,17 @@ class Table2(ImageTable):
         if recipe_name == "default":
             rows.insert(4, Row("naive + noise small", "small", recipes.naive_with_noise(rows[0].recipe)))
             rows[5:5] = [Row(f"{quant} small", "small", recipes.cifar_cnn("default", quant, "small")) for quant in VARIANTS]
-        if amount == QUICK:
-            train, test = self.quick
-            return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows]
         transform = [
             Row(f"{quant} {size}{TRANSFORM}", size, recipes.cifar_cnn("default", quant, size, transform=True), most_seeds=3)
             for size in self.sizes
             for quant in recipes.TRANSFORM_KINDS
             if recipe_name == "default"
         ]
+        if amount == QUICK:
+            train, test = self.quick
+            return [
+                replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows + transform
+            ]
         if amount == FULL:
             return [replace(row, most_seeds=3) for row in rows] + transform
         if recipe_name == "report":

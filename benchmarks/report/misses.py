@@ -206,8 +206,8 @@ def _of_this_run(number, kind, rows):
 
 
 def _reasons(kind, row, missing, rows, figures, trials):
-    """[Reason] from the row's own trials (or, if there are none, those of the smallest row with its bottleneck) and from the
-    authors' second run. rows, figures: {label: built row}, {label: its figures}.
+    """[Reason] from the row's own trials (and, if none of them can be told from chance, those of the smallest row with its
+    bottleneck) and from the authors' second run. rows, figures: {label: built row}, {label: its figures}.
     """
     label, smallest = row["label"], f"{row['quant']} {kind.sizes[0]}"
     # A trial that has both sides does not depend on how many images the row was trained on.
@@ -216,12 +216,12 @@ def _reasons(kind, row, missing, rows, figures, trials):
         for trial in trials
         if _is_about(trial, row) and (trial.row == label or trial.start and label == trial.row + ALL_IMAGES)
     ]
-    if own or row["size"] == kind.sizes[0] or smallest not in rows:
-        found = [_reason(kind, trial, missing) for trial in own]
-    else:
+    found = [_reason(kind, trial, missing) for trial in own]
+    judged = label.endswith(ALL_IMAGES) or any(trial.error or row["seeds"] > 1 for trial in own)
+    if not judged and row["size"] != kind.sizes[0] and smallest in rows:
         metrics = {figure.metric for figure in missing}
         of_smallest = [figure for figure in figures[smallest] if figure.metric in metrics]
-        found = [
+        found += [
             _reason(kind, trial, of_smallest, f"As for {smallest}: ")
             for trial in trials
             if trial.row == smallest and _is_about(trial, rows[smallest])

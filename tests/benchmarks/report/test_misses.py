@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.report import TABLES, misses
 from benchmarks.report.misses import Trial
-from benchmarks.report.rows import REDUCED
+from benchmarks.report.rows import ALL_IMAGES, REDUCED
 
 CNN = TABLES[2]
 PSNR, SSIM, MSE = CNN.published["vanilla", "small"]
@@ -120,3 +120,34 @@ def test_a_row_is_chance_where_both_its_psnrs_are_near_that_of_unrelated_images(
 def test_a_figure_as_text_has_the_digits_of_its_metric(metric, text):
     assert str(misses.Figure(metric, 1.2346, (4.5678, 0.9876), 3)) == text
     assert str(misses.Figure(metric, 1.2346, (4.5678, None), 1)) == text.split(" ±")[0]
+
+
+def test_one_seed_on_all_images_explains_nothing_but_the_smallest_row_s_several_do(monkeypatch):
+    """And what a row was trained on cannot be a reason for itself."""
+
+    def row(size, images, figures, seeds):
+        whole = images == 50_000
+        return {
+            "label": f"vanilla {size}" + ALL_IMAGES * whole,
+            "quant": "vanilla",
+            "size": size,
+            "seeds": seeds,
+            "epochs": 4 if whole else 3,
+            "published": CNN.published["vanilla", size],
+            "training_images": images,
+            "report_stack": {metric: (value, 0.001 if seeds > 1 else None) for metric, value in by_name(figures).items()},
+        }
+
+    rows = []
+    for size, seeds in (("small", 3), ("medium", 1)):
+        psnr, ssim, mse = CNN.published["vanilla", size]
+        rows += [
+            row(size, 10_000, (psnr - 1, ssim - 0.2, mse + 20), seeds),
+            row(size, 50_000, (psnr - 0.1, ssim, mse), seeds),
+        ]
+    monkeypatch.setattr(misses, "_recorded", lambda number: [])
+    found = {miss.label: miss for miss in misses.misses({2: CNN}, {2: {"tables": {"report": rows}}}, REDUCED)}
+    own, of_smallest = found["vanilla medium"].reasons
+    assert "the row has one seed, so the change may be chance" in own.sentence and not own.explains
+    assert of_smallest.sentence.startswith("As for vanilla small: on 50,000 images") and of_smallest.explains
+    assert found["vanilla medium, all images"].reasons == []
