@@ -188,7 +188,7 @@ def transform_code(images: np.ndarray, bits: int, multiple: bool = True) -> Tran
     join[np.arange(bits), np.concatenate(stages)] = np.concatenate(
         [2.0 ** (counts[chosen] - 1 - stage) for stage, chosen in enumerate(stages)]
     )
-    units, split = values / 2 ** (counts - 1), np.divide(1, join, out=np.zeros_like(join), where=join > 0).T
+    units, split = values / 2 ** (counts - 1), ((join > 0) / np.maximum(join, 1)).T
     return TransformCode(u / units, split, join, (u * units).T, tuple(map(len, stages)))
 
 
