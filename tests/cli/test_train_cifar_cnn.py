@@ -43,6 +43,7 @@ def test_a_folder_of_one_s_own_images(folder, tmp_path):
     assert metrics["rate"] == {"bits_per_item": 256, "cr": 96.0}
 
 
+@pytest.mark.slow  # The principal components of 3,072 pixels take ten seconds.
 def test_a_transform_code_for_a_folder_of_images(folder, tmp_path):
     done = example(
         *("--images", folder, "--transform", "--epochs", 1, "--batch-size", 4, "--out", tmp_path / "run", "--json")
