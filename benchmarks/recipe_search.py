@@ -61,8 +61,8 @@ class MLPSearch:
     }
     remark = "The first row of each network is the previous recipe."
 
-    def __init__(self, data_dir):
-        data = load_mnist(data_dir)
+    def __init__(self, args):
+        data = load_mnist(args.data_dir)
         self.data = f"{data.name}, measured on the last {self.held_back:,} training images"
         self.training, self.validation = data.train_images[: -self.held_back], data.train_images[-self.held_back :]
 
@@ -117,8 +117,8 @@ class LSTMSearch:
         "Table 3: commit, 256 units."
     )
 
-    def __init__(self, data_dir):
-        data = split_sentences(load_anki(data_dir), "length")
+    def __init__(self, args):
+        data = split_sentences(load_anki(args.data_dir), "length")
         self.recipe = replace(anki_lstm("default", "commit", self.hidden), epochs=self.epochs)
         self.training, self.validation = self.recipe.split(data.train)
         self.data = f"{data.name}, measured on {len(self.validation):,} of the training sentences"
@@ -167,8 +167,8 @@ class TransformSearch:
     }
     remark = "20,000 training images. The first row is the recipe. Narrow convolutions take half the time."
 
-    def __init__(self, data_dir, allow_modified_data=False):
-        data = load_cifar10(data_dir, allow_modified_data=allow_modified_data)
+    def __init__(self, args):
+        data = load_cifar10(args.data_dir, allow_modified_data=args.allow_modified_data)
         self.recipe = replace(cifar_cnn("default", "commit", "small", transform=True), epochs=self.epochs)
         training, self.validation = self.recipe.split(data.train_images)
         self.training = training[: self.images]
@@ -220,8 +220,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     backend.use("numpy")
     backend.use_threads(1)
-    options = {"allow_modified_data": True} if args.model == "transform" and args.allow_modified_data else {}
-    search, path = SEARCHES[args.model](args.data_dir, **options), args.out / "recipe_search.json"
+    search, path = SEARCHES[args.model](args), args.out / "recipe_search.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     found = results.setdefault(args.model, {"trials": []})
     for settings in search.trials:

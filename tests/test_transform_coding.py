@@ -370,7 +370,7 @@ def test_both_engines_take_the_same_steps(kernels):
     np.testing.assert_allclose(*(flat(model.parameters()) for model in models), rtol=1e-7, atol=1e-9)
 
 
-def test_training_improves_on_the_transform_code(engine):
+def test_training_improves_on_the_transform_code():
     images = synthetic_shapes(1500, 1).train_images[:, ::2, ::2]
     model = TransformAutoencoder.from_images(images, Commit(signed=True, weight=0.0), 96, correction=(16, 16))
     before = model.validate(images)["val_psnr"]
@@ -411,6 +411,11 @@ def test_images_through_a_compressed_file(plain_engine):
 def test_the_recipe_has_the_bits_of_the_cnn(size, bits):
     recipe = recipes.cifar_cnn("default", "commit", size, transform=True)
     assert recipe.model["bits"] == bits and recipe.architecture == "transform"
+
+
+def test_a_size_that_is_none_is_named():
+    with pytest.raises(ValueError, match="size='huge' is unknown; choose one of small, medium, large"):
+        recipes.cifar_cnn("default", "commit", "huge", transform=True)
 
 
 @pytest.mark.parametrize("name, quant", [("report", "commit"), ("default", "naive"), ("default", "fence")])

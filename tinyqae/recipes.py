@@ -283,6 +283,7 @@ def _transform(quant: str, size: str) -> Recipe:
     """Little weight for the commitment loss: the initial code already has every bit on for half of the images, and a pull
     towards the bit moves the components away from where they decode best.
     """
+    _, latent_channels = report_widths(size)  # Of the CNN's 4x4 map, which has as many bits.
     return Recipe(
         "default",
         "transform",
@@ -293,7 +294,7 @@ def _transform(quant: str, size: str) -> Recipe:
         schedule="cosine",
         validation=VALIDATION_IMAGES,
         bottleneck={"activation": "linear"} if quant == "vanilla" else {"signed": True, "weight": 0.003},
-        model={"bits": 256 * SIZES[size], "correction": (48, 64, 64)},
+        model={"bits": 16 * latent_channels, "correction": (48, 64, 64)},
     )
 
 

@@ -172,7 +172,6 @@ class TransformCode(NamedTuple):
 def transform_code(images: np.ndarray, bits: int, multiple: bool = True) -> TransformCode:
     """The transform code with so many bits for such images, bytes (N, H, W, C).
 
-    Each further bit goes to the component in which it removes the largest squared error, measured on the images.
     multiple: several bits for one component; otherwise one for each, as for a code of numbers. ValueError if that is too
     many bits for images of this size.
     """
@@ -205,7 +204,9 @@ def _parts(images):
 
 
 def allocate_bits(z: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """(number of bits, value of the first bit) of each of the components z (N, M), so that the squared error is least."""
+    """(number of bits, value of the first bit) of each of the components z (N, M); each further bit goes to the component
+    in which it removes the largest squared error.
+    """
     z = z[:5000]
     deviation, factors = _deviation(z), np.linspace(0.6, 2.4, 19)
     errors, amplitudes = [(z**2).mean(axis=0)], [deviation]
@@ -292,7 +293,15 @@ class TransformAutoencoder(ImageAutoencoder):
 
     @classmethod
     def from_images(cls, images: np.ndarray, bottleneck: Bottleneck, bits: int, **arguments) -> "TransformAutoencoder":
-        """The untrained model whose initial weights are the transform code of these images, bytes (N, H, W, C)."""
+        """The untrained model whose initial weights are the transform code of these images, bytes (N, H, W, C).
+
+        Args:
+            bits: of a code; for Vanilla, its numbers.
+            arguments: of the constructor, but for those that the images determine: stages, input_shape, mean_image.
+
+        Raises:
+            ValueError: bits is out of range, or the bottleneck's codes are neither -1 and +1 nor numbers.
+        """
         if bottleneck.is_binary != bottleneck.signed:
             raise ValueError(f"bottleneck={bottleneck!r} must be binary with signed=True, or Vanilla without")
         code = transform_code(images, bits, multiple=bottleneck.is_binary)

@@ -117,7 +117,7 @@ def photo_rows(data, sizes=(256, 512, 768)):
                 "seed": 0,
                 "method": f"transform code, {components} principal components",
                 "value": float(psnr(data.test_images, model.reconstruct(data.test_images)).mean()),
-                "numbers_stored": (components + 1) * data.train_images[0].size + components * bits,
+                "numbers_stored": (components + 1) * data.train_images[0].size + bits,
             }
         )
     return rows

@@ -136,6 +136,7 @@ def agreement(name):
         "cnn": synthetic_shapes(train=160, test=20).train_images,
         "lstm": list(synthetic_sentences(320).sentences),
     }
+    data["transform"] = data["cnn"]
     for model, make in make_models.items():
         for bottleneck in (Vanilla, Commit):
 
@@ -160,9 +161,8 @@ def agreement(name):
                 "passed": max(weights, losses) <= TOLERANCE and movement <= MOVEMENT_TOLERANCE,
             }
         yield codes_agree(built, data[model], model)
-    for shipped in codec.shipped_models():
-        examples = data["cnn" if shipped == "transform-small" else shipped.split("-")[0]]
-        yield codes_agree(codec.shipped(shipped), examples, f"shipped {shipped}")
+    for shipped, entry in codec.shipped_models().items():
+        yield codes_agree(codec.shipped(shipped), data[entry["recipe"]["architecture"]], f"shipped {shipped}")
 
 
 def codes_agree(model, examples, name):

@@ -68,6 +68,14 @@ def test_the_mlps_recipe_is_among_the_trials_and_close_to_the_best():
         assert ours["psnr"] > max(one["psnr"] for one in of_network) - 0.15 and ours["dead_bits"] == 0
 
 
+def test_the_transform_code_s_recipe_is_among_the_trials_and_close_to_the_best():
+    """Within 0.02 dB: each figure is of one seed."""
+    recipe, trials = recipes.cifar_cnn("default", "commit", "small", transform=True), published("transform")
+    settings = recipe.lr, recipe.bottleneck["weight"], list(recipe.model["correction"])
+    (ours,) = (one for one in trials if (one["lr"], one["weight"], one["correction"]) == settings)
+    assert max(one["psnr"] for one in trials) - 0.02 < ours["psnr"] and ours["psnr"] > ours["untrained"]
+
+
 def test_the_lstms_recipe_is_among_the_trials_and_close_to_the_best_as_small():
     """Within 0.15 edits: each figure is of one seed."""
     recipe, trials = recipes.anki_lstm("default", "commit", recipe_search.LSTMSearch.hidden), published("lstm")

@@ -126,11 +126,14 @@ def _add_cnn_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the code size, instead of --size: 256, 512 or 768",
     )
+    transform = recipes.cifar_cnn("default", "commit", "small", transform=True)
     parser.add_argument(
         "--transform",
         action="store_true",
         help="start from principal components with several bits each, corrected by convolutions, instead of from random "
-        f"weights: a much better picture; with --quant {' or '.join(recipes.TRANSFORM_KINDS)}",
+        f"weights: a much better picture; with --quant {' or '.join(recipes.TRANSFORM_KINDS)}. Then the defaults are "
+        f"--epochs {transform.epochs}, --batch-size {transform.batch_size}, --lr {transform.lr:g} and --quant-weight "
+        f"{transform.bottleneck['weight']:g}",
     )
     parser.add_argument("--images", metavar="FOLDER", help="train on the images in this folder instead of CIFAR-10")
 

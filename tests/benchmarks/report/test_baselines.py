@@ -1,10 +1,13 @@
 """The baselines: k-means and residual vector quantization against their definitions, the table."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks.report import readme_tables
-from benchmarks.report.baselines import k_means, nearest, residual_quantization, table
+from benchmarks.report.baselines import k_means, nearest, photo_rows, residual_quantization, table
+from tinyqae import synthetic_shapes
 
 RANDOM = np.random.default_rng(0)
 CENTRES = np.array([[0, 0], [100, 0], [0, 100], [100, 100]], np.float32)
@@ -48,6 +51,18 @@ def test_a_stage_quantizes_what_the_stages_before_left_over(monkeypatch):
     # Two stages of 4 centroids make at most 16 different points, each a sum of one of either.
     assert len(np.unique(stages[0].round(2), axis=0)) <= 4 < len(np.unique(stages[1].round(2), axis=0)) <= 16
     np.testing.assert_array_equal(POINTS, before)
+
+
+def test_a_transform_code_of_photos_needs_its_components_and_the_values_of_its_bits():
+    data = synthetic_shapes(300, 30)
+    small = replace(data, train_images=data.train_images[:, ::4, ::4], test_images=data.test_images[:, ::4, ::4])
+    few, many = photo_rows(small, (16, 64))
+    components = [int(row["method"].removeprefix("transform code, ").split()[0]) for row in (few, many)]
+    assert 1 < components[0] < 16 and components[0] < components[1] < 64
+    assert [row["numbers_stored"] for row in (few, many)] == [
+        (count + 1) * 8 * 8 * 3 + bits for count, bits in zip(components, (16, 64), strict=True)
+    ]
+    assert few["value"] + 1 < many["value"]
 
 
 def test_the_table_has_means_over_seeds():
