@@ -376,7 +376,7 @@ def run(args: argparse.Namespace) -> int:
         if longest and len(clean_text(sentence)[0]) > longest:
             args.parser.error(f"argument --say: {sentence!r} is longer than the {longest} characters that this recipe takes")
     shared.use_backend(args.backend, progress)
-    suffix = "-transform" * ("transform" in own)
+    model, suffix = ("transform code", "-transform") if "transform" in own else (program.model, "")
     directory = Path(args.out or Path("runs") / f"{program.name}-{recipe.quant}-{size_in_words}{suffix}")
     require_new_run(directory, args)
     with shared.only_run_in(directory):
@@ -399,7 +399,7 @@ def run(args: argparse.Namespace) -> int:
         settings["command"] = args.command
         settings["seconds"]["all"] = round(time.perf_counter() - started, 2)
         options = {"beam": args.beam} if kind is sentences else {}
-        shown = kind.write(done, data, directory, f"{program.model} {size_in_words}", **options)
+        shown = kind.write(done, data, directory, f"{model} {size_in_words}", **options)
     if args.json:
         print(json.dumps(done.metrics, indent=2))
     elif not args.quiet:
