@@ -1,5 +1,11 @@
 """Fixtures that several test files need."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # Before NumPy is imported: the workers share the cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("TINYQAE_THREADS", "1")
+
 import pytest
 from cupy_device import CuPyDevice
 from device_stand_in import StandIn

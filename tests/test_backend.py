@@ -251,6 +251,7 @@ def test_the_environment_sets_the_threads_when_a_backend_is_chosen(monkeypatch):
     monkeypatch.setattr(backend, "threads", 7)
     chosen = []
     monkeypatch.setattr(backend, "use_threads", chosen.append)
+    monkeypatch.delenv("TINYQAE_THREADS", raising=False)
     backend.use("numpy")
     monkeypatch.setenv("TINYQAE_THREADS", "3")
     backend.use("numpy")
