@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinyqae
-from benchmarks.report.readme import hamming_knn
+from benchmarks.report.readme import hamming_knn, nearest_codes
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,6 +74,7 @@ def test_no_generated_section_is_empty():
         "baselines",
         "where-baselines-win",
         "hamming-knn",
+        "nearest-codes",
     }
     assert [name for name, text in sections.items() if not text.strip()] == []
 
@@ -99,3 +100,8 @@ def test_commands_in_the_readmes_name_files_that_exist():
 def test_the_figures_of_similar_digits_are_those_of_the_committed_runs():
     page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert f"<!-- hamming-knn -->\n{hamming_knn()}\n<!-- /hamming-knn -->" in page
+
+
+def test_the_figures_of_nearest_codes_are_those_of_the_committed_runs():
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- nearest-codes -->\n{nearest_codes()}\n<!-- /nearest-codes -->" in page

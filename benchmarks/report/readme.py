@@ -91,6 +91,29 @@ def hamming_knn(printed=5):
     )
 
 
+def nearest_codes():
+    """Return a table of digits in 10 bits, encoded by a network and by trying every code, and by k-means."""
+    run, simple = (json.loads((RESULTS / name).read_text()) for name in ("nearest_codes/results.json", "baselines.json"))
+    bits = run["hidden"][-1]
+    same = [row for row in simple["rows"] if (row["data"], row["bits"]) == (run["data"], bits)]
+    rows = [(method, values, run["numbers_stored"]) for method, values in run["psnr"].items()]
+    rows.append((same[0]["method"], [row["value"] for row in same], same[0]["numbers_stored"]))
+    lines = [f"| {bits} bits per digit | PSNR, dB | the decoder stores, numbers |", "| --- | ---: | ---: |"]
+    for method, values, size in rows:
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        lines.append(f"| {method} | {statistics.mean(values):.2f}{spread} | {size:,} |")
+    seeds, (epochs, more) = ", ".join(map(str, run["seeds"])), run["epochs"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{run['data']}, held-out digits, an MLP 784-{'-'.join(map(str, run['hidden']))} and its mirror image, {epochs} "
+            f"epochs, then {more} of the decoder alone; means ± standard deviations over seeds {seeds}. "
+            f"`{run['command']}`, {run['date']}.",
+        ]
+    )
+
+
 def example_output():
     """Return the output of the README's first command."""
     with tempfile.TemporaryDirectory() as directory:
@@ -102,7 +125,8 @@ def example_output():
 
 def beside_baselines(section):
     """Return a section about the baselines."""
-    return section(readme_tables.Results(), json.loads((RESULTS / "baselines.json").read_text()))
+    files = ("baselines.json", "nearest_codes/results.json")
+    return section(readme_tables.Results(), *(json.loads((RESULTS / file).read_text()) for file in files))
 
 
 def of_the_report(section, *arguments):
@@ -131,5 +155,6 @@ if __name__ == "__main__":
         update(RESULTS / "README.md", name, make())
     update(ROOT / "README.md", "where-baselines-win", beside_baselines(readme_tables.where_baselines_win))
     update(ROOT / "examples" / "README.md", "hamming-knn", hamming_knn())
+    update(ROOT / "examples" / "README.md", "nearest-codes", nearest_codes())
     if "--no-example" not in sys.argv:
         update(ROOT / "README.md", "example-output", example_output())

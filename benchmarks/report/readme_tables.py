@@ -20,6 +20,7 @@ VERDICTS = {
     UNDECIDED: "are not decided (single seeds)",
 }
 MOST_NAMED = 3
+EVERY_CODE = ", every code tried"
 ALL_FIGURES = "[tables.md](report/tables.md)"
 
 
@@ -128,10 +129,11 @@ def text_table(results):
                 f"{plus_minus(a[kind.report_key(a)]['levenshtein'])} | {_edits(a)} | {_edits(length)} | "
                 f"{_exact(length)} | {_edits(random)} | {_exact(random)} |"
             )
-        wide = [default.get(f"commit {size}{split}{WIDE}") for split in ("", ", random split")]
-        if all(wide):
-            figures = " | ".join(f"{_edits(row)} | {_exact(row)}" for row in wide)
-            lines.append(f"| commit {size}{WIDE} ({_effort(wide[0])}) | {wide[0]['bits']} | | | | {figures} |")
+        for kind_of_row, name in ((WIDE, WIDE), (IN_FULL, "")):
+            other = [default.get(f"commit {size}{split}{kind_of_row}") for split in ("", ", random split")]
+            if all(other):
+                figures = " | ".join(f"{_edits(row)} | {_exact(row)}" for row in other)
+                lines.append(f"| commit {size}{name} ({_effort(other[0])}) | {other[0]['bits']} | | | | {figures} |")
     effort = "; ".join(
         f"{size}: {_effort(report[f'commit {size}'])} and {_effort(default[f'commit {size}'])}" for size in kind.sizes
     )
@@ -189,11 +191,20 @@ def _place(place):
     return plus_minus(place.figure[:2]) + (f" ({gain(place)})" if gain(place) else "")
 
 
-def rivals(results, baselines):
+def searched_row(searched):
+    """(label, row) of codes found by trying every one. searched: results.json of examples/nearest_codes.py."""
+    *_, values = searched["psnr"].values()
+    hidden = searched["hidden"]
+    figure = summary([{"psnr": value} for value in values], "psnr")
+    return f"commit {','.join(map(str, hidden))}{EVERY_CODE}", {"bits": hidden[-1], "held_out": {"psnr": figure}}
+
+
+def rivals(results, baselines, searched):
     """Each baseline with our rows beside it: [(baseline, its mean, its cell, [(label, bits, mean, cell)], whether more is
     better)]. Of images, ours have the same number of bits; of sentences, where none does, all sizes are listed.
     """
     digits, photos, texts = (results.rows(number, "default") for number in (1, 2, 3))
+    digits = digits | dict([searched_row(searched)])
     size_of = {TABLES[2].latent_size(size): size for size in TABLES[2].sizes}
     found = []
     for method, bits in dict.fromkeys((row["method"], row["bits"]) for row in baselines["rows"]):
@@ -201,7 +212,8 @@ def rivals(results, baselines):
         figure = summary(same, "value")
         if same[0]["unit"] == "dB":
             plain = f"commit {size_of.get(bits)}"
-            labels = (f"commit {bits}", f"commit 256,{bits}", plain, plain + IN_FULL, plain + TRANSFORM)
+            mlps = (f"commit {hidden}{bits}" for hidden in ("", "256,", "512,", "512,256,"))
+            labels = (*mlps, f"commit 512,256,{bits}{EVERY_CODE}", plain, plain + IN_FULL, plain + TRANSFORM)
             images = digits | photos
             ours = [(label, images[label]["held_out"]["psnr"]) for label in labels if label in images]
         else:
@@ -209,7 +221,7 @@ def rivals(results, baselines):
             ours = [
                 (label, texts[label]["test"]["levenshtein"])
                 for size in TABLES[3].sizes
-                for label in (f"commit {size}{split}", f"commit {size}{split}{WIDE}")
+                for label in (f"commit {size}{split}{kind_of_row}" for kind_of_row in ("", WIDE, IN_FULL))
                 if label in texts
             ]
         rows = digits | photos | texts
@@ -229,10 +241,10 @@ def _short(label):
     return label.replace(", random split", "")
 
 
-def baselines(results, content):
-    """Return the table of baselines. content: of baselines.json."""
+def baselines(results, content, searched):
+    """Return the table of baselines. content: of baselines.json; searched: see searched_row."""
     lines = ["| data | bits | baseline | held-out | commit (bits): held-out |", "| --- | --- | --- | --- | --- |"]
-    for baseline, _, cell, ours, _ in rivals(results, content):
+    for baseline, _, cell, ours, _ in rivals(results, content, searched):
         beside = "; ".join(f"{_short(label).removeprefix('commit ')} ({bits}): {value}" for label, bits, _, value in ours)
         lines.append(
             f"| {baseline['data']} | {baseline['bits']} | {baseline['method']} | {cell} {baseline['unit']} | {beside} |"
@@ -242,18 +254,21 @@ def baselines(results, content):
             *lines,
             "",
             "PSNR in dB (higher is better) or edits in characters (lower is better), means ± standard deviations over "
-            "seeds; commit with recipe `default`: on MNIST with and without a hidden layer of 256 units; on CIFAR-10 the "
-            "CNN, and the model that starts from the transform code (transform). "
+            "seeds; commit with recipe `default`: on MNIST with and without hidden layers; on CIFAR-10 the CNN, and the "
+            "model that starts from the transform code (transform). Every code tried: "
+            "[nearest_codes.py](../../examples/nearest_codes.py), whose decoder stores "
+            f"{searched['numbers_stored']:,} numbers, k-means {content['rows'][0]['numbers_stored']:,} "
+            f"(`{searched['command']}`, {searched['date']}). "
             f"`{content['command']}`, "
             f"{content['date']}, k-means with seeds 0 to {content['seeds'] - 1}; [decoder sizes](baselines.md).",
         ]
     )
 
 
-def where_baselines_win(results, content):
-    """Return the baselines that are ahead of commit, a line for each."""
+def where_baselines_win(results, content, searched):
+    """Return the baselines that are ahead of commit, a line for each. Arguments as in baselines."""
     said = []
-    for baseline, mean, cell, ours, more in rivals(results, content):
+    for baseline, mean, cell, ours, more in rivals(results, content, searched):
         behind = [(label, bits, value) for label, bits, figure, value in ours if (figure < mean) == more]
         wide = next(
             (
@@ -269,10 +284,11 @@ def where_baselines_win(results, content):
             "",
         )
         if behind:
-            beside = " and ".join(
+            *others, last = (
                 f"{value} ({_short(label)}" + (")" if bits == baseline["bits"] else f", {bits} bits)")
                 for label, bits, value in behind
             )
+            beside = f"{', '.join(others)} and {last}" if others else last
             said.append(
                 f"- {baseline['method']} ({baseline['bits']} bits): {cell} {baseline['unit']}, against {beside}{wide}"
             )
