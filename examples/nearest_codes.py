@@ -1,6 +1,7 @@
 """Vector quantization with a decoder in place of a codebook: encode by trying every code, and train the decoder for that.
 
     python examples/nearest_codes.py                                                          three seeds: ten minutes
+    python examples/nearest_codes.py --hidden                                                 784-10-784: two minutes
     python examples/nearest_codes.py --seeds 0 --hidden 256 --epochs 5 --decoder-epochs 2     a minute
 
 An encoder guesses from which code the decoder reconstructs an image best. Of 10 bits there are only 1,024 codes, so all can
@@ -33,7 +34,8 @@ def main():
     add = parser.add_argument
     add("--dataset", choices=("mnist", "synthetic"), default="mnist", help="synthetic: made-up digits; default: mnist")
     add("--data-dir", metavar="DIR", help="data directory; default: $TINYQAE_DATA, else the user's cache")
-    add("--hidden", type=program.positive_int, nargs="+", default=[512, 256], metavar="UNITS", help="default: 512 256")
+    hidden = "widths of the layers before the bits, possibly none; default: 512 256"
+    add("--hidden", type=program.positive_int, nargs="*", default=[512, 256], metavar="UNITS", help=hidden)
     add("--seeds", type=program.non_negative_int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     add("--epochs", type=program.positive_int, help="of the autoencoder; default: the recipe's")
     add("--decoder-epochs", type=program.positive_int, default=10, metavar="N", help="default: %(default)s")

@@ -244,6 +244,9 @@ class Table1(ImageTable):
                     Row(f"{quant} 256,{size}", size, recipes.mnist_mlp("default", quant, (256, size)), most_seeds=3)
                     for quant in ("vanilla", "commit")
                 ]
+                for widths in ((512, size), (512, 256, size)):
+                    label = f"commit {','.join(map(str, widths))}"
+                    rows.append(Row(label, size, recipes.mnist_mlp("default", "commit", widths), most_seeds=3))
             size = self.figure_size
             rows += [
                 Row(f"{quant} {size}", size, recipes.mnist_mlp("default", quant, (size,)), most_seeds=3)
@@ -263,8 +266,8 @@ class Table1(ImageTable):
     @staticmethod
     def seconds(row):
         """The estimated training time of the row on one core."""
-        examples = (row.items or 60_000) * row.recipe.epochs
-        return 5 + examples * (3e-5 if row.recipe.name == "report" else 5e-5 if "256," in row.label else 1.5e-5)
+        examples, hidden = (row.items or 60_000) * row.recipe.epochs, len(row.recipe.model["hidden"]) - 1
+        return 5 + examples * (3e-5 if row.recipe.name == "report" else 1.5e-5 + 4e-5 * hidden)
 
     def extras(self, data):
         """Also "gradients": the encoder's, with and without straight-through."""
@@ -342,8 +345,13 @@ class Table2(ImageTable):
             rows.insert(4, Row("naive + noise small", "small", recipes.naive_with_noise(rows[0].recipe)))
             rows[5:5] = [Row(f"{quant} small", "small", recipes.cifar_cnn("default", quant, "small")) for quant in VARIANTS]
         transform = [
-            Row(f"{quant} {size}{TRANSFORM}", size, recipes.cifar_cnn("default", quant, size, transform=True), most_seeds=3)
-            for size in self.sizes
+            Row(
+                f"{quant} {size}{TRANSFORM}",
+                size,
+                recipes.cifar_cnn("default", quant, size, transform=True),
+                most_seeds=seeds,
+            )
+            for size, seeds in zip(self.sizes, (3, 3, 2), strict=True)
             for quant in recipes.TRANSFORM_KINDS
             if recipe_name == "default"
         ]
@@ -355,11 +363,8 @@ class Table2(ImageTable):
         if amount == FULL:
             return [replace(row, most_seeds=3) for row in rows] + transform
         if recipe_name == "report":
-            epochs, whole = (
-                3,
-                {f"{quant} {size}": (4, seeds) for size, seeds in (("small", 3), ("medium", 1)) for quant in QUANTS},
-            )
-            in_full = ()
+            epochs, in_full = 3, ()
+            whole = {f"{quant} {size}": (4, seeds) for size, seeds in (("small", 3), ("medium", 1)) for quant in QUANTS}
         else:
             epochs, whole = 4, dict.fromkeys(("vanilla small", "commit small"), (6, 1))
             in_full = ("commit small", "commit medium", "commit large")
@@ -377,7 +382,7 @@ class Table2(ImageTable):
                 if seeds
             ),
             *(replace(row, label=row.label + IN_FULL, most_seeds=1) for row in rows if row.label in in_full),
-            *(replace(row, most_seeds=2 if row.size == "small" else 1) for row in transform if row.recipe.quant == "commit"),
+            *(row for row in transform if row.recipe.quant == "commit"),
         ]
 
     def seconds(self, row):

@@ -10,7 +10,7 @@ from tinyqae.history import undecided
 from tinyqae.metrics.text import require_text_packages, text_compression, text_metrics
 from tinyqae.tokens import END, to_sentences
 
-from .rows import FULL, QUANTS, QUICK, Row, effort, plus_minus, summary
+from .rows import FULL, IN_FULL, QUANTS, QUICK, Row, effort, plus_minus, summary
 from .text_metrics import report_text_metrics
 
 REPORT_METRICS = ("levenshtein", "cosine_distance", "jaccard_distance", "bleu_distance")
@@ -67,7 +67,7 @@ class Table3:
     def rows(self, recipe_name, amount):
         """The sixteen rows; for the default recipe once with the report's split and once with a random one, plus, with the
         former, what the report did not try, and commit with wide LSTMs; at most three seeds, and two for the largest LSTM.
-        Reduced: fewer epochs and seeds, and some rows of commit a second time, trained longer.
+        Reduced: fewer epochs and seeds, and commit a second time in full; commit with wide LSTMs in full only.
         """
         splits = ("report",) if recipe_name == "report" else ("length", "random")
         kinds = [(hidden, quant) for hidden in recipes.HIDDEN_SIZES for quant in QUANTS]
@@ -93,6 +93,15 @@ class Table3:
             return [replace(row, items=train, test_items=test, recipe=row.recipe.override(epochs=1)) for row in rows + wide]
         if amount == FULL:
             return [replace(row, most_seeds=2 if row.size == max(self.sizes) else 3) for row in rows + wide]
+        in_full = [
+            replace(
+                row,
+                label=row.label + IN_FULL,
+                most_seeds=(2 if row.size == max(self.sizes) else 3) if row.split == "length" else 1,
+            )
+            for row in rows
+            if recipe_name == "default" and row.recipe.quant == "commit"
+        ]
         rows = [
             replace(
                 row,
@@ -101,18 +110,7 @@ class Table3:
             )
             for row in rows
         ]
-        rows += [replace(row, most_seeds=self._reduced_seeds(row)) for row in wide]
-        return rows + [
-            Row(
-                _label("commit", hidden, split) + LONGER,
-                hidden,
-                recipes.anki_lstm("default", "commit", hidden).override(epochs=epochs),
-                split=split,
-                most_seeds=1,
-            )
-            for hidden, split, epochs in LONGER_ROWS
-            if recipe_name == "default"
-        ]
+        return rows + [replace(row, most_seeds=self._reduced_seeds(row)) for row in wide] + in_full
 
     def _reduced_seeds(self, row):
         if row.recipe.name == "report":
@@ -261,9 +259,7 @@ def decoder_output(model, sentences_):
 
 # By hidden size, so that no row takes more than a few minutes on one core.
 REDUCED_EPOCHS = {"report": {32: 50, 64: 50, 128: 50, 256: 5}, "default": {32: 12, 64: 12, 128: 10, 256: 6}}
-LONGER = ", longer"
 WIDE = f", {max(recipes.HIDDEN_SIZES)} units"
-LONGER_ROWS = ((128, "length", 20), (256, "length", 16))
 
 
 def _label(quant, hidden, split):
