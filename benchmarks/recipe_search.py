@@ -370,7 +370,7 @@ def all_trials(results):
         "",
         "What each trial changed in the first row of its table below (or of its network), and how much better (+) or worse "
         "(-) its reconstructions of the validation split are: in dB, or in edits per sentence. One seed each: differences "
-        "below 0.05 dB or 0.1 edits mean nothing.",
+        "no larger than the spread over seeds in [the tables](README.md) may be due to chance.",
         "",
         "| model | change | gain | seeds |",
         "| --- | --- | ---: | ---: |",

@@ -76,8 +76,7 @@ def hamming_knn(printed=5):
         for run in runs:
             place = run["neighbors"].index(printed)
             percent = [100 * one["accuracy"][place] for one in run["methods"][method]]
-            spread = f" ± {statistics.stdev(percent):.2f}" if len(percent) > 1 else ""
-            cells.append(f"{statistics.mean(percent):.2f}{spread}")
+            cells.append(plus_minus(_mean(percent)))
         lines.append(f"| {method} | {measured[0]['bytes']} | {' | '.join(cells)} |")
     seeds = ", ".join(map(str, runs[0]["seeds"]))
     commands = " and ".join(f"`{run['command']}`" for run in runs)

@@ -205,7 +205,8 @@ def rivals(results, baselines, tried):
     full stands for one trained for less.
     """
     digits, photos, texts = (results.rows(number, "default") for number in (1, 2, 3))
-    digits = digits | dict(map(tried_row, tried))
+    every_code_tried = dict(map(tried_row, tried))
+    digits = digits | every_code_tried
     size_of = {TABLES[2].latent_size(size): size for size in TABLES[2].sizes}
     found = []
     for method, bits in dict.fromkeys((row["method"], row["bits"]) for row in baselines["rows"]):
@@ -215,7 +216,7 @@ def rivals(results, baselines, tried):
             plain = f"commit {size_of.get(bits)}"
             mlps = (f"commit {hidden}{bits}" for hidden in ("", "256,", "512,", "512,256,"))
             images = digits | photos
-            every_code = (f"commit {hidden}{bits}{EVERY_CODE}" for hidden in ("", "512,256,"))
+            every_code = (label for label, row in every_code_tried.items() if row["bits"] == bits)
             labels = (*mlps, *every_code, _longest(plain, images), plain + TRANSFORM)
             ours = [(label, images[label]["held_out"]["psnr"]) for label in labels if label in images]
         else:
